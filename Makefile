@@ -1,0 +1,54 @@
+# `make run` and `make test` are all a newcomer needs; `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+GO ?= go
+LINT := $(CURDIR)/.tools/golangci-lint
+
+.PHONY: help run test test-quick lint fmt build bench chaos fuzz interop galera vuln docs
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+run: ## dev mode: the service with SQLite and the APNs simulator, on loopback
+	$(GO) run ./cmd/server
+
+test: ## every test, with the race detector, on SQLite and on a private MariaDB (installed if missing and root)
+	scripts/testdb $(GO) test -race -timeout 12m ./...
+
+test-quick: ## the tests that need no MySQL
+	$(GO) test ./...
+
+build: ## both programs into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/server ./cmd/apns-simulator
+
+lint: $(LINT) ## gofmt, go vet and golangci-lint
+	@test -z "$$(gofmt -l cmd internal migrations bench interop 2>/dev/null | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(LINT) run ./...
+
+$(LINT): tools/go.mod
+	cd tools && GOBIN=$(CURDIR)/.tools $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+vuln: ## known vulnerabilities in what the service calls (needs the public vulnerability database)
+	cd tools && GOBIN=$(CURDIR)/.tools $(GO) install golang.org/x/vuln/cmd/govulncheck
+	.tools/govulncheck ./...
+
+bench: ## the benchmarks, against peers (minutes; see bench/README.md)
+	bench/run.sh
+
+chaos: ## kill -9 under load, again and again (minutes; see docs/testing.md)
+	bench/chaos.sh
+
+galera: ## three replicas on a private Galera cluster, nodes and replicas killed -9 (installed if missing and root; see bench/README.md)
+	bench/chaos.sh galera
+
+interop: ## real third-party clients against the simulator (npm and Go modules are fetched)
+	interop/run.sh
+
+fuzz: ## a minute on each fuzz target
+	scripts/fuzz
+
+docs: ## write the generated pages anew
+	$(GO) generate ./...
