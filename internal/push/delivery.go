@@ -1,0 +1,65 @@
+package push
+
+import "time"
+
+// Recipient is one device that a notification goes to.
+type Recipient struct {
+	Token Token
+	// Badge is the number spliced into the payload; meaningless where the payload has no place for one.
+	Badge uint32
+	// Attempts counts the sends that APNs has answered with "try again". What never reached APNs does not count.
+	Attempts uint8
+}
+
+// Delivery is one notification on its way to one recipient, with the result once there is one.
+type Delivery struct {
+	Notification *Notification
+	Recipient
+	Result Result
+}
+
+// Group is the unit that is handed to a transport: deliveries of one app, of one or of many notifications. The transport
+// owns it from Send until it calls Done.
+type Group struct {
+	Deliveries []Delivery
+	// Done is called exactly once, when every delivery has its result, from any goroutine. It must not block.
+	Done func(*Group)
+}
+
+// Outcome says what became of a delivery, and thereby what is done with it next. It is a closed enum.
+type Outcome uint8
+
+// The outcomes. All but Expired and Cancelled, which are the queue's own, come from a transport.
+const (
+	Pending      Outcome = iota // no result yet
+	Accepted                    // APNs took it, by a 200 or by the evidence the binary protocol allows
+	Failed                      // APNs refused it for good
+	Unregistered                // the token is dead since Result.Timestamp
+	Retry                       // APNs answered "try again": to be sent again, which counts as an attempt
+	NotSent                     // it did not reach APNs, or nothing says that it did: to be sent again, which does not count
+	Held                        // the app's configuration is wrong: to be sent again once that is mended; holds the app's queue
+	Expired                     // its expiration passed before it could be sent
+	Cancelled                   // cancelled before it was sent
+)
+
+var outcomeNames = [...]string{"pending", "accepted", "failed", "unregistered", "retry", "not_sent", "held", "expired", "cancelled"}
+
+// String is the name used in metrics and logs.
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// Final reports whether nothing more is done with the delivery.
+func (o Outcome) Final() bool {
+	return o == Accepted || o == Failed || o == Unregistered || o == Expired || o == Cancelled
+}
+
+// Result is the verdict on one delivery. It is data, not an error.
+type Result struct {
+	Outcome Outcome
+	Reason  Reason
+	// Status is the HTTP status, or the status byte of the binary protocol; 0 where there was no answer.
+	Status uint16
+	// Identifier is the binary protocol's identifier of the failed frame, for the log.
+	Identifier uint32
+	// Timestamp is when APNs found the token dead; only with Unregistered.
+	Timestamp time.Time
+}

@@ -1,0 +1,59 @@
+package push
+
+import "time"
+
+// Device is a registered device token with what is known of its device.
+type Device struct {
+	Token       Token
+	Environment Environment
+	// Badge is the number last stored for the device.
+	Badge  uint32
+	UserID string
+	Tags   []string
+	// DeviceID is the app's own name for the device: the same device coming with a new token replaces its old one.
+	DeviceID    string
+	AppVersion  string
+	OSVersion   string
+	DeviceModel string
+	Locale      string
+	TimeZone    string
+	// LastUpdated is the last registration: what APNs found dead at or before it is removed, what came back later stays.
+	LastUpdated time.Time
+	CreatedAt   time.Time
+}
+
+// Registration is what a mobile app says of itself when it registers its device token. A nil field keeps what is stored, a
+// pointer to the empty value clears it.
+type Registration struct {
+	Token Token
+	// Environment, where empty, keeps what is stored; a new token gets DefaultEnvironment, the app's.
+	Environment        Environment
+	DefaultEnvironment Environment
+	// Badge is stored as it is, whatever was there: an app that registers has just been opened.
+	Badge       uint32
+	UserID      *string
+	Tags        *[]string
+	DeviceID    *string
+	AppVersion  *string
+	OSVersion   *string
+	DeviceModel *string
+	Locale      *string
+	TimeZone    *string
+}
+
+// DeviceFilter selects registered devices; empty fields select all.
+type DeviceFilter struct {
+	UserID      string
+	Tag         string
+	Environment Environment
+}
+
+// The limits of what is kept with a device token, in bytes where not in number.
+const (
+	MaxUserID   = 255
+	MaxDeviceID = 255
+	MaxTags     = 64
+	MaxTag      = 100
+	// MaxDescription holds for each of the descriptive fields: app and OS version, device model, locale, time zone.
+	MaxDescription = 255
+)

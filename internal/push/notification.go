@@ -1,0 +1,137 @@
+package push
+
+import (
+	"encoding/binary"
+	"strconv"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/google/uuid"
+)
+
+// Type is the push type, as in the apns-push-type header.
+type Type string
+
+// The push types of APNs.
+const (
+	TypeAlert        Type = "alert"
+	TypeBackground   Type = "background"
+	TypeLocation     Type = "location"
+	TypeVoIP         Type = "voip"
+	TypeComplication Type = "complication"
+	TypeFileProvider Type = "fileprovider"
+	TypeMDM          Type = "mdm"
+	TypeLiveActivity Type = "liveactivity"
+	TypePushToTalk   Type = "pushtotalk"
+	TypeWidgets      Type = "widgets"
+	TypeControls     Type = "controls"
+)
+
+// Notification is what is sent, the same for all of its recipients. It is immutable once accepted.
+type Notification struct {
+	ID          uuid.UUID // version 7
+	App         string
+	Environment Environment
+	Type        Type
+	Topic       string // with its suffix, as in apns-topic
+	Priority    uint8  // 10, 5 or 1
+	// Expiration is when APNs and we stop trying. The zero time means now or never: one try, and APNs stores nothing.
+	Expiration time.Time
+	CollapseID string
+	// BadgeIncrement is added to each recipient's stored badge, once; 0 means that badges are left alone.
+	BadgeIncrement uint32
+	// Rate limits the recipients a second of this notification; 0 means no limit.
+	Rate    uint32
+	Payload Payload
+	// CreatedAt is when it was accepted, SendAt the time before which it is not sent (CreatedAt where none was asked for).
+	CreatedAt, SendAt time.Time
+}
+
+// ExpirationUnix is the expiration as both protocols send it: Unix seconds, 0 for now or never.
+func (n *Notification) ExpirationUnix() uint32 {
+	if n.Expiration.IsZero() {
+		return 0
+	}
+	return uint32(n.Expiration.Unix()) // the API allows no date beyond 2106
+}
+
+// Expired reports whether the notification must not be sent any more. One that is now or never does not expire here: it
+// has its one try whenever that comes.
+func (n *Notification) Expired(now time.Time) bool {
+	return !n.Expiration.IsZero() && !now.Before(n.Expiration)
+}
+
+// APNsID is the apns-id of the notification for one token. It is derived, not stored, so that every resend carries the
+// same one, after a crash too.
+func APNsID(notification uuid.UUID, t Token) uuid.UUID {
+	var seed [16 + MaxTokenLen]byte
+	n := copy(seed[:], notification[:])
+	n += copy(seed[n:], t)
+	hi := xxhash.Sum64(seed[:n])
+	seed[0] ^= 0xff
+	lo := xxhash.Sum64(seed[:n])
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], hi)
+	binary.BigEndian.PutUint64(id[8:], lo)
+	id[6] = id[6]&0x0f | 0x80 // version 8: vendor-defined (RFC 9562)
+	id[8] = id[8]&0x3f | 0x80 // variant
+	return id
+}
+
+// Payload is a JSON document ready to be sent, with at most one place where each device's own badge goes in. Documents are
+// thus not built anew for each device.
+type Payload struct {
+	// JSON is the document. Where BadgeAt is not 0 it lacks the badge's digits at that offset.
+	JSON []byte
+	// BadgeAt is the offset in JSON at which the badge's digits belong; 0 means that the document is complete.
+	BadgeAt int
+}
+
+// AppendTo appends the document for one device. badge is ignored where the payload has no place for it.
+func (p Payload) AppendTo(dst []byte, badge uint32) []byte {
+	if p.BadgeAt == 0 {
+		return append(dst, p.JSON...)
+	}
+	dst = append(dst, p.JSON[:p.BadgeAt]...)
+	dst = strconv.AppendUint(dst, uint64(badge), 10)
+	return append(dst, p.JSON[p.BadgeAt:]...)
+}
+
+// Len is the length in bytes of what AppendTo appends.
+func (p Payload) Len(badge uint32) int {
+	if p.BadgeAt == 0 {
+		return len(p.JSON)
+	}
+	digits := 1
+	for badge >= 10 {
+		badge /= 10
+		digits++
+	}
+	return len(p.JSON) + digits
+}
+
+// MaxLen is the length with the widest badge, which is what the limits are checked against.
+func (p Payload) MaxLen() int { return p.Len(1<<32 - 1) }
+
+// The payload limits, in bytes.
+const (
+	MaxPayload       = 4096 // HTTP/2
+	MaxPayloadVoIP   = 5120 // HTTP/2, push type voip
+	MaxPayloadBinary = 2048 // the binary protocol, since iOS 8
+)
+
+// Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags and
+// All is set.
+type Audience struct {
+	Environment Environment `json:"environment,omitempty"` // empty: the app's default
+	Users       []string    `json:"users,omitempty"`
+	Tags        *Tags       `json:"tags,omitempty"`
+	All         bool        `json:"all,omitempty"`
+}
+
+// Tags selects devices: those with at least one of Any (where given), every one of All, and none of None.
+type Tags struct {
+	Any  []string `json:"any,omitempty"`
+	All  []string `json:"all,omitempty"`
+	None []string `json:"none,omitempty"`
+}

@@ -1,0 +1,137 @@
+package push
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+func TestParseToken(t *testing.T) {
+	t.Parallel()
+	for n := MinTokenLen; n <= MaxTokenLen; n++ {
+		token, err := ParseToken(strings.Repeat("aF", n))
+		if err != nil || len(token) != n || token.String() != strings.Repeat("af", n) || string(token.AppendHex(nil)) != token.String() {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	for _, bad := range []string{"", "ab", strings.Repeat("ab", 31), strings.Repeat("ab", 101), strings.Repeat("ab", 32) + "a", strings.Repeat("xy", 32), strings.Repeat("é", 32)} {
+		if _, err := ParseToken(bad); err == nil || bad != "" && strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestTokenInLogsAndJSON(t *testing.T) {
+	t.Parallel()
+	token := Token(strings.Repeat("\xab", 32))
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "token", token)
+	if strings.Contains(log.String(), token.String()) || !strings.Contains(log.String(), "abababab…") {
+		t.Errorf("log: %s", log.String())
+	}
+	if Token("ab").Short() != "…" {
+		t.Error("a short one is shown")
+	}
+	b, err := json.Marshal([]Token{token})
+	var back []Token
+	if err != nil || json.Unmarshal(b, &back) != nil || back[0] != token || string(b) != `["`+token.String()+`"]` {
+		t.Errorf("%s: %v", b, err)
+	}
+	if json.Unmarshal([]byte(`"abc"`), &token) == nil {
+		t.Error("a wrong token was read")
+	}
+}
+
+// The rules of the original system's alert helper.
+func TestMakeAlert(t *testing.T) {
+	t.Parallel()
+	view, empty := "VIEW", ""
+	for _, c := range []struct {
+		alert any
+		want  string
+	}{
+		{MakeAlert("b", nil, "", nil, ""), `"b"`},
+		{MakeAlert("", nil, "", nil, ""), `""`},
+		{MakeAlert("b", &view, "", nil, ""), `{"action-loc-key":"VIEW","body":"b"}`},
+		{MakeAlert("b", &empty, "", nil, ""), `{"action-loc-key":"","body":"b"}`},
+		{MakeAlert("b", nil, "K", []string{"x"}, ""), `{"action-loc-key":null,"loc-args":["x"],"loc-key":"K"}`},
+		{MakeAlert("b", nil, "", nil, "i"), `{"action-loc-key":null,"body":"b","launch-image":"i"}`},
+		{MakeAlert("", nil, "", []string{}, ""), `{"action-loc-key":null,"body":"","loc-args":[]}`},
+	} {
+		if got, err := json.Marshal(c.alert); err != nil || string(got) != c.want {
+			t.Errorf("%s, want %s: %v", got, c.want, err)
+		}
+	}
+}
+
+func TestAPNsIDIsStable(t *testing.T) {
+	t.Parallel()
+	n := uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057")
+	a, b := Token(strings.Repeat("a", 32)), Token(strings.Repeat("b", 32))
+	id := APNsID(n, a)
+	if id != APNsID(n, a) || id == APNsID(n, b) || id == APNsID(uuid.Nil, a) || id.Version() != 8 || id.Variant() != uuid.RFC4122 {
+		t.Errorf("%v", id)
+	}
+	// It is never stored: a restart, or a newer version of this program, must come to the same one.
+	if got := id.String(); got != "45b81e5b-ed2f-8ccf-b5ec-b0ddc29084f3" {
+		t.Errorf("it has become %s", got)
+	}
+}
+
+func TestExpiration(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	for _, c := range []struct {
+		at      time.Time
+		unix    uint32
+		expired bool
+	}{{time.Time{}, 0, false}, {now, 1000, true}, {now.Add(time.Second), 1001, false}, {time.Unix(1<<32-1, 0), 1<<32 - 1, false}} {
+		n := Notification{Expiration: c.at}
+		if n.ExpirationUnix() != c.unix || n.Expired(now) != c.expired {
+			t.Errorf("%v: %d, %v", c.at, n.ExpirationUnix(), n.Expired(now))
+		}
+	}
+}
+
+func TestPayloadLen(t *testing.T) {
+	t.Parallel()
+	p := Payload{JSON: []byte(`{"aps":{"badge":}}`), BadgeAt: 16}
+	for _, badge := range []uint32{0, 9, 10, 99, 100, 999999999, 1000000000, 1<<32 - 1} {
+		if got := p.AppendTo(nil, badge); len(got) != p.Len(badge) || !json.Valid(got) {
+			t.Errorf("%d: %s, Len %d", badge, got, p.Len(badge))
+		}
+	}
+	if p.MaxLen() != len(p.JSON)+10 {
+		t.Errorf("MaxLen %d", p.MaxLen())
+	}
+}
+
+func TestEnumsHaveNames(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, r := range Reasons() {
+		if r.String() == "" || seen[r.String()] {
+			t.Errorf("reason %d is %q", r, r)
+		}
+		seen[r.String()] = true
+	}
+	if ReasonNone.String() != "" || len(seen) != int(reasonCount)-1 {
+		t.Errorf("%d reasons", len(seen))
+	}
+	for o := Pending; o <= Cancelled; o++ {
+		if o.String() == "" || seen[o.String()] {
+			t.Errorf("outcome %d is %q", o, o)
+		}
+		seen[o.String()] = true
+	}
+	for _, r := range Reasons() {
+		if want := r == BadDeviceToken || r == DeviceTokenNotForTopic || r == InvalidToken; r.BadToken() != want {
+			t.Errorf("%s.BadToken() is %v", r, !want)
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package push
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// State is how far a notification is.
+type State string
+
+// The states.
+const (
+	StateScheduled State = "scheduled" // its send_at has not come
+	StateQueued    State = "queued"
+	StateSending   State = "sending"
+	StateDone      State = "done"
+	StateCancelled State = "cancelled"
+)
+
+// Counts says what became of a notification's recipients. They always add up to the recipients known so far.
+type Counts struct {
+	Pending, Accepted, Failed, Unregistered, Expired, Cancelled int64
+}
+
+// Status is how far a notification is, with its counts.
+type Status struct {
+	ID    uuid.UUID
+	State State
+	// Recipients is the number of those known so far; it is final when Expanded.
+	Recipients int64
+	Expanded   bool
+	Counts     Counts
+	CreatedAt  time.Time
+	SendAt     time.Time
+	// FirstSentAt and FinishedAt are zero until then.
+	FirstSentAt, FinishedAt time.Time
+}
+
+// Failure is one recipient that was not accepted.
+type Failure struct {
+	Token Token
+	// Reason is a Reason's text as it was stored.
+	Reason string
+	// Status is the HTTP status, or the status byte of the binary protocol; 0 where there was no answer.
+	Status   uint16
+	Attempts uint8
+	At       time.Time
+}
