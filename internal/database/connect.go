@@ -1,0 +1,68 @@
+package database
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// limitedConnector gives each new connection a limit on how long the server runs one statement. A cancelled context makes
+// the driver drop the connection, and the server does not notice: without the limit a statement that nobody waits for
+// any more would run on, holding its locks.
+type limitedConnector struct {
+	driver.Connector
+	limit time.Duration
+	// dialect is which of limitStatements the server understood last. It is only a hint: behind one address there may be
+	// servers of several kinds.
+	dialect atomic.Int32
+}
+
+// limitStatements are the two ways to say it. MariaDB counts seconds and limits every statement. MySQL and TiDB count
+// milliseconds and limit SELECT alone; there, what writes is bounded by innodb_lock_wait_timeout and by being small.
+var limitStatements = [...]func(time.Duration) string{
+	func(d time.Duration) string {
+		return "SET SESSION max_statement_time = " + strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
+	},
+	func(d time.Duration) string {
+		return "SET SESSION max_execution_time = " + strconv.FormatInt(d.Milliseconds(), 10)
+	},
+}
+
+// Connect implements driver.Connector. A server that knows neither variable is used without a limit.
+func (c *limitedConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	execer, ok := conn.(driver.ExecerContext)
+	if !ok {
+		return conn, nil
+	}
+	first := c.dialect.Load()
+	for i := range int32(len(limitStatements)) {
+		dialect := (first + i) % int32(len(limitStatements))
+		_, err := execer.ExecContext(ctx, limitStatements[dialect](c.limit), nil)
+		if err == nil {
+			c.dialect.Store(dialect)
+			return conn, nil
+		}
+		if mysqlCode(err) == 0 { // not the server's answer: the connection broke
+			_ = conn.Close()
+			return nil, fmt.Errorf("limit the statements' time: %w", err)
+		}
+	}
+	return conn, nil
+}
+
+func newConnector(cfg *mysql.Config, limit time.Duration) (driver.Connector, error) {
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil || limit == 0 {
+		return connector, err
+	}
+	return &limitedConnector{Connector: connector, limit: limit}, nil
+}

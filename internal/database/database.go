@@ -1,0 +1,174 @@
+// Package database opens the service's database, MySQL (or MariaDB, or what speaks its protocol) or the embedded SQLite,
+// runs transactions on it, migrates it, and tells a duplicate key or a deadlock by the driver's code.
+//
+// It knows no table: SQL on device tokens stands in internal/tokens, SQL on notifications in internal/queue.
+package database
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Dialect is the engine's family. The stores' SQL is the same for both but for the clauses that Dialect writes.
+type Dialect string
+
+// The two dialects.
+const (
+	MySQL  Dialect = "mysql"
+	SQLite Dialect = "sqlite"
+)
+
+// Upsert is the clause that ends an INSERT: where a row with the same key exists, the given columns take the inserted
+// values and the others stay. With no columns the existing row stays as it is.
+func (d Dialect) Upsert(key string, columns ...string) string {
+	set := make([]string, len(columns))
+	if d == SQLite {
+		if len(columns) == 0 {
+			return " ON CONFLICT DO NOTHING"
+		}
+		for i, c := range columns {
+			set[i] = c + " = excluded." + c
+		}
+		return " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(set, ", ")
+	}
+	if len(columns) == 0 { // MySQL's INSERT IGNORE would hide other errors too
+		first, _, _ := strings.Cut(key, ",")
+		return " ON DUPLICATE KEY UPDATE " + first + " = " + first
+	}
+	for i, c := range columns {
+		set[i] = c + " = VALUES(" + c + ")" // MariaDB has no AS new
+	}
+	return " ON DUPLICATE KEY UPDATE " + strings.Join(set, ", ")
+}
+
+// DB is an open database.
+type DB struct {
+	Dialect Dialect
+	// write runs transactions. SQLite has one connection here: it has one writer.
+	write *sqlx.DB
+	// read runs what only reads; on MySQL it is the same pool.
+	read *sqlx.DB
+	// mysql is how to open more connections to the same server.
+	mysql *mysql.Config
+	// unlock gives up the exclusive use of an SQLite file.
+	unlock func() error
+}
+
+// Reader is for statements that only read, outside a transaction.
+func (db *DB) Reader() *sqlx.DB { return db.read }
+
+// Close closes every connection.
+func (db *DB) Close() error {
+	err := db.write.Close()
+	if db.read != db.write {
+		err = errors.Join(err, db.read.Close())
+	}
+	if db.unlock != nil {
+		err = errors.Join(err, db.unlock())
+	}
+	return err
+}
+
+// Ping reports whether the database can be reached.
+func (db *DB) Ping(ctx context.Context) error {
+	if err := db.read.PingContext(ctx); err != nil {
+		return fmt.Errorf("reach the database: %w", MarkUnavailable(err))
+	}
+	return nil
+}
+
+// How often, and after which pauses, a transaction is run again that lost a race. One whose connection broke is run again
+// less often: it would keep a caller waiting for a database that is away.
+const (
+	txRaces   = 10
+	txBreaks  = 2
+	txMinWait = 2 * time.Millisecond
+	txMaxWait = 250 * time.Millisecond
+)
+
+// Tx runs fn in a transaction, at READ COMMITTED, and commits. Where the engine says that the transaction lost a race (a
+// deadlock, a lock timeout, a changed row, a busy file), or the connection broke before the commit was sent, it is
+// rolled back and run again, with growing random pauses: fn must start anew each time.
+//
+// A commit whose answer was lost may have happened: Tx then returns ErrCommitUnknown, and the caller, who alone can tell,
+// looks whether it did or repeats what is harmless to repeat.
+func (db *DB) Tx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	var races, breaks int
+	for {
+		end, err := db.try(ctx, fn)
+		switch {
+		case end == final || ctx.Err() != nil:
+			return err
+		case end == broke:
+			if breaks++; breaks > txBreaks {
+				return err
+			}
+		case end == lostRace:
+			if races++; races >= txRaces {
+				return fmt.Errorf("%w: transaction lost %d races: %w", push.ErrUnavailable, races, err)
+			}
+		}
+		if waitErr := wait(ctx, races+breaks); waitErr != nil {
+			return errors.Join(waitErr, err)
+		}
+	}
+}
+
+// ending is how an attempt at a transaction ended.
+type ending int
+
+const (
+	final    ending = iota // committed, failed for good, or nobody knows
+	lostRace               // rolled back; another transaction went first
+	broke                  // rolled back, because the connection broke
+)
+
+func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) (ending, error) {
+	opts := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	if db.Dialect == SQLite {
+		opts = nil // serializable, and the driver knows no other
+	}
+	tx, err := db.write.BeginTxx(ctx, opts)
+	switch {
+	case IsDeadlock(err):
+		return lostRace, err
+	case err != nil: // database/sql has tried other connections already
+		return final, MarkUnavailable(fmt.Errorf("begin: %w", err))
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing; before one the first error is the one to tell
+	switch err := fn(ctx, tx); {
+	case IsDeadlock(err):
+		return lostRace, err
+	case isConnectionLost(err):
+		return broke, MarkUnavailable(err)
+	case err != nil:
+		return final, MarkUnavailable(err)
+	}
+	err = tx.Commit()
+	switch {
+	case err == nil:
+		return final, nil
+	case IsDeadlock(err):
+		return lostRace, err
+	case errors.Is(err, sql.ErrTxDone), ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		// ctx ended before the commit was sent: database/sql has rolled back.
+		return final, fmt.Errorf("commit: %w", context.Cause(ctx))
+	}
+	return final, fmt.Errorf("%w: %w", ErrCommitUnknown, MarkUnavailable(err))
+}
+
+// wait pauses before the nth repetition.
+func wait(ctx context.Context, n int) error {
+	limit := min(txMaxWait, txMinWait<<n)
+	return sleep(ctx, time.Duration(rand.Int64N(int64(limit))))
+}

@@ -1,0 +1,80 @@
+package database_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+func TestMigrateTwice(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		if done, err := database.Migrated(t.Context(), db); err != nil || !done {
+			t.Fatalf("after Migrate: Migrated is %v, %v", done, err)
+		}
+		var out bytes.Buffer
+		if err := database.Migrate(t.Context(), db, slog.New(slog.NewTextHandler(&out, nil))); err != nil {
+			t.Fatal(err)
+		}
+		if out.Len() > 0 {
+			t.Errorf("migrating what is migrated logs %s", &out)
+		}
+		var shards int
+		if err := db.Reader().Get(&shards, "SELECT COUNT(*) FROM shards"); err != nil || shards != 64 {
+			t.Errorf("%d shards, %v", shards, err)
+		}
+	})
+}
+
+func TestMigratedTellsAnEmptyDatabase(t *testing.T) {
+	t.Parallel()
+	for name, address := range map[string]func(tb testing.TB) string{
+		"sqlite": func(tb testing.TB) string { tb.Helper(); return "sqlite:" + tb.TempDir() + "/test.db" },
+		"mysql":  dbtest.MySQLAddress,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, err := database.Open(t.Context(), address(t), database.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if done, err := database.Migrated(t.Context(), db); err != nil || done {
+				t.Errorf("Migrated is %v, %v", done, err)
+			}
+		})
+	}
+}
+
+// Eight processes start at once on an empty database: all of them succeed, and the schema is there once each of them has
+// returned.
+func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	address := dbtest.MySQLAddress(t)
+	var g errgroup.Group
+	for range 8 {
+		db, err := database.Open(t.Context(), address, database.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		g.Go(func() error {
+			if err := database.Migrate(t.Context(), db, discard); err != nil {
+				return err
+			}
+			var tokens int
+			return db.Reader().GetContext(context.WithoutCancel(t.Context()), &tokens, "SELECT COUNT(*) FROM bad_tokens")
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,151 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
+)
+
+// errScheme is without the address: it holds a password.
+var errScheme = errors.New("a database address begins with sqlite: or mysql://")
+
+// Options bound what the pool takes.
+type Options struct {
+	// MaxConns is the number of connections to MySQL; default 16. SQLite has one writer and a few readers.
+	MaxConns int
+	// StatementLimit is how long MySQL may run one statement; default 30 s. Migrations are not limited.
+	StatementLimit time.Duration
+}
+
+// Open opens what address names: mysql://user:password@tcp(host:port)/name?options (the options are the driver's), or
+// sqlite:path. It does not migrate. MySQL is not contacted yet; an SQLite file is made, with its folder, and taken for
+// this process alone.
+func Open(ctx context.Context, address string, opts Options) (*DB, error) {
+	switch {
+	case strings.HasPrefix(address, "mysql://"):
+		return openMySQL(strings.TrimPrefix(address, "mysql://"), opts)
+	case strings.HasPrefix(address, "sqlite:"):
+		return openSQLite(ctx, strings.TrimPrefix(address, "sqlite:"))
+	}
+	return nil, errScheme
+}
+
+// CheckAddress reports what is wrong with the address, connecting to nothing.
+func CheckAddress(address string) error {
+	switch {
+	case strings.HasPrefix(address, "mysql://"):
+		_, err := mysqlConfig(strings.TrimPrefix(address, "mysql://"))
+		return err
+	case strings.HasPrefix(address, "sqlite:"):
+		if strings.TrimPrefix(address, "sqlite:") == "" {
+			return fmt.Errorf("sqlite: needs the path of a file, as in sqlite:./data/lhspn.db")
+		}
+		return nil
+	}
+	return errScheme
+}
+
+func mysqlConfig(dsn string) (*mysql.Config, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("the database address is not of the form mysql://user:password@tcp(host:port)/name: %w", err)
+	}
+	if cfg.DBName == "" {
+		return nil, fmt.Errorf("the database address names no database: mysql://user:password@tcp(host:port)/name")
+	}
+	cfg.ParseTime, cfg.Loc = true, time.UTC
+	cfg.ClientFoundRows = true   // rows matched, not rows changed
+	cfg.InterpolateParams = true // one round trip a statement
+	cfg.RejectReadOnly = true    // after a failover, leave the old primary
+	cfg.Logger = silent{}        // broken connections are reported by whoever used them
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	if cfg.ReadTimeout == 0 {
+		cfg.ReadTimeout = 60 * time.Second
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = 30 * time.Second
+	}
+	if cfg.Params == nil {
+		cfg.Params = map[string]string{}
+	}
+	// ANSI_QUOTES and the like stay as the server has them; these two the SQL relies on. A lock wait longer than this is
+	// better begun anew than waited for.
+	for k, v := range map[string]string{"time_zone": "'+00:00'", "innodb_lock_wait_timeout": "5"} {
+		if _, set := cfg.Params[k]; !set {
+			cfg.Params[k] = v
+		}
+	}
+	if err := cfg.Apply(mysql.Charset("utf8mb4", "")); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+func openMySQL(dsn string, opts Options) (*DB, error) {
+	cfg, err := mysqlConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if opts.MaxConns == 0 {
+		opts.MaxConns = 16
+	}
+	if opts.StatementLimit == 0 {
+		opts.StatementLimit = 30 * time.Second
+	}
+	connector, err := newConnector(cfg, opts.StatementLimit)
+	if err != nil {
+		return nil, fmt.Errorf("open MySQL: %w", err)
+	}
+	pool := sqlx.NewDb(sql.OpenDB(connector), "mysql")
+	pool.SetMaxOpenConns(opts.MaxConns)
+	pool.SetMaxIdleConns(opts.MaxConns)
+	pool.SetConnMaxLifetime(4 * time.Minute) // below the shortest idle limits of servers and middle boxes
+	return &DB{Dialect: MySQL, write: pool, read: pool, mysql: cfg}, nil
+}
+
+type silent struct{}
+
+func (silent) Print(...any) {}
+
+func openSQLite(ctx context.Context, path string) (*DB, error) {
+	if path == "" {
+		return nil, fmt.Errorf("sqlite: needs the path of a file, as in sqlite:./data/lhspn.db")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("make the database's folder: %w", err)
+	}
+	unlock, err := lockFile(path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	common := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)" +
+		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)"
+	db := &DB{Dialect: SQLite, unlock: unlock}
+	if db.write, err = sqlx.Open("sqlite", common+"&_txlock=immediate"); err == nil {
+		db.write.SetMaxOpenConns(1)
+		err = db.write.PingContext(ctx) // makes the file, which the readers do not
+	}
+	if err == nil {
+		db.read, err = sqlx.Open("sqlite", common+"&mode=ro")
+	}
+	if err != nil {
+		_ = unlock()
+		return nil, fmt.Errorf("open SQLite %s: %w", path, err)
+	}
+	db.read.SetMaxOpenConns(max(2, runtime.NumCPU()))
+	db.read.SetMaxIdleConns(max(2, runtime.NumCPU()))
+	return db, nil
+}

@@ -1,0 +1,19 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS device_tokens (
+    app          VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    token        VARBINARY(100) NOT NULL,              -- raw bytes; HEX(token) shows it as the API does
+    environment  VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    badge        INT UNSIGNED NOT NULL DEFAULT 0,
+    last_updated DATETIME(6) NOT NULL,                 -- the last registration
+    created_at   DATETIME(6) NOT NULL,
+    user_id      VARBINARY(255) NULL,
+    device_id    VARBINARY(255) NULL,
+    tags         BLOB NULL,                            -- JSON array of strings
+    app_version  VARBINARY(255) NULL,
+    os_version   VARBINARY(255) NULL,
+    device_model VARBINARY(255) NULL,
+    locale       VARBINARY(255) NULL,
+    time_zone    VARBINARY(255) NULL,
+    PRIMARY KEY (app, token)
+) ENGINE=InnoDB;

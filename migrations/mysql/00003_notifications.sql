@@ -1,0 +1,30 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS notifications (
+    app             VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    id              BINARY(16) NOT NULL,               -- UUIDv7: in the order of creation
+    state           TINYINT UNSIGNED NOT NULL,         -- 0 queued, 1 sending, 2 done, 3 cancelled
+    environment     VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    push_type       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    topic           VARBINARY(255) NOT NULL,
+    priority        TINYINT UNSIGNED NOT NULL,
+    expires_at      DATETIME(6) NULL,                  -- NULL: now or never
+    collapse_id     VARBINARY(64) NOT NULL,
+    badge_increment INT UNSIGNED NOT NULL,
+    rate            INT UNSIGNED NOT NULL,             -- recipients a second, 0 for no limit
+    payload         BLOB NOT NULL,
+    badge_at        SMALLINT UNSIGNED NOT NULL,        -- where each device's badge goes into the payload, 0 for nowhere
+    audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
+    expanded        TINYINT UNSIGNED NOT NULL,         -- 1 when recipients is final
+    recipients      BIGINT UNSIGNED NOT NULL,
+    accepted        BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    failed          BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    unregistered    BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    expired         BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    cancelled       BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    created_at      DATETIME(6) NOT NULL,
+    send_at         DATETIME(6) NOT NULL,
+    first_sent_at   DATETIME(6) NOT NULL DEFAULT '1970-01-01 00:00:00', -- that stands for not yet; a NULL would let the row
+    finished_at     DATETIME(6) NOT NULL DEFAULT '1970-01-01 00:00:00', -- grow later, and make each update twice as dear
+    PRIMARY KEY (app, id)
+) ENGINE=InnoDB;

@@ -1,0 +1,12 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS invalidations ( -- the inbox of dead tokens, and its history
+    app            VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    token          VARBINARY(100) NOT NULL,
+    invalidated_at DATETIME(6) NOT NULL,               -- since when APNs knows the token as dead
+    source         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- feedback, unregistered, bad_token
+    removed        TINYINT UNSIGNED NOT NULL DEFAULT 0,
+    checked_at     DATETIME(6) NULL,                   -- NULL until the scheduled job has decided
+    PRIMARY KEY (app, token, invalidated_at, source),
+    KEY invalidations_checked (app, checked_at)
+) ENGINE=InnoDB;

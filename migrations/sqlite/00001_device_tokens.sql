@@ -1,0 +1,18 @@
+-- +goose Up
+CREATE TABLE IF NOT EXISTS device_tokens (
+    app          TEXT NOT NULL,
+    token        BLOB NOT NULL,                        -- raw bytes; lower(hex(token)) shows it as the API does
+    environment  TEXT NOT NULL,
+    badge        INTEGER NOT NULL DEFAULT 0,
+    last_updated TEXT NOT NULL,                        -- the last registration
+    created_at   TEXT NOT NULL,
+    user_id      BLOB NULL,
+    device_id    BLOB NULL,
+    tags         BLOB NULL,                            -- JSON array of strings
+    app_version  BLOB NULL,
+    os_version   BLOB NULL,
+    device_model BLOB NULL,
+    locale       BLOB NULL,
+    time_zone    BLOB NULL,
+    PRIMARY KEY (app, token)
+) WITHOUT ROWID, STRICT;

@@ -1,0 +1,29 @@
+-- +goose Up
+CREATE TABLE IF NOT EXISTS notifications (
+    app             TEXT NOT NULL,
+    id              BLOB NOT NULL,                     -- UUIDv7: in the order of creation
+    state           INTEGER NOT NULL,                  -- 0 queued, 1 sending, 2 done, 3 cancelled
+    environment     TEXT NOT NULL,
+    push_type       TEXT NOT NULL,
+    topic           BLOB NOT NULL,
+    priority        INTEGER NOT NULL,
+    expires_at      TEXT NULL,                         -- NULL: now or never
+    collapse_id     BLOB NOT NULL,
+    badge_increment INTEGER NOT NULL,
+    rate            INTEGER NOT NULL,                  -- recipients a second, 0 for no limit
+    payload         BLOB NOT NULL,
+    badge_at        INTEGER NOT NULL,                  -- where each device's badge goes into the payload, 0 for nowhere
+    audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
+    expanded        INTEGER NOT NULL,                  -- 1 when recipients is final
+    recipients      INTEGER NOT NULL,
+    accepted        INTEGER NOT NULL DEFAULT 0,
+    failed          INTEGER NOT NULL DEFAULT 0,
+    unregistered    INTEGER NOT NULL DEFAULT 0,
+    expired         INTEGER NOT NULL DEFAULT 0,
+    cancelled       INTEGER NOT NULL DEFAULT 0,
+    created_at      TEXT NOT NULL,
+    send_at         TEXT NOT NULL,
+    first_sent_at   TEXT NOT NULL DEFAULT '1970-01-01 00:00:00.000000', -- that stands for not yet
+    finished_at     TEXT NOT NULL DEFAULT '1970-01-01 00:00:00.000000',
+    PRIMARY KEY (app, id)
+) WITHOUT ROWID, STRICT;

@@ -1,0 +1,13 @@
+-- +goose Up
+CREATE TABLE IF NOT EXISTS batches (
+    shard           INTEGER NOT NULL,
+    lane            INTEGER NOT NULL,                  -- 0 overtakes 1
+    due_at          INTEGER NOT NULL,                  -- not before; Unix microseconds
+    notification_id BLOB NOT NULL,
+    seq             INTEGER NOT NULL,                  -- within the notification
+    app             TEXT NOT NULL,
+    kind            INTEGER NOT NULL,                  -- 0 ready to send, 1 badges to be counted first, 2 an audience to be expanded
+    recipients      INTEGER NOT NULL,
+    body            BLOB NOT NULL,                     -- the recipients, or the cursor of the audience
+    PRIMARY KEY (shard, lane, due_at, notification_id, seq)
+) WITHOUT ROWID, STRICT;

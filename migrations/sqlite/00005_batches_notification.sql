@@ -1,0 +1,2 @@
+-- +goose Up
+CREATE INDEX IF NOT EXISTS batches_notification ON batches (notification_id);

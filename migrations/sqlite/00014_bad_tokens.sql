@@ -1,0 +1,9 @@
+-- +goose Up
+CREATE TABLE IF NOT EXISTS bad_tokens ( -- answers that say "wrong token or wrong environment"
+    app      TEXT NOT NULL,
+    token    BLOB NOT NULL,
+    answers  INTEGER NOT NULL,
+    first_at TEXT NOT NULL,
+    last_at  TEXT NOT NULL,
+    PRIMARY KEY (app, token)
+) WITHOUT ROWID, STRICT;
