@@ -1,0 +1,246 @@
+package tokens
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// The kinds of device_token_index: by what a device is found.
+const (
+	kindUser   = "u"
+	kindTag    = "t"
+	kindDevice = "d"
+	// kindEnvironment finds the sandbox tokens, which are few among many. Production tokens have no such row: where they are
+	// the many, a scan of the registry finds them as well.
+	kindEnvironment = "e"
+)
+
+// stream is the tokens, in their order, of the index rows with one of the values.
+type stream struct {
+	kind   string
+	values []string
+}
+
+// maxUnion is how many values of a stream are read as lists of their own, each already in the tokens' order. Beyond it, and for
+// users, who have few devices each, the rows of all values are sorted anew for each page.
+const maxUnion = 100
+
+// appendTokens appends a SELECT of the stream's next tokens.
+func (st stream) appendTokens(s *statement, app string, after push.Token, limit int) {
+	const from = " FROM device_token_index WHERE app = ? AND kind = ? AND value"
+	switch {
+	case len(st.values) == 1:
+		s.add("SELECT token"+from+" = ? AND token > ? ORDER BY token LIMIT ?", app, st.kind, []byte(st.values[0]), []byte(after), limit)
+	case st.kind == kindUser || len(st.values) > maxUnion:
+		s.add("SELECT DISTINCT token"+from+" IN", app, st.kind).list(len(st.values), func(i int) any { return []byte(st.values[i]) }).
+			add(" AND token > ? ORDER BY token LIMIT ?", []byte(after), limit)
+	default:
+		// The first of each list hold the first of all of them.
+		s.add("SELECT token FROM (")
+		for i := range st.values {
+			if i > 0 {
+				s.add(" UNION ")
+			}
+			s.add("SELECT token FROM (")
+			stream{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, limit)
+			s.add(") AS v")
+		}
+		s.add(") AS u ORDER BY token LIMIT ?", limit)
+	}
+}
+
+// selection finds devices page by page, in the tokens' order. It reads the sparsest of its streams and looks the devices up, so that
+// its cost is that of the fewest tokens that any one condition leaves, and not that of the registry. Without streams it
+// reads the registry itself.
+type selection struct {
+	app     string
+	columns string // of device_tokens to be scanned after the token
+	streams []stream
+	// The conditions that each device is checked for.
+	environment push.Environment // empty: either
+	userID      string           // empty: any
+	tags        *push.Tags       // nil: any
+	// scan is the number of tokens after which reading stops although too few of them passed; 0: none.
+	scan int
+}
+
+// addEnvironment makes the environment one more stream where it has one. The other conditions must then be checked for each
+// device: any stream may become the one that is read.
+func (sel *selection) addEnvironment() {
+	if sel.environment == push.Sandbox {
+		sel.streams = append(sel.streams, stream{kindEnvironment, []string{string(push.Sandbox)}})
+	}
+}
+
+// The rows that are read at once grow when few of them pass the conditions.
+const maxRead = 8192
+
+// maxScan bounds what a page of an audience costs where conditions that many tokens meet are met by few together: a
+// transaction must not last as long as the registry is large.
+const maxScan = 4 * maxRead
+
+// each scans up to limit devices after after into dest, which belongs to r, and calls fn for each. It returns the token after
+// which to go on; empty when those were the last.
+func (sel *selection) each(
+	ctx context.Context, q sqlx.QueryerContext, r *row, dest []any, after push.Token, limit int, fn func() error,
+) (push.Token, error) {
+	scanned := 0
+	for found, read := 0, limit; ; read = min(4*read, max(maxRead, limit)) {
+		s := newStatement("")
+		if len(sel.streams) == 0 {
+			s.add("SELECT token, "+sel.columns+" FROM device_tokens WHERE app = ? AND token > ? ORDER BY token LIMIT ?",
+				sel.app, []byte(after), read)
+		} else {
+			st, err := sel.sparsest(ctx, q, after)
+			if err != nil {
+				s.free()
+				return "", err
+			}
+			s.add("SELECT c.token, " + sel.columns + " FROM (")
+			st.appendTokens(s, sel.app, after, read)
+			s.add(") AS c LEFT JOIN device_tokens d ON d.app = ? AND d.token = c.token ORDER BY c.token", sel.app)
+		}
+		rows := 0
+		var last []byte
+		err := s.query(ctx, q, dest, func() error {
+			rows++
+			if found == limit {
+				return nil
+			}
+			last = append(last[:0], r.token...)
+			ok, err := sel.matches(r)
+			if err != nil || !ok {
+				return err
+			}
+			found++
+			return fn()
+		})
+		if err != nil {
+			return "", err
+		}
+		after, scanned = push.Token(last), scanned+rows
+		switch {
+		case found == limit:
+			return after, nil
+		case rows < read:
+			return "", nil
+		case sel.scan > 0 && scanned >= sel.scan:
+			return after, nil
+		}
+	}
+}
+
+// matches checks the conditions.
+func (sel *selection) matches(r *row) (bool, error) {
+	if r.environment == nil { // an index row without its device
+		return false, nil
+	}
+	if sel.environment != "" && string(r.environment) != string(sel.environment) || sel.userID != "" && string(r.userID) != sel.userID {
+		return false, nil
+	}
+	if sel.tags == nil {
+		return true, nil
+	}
+	tags, err := decodeTags(r.tags)
+	if err != nil {
+		return false, err
+	}
+	has := func(tag string) bool { return slices.Contains(tags, tag) }
+	hasNot := func(tag string) bool { return !has(tag) }
+	return (len(sel.tags.Any) == 0 || slices.ContainsFunc(sel.tags.Any, has)) &&
+		!slices.ContainsFunc(sel.tags.All, hasNot) && !slices.ContainsFunc(sel.tags.None, has), nil
+}
+
+// sparsest is the stream that ends within its next few tokens, or else the one whose tokens reach farthest.
+func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after push.Token) (stream, error) {
+	if len(sel.streams) == 1 {
+		return sel.streams[0], nil
+	}
+	const n = 128 // enough to tell
+	s := newStatement("")
+	for i, st := range sel.streams {
+		if i > 0 {
+			s.add(" UNION ALL ")
+		}
+		s.add("SELECT ? AS stream, COUNT(*) AS tokens, MAX(token) AS last FROM (", i)
+		st.appendTokens(s, sel.app, after, n)
+		s.add(") AS s")
+	}
+	var i, tokens, best int
+	fewest, farthest := n+1, ""
+	var last sql.RawBytes
+	err := s.query(ctx, q, []any{&i, &tokens, &last}, func() error {
+		if tokens < fewest && tokens < n || fewest >= n && tokens == n && string(last) > farthest {
+			best, fewest, farthest = i, tokens, string(last)
+		}
+		return nil
+	})
+	return sel.streams[best], err
+}
+
+// AudiencePage returns up to limit recipients of the audience, with their stored badges, whose tokens come after after, in the
+// tokens' order, and the token after which the next page goes on; it is empty after the last page. A page costs what the
+// sparsest of the audience's conditions costs, and is short, even empty, where it would cost too much.
+func (s *Store) AudiencePage(
+	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int,
+) (page []push.Recipient, next push.Token, err error) {
+	defer s.metrics.time("audience", time.Now())
+	return s.audiencePage(ctx, tx, app, a, after, limit)
+}
+
+func (s *Store) audiencePage(
+	ctx context.Context, q sqlx.QueryerContext, app string, a push.Audience, after push.Token, limit int,
+) (page []push.Recipient, next push.Token, err error) {
+	sel := selection{app: app, columns: "environment, badge", environment: a.Environment, scan: maxScan}
+	switch {
+	case a.Tags != nil:
+		for _, tag := range a.Tags.All {
+			sel.streams = append(sel.streams, stream{kindTag, []string{tag}})
+		}
+		if len(a.Tags.Any) > 0 {
+			sel.streams = append(sel.streams, stream{kindTag, a.Tags.Any})
+		}
+		sel.addEnvironment()
+		if len(sel.streams) != 1 || len(a.Tags.None) > 0 { // else the one stream is the condition
+			sel.columns += ", tags"
+			sel.tags = a.Tags
+		}
+	case a.All:
+		sel.addEnvironment()
+	default:
+		if len(a.Users) == 0 {
+			return nil, "", nil
+		}
+		sel.streams = []stream{{kindUser, a.Users}}
+	}
+	var r row
+	dest := []any{&r.token, &r.environment, &r.badge}
+	if sel.tags != nil {
+		dest = append(dest, &r.tags)
+	}
+	page = make([]push.Recipient, 0, min(limit, 1024))
+	ends := make([]int, 0, min(limit, 1024))
+	var bytes []byte
+	next, err = sel.each(ctx, q, &r, dest, after, limit, func() error {
+		bytes = append(bytes, r.token...)
+		ends = append(ends, len(bytes))
+		page = append(page, push.Recipient{Badge: uint32(r.badge.Int64)})
+		return nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("read audience: %w", err)
+	}
+	all, begin := string(bytes), 0 // the tokens of a page share their memory
+	for i, end := range ends {
+		page[i].Token = push.Token(all[begin:end])
+		begin = end
+	}
+	return page, next, nil
+}

@@ -1,0 +1,296 @@
+package tokens
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// page reads one page, as the queue does.
+func page(tb testing.TB, s *Store, a push.Audience, after push.Token, limit int) (page []push.Recipient) {
+	tb.Helper()
+	err := s.db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) (err error) {
+		page, _, err = s.AudiencePage(ctx, tx, app, a, after, limit)
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return page
+}
+
+// audience reads all pages, and checks that only the last one is not full.
+func audience(tb testing.TB, s *Store, a push.Audience, limit int) (all []push.Recipient) {
+	tb.Helper()
+	var after push.Token
+	for {
+		p := page(tb, s, a, after, limit)
+		all = append(all, p...)
+		if len(p) < limit {
+			return all
+		}
+		after = p[len(p)-1].Token
+	}
+}
+
+// fill imports n devices as make describes them.
+func fill(tb testing.TB, s *Store, n int, describe func(i int, d *push.Device)) {
+	tb.Helper()
+	devices := make([]push.Device, n)
+	now := s.now()
+	for i := range devices {
+		devices[i] = push.Device{Token: token(i), Environment: push.Production, LastUpdated: now, CreatedAt: now}
+		if describe != nil {
+			describe(i, &devices[i])
+		}
+	}
+	for page := range slices.Chunk(devices, 2000) {
+		if err := s.Import(tb.Context(), app, page); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+func TestAudience(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		const n = 600
+		fill(t, s, n, func(i int, d *push.Device) {
+			d.Badge = uint32(i)
+			d.UserID = fmt.Sprint("u", i/2)
+			d.Tags = []string{"all"}
+			for _, m := range []int{2, 3, 50} {
+				if i%m == 0 {
+					d.Tags = append(d.Tags, fmt.Sprint("m", m))
+				}
+			}
+			if i%10 == 9 {
+				d.Environment = push.Sandbox
+			}
+		})
+		production := func(i int) bool { return i%10 != 9 }
+		tags := func(all, any, none string) push.Audience {
+			return push.Audience{Environment: push.Production, Tags: &push.Tags{All: strings.Fields(all), Any: strings.Fields(any), None: strings.Fields(none)}}
+		}
+		var everyone []string
+		for i := range n {
+			everyone = append(everyone, fmt.Sprint("u", i))
+		}
+		var many string
+		for i := range 2 * maxUnion {
+			many += fmt.Sprint(" x", i)
+		}
+		for name, c := range map[string]struct {
+			audience push.Audience
+			in       func(i int) bool
+		}{
+			"all":              {push.Audience{Environment: push.Production, All: true}, production},
+			"all sandbox":      {push.Audience{Environment: push.Sandbox, All: true}, func(i int) bool { return i%10 == 9 }},
+			"a user":           {push.Audience{Environment: push.Production, Users: []string{"u4"}}, func(i int) bool { return i/2 == 4 && production(i) }},
+			"users":            {push.Audience{Environment: push.Production, Users: []string{"u7", "u200", "u7", "none"}}, func(i int) bool { return (i/2 == 7 || i/2 == 200) && production(i) }},
+			"sandbox users":    {push.Audience{Environment: push.Sandbox, Users: []string{"u4", "u9"}}, func(i int) bool { return i == 9 || i == 19 }},
+			"every user":       {push.Audience{Environment: push.Sandbox, Users: everyone}, func(i int) bool { return i%10 == 9 }},
+			"nobody":           {push.Audience{Environment: push.Production, Users: []string{}}, func(int) bool { return false }},
+			"unknown user":     {push.Audience{Environment: push.Production, Users: []string{"none"}}, func(int) bool { return false }},
+			"a tag":            {tags("m50", "", ""), func(i int) bool { return i%50 == 0 }},
+			"all tags":         {tags("all m2 m3", "", ""), func(i int) bool { return i%6 == 0 }},
+			"any tag":          {tags("", "m2 m3 none", ""), func(i int) bool { return production(i) && (i%2 == 0 || i%3 == 0) }},
+			"any of very many": {tags("", "m2 m3"+many, ""), func(i int) bool { return production(i) && (i%2 == 0 || i%3 == 0) }},
+			"no tag":           {tags("", "", "m2 m3"), func(i int) bool { return production(i) && i%2 != 0 && i%3 != 0 }},
+			"a tag, not":       {tags("m2", "", "m3"), func(i int) bool { return i%2 == 0 && i%3 != 0 }},
+			"all, any, none":   {tags("all", "m2 m50", "m3"), func(i int) bool { return i%2 == 0 && i%3 != 0 }},
+			"not any more":     {tags("m2", "", "all"), func(int) bool { return false }},
+			"unknown tag":      {tags("m2 none", "", ""), func(int) bool { return false }},
+			"sandbox tag": {push.Audience{Environment: push.Sandbox, Tags: &push.Tags{Any: []string{"m3"}}},
+				func(i int) bool { return i%10 == 9 && i%3 == 0 }},
+		} {
+			var want []push.Recipient
+			for i := range n {
+				if c.in(i) {
+					want = append(want, push.Recipient{Token: token(i), Badge: uint32(i)})
+				}
+			}
+			for _, limit := range []int{23, 100, 1000} {
+				if got := audience(t, s, c.audience, limit); !slices.Equal(want, got) {
+					t.Errorf("%s, by %d: got %d, want %d", name, limit, len(got), len(want))
+				}
+			}
+		}
+		if got := page(t, s, push.Audience{Environment: push.Production, All: true}, token(n), 10); len(got) != 0 {
+			t.Errorf("after the last: %v", got)
+		}
+	})
+}
+
+// An index row whose device is not there is passed over.
+func TestAudienceWithStrayIndexRow(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		fill(t, s, 3, func(_ int, d *push.Device) { d.UserID = "u" })
+		err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			_, err := tx.ExecContext(ctx, "DELETE FROM device_tokens WHERE token = ?", []byte(token(1)))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []push.Environment{push.Production, ""} {
+			got := audience(t, s, push.Audience{Environment: e, Users: []string{"u"}}, 2)
+			if len(got) != 2 || got[0].Token != token(0) || got[1].Token != token(2) {
+				t.Errorf("%v", got)
+			}
+		}
+	})
+}
+
+// recorder keeps the statements that run through it.
+type recorder struct {
+	sqlx.QueryerContext
+	statements []recordedStatement
+}
+
+// Conditions that many meet one by one and few together are read in steps: no page lasts as long as the registry is large.
+func TestSparseAudienceIsReadInSteps(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		const n = 300
+		fill(t, s, n, func(i int, d *push.Device) {
+			d.Tags = []string{"all"}
+			if i%2 == 0 || i == 201 {
+				d.Tags = append(d.Tags, "even")
+			}
+			if i%2 == 1 {
+				d.Tags = append(d.Tags, "odd")
+			}
+		})
+		tags := &push.Tags{All: []string{"even", "odd"}}
+		sel := selection{app: app, columns: "environment, badge, tags", tags: tags, scan: 40}
+		for _, tag := range tags.All {
+			sel.streams = append(sel.streams, stream{kindTag, []string{tag}})
+		}
+		var r row
+		var found []push.Token
+		steps := 0
+		for after := push.Token(""); ; steps++ {
+			next, err := sel.each(t.Context(), s.db.Reader(), &r, []any{&r.token, &r.environment, &r.badge, &r.tags}, after, 10, func() error {
+				found = append(found, push.Token(r.token))
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if next == "" {
+				break
+			}
+			if next <= after {
+				t.Fatalf("no progress after %s", after)
+			}
+			after = next
+		}
+		if !slices.Equal(found, []push.Token{token(201)}) || steps < 2 || steps > 5 {
+			t.Errorf("found %v in %d steps", found, steps)
+		}
+	})
+}
+
+type recordedStatement struct {
+	sql  string
+	args []any
+}
+
+func (r *recorder) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	r.statements = append(r.statements, recordedStatement{query, slices.Clone(args)})
+	return r.QueryerContext.QueryContext(ctx, query, args...)
+}
+
+// An audience of a few among many is found by the indexes: SQLite plans to read no table from end to end, and what MySQL or
+// MariaDB has read is in proportion to the page and not to the registry.
+func TestAudienceCostsWhatItFinds(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		const n, limit = 6000, 50
+		fill(t, s, n, func(i int, d *push.Device) {
+			d.Tags = []string{"all"}
+			d.UserID = fmt.Sprint("u", i)
+			if i%1000 == 500 {
+				d.Tags = append(d.Tags, "rare", fmt.Sprint("rare", i))
+				d.Environment = push.Sandbox
+			}
+		})
+		reads := func(tx *sqlx.Tx) (sum int) {
+			t.Helper()
+			var rows []struct {
+				Name  string `db:"Variable_name"`
+				Value int    `db:"Value"`
+			}
+			if err := tx.Select(&rows, "SHOW SESSION STATUS LIKE 'Handler_read%'"); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range rows {
+				sum += r.Value
+			}
+			return sum
+		}
+		p := push.Production
+		for name, c := range map[string]struct {
+			audience push.Audience
+			want     int
+		}{
+			"all":           {push.Audience{Environment: p, All: true}, limit},
+			"all sandbox":   {push.Audience{Environment: push.Sandbox, All: true}, 6},
+			"user":          {push.Audience{Environment: p, Users: []string{"u17"}}, 1},
+			"users":         {push.Audience{Environment: p, Users: []string{"u17", "u18", "u5000"}}, 3},
+			"tag":           {push.Audience{Environment: p, Tags: &push.Tags{All: []string{"all"}}}, limit},
+			"rare":          {push.Audience{Environment: push.Sandbox, Tags: &push.Tags{All: []string{"rare"}}}, 6},
+			"all and rare":  {push.Audience{Environment: push.Sandbox, Tags: &push.Tags{All: []string{"all", "rare"}}}, 6},
+			"any of both":   {push.Audience{Environment: p, Tags: &push.Tags{Any: []string{"all", "rare", "rare500"}}}, limit},
+			"rare, not one": {push.Audience{Environment: push.Sandbox, Tags: &push.Tags{Any: []string{"rare"}, None: []string{"rare500"}}}, 5},
+		} {
+			err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				if s.db.Dialect == database.SQLite {
+					return nil
+				}
+				before := reads(tx)
+				idle := reads(tx) - before // what it costs to ask
+				found, _, err := s.AudiencePage(ctx, tx, app, c.audience, token(10), limit)
+				cost := reads(tx) - before - 2*idle
+				if len(found) != c.want || cost > 12*limit || cost < len(found) {
+					t.Errorf("%s: %d rows were read to find %d of %d", name, cost, len(found), n)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.db.Dialect != database.SQLite {
+				continue
+			}
+			q := &recorder{QueryerContext: s.db.Reader()}
+			if found, _, err := s.audiencePage(t.Context(), q, app, c.audience, token(10), limit); err != nil || len(found) != c.want {
+				t.Fatalf("%s: found %d, %v", name, len(found), err)
+			}
+			for _, st := range q.statements {
+				var plan []struct {
+					ID, Parent, NotUsed int
+					Detail              string
+				}
+				if err := sqlx.Select(s.db.Reader(), &plan, "EXPLAIN QUERY PLAN "+st.sql, st.args...); err != nil {
+					t.Fatal(err)
+				}
+				for _, step := range plan {
+					if strings.Contains(step.Detail, "SCAN device_token") || strings.Contains(step.Detail, "SCAN d") {
+						t.Errorf("%s: %s: %s", name, st.sql, step.Detail)
+					}
+				}
+			}
+		}
+	})
+}

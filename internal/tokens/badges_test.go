@@ -1,0 +1,359 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func addBadges(tb testing.TB, s *Store, recipients []push.Recipient, n uint32) {
+	tb.Helper()
+	err := s.db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) error { return s.AddBadges(ctx, tx, app, recipients, n) })
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func recipients(numbers ...int) (r []push.Recipient) {
+	for _, n := range numbers {
+		r = append(r, push.Recipient{Token: token(n), Badge: 77}) // whatever stands there is overwritten
+	}
+	return r
+}
+
+func numbers(from, to, step int) (n []int) {
+	for i := from; i < to; i += step {
+		n = append(n, i)
+	}
+	return n
+}
+
+func TestAddBadges(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	for name, c := range map[string][]int{
+		"one":                      {5},
+		"a page of all":            numbers(100, 900, 1),
+		"all":                      numbers(0, n, 1),
+		"every other":              numbers(0, n, 2),
+		"a page with one left out": slices.Concat(numbers(100, 500, 1), numbers(501, 900, 1)),
+		"neighbours, then gaps":    slices.Concat(numbers(0, 100, 1), numbers(100, n, 7)),
+		"partly unregistered":      numbers(n-50, n+50, 1),
+		"unregistered":             numbers(n, n+100, 1),
+		"none":                     nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, s *Store) {
+				fill(t, s, n, func(i int, d *push.Device) { d.Badge = uint32(i) })
+				before := s.now()
+				got := recipients(c...)
+				addBadges(t, s, got, 3)
+				for i, number := range c {
+					want := uint32(number) + 3
+					if number >= n {
+						want = 3
+					}
+					if got[i].Badge != want {
+						t.Fatalf("recipient %d was given %d, want %d", number, got[i].Badge, want)
+					}
+				}
+				err := s.Export(t.Context(), app, func(d push.Device) error {
+					number := int(d.Token[6])<<8 | int(d.Token[7])
+					want := uint32(number)
+					if slices.Contains(c, number) {
+						want += 3
+					}
+					if d.Badge != want {
+						t.Fatalf("token %d has %d stored, want %d", number, d.Badge, want)
+					}
+					if d.LastUpdated.After(before) {
+						t.Fatal("a badge is no registration")
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+func TestAddBadgesSaturates(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		stored := []uint32{0, math.MaxUint32 - 6, math.MaxUint32 - 5, math.MaxUint32 - 4, math.MaxUint32}
+		for _, n := range []uint32{5, math.MaxUint32} {
+			for _, from := range []int{0, 40} { // by tokens, and by range
+				fill(t, s, 40+len(stored)+20, func(i int, d *push.Device) {
+					if i >= from && i < from+len(stored) {
+						d.Badge = stored[i-from]
+					}
+				})
+				got := recipients(numbers(from, from+len(stored)+from/2, 1)...)
+				addBadges(t, s, got, n)
+				for i, was := range stored {
+					want := uint32(min(uint64(was)+uint64(n), math.MaxUint32))
+					d, err := s.Get(t.Context(), app, token(from+i))
+					if got[i].Badge != want || err != nil || d.Badge != want {
+						t.Errorf("%d + %d: given %d, stored %d, want %d, %v", was, n, got[i].Badge, d.Badge, want, err)
+					}
+				}
+			}
+		}
+	})
+}
+
+// Increments of overlapping recipients at once, over two replicas, beside registrations of new tokens: every stored badge is
+// the sum, and every sum was given to somebody once.
+func TestAddBadgesAtOnce(t *testing.T) {
+	t.Parallel()
+	const n, adders, rounds = 60, 6, 8
+	run := func(t *testing.T, stores ...*Store) {
+		t.Helper()
+		fill(t, stores[0], 2*n, nil)
+		for i := range n { // every other token
+			if err := stores[0].Delete(t.Context(), app, token(2*i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		given := make(chan push.Recipient, adders*rounds*n)
+		var g errgroup.Group
+		for a := range adders {
+			g.Go(func() error {
+				s := stores[a%len(stores)]
+				for round := range rounds {
+					all := numbers(0, 2*n, 2)
+					if a%3 == 1 { // others lock them in other groups
+						all = all[round : n-round]
+					}
+					r := recipients(all...)
+					err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error { return s.AddBadges(ctx, tx, app, r, 1) })
+					if err != nil {
+						return err
+					}
+					for _, r := range r {
+						given <- r
+					}
+				}
+				return nil
+			})
+		}
+		g.Go(func() error {
+			for i := range n {
+				if _, _, err := stores[0].Register(t.Context(), app, registration(2*i+1)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		close(given)
+		sums := map[push.Token][]uint32{}
+		for r := range given {
+			sums[r.Token] = append(sums[r.Token], r.Badge)
+		}
+		for i := range n {
+			got := sums[token(2*i)]
+			slices.Sort(got)
+			for j, sum := range got {
+				if sum != uint32(j+1) {
+					t.Fatalf("token %d: sums given %v", 2*i, got)
+				}
+			}
+			if d, err := stores[0].Get(t.Context(), app, token(2*i)); err != nil || d.Badge != uint32(len(got)) {
+				t.Fatalf("token %d: stored %d after %d increments, %v", 2*i, d.Badge, len(got), err)
+			}
+			if d, err := stores[0].Get(t.Context(), app, token(2*i+1)); err != nil || d.Badge != 0 {
+				t.Fatalf("token %d, in nobody's audience: stored %d, %v", 2*i+1, d.Badge, err)
+			}
+		}
+	}
+	replicas(t, run)
+}
+
+// A token that is registered within the range of a page while that is counted up is nobody's recipient yet: its badge stays.
+func TestAddBadgesBesideRegistration(t *testing.T) {
+	t.Parallel()
+	address := dbtest.MySQLAddress(t)
+	a, b := open(t, dbtest.Open(t, address)), open(t, dbtest.Open(t, address))
+	const n, rounds = 1000, 40
+	var devices []push.Device
+	for i := range n {
+		devices = append(devices, push.Device{Token: token(2 * i), Environment: push.Production, LastUpdated: a.now(), CreatedAt: a.now()})
+	}
+	if err := a.Import(t.Context(), app, devices); err != nil {
+		t.Fatal(err)
+	}
+	for round := range rounds {
+		odd := token(2*n - 101)
+		var g errgroup.Group
+		g.Go(func() error {
+			return a.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				return a.AddBadges(ctx, tx, app, recipients(numbers(0, 2*n, 2)...), 1)
+			})
+		})
+		g.Go(func() error {
+			_, _, err := b.Register(t.Context(), app, push.Registration{Token: odd, DefaultEnvironment: push.Production})
+			return err
+		})
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := a.Get(t.Context(), app, odd); err != nil || d.Badge != 0 {
+			t.Fatalf("round %d: stored %d, %v", round, d.Badge, err)
+		}
+		if err := b.Delete(t.Context(), app, odd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d, err := a.Get(t.Context(), app, token(2)); err != nil || d.Badge != rounds {
+		t.Errorf("counted to %d, %v", d.Badge, err)
+	}
+}
+
+func remove(tb testing.TB, s *Store, invalidations ...push.Invalidation) (removed []bool) {
+	tb.Helper()
+	err := s.db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) (err error) {
+		removed, err = s.RemoveUnchanged(ctx, tx, invalidations)
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return removed
+}
+
+func TestRemoveUnchanged(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		now := clock(s)
+		for i := range 5 {
+			r := registration(i)
+			r.UserID, r.DeviceID, r.Tags = ptr("u"), ptr(string(rune('a'+i))), ptr([]string{"t", "s"})
+			register(t, s, r)
+		}
+		if _, _, err := s.Register(t.Context(), "other", registration(1)); err != nil {
+			t.Fatal(err)
+		}
+		dead := func(n int, after time.Duration) push.Invalidation {
+			return push.Invalidation{App: app, Token: token(n), At: now.Add(after), Source: push.SourceFeedback}
+		}
+		got := remove(t, s,
+			dead(0, -time.Microsecond),   // registered again since
+			dead(1, 0),                   // at the very time
+			dead(2, time.Hour),           // long dead
+			dead(2, time.Hour),           // told twice
+			dead(3, -time.Second),        // told twice, the second counts
+			dead(3, 999*time.Nanosecond), // finer than what is stored
+			dead(9, time.Hour),           // not registered
+			push.Invalidation{App: "none", Token: token(4), At: now.Add(time.Hour), Source: push.SourceUnregistered},
+		)
+		if want := []bool{false, true, true, false, false, true, false, false}; !slices.Equal(got, want) {
+			t.Errorf("removed %v, want %v", got, want)
+		}
+		var left []push.Token
+		if err := s.Export(t.Context(), app, func(d push.Device) error { left = append(left, d.Token); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(left, []push.Token{token(0), token(4)}) {
+			t.Errorf("left %d tokens", len(left))
+		}
+		if _, err := s.Get(t.Context(), "other", token(1)); err != nil {
+			t.Errorf("another app's token: %v", err)
+		}
+		if got := remove(t, s); len(got) != 0 {
+			t.Errorf("nothing: %v", got)
+		}
+		checkIndex(t, s)
+	})
+}
+
+func TestRemoveMany(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		fill(t, s, 1500, func(_ int, d *push.Device) { d.UserID, d.Tags = "u", []string{"a", "b"} })
+		var all []push.Invalidation
+		for i := range 1400 {
+			all = append(all, push.Invalidation{App: app, Token: token(i), At: s.now(), Source: push.SourceFeedback})
+		}
+		if got := remove(t, s, all...); slices.Contains(got, false) {
+			t.Error("some were not removed")
+		}
+		if left := audience(t, s, push.Audience{Environment: push.Production, All: true}, 1000); len(left) != 100 {
+			t.Errorf("left %d", len(left))
+		}
+		checkIndex(t, s)
+	})
+}
+
+// Registrations race with removals: whatever the order, a token that was registered after the time stays.
+func TestRegisteredAgainStays(t *testing.T) {
+	t.Parallel()
+	run := func(t *testing.T, a, b *Store) {
+		t.Helper()
+		const n = 40
+		fill(t, a, n, func(i int, d *push.Device) { d.UserID = "old" })
+		dead := time.Now()
+		var g errgroup.Group
+		for i := range n {
+			g.Go(func() error {
+				r := registration(i)
+				r.UserID = ptr("new")
+				_, _, err := a.Register(t.Context(), app, r)
+				return err
+			})
+		}
+		for range 4 {
+			g.Go(func() error {
+				return b.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+					var all []push.Invalidation
+					for i := range n {
+						all = append(all, push.Invalidation{App: app, Token: token(i), At: dead, Source: push.SourceFeedback})
+					}
+					_, err := b.RemoveUnchanged(ctx, tx, all)
+					return err
+				})
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if d, err := a.Get(t.Context(), app, token(i)); err != nil || d.UserID != "new" {
+				t.Errorf("token %d: %+v, %v", i, d, err)
+			}
+		}
+		checkIndex(t, a)
+	}
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, dbtest.SQLite(t))
+		run(t, s, s)
+	})
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		address := dbtest.MySQLAddress(t)
+		for range 5 {
+			a := open(t, dbtest.Open(t, address))
+			run(t, a, open(t, dbtest.Open(t, address)))
+			for i := range 40 {
+				if err := a.Delete(t.Context(), app, token(i)); err != nil && !errors.Is(err, push.ErrNotFound) {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,85 @@
+package tokens
+
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const app = "hedgehog"
+
+// open is a running registry in db, which is stopped before the test ends.
+func open(tb testing.TB, db *database.DB) *Store {
+	tb.Helper()
+	s := New(db, prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
+
+// each runs fn with a registry on either engine.
+func each(t *testing.T, fn func(t *testing.T, s *Store)) {
+	t.Helper()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) { fn(t, open(t, db)) })
+}
+
+// replicas runs fn with one registry on SQLite, and with two on one MySQL database.
+func replicas(t *testing.T, fn func(t *testing.T, stores ...*Store)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		fn(t, open(t, dbtest.SQLite(t)))
+	})
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		address := dbtest.MySQLAddress(t)
+		fn(t, open(t, dbtest.Open(t, address)), open(t, dbtest.Open(t, address)))
+	})
+}
+
+// token is a token for each number, in the numbers' order.
+func token(n int) push.Token {
+	var b [32]byte
+	binary.BigEndian.PutUint64(b[:], uint64(n))
+	b[31] = 0x27 // what a driver would have to escape
+	return push.Token(b[:])
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func registration(n int) push.Registration {
+	return push.Registration{Token: token(n), DefaultEnvironment: push.Production}
+}
+
+func register(tb testing.TB, s *Store, r push.Registration) push.Device {
+	tb.Helper()
+	d, _, err := s.Register(tb.Context(), app, r)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return d
+}
+
+// clock sets the store's time, before it is used.
+func clock(s *Store) *time.Time {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	s.now = func() time.Time { return now }
+	return &now
+}

@@ -1,0 +1,158 @@
+package tokens
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+	"pgregory.net/rapid"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// model is the registry as simply as it can be said.
+type model map[push.Token]push.Device
+
+func (m model) claim(d push.Device) {
+	for t, other := range m {
+		if t != d.Token && d.DeviceID != "" && other.DeviceID == d.DeviceID {
+			delete(m, t)
+		}
+	}
+	m[d.Token] = d
+}
+
+func (m model) apply(c *change, now time.Time) {
+	d, known := m[c.token]
+	switch {
+	case c.register != nil:
+		if !known {
+			d = push.Device{Token: c.token, Environment: c.register.DefaultEnvironment, CreatedAt: now}
+		}
+		update(&d, c.register)
+		if d.LastUpdated.Before(now) {
+			d.LastUpdated = now
+		}
+		m.claim(d)
+	case c.put != nil:
+		if !known || !c.put.LastUpdated.Before(d.LastUpdated) {
+			m.claim(*c.put)
+		}
+	case c.remove:
+		delete(m, c.token)
+	case known:
+		d.Badge = c.badge
+		m[c.token] = d
+	}
+}
+
+// Random groups of changes, increments and removals leave the same devices as the same steps one after the other in the
+// model, and the index in step with them.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		rapid.Check(t, func(rt *rapid.T) {
+			execute(t, db, "DELETE FROM device_tokens")
+			execute(t, db, "DELETE FROM device_token_index")
+			s := New(db, prometheus.NewRegistry())
+			now := clock(s)
+			m := model{}
+			tokens := rapid.Map(rapid.IntRange(0, 7), token)
+			few := func(name string) *rapid.Generator[*string] {
+				return rapid.Ptr(rapid.SampledFrom([]string{"", name + "1", name + "2"}), true)
+			}
+			for range rapid.IntRange(1, 6).Draw(rt, "steps") {
+				*now = now.Add(time.Duration(rapid.IntRange(-1, 5).Draw(rt, "seconds")) * time.Second)
+				switch rapid.SampledFrom([]string{"group", "group", "badges", "remove"}).Draw(rt, "step") {
+				case "group":
+					var group []*change
+					for range rapid.IntRange(1, 8).Draw(rt, "changes") {
+						c := &change{app: app, token: tokens.Draw(rt, "token")}
+						switch rapid.SampledFrom([]string{"register", "register", "register", "put", "remove", "badge"}).Draw(rt, "change") {
+						case "register":
+							c.register = &push.Registration{Token: c.token, DefaultEnvironment: push.Production, Badge: uint32(rapid.IntRange(0, 2).Draw(rt, "badge")),
+								Environment: rapid.SampledFrom([]push.Environment{"", push.Sandbox, push.Production}).Draw(rt, "environment"),
+								UserID:      few("u").Draw(rt, "user"), DeviceID: few("d").Draw(rt, "device"), Locale: few("l").Draw(rt, "locale"),
+								Tags: rapid.Ptr(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3), true).Draw(rt, "tags")}
+						case "put":
+							at := now.Add(time.Duration(rapid.IntRange(-5, 5).Draw(rt, "at")) * time.Second)
+							c.put = &push.Device{Token: c.token, Environment: push.Production, LastUpdated: at, CreatedAt: at, DeviceID: rapid.SampledFrom([]string{"", "d1"}).Draw(rt, "device")}
+						case "remove":
+							c.remove = true
+						case "badge":
+							c.badge = 9
+						}
+						group = append(group, c)
+					}
+					if errs := s.commit(t.Context(), group); errs[0] != nil {
+						rt.Fatal(errs)
+					}
+					for i, c := range group {
+						_, known := m[c.token]
+						if c.register != nil && c.created == known || c.register == nil && c.found != known {
+							rt.Fatalf("change %d of the group: created %v, found %v, known %v", i, c.created, c.found, known)
+						}
+						m.apply(c, *now)
+					}
+				case "badges":
+					list := rapid.SliceOfNDistinct(tokens, 1, 8, rapid.ID).Draw(rt, "recipients")
+					slices.Sort(list)
+					var r []push.Recipient
+					for _, t := range list {
+						r = append(r, push.Recipient{Token: t})
+					}
+					addBadges(t, s, r, 2)
+					for _, r := range r {
+						d, known := m[r.Token]
+						if d.Badge += 2; known {
+							m[r.Token] = d
+						}
+						if r.Badge != d.Badge {
+							rt.Fatalf("given %d, want %d", r.Badge, d.Badge)
+						}
+					}
+				case "remove":
+					var dead []push.Invalidation
+					for range rapid.IntRange(1, 4).Draw(rt, "invalidations") {
+						at := now.Add(time.Duration(rapid.IntRange(-5, 1).Draw(rt, "at")) * time.Second)
+						dead = append(dead, push.Invalidation{App: app, Token: tokens.Draw(rt, "token"), At: at, Source: push.SourceFeedback})
+					}
+					for i, removed := range remove(t, s, dead...) {
+						d, known := m[dead[i].Token]
+						if gone := known && !d.LastUpdated.After(dead[i].At); gone != removed {
+							rt.Fatalf("invalidation %d: removed %v, want %v", i, removed, gone)
+						} else if gone {
+							delete(m, dead[i].Token)
+						}
+					}
+				}
+				got := model{}
+				if err := s.Export(t.Context(), app, func(d push.Device) error { got[d.Token] = d; return nil }); err != nil {
+					rt.Fatal(err)
+				}
+				if diff := cmp.Diff(m, got); diff != "" {
+					rt.Fatalf("(-model +stored)\n%s", diff)
+				}
+				checkIndex(rt, s)
+			}
+		})
+	})
+}
+
+func execute(tb testing.TB, db *database.DB, query string) {
+	tb.Helper()
+	err := db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, query)
+		return err
+	})
+	if err != nil {
+		tb.Fatal(fmt.Errorf("%s: %w", query, err))
+	}
+}

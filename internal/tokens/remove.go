@@ -1,0 +1,60 @@
+package tokens
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which. A token
+// that was registered again after that time stays: the device has the app again.
+func (s *Store) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) (removed []bool, err error) {
+	defer s.metrics.time("remove", time.Now())
+	u := unit{store: s, tx: tx, entries: map[key]*entry{}}
+	for _, inv := range invalidations {
+		if k := (key{inv.App, inv.Token}); u.entries[k] == nil {
+			u.add(&entry{key: k})
+		}
+	}
+	slices.SortFunc(u.sorted, func(a, b *entry) int { return compareKeys(a.key, b.key) })
+	if err := u.load(ctx, u.sorted); err != nil {
+		return nil, fmt.Errorf("read tokens to remove: %w", err)
+	}
+	removed = make([]bool, len(invalidations))
+	until := map[*entry]time.Time{}
+	for i, inv := range invalidations {
+		e := u.entries[key{inv.App, inv.Token}]
+		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !e.stored.LastUpdated.After(at) {
+			e.remains, removed[i], until[e] = false, true, at
+			s.metrics.removals.WithLabelValues(string(inv.Source)).Inc()
+		}
+	}
+	var drop []indexRow
+	gone := slices.DeleteFunc(slices.Clone(u.sorted), func(e *entry) bool { return !e.exists || e.remains })
+	for run := range slices.Chunk(gone, maxRows) {
+		// The rows are locked and the condition is known to hold. It stands in the statement all the same: should an engine not
+		// keep the lock, nothing else is removed.
+		st := newStatement("DELETE FROM device_tokens WHERE ")
+		for i, e := range run {
+			if i > 0 {
+				st.add(" OR ")
+			}
+			st.add("app = ? AND token = ? AND last_updated <= ?", e.app, []byte(e.token), database.Time{Time: until[e]})
+			drop = appendIndex(drop, e.app, &e.stored)
+		}
+		n, err := st.exec(ctx, tx)
+		if err == nil && n != len(run) {
+			err = database.ErrLostRace
+		}
+		if err != nil {
+			return nil, fmt.Errorf("remove tokens: %w", err)
+		}
+	}
+	return removed, deleteIndex(ctx, tx, drop)
+}

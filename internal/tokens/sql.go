@@ -1,0 +1,174 @@
+package tokens
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// maxRows bounds the rows that one statement names: below SQLite's limits of 32,766 arguments and of an expression's depth,
+// and small enough to hold its locks for milliseconds.
+const maxRows = 500
+
+// statement is SQL under construction. It is reused.
+type statement struct {
+	sql  []byte
+	args []any
+}
+
+var statements = sync.Pool{New: func() any { return new(statement) }}
+
+func newStatement(sql string) *statement {
+	s := statements.Get().(*statement)
+	s.sql = append(s.sql[:0], sql...)
+	s.args = s.args[:0]
+	return s
+}
+
+func (s *statement) free() {
+	clear(s.args)
+	statements.Put(s)
+}
+
+// add appends SQL with its arguments.
+func (s *statement) add(sql string, args ...any) *statement {
+	s.sql = append(s.sql, sql...)
+	s.args = append(s.args, args...)
+	return s
+}
+
+// list appends " (?,?)", with the arguments that f gives.
+func (s *statement) list(n int, f func(i int) any) *statement {
+	s.sql = append(s.sql, " ("...)
+	for i := range n {
+		if i > 0 {
+			s.sql = append(s.sql, ',')
+		}
+		s.sql = append(s.sql, '?')
+		s.args = append(s.args, f(i))
+	}
+	s.sql = append(s.sql, ')')
+	return s
+}
+
+// exec runs the statement, gives it back, and returns how many rows it met.
+func (s *statement) exec(ctx context.Context, tx *sqlx.Tx) (int, error) {
+	defer s.free()
+	result, err := tx.ExecContext(ctx, string(s.sql), s.args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.RowsAffected()
+	return int(n), err
+}
+
+// query runs the statement, gives it back, and calls each for every row, scanned into dest.
+func (s *statement) query(ctx context.Context, q sqlx.QueryerContext, dest []any, each func() error) error {
+	defer s.free()
+	rows, err := q.QueryContext(ctx, string(s.sql), s.args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return err
+		}
+		if err := each(); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// forUpdate ends a SELECT whose rows the transaction is about to change. SQLite has one writer, and so needs none.
+func (s *Store) forUpdate() string {
+	if s.db.Dialect == database.MySQL {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
+// The columns of a device, but app and token, in the order of appendDevice and row.
+const deviceColumns = "environment, badge, last_updated, created_at, user_id, device_id, " +
+	"tags, app_version, os_version, device_model, locale, time_zone"
+
+// columnNames are those columns, for an upsert.
+var columnNames = []string{"environment", "badge", "last_updated", "created_at", "user_id", "device_id", "tags", "app_version",
+	"os_version", "device_model", "locale", "time_zone"}
+
+const deviceRow = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
+	tags := any(nil)
+	if len(d.Tags) > 0 {
+		text, err := json.Marshal(d.Tags)
+		if err != nil {
+			return nil, fmt.Errorf("encode tags: %w", err)
+		}
+		tags = text
+	}
+	return append(args, app, []byte(d.Token), string(d.Environment), int64(d.Badge),
+		database.Time{Time: d.LastUpdated}, database.Time{Time: d.CreatedAt}, text(d.UserID), text(d.DeviceID), tags,
+		text(d.AppVersion), text(d.OSVersion), text(d.DeviceModel), text(d.Locale), text(d.TimeZone)), nil
+}
+
+// text is a text's column value: the empty one is NULL.
+func text(s string) any {
+	if s == "" {
+		return nil
+	}
+	return []byte(s)
+}
+
+// row is one row as it is scanned; what is in it is good until the next one.
+type row struct {
+	token, environment, tags                sql.RawBytes
+	userID, deviceID, appVersion, osVersion sql.RawBytes
+	deviceModel, locale, timeZone           sql.RawBytes
+	badge                                   sql.NullInt64
+	lastUpdated, createdAt                  database.Time
+}
+
+// deviceDest is where to scan token and deviceColumns into.
+func (r *row) deviceDest() []any {
+	return []any{&r.token, &r.environment, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID, &r.deviceID, &r.tags, &r.appVersion,
+		&r.osVersion, &r.deviceModel, &r.locale, &r.timeZone}
+}
+
+func (r *row) device() (push.Device, error) {
+	tags, err := decodeTags(r.tags)
+	return push.Device{
+		Token: push.Token(r.token), Environment: environment(r.environment), Badge: uint32(r.badge.Int64),
+		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: tags,
+		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion), OSVersion: string(r.osVersion),
+		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone),
+	}, err
+}
+
+func environment(b []byte) push.Environment {
+	switch {
+	case string(b) == string(push.Production):
+		return push.Production
+	case string(b) == string(push.Sandbox):
+		return push.Sandbox
+	}
+	return push.Environment(b)
+}
+
+func decodeTags(b []byte) (tags []string, err error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if err := json.Unmarshal(b, &tags); err != nil {
+		return nil, fmt.Errorf("decode stored tags: %w", err)
+	}
+	return tags, nil
+}

@@ -1,0 +1,212 @@
+// Package tokens keeps the registry of device tokens (the DeviceTokenHandler of the system): all SQL on them stands here, to
+// register and refresh them, to keep their badges, to find an audience page by page, and to remove what is dead.
+//
+// It decides nothing about sending or about who may register, and knows neither notifications nor HTTP.
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Store is the registry. Its methods can be called from many goroutines.
+type Store struct {
+	db      *database.DB
+	changes *database.GroupCommit[*change]
+	metrics *metrics
+	now     func() time.Time
+	// tx is db.Tx, but for tests.
+	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
+}
+
+const (
+	// maxGroup bounds the changes that share a transaction.
+	maxGroup = 256
+	// committers is how many such transactions run side by side on MySQL; SQLite has one writer.
+	committers = 1
+	// commitTimeout bounds such a transaction, with its repetitions: its callers' own contexts do not.
+	commitTimeout = 15 * time.Second
+)
+
+// New returns the registry in db. Register, SetBadge and Delete wait until Run runs.
+func New(db *database.DB, reg prometheus.Registerer) *Store {
+	s := &Store{db: db, metrics: newMetrics(reg), now: time.Now, tx: db.Tx}
+	s.changes = database.NewGroupCommit(maxGroup, s.commit)
+	return s
+}
+
+// Run writes what callers change, until ctx ends; what waits then is still written.
+func (s *Store) Run(ctx context.Context) error {
+	n := committers
+	if s.db.Dialect == database.SQLite {
+		n = 1
+	}
+	var g errgroup.Group
+	for range n {
+		g.Go(func() error { return s.changes.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// Register stores a token, or refreshes it when it is known: last_updated becomes now, the badge the given one, and the
+// fields that are given take their values while the others stay. It reports whether the token was new. Where another token
+// of the app has the same device id, that token is removed: the device has got a new one. It is durable when it returns.
+func (s *Store) Register(ctx context.Context, app string, r push.Registration) (device push.Device, created bool, err error) {
+	c := &change{app: app, token: r.Token, register: &r}
+	if err := s.changes.Do(ctx, c); err != nil {
+		s.metrics.registrations.WithLabelValues("failed").Inc()
+		return push.Device{}, false, fmt.Errorf("register token: %w", err)
+	}
+	result := "refreshed"
+	if c.created {
+		result = "created"
+	}
+	s.metrics.registrations.WithLabelValues(result).Inc()
+	return c.device, c.created, nil
+}
+
+// SetBadge stores the badge of a token; push.ErrNotFound where it is not registered.
+func (s *Store) SetBadge(ctx context.Context, app string, t push.Token, badge uint32) error {
+	c := &change{app: app, token: t, badge: badge}
+	if err := s.changes.Do(ctx, c); err != nil {
+		return fmt.Errorf("set badge: %w", err)
+	}
+	if !c.found {
+		return push.ErrNotFound
+	}
+	return nil
+}
+
+// Delete removes a token; one that is not registered is no error.
+func (s *Store) Delete(ctx context.Context, app string, t push.Token) error {
+	if err := s.changes.Do(ctx, &change{app: app, token: t, remove: true}); err != nil {
+		return fmt.Errorf("delete token: %w", err)
+	}
+	return nil
+}
+
+// Import stores a page of devices as they are given, in one transaction. What is stored already and was registered later than
+// the given LastUpdated stays as it is: an import made beside the running service must not turn it back.
+func (s *Store) Import(ctx context.Context, app string, page []push.Device) error {
+	defer s.metrics.time("import", time.Now())
+	changes := make([]*change, len(page))
+	for i := range page {
+		d := page[i]
+		d.LastUpdated, d.CreatedAt = d.LastUpdated.UTC().Truncate(time.Microsecond), d.CreatedAt.UTC().Truncate(time.Microsecond)
+		changes[i] = &change{app: app, token: d.Token, put: &d}
+	}
+	if err := s.write(ctx, changes); err != nil {
+		return fmt.Errorf("import tokens: %w", err)
+	}
+	s.metrics.imported.Add(float64(len(page)))
+	return nil
+}
+
+// Get returns one device; push.ErrNotFound where the token is not registered.
+func (s *Store) Get(ctx context.Context, app string, t push.Token) (device push.Device, err error) {
+	found := false
+	var r row
+	err = newStatement("SELECT token, "+deviceColumns+" FROM device_tokens WHERE").add(" app = ? AND token = ?", app, []byte(t)).
+		query(ctx, s.db.Reader(), r.deviceDest(), func() (err error) {
+			found = true
+			device, err = r.device()
+			return err
+		})
+	if err != nil {
+		return push.Device{}, fmt.Errorf("read token: %w", database.MarkUnavailable(err))
+	}
+	if !found {
+		return push.Device{}, push.ErrNotFound
+	}
+	return device, nil
+}
+
+// List returns up to limit devices of the filter whose tokens come after after, in the tokens' order. Fewer than limit are
+// the last.
+func (s *Store) List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, error) {
+	sel := selection{app: app, columns: deviceColumns, environment: filter.Environment, userID: filter.UserID}
+	if filter.UserID != "" {
+		sel.streams = append(sel.streams, stream{kindUser, []string{filter.UserID}})
+	}
+	if filter.Tag != "" {
+		sel.streams = append(sel.streams, stream{kindTag, []string{filter.Tag}})
+		sel.tags = &push.Tags{All: []string{filter.Tag}}
+	}
+	sel.addEnvironment()
+	var r row
+	var devices []push.Device
+	_, err := sel.each(ctx, s.db.Reader(), &r, r.deviceDest(), after, limit, func() error {
+		device, err := r.device()
+		devices = append(devices, device)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", database.MarkUnavailable(err))
+	}
+	return devices, nil
+}
+
+// exportPage is the number of devices that Export holds at a time.
+const exportPage = 1000
+
+// Export calls fn for every device of the app, in the tokens' order. Devices registered or removed meanwhile may be missed or
+// told.
+func (s *Store) Export(ctx context.Context, app string, fn func(push.Device) error) error {
+	var after push.Token
+	for {
+		page, err := s.List(ctx, app, push.DeviceFilter{}, after, exportPage)
+		if err != nil {
+			return err
+		}
+		for _, d := range page {
+			if err := fn(d); err != nil {
+				return err
+			}
+		}
+		if len(page) < exportPage {
+			return nil
+		}
+		after = page[len(page)-1].Token
+	}
+}
+
+// commit is a group's transaction.
+func (s *Store) commit(ctx context.Context, group []*change) []error {
+	defer s.metrics.time("write", time.Now())
+	s.metrics.group.Observe(float64(len(group)))
+	ctx, cancel := context.WithTimeoutCause(ctx, commitTimeout, fmt.Errorf("%w: the database does not answer", push.ErrUnavailable))
+	defer cancel()
+	err := s.write(ctx, group)
+	if err == nil || len(group) == 1 || errors.Is(err, push.ErrUnavailable) || ctx.Err() != nil {
+		return []error{err}
+	}
+	// One that the database refuses must not take the others with it.
+	errs := make([]error, len(group))
+	for i, c := range group {
+		errs[i] = s.write(ctx, []*change{c})
+	}
+	return errs
+}
+
+// write makes the changes in one transaction. Where nobody knows whether that was committed they are made again: none does
+// harm when it is repeated.
+func (s *Store) write(ctx context.Context, changes []*change) error {
+	fn := func(ctx context.Context, tx *sqlx.Tx) error { return s.apply(ctx, tx, changes) }
+	err := s.tx(ctx, fn)
+	if errors.Is(err, database.ErrCommitUnknown) {
+		err = s.tx(ctx, fn)
+	}
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return err
+}
