@@ -1,0 +1,468 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// acceptance is one request on its way through a group's transaction.
+type acceptance struct {
+	*Request
+	rows       []acceptedRow
+	recipients int64
+	// What the transaction decides. It is decided anew in each attempt, and holds once the commit is known.
+	verdict verdict
+	first   *acceptance // the earlier one in the group with the same key
+	replay  *Replay
+}
+
+type verdict uint8
+
+const (
+	inserted verdict = iota
+	replayed         // the key is known, with the same request
+	repeated         // the same request stands earlier in the same group
+	refused          // the key is known, with another request
+)
+
+type acceptedRow struct {
+	*push.Notification
+	audience []byte
+	expanded bool
+	n        int
+	batches  []*Batch
+	bodies   [][]byte
+}
+
+// Accept is durable when it returns: the request's notifications with their batches, and its key, are committed, all or
+// none. Concurrent calls share a transaction. A non-nil Replay is the answer to a repetition.
+//
+// It fails with push.ErrConflict where the key was used for another request, push.ErrBacklogFull, or
+// push.ErrUnavailable; with the last one the request may have been committed all the same, and only a key makes its
+// repetition safe.
+func (q *Queue) Accept(ctx context.Context, r *Request) (*Replay, error) {
+	a, err := prepare(r)
+	if err != nil {
+		q.metrics.refusals.WithLabelValues("error").Inc()
+		return nil, err
+	}
+	// Reserved before the commit, so that no burst goes far beyond the bound.
+	// An audience waits with one recipient at least, though none of them is counted yet.
+	if waiting := q.backlog.Add(a.recipients); waiting > q.cfg.MaxBacklog && a.recipients > 0 ||
+		waiting >= q.cfg.MaxBacklog && a.recipients == 0 && a.waits() {
+		q.backlog.Add(-a.recipients)
+		if r.IdempotencyKey != "" { // a repetition adds nothing
+			if replay, err := q.Replayed(ctx, r); replay != nil || err != nil {
+				return replay, err
+			}
+		}
+		q.metrics.refusals.WithLabelValues("backlog_full").Inc()
+		return nil, fmt.Errorf("accept: %w: more than %d recipients wait", push.ErrBacklogFull, q.cfg.MaxBacklog)
+	}
+	if err := q.accepts.Do(ctx, a); err != nil {
+		q.backlog.Add(-a.recipients)
+		reason := "error"
+		if errors.Is(err, push.ErrConflict) {
+			reason = "conflict"
+		}
+		q.metrics.refusals.WithLabelValues(reason).Inc()
+		return nil, fmt.Errorf("accept: %w", err)
+	}
+	if a.replay != nil {
+		q.backlog.Add(-a.recipients)
+		q.metrics.replays.Inc()
+	}
+	return a.replay, nil
+}
+
+// Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is for
+// requests that can no longer be accepted (the times that they name have passed), whose repetitions still must be answered as
+// they were the first time. push.ErrConflict: the key was used for another request.
+func (q *Queue) Replayed(ctx context.Context, r *Request) (*Replay, error) {
+	stored, err := selectKeys(ctx, q.db.Reader(), r.App, []any{[]byte(r.IdempotencyKey)})
+	if err != nil {
+		return nil, wrap(err, "look up the idempotency key")
+	}
+	s, known := stored[r.IdempotencyKey]
+	switch {
+	case !known || s.created.Before(q.now().Add(-keyLifetime)):
+		return nil, nil
+	case !bytes.Equal(s.hash, r.Hash[:]):
+		return nil, fmt.Errorf("%w: the idempotency key was used for another request", push.ErrConflict)
+	}
+	q.metrics.replays.Inc()
+	return &Replay{s.answer}, nil
+}
+
+// Empty reports whether the audience has no member now, as far as that is quickly seen. What a device registers a moment later does not count: it would not
+// be sent to either had the notification come a moment earlier.
+func (q *Queue) Empty(ctx context.Context, app string, a push.Audience) (bool, error) {
+	empty := false
+	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		page, next, err := q.registry.AudiencePage(ctx, tx, app, a, "", 1)
+		empty = len(page) == 0 && next == ""
+		return err
+	})
+	return empty, wrap(err, "look for a member of the audience")
+}
+
+// waits reports whether anything is to be sent.
+func (a *acceptance) waits() bool {
+	return slices.ContainsFunc(a.rows, func(row acceptedRow) bool { return len(row.batches) > 0 })
+}
+
+// prepare does what can be done outside of the committers.
+func prepare(r *Request) (*acceptance, error) {
+	a := &acceptance{Request: r, rows: make([]acceptedRow, len(r.Submissions))}
+	for i, s := range r.Submissions {
+		row := &a.rows[i]
+		row.Notification = s.Notification
+		if s.Notification.App != r.App {
+			return nil, fmt.Errorf("accept: notification of app %q in a request of app %q", s.Notification.App, r.App)
+		}
+		if (s.Audience != nil) == (len(s.Tokens) > 0) {
+			return nil, fmt.Errorf("accept: a notification goes to tokens or to an audience, one of them")
+		}
+		if s.Audience != nil {
+			var err error
+			if row.audience, err = json.Marshal(s.Audience); err != nil {
+				return nil, fmt.Errorf("accept: %w", err)
+			}
+			if s.Empty {
+				row.expanded = true
+				continue
+			}
+			lane := Bulk
+			if len(s.Audience.Users) == 1 { // a person has a few devices: as urgent as one device
+				lane = Urgent
+			}
+			row.batch(0, lane, Audience, nil)
+			continue
+		}
+		row.expanded, row.n = true, len(s.Tokens)
+		a.recipients += int64(row.n)
+		lane, kind := Bulk, Ready
+		if row.n == 1 {
+			lane = Urgent
+		}
+		if s.Notification.BadgeIncrement > 0 {
+			kind = Badges
+		}
+		recipients := make([]push.Recipient, row.n)
+		for j, t := range s.Tokens {
+			recipients[j].Token = t
+		}
+		for seq := uint32(0); len(recipients) > 0; seq++ {
+			n := min(MaxBatch, len(recipients))
+			row.batch(seq, lane, kind, recipients[:n:n])
+			recipients = recipients[n:]
+		}
+	}
+	return a, nil
+}
+
+func (row *acceptedRow) batch(seq uint32, lane Lane, kind Kind, recipients []push.Recipient) {
+	b := &Batch{
+		Key: Key{Lane: lane, DueAt: row.SendAt.UnixMicro(), Notification: row.ID, Seq: seq},
+		App: row.App, Kind: kind, Recipients: recipients,
+	}
+	row.batches = append(row.batches, b)
+	row.bodies = append(row.bodies, b.body())
+}
+
+// acceptAttempts bounds how often a group is begun again after a duplicate key or an unknown commit.
+const acceptAttempts = 8
+
+// commitGroup commits a group of requests. What is wrong with one of them must not fail the others.
+func (q *Queue) commitGroup(ctx context.Context, group []*acceptance) []error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	start := time.Now()
+	err := q.insertGroup(ctx, group)
+	q.metrics.groups.WithLabelValues("accept").Observe(float64(len(group)))
+	q.metrics.seconds.WithLabelValues("accept").Observe(time.Since(start).Seconds())
+	errs := make([]error, len(group))
+	switch {
+	case err == nil:
+		for i, a := range group {
+			errs[i] = a.settle()
+		}
+	case len(group) == 1 || errors.Is(err, push.ErrUnavailable) || ctx.Err() != nil:
+		for i := range errs {
+			errs[i] = err
+		}
+	default: // one of them is to blame: each goes alone
+		for i, a := range group {
+			if errs[i] = q.insertGroup(ctx, []*acceptance{a}); errs[i] == nil {
+				errs[i] = a.settle()
+			}
+		}
+	}
+	return errs
+}
+
+// settle turns the verdict into the answer, after the commit.
+func (a *acceptance) settle() error {
+	switch a.verdict {
+	case refused:
+		return fmt.Errorf("%w: the idempotency key was used for another request", push.ErrConflict)
+	case repeated:
+		a.replay = &Replay{a.first.Answer}
+	case inserted, replayed:
+	}
+	return nil
+}
+
+// insertGroup commits the group, and knows in the end whether it did.
+func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
+	shard, ours := q.pick()
+	slot := <-q.slots
+	defer func() { q.slots <- slot }()
+	unknown := false // an earlier attempt's commit may have happened, or may be happening still
+	var err error
+	for range acceptAttempts {
+		if unknown {
+			done, lookErr := q.committed(ctx, group)
+			if lookErr != nil {
+				return errors.Join(lookErr, err)
+			}
+			if done {
+				err = nil
+				break
+			}
+		}
+		err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return q.insertAll(ctx, tx, group, shard, slot) })
+		if errors.Is(err, database.ErrCommitUnknown) {
+			q.metrics.unknown.Inc()
+			unknown = true
+		} else if !database.IsDuplicate(err) {
+			break
+		}
+		// A duplicate is a key that another committer or replica has just inserted, which the next attempt sees; or our own
+		// rows, where the lost commit came through late. Of those the keys are then found as replays of our own answers.
+	}
+	if err != nil {
+		return err
+	}
+	for _, a := range group {
+		if a.verdict != inserted {
+			continue
+		}
+		q.metrics.notifications.Add(float64(len(a.rows)))
+		q.metrics.recipients.Add(float64(a.recipients))
+		if ours && q.cfg.Handoff != nil {
+			now := q.now().UnixMicro()
+			for i := range a.rows {
+				if row := &a.rows[i]; len(row.batches) > 0 && row.batches[0].DueAt <= now {
+					q.cfg.Handoff(row.Notification, row.batches)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// committed reports whether the last attempt's transaction came through: whether any one of its rows is there.
+func (q *Queue) committed(ctx context.Context, group []*acceptance) (bool, error) {
+	for _, a := range group {
+		if a.verdict != inserted || len(a.rows) == 0 {
+			continue
+		}
+		var n int
+		err := q.db.Reader().QueryRowContext(ctx, "SELECT COUNT(*) FROM notifications WHERE app = ? AND id = ?",
+			a.App, a.rows[0].ID[:]).Scan(&n)
+		return n > 0, wrap(err, "look for what was committed")
+	}
+	return true, nil // nothing was inserted; what was found cannot have changed by a commit of ours
+}
+
+func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance, shard uint8, slot int) error {
+	if err := q.judge(ctx, tx, group); err != nil {
+		return err
+	}
+	keys := newInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
+	notifications := newInsert("notifications", `app, id, state, environment, push_type, topic, priority, expires_at, collapse_id,
+		badge_increment, rate, payload, badge_at, audience, expanded, recipients, created_at, send_at, finished_at`, "")
+	batches := newInsert("batches", batchColumns, "")
+	now := stamp(q.now())
+	var recipients int64
+	for _, a := range group {
+		if a.verdict != inserted {
+			continue
+		}
+		if a.IdempotencyKey != "" {
+			if err := keys.add(ctx, tx, len(a.Answer)+300, a.App, []byte(a.IdempotencyKey), a.Hash[:], bytesOf(a.Answer), now); err != nil {
+				return fmt.Errorf("insert idempotency keys: %w", err)
+			}
+		}
+		recipients += a.recipients
+		for i := range a.rows {
+			row := &a.rows[i]
+			created := stamp(row.CreatedAt)
+			sendAt := created
+			if !row.SendAt.Equal(row.CreatedAt) {
+				sendAt = stamp(row.SendAt)
+			}
+			var audience any
+			if row.audience != nil {
+				audience = row.audience
+			}
+			state, finished := stateQueued, never
+			if len(row.batches) == 0 { // an audience without members
+				state, finished = stateDone, created
+			}
+			if err := notifications.add(ctx, tx, len(row.Payload.JSON)+len(row.audience)+300,
+				row.App, row.ID[:], state, string(row.Environment), string(row.Type), []byte(row.Topic), row.Priority,
+				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
+				row.Payload.BadgeAt, audience, row.expanded, row.n, created, sendAt, finished); err != nil {
+				return fmt.Errorf("insert notifications: %w", err)
+			}
+			for j, b := range row.batches {
+				b.Shard = shard
+				if err := addBatch(ctx, tx, batches, b, row.bodies[j]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := keys.flush(ctx, tx); err != nil {
+		return fmt.Errorf("insert idempotency keys: %w", err)
+	}
+	if err := notifications.flush(ctx, tx); err != nil {
+		return fmt.Errorf("insert notifications: %w", err)
+	}
+	if err := batches.flush(ctx, tx); err != nil {
+		return fmt.Errorf("insert batches: %w", err)
+	}
+	if recipients == 0 {
+		return nil
+	}
+	n, err := affected(ctx, tx, "UPDATE backlog SET recipients = recipients + ? WHERE slot = ?", recipients, slot)
+	if err == nil && n == 0 {
+		_, err = tx.ExecContext(ctx, "INSERT INTO backlog (slot, recipients) VALUES (?, ?)", slot, recipients)
+	}
+	return wrap(err, "add to the backlog")
+}
+
+// judge decides what each request of the group is, from the keys that are known.
+func (q *Queue) judge(ctx context.Context, tx *sqlx.Tx, group []*acceptance) error {
+	type name struct{ app, key string }
+	first := map[name]*acceptance{}
+	byApp := map[string][]any{}
+	for _, a := range group {
+		a.verdict, a.replay, a.first = inserted, nil, nil
+		if a.IdempotencyKey == "" {
+			continue
+		}
+		k := name{a.App, a.IdempotencyKey}
+		if earlier := first[k]; earlier != nil {
+			a.first = earlier
+			continue
+		}
+		first[k] = a
+		byApp[a.App] = append(byApp[a.App], []byte(a.IdempotencyKey))
+	}
+	if len(first) == 0 {
+		return nil
+	}
+	oldest := q.now().Add(-keyLifetime)
+	for app, keys := range byApp {
+		stored, err := selectKeys(ctx, tx, app, keys)
+		if err != nil {
+			return fmt.Errorf("look up idempotency keys: %w", err)
+		}
+		for key, s := range stored {
+			a := first[name{app, key}]
+			switch {
+			case a == nil: // an engine that compares keys more loosely than we do
+			case s.created.Before(oldest):
+				_, err := tx.ExecContext(ctx, "DELETE FROM idempotency_keys WHERE app = ? AND idempotency_key = ?", app, []byte(key))
+				if err != nil {
+					return fmt.Errorf("remove an old idempotency key: %w", err)
+				}
+			case bytes.Equal(s.hash, a.Hash[:]):
+				a.verdict, a.replay = replayed, &Replay{s.answer}
+			default:
+				a.verdict = refused
+			}
+		}
+	}
+	for _, a := range group {
+		if a.first == nil {
+			continue
+		}
+		same := a.Hash == a.first.Hash
+		switch {
+		case a.first.verdict == inserted && same:
+			a.verdict = repeated
+		case a.first.verdict == replayed && same:
+			a.verdict, a.replay = replayed, a.first.replay
+		case a.first.verdict == refused: // by its own hash this one may be the stored one
+			a.verdict, a.first = inserted, nil
+			if err := q.judge(ctx, tx, []*acceptance{a}); err != nil {
+				return err
+			}
+		default:
+			a.verdict = refused
+		}
+	}
+	return nil
+}
+
+type storedKey struct {
+	hash, answer []byte
+	created      database.Time
+}
+
+func selectKeys(ctx context.Context, db sqlx.QueryerContext, app string, keys []any) (map[string]storedKey, error) {
+	rows, err := db.QueryContext(ctx, `SELECT idempotency_key, request_hash, answer, created_at FROM idempotency_keys
+		WHERE app = ? AND idempotency_key IN `+list(len(keys)), append([]any{app}, keys...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	stored := map[string]storedKey{}
+	for rows.Next() {
+		var key []byte
+		var s storedKey
+		if err := rows.Scan(&key, &s.hash, &s.answer, &s.created); err != nil {
+			return nil, err
+		}
+		stored[string(key)] = s
+	}
+	return stored, rows.Err()
+}
+
+// bytesOf makes sure that an empty column is not NULL.
+func bytesOf(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// batchColumns are all of a batch's columns, in addBatch's order.
+const batchColumns = "shard, lane, due_at, notification_id, seq, app, kind, recipients, body"
+
+func addBatch(ctx context.Context, tx *sqlx.Tx, in *insert, b *Batch, body []byte) error {
+	return wrap(in.add(ctx, tx, len(body)+100, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, b.Kind, len(b.Recipients), body),
+		"insert batches")
+}
+
+// The states as the table has them.
+const (
+	stateQueued = iota
+	stateSending
+	stateDone
+	stateCancelled
+)

@@ -1,0 +1,80 @@
+package queue
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// BenchmarkAcceptAndSettle accepts one-recipient notifications from many callers at once and settles them in groups as they
+// come: what the database has to bear, without HTTP and APNs.
+func BenchmarkAcceptAndSettle(b *testing.B) {
+	for name, open := range map[string]func(testing.TB) *database.DB{"sqlite": dbtest.SQLite, "mysql": dbtest.MySQL} {
+		b.Run(name, func(b *testing.B) {
+			handed := make(chan *Batch, 1<<20)
+			r := start(b, open(b), Config{Handoff: func(_ *push.Notification, batches []*Batch) { handed <- batches[0] }})
+			var settling sync.WaitGroup
+			left := atomic.Int64{}
+			left.Store(int64(b.N))
+			finish := make(chan struct{})
+			settling.Go(func() {
+				for left.Load() > 0 {
+					group := []Settlement{}
+					select {
+					case batch := <-handed:
+						group = append(group, r.settlement(batch, accepted))
+					case <-finish:
+						return
+					}
+					for len(group) < 1000 && len(handed) > 0 {
+						group = append(group, r.settlement(<-handed, accepted))
+					}
+					r.settle(group...)
+					left.Add(int64(-len(group)))
+				}
+			})
+			b.SetParallelism(64)
+			b.ResetTimer()
+			begin := time.Now()
+			b.RunParallel(func(pb *testing.PB) {
+				ts := tokens(1, 2)
+				for pb.Next() {
+					r.accept(Submission{Notification: r.notification(), Tokens: ts})
+				}
+			})
+			b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "accepted/s")
+			if b.Failed() {
+				close(finish)
+			}
+			settling.Wait()
+			b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "settled/s")
+		})
+	}
+}
+
+func BenchmarkRecipients(b *testing.B) {
+	recipients := make([]push.Recipient, MaxBatch)
+	for i := range recipients {
+		recipients[i] = push.Recipient{Token: token(i), Badge: uint32(i), Attempts: 1}
+	}
+	body := appendRecipients(nil, recipients)
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			body = appendRecipients(body[:0], recipients)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := decodeRecipients(body, len(recipients)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,96 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Shards is the number of shards that batches are divided into.
+const Shards = 64
+
+// MaxBatch is the number of recipients of one batch at the most: the unit of lease, retry and crash recovery.
+const MaxBatch = 1000
+
+// Lane orders what is due: everything in a lower lane goes before anything in a higher one.
+type Lane uint8
+
+// The lanes.
+const (
+	Urgent Lane = iota // notifications to one recipient
+	Bulk               // all others
+)
+
+// Kind is what has to be done with a batch.
+type Kind uint8
+
+// The kinds of batch.
+const (
+	Ready    Kind = iota // to be sent
+	Badges               // explicit tokens whose stored badges must be counted up first
+	Audience             // an audience whose next page must be expanded
+)
+
+// Key identifies a batch. Ordered by shard, lane, due time, notification and sequence, it is the clustered key.
+type Key struct {
+	Shard        uint8
+	Lane         Lane
+	DueAt        int64 // not before; Unix microseconds
+	Notification uuid.UUID
+	Seq          uint32 // within the notification
+}
+
+// Batch is a part of a notification's recipients, or what stands for them until they are known.
+type Batch struct {
+	Key
+	App        string
+	Kind       Kind
+	Recipients []push.Recipient // of a Ready or Badges batch
+	Cursor     Cursor           // of an Audience batch
+}
+
+// Cursor is how far an audience is expanded.
+type Cursor struct {
+	After push.Token // the last token taken; empty at the start
+}
+
+// Lease is the right to read and settle one shard's batches. Epoch is the fence: it grows with each change of owner, and
+// nothing is settled under an old one.
+type Lease struct {
+	Shard uint8
+	Epoch uint64
+}
+
+// ErrFenced says that the shard belongs to another replica by now; what was to be settled is that replica's to send.
+var ErrFenced = errors.New("shard lease lost")
+
+// Settlement is what became of one batch.
+type Settlement struct {
+	Batch  *Batch
+	Lease  Lease
+	SentAt time.Time
+	// Results stand in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at RetryAt;
+	// a Retry grows its recipient's attempts.
+	Results []push.Result
+	RetryAt time.Time
+}
+
+// Registry is what the queue needs of the token store inside its own transactions.
+type Registry interface {
+	// AudiencePage returns up to limit recipients, with their stored badges, whose tokens come after after, in the
+	// tokens' order, and the token after which the next page goes on, empty after the last one. A page may be short, even
+	// empty, without being the last.
+	AudiencePage(
+		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int,
+	) (page []push.Recipient, next push.Token, err error)
+	// AddBadges adds n to the stored badge of each registered recipient, saturating, and writes the sums (n itself for
+	// a token that is not registered) into recipients. recipients are in the tokens' order.
+	AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error
+	// RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which.
+	RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) (removed []bool, err error)
+}

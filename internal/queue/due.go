@@ -1,0 +1,186 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Heads says for each of the shards when the earliest batch of each lane is due, whoever works on it. It is one
+// statement of one index probe for each shard and lane: what a poll costs when there is nothing to do.
+func (q *Queue) Heads(ctx context.Context, leases []Lease) ([]Head, error) {
+	if len(leases) == 0 {
+		return nil, nil
+	}
+	args := make([]any, len(leases))
+	for i := range leases {
+		args[i] = leases[i].Shard
+	}
+	const head = "(SELECT b.due_at FROM batches b WHERE b.shard = s.shard AND b.lane = %d ORDER BY b.due_at LIMIT 1)"
+	rows, err := q.db.Reader().QueryContext(ctx, "SELECT s.shard, "+fmt.Sprintf(head, Urgent)+", "+fmt.Sprintf(head, Bulk)+
+		" FROM shards s WHERE s.shard IN "+list(len(args)), args...)
+	if err != nil {
+		return nil, wrap(err, "look at the shards' heads")
+	}
+	defer rows.Close()
+	heads := make([]Head, 0, len(leases))
+	for rows.Next() {
+		var h Head
+		var due [2]sql.NullInt64
+		if err := rows.Scan(&h.Shard, &due[Urgent], &due[Bulk]); err != nil {
+			return nil, wrap(err, "look at the shards' heads")
+		}
+		for lane := range due {
+			if due[lane].Valid {
+				h.Due[lane] = time.UnixMicro(due[lane].Int64).UTC()
+			}
+		}
+		heads = append(heads, h)
+	}
+	return heads, wrap(rows.Err(), "look at the shards' heads")
+}
+
+// Due returns the batches that the query asks for, each shard's in their order. It takes no locks and marks nothing: a
+// batch is found again and again until it is settled, and what is in flight stands at the head of its shard.
+//
+// So poll like this: ask Heads which shards have something due (most often none), and read those forward, each from the
+// last batch read of it. From a shard that gave less than Limit everything due was read: go on there from Key{Shard: s,
+// DueAt: a second before Until}, or else what Without passed over at its end is read through in every poll. What comes
+// to stand behind such a position (a commit that took long, what was passed over or dropped) is found by beginning at
+// the head every few seconds, skipping what is in memory. A row that was read may have been settled while it was read:
+// remember what is settled during a poll until the poll is over.
+func (q *Queue) Due(ctx context.Context, query DueQuery) ([]*Batch, error) {
+	if len(query.After) == 0 || query.Limit <= 0 {
+		return nil, nil
+	}
+	// One range of the clustered key for each shard, each with its own limit, so that no shard stands behind another.
+	part := "SELECT " + batchColumns + ` FROM batches WHERE shard = ? AND lane = ? AND due_at >= ? AND due_at <= ?
+		AND (due_at > ? OR notification_id > ? OR (notification_id = ? AND seq > ?))`
+	if len(query.Without) > 0 {
+		part += " AND app NOT IN " + list(len(query.Without))
+	}
+	part += " ORDER BY due_at, notification_id, seq LIMIT ?"
+	until := query.Until.UnixMicro()
+	var parts [][]any
+	for i := range query.After {
+		k := &query.After[i]
+		if k.DueAt > until {
+			continue
+		}
+		after := k.DueAt
+		if k.DueAt == 0 && k.Notification == uuid.Nil && k.Seq == 0 {
+			after = -1
+		}
+		args := []any{k.Shard, query.Lane, k.DueAt, until, after, k.Notification[:], k.Notification[:], k.Seq}
+		for _, app := range query.Without {
+			args = append(args, app)
+		}
+		parts = append(parts, append(args, query.Limit))
+	}
+	if q.db.Dialect == database.SQLite { // no round trips to save, and it plans a union of 64 for 20 ms
+		var all []*Batch
+		for _, args := range parts {
+			batches, err := q.selectBatches(ctx, part, args...)
+			if err != nil {
+				return nil, wrap(err, "find due batches")
+			}
+			all = append(all, batches...)
+		}
+		return all, nil
+	}
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	// In parentheses, not as derived tables, which the server would keep on disk for their BLOBs.
+	batches, err := q.selectBatches(ctx, "("+part+")"+strings.Repeat(" UNION ALL ("+part+")", len(parts)-1), slices.Concat(parts...)...)
+	return batches, wrap(err, "find due batches")
+}
+
+// queryer is a reader or a transaction.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func (q *Queue) selectBatches(ctx context.Context, query string, args ...any) ([]*Batch, error) {
+	return selectBatches(ctx, q.db.Reader(), query, args...)
+}
+
+// selectBatches reads batchColumns.
+func selectBatches(ctx context.Context, from queryer, query string, args ...any) ([]*Batch, error) {
+	rows, err := from.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var batches []*Batch
+	var id, app, body sql.RawBytes
+	lastApp := ""
+	for rows.Next() {
+		b := &Batch{}
+		var n int
+		if err := rows.Scan(&b.Shard, &b.Lane, &b.DueAt, &id, &b.Seq, &app, &b.Kind, &n, &body); err != nil {
+			return nil, err
+		}
+		copy(b.Notification[:], id)
+		if string(app) != lastApp { // most batches in a row are of one app, and share its name
+			lastApp = string(app)
+		}
+		b.App = lastApp
+		if err := b.setBody(body, n); err != nil {
+			return nil, fmt.Errorf("batch %d of notification %s: %w", b.Seq, b.Notification, err)
+		}
+		batches = append(batches, b)
+	}
+	return batches, rows.Err()
+}
+
+// lockBatches reads all batches of the notifications, and locks them until the transaction ends.
+func (q *Queue) lockBatches(ctx context.Context, tx *sqlx.Tx, notifications []uuid.UUID) ([]*Batch, error) {
+	return selectBatches(ctx, tx, "SELECT "+batchColumns+" FROM batches WHERE notification_id IN "+list(len(notifications))+q.forUpdate(),
+		idArgs(notifications)...)
+}
+
+// Notifications loads those of the app's notifications that exist. Batches of one that does not are orphans to be skipped.
+func (q *Queue) Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error) {
+	found := make(map[uuid.UUID]*push.Notification, len(ids))
+	for chunk := range slices.Chunk(ids, maxKeys) {
+		if err := q.loadNotifications(ctx, app, slices.Clone(chunk), found); err != nil {
+			return nil, wrap(err, "load notifications")
+		}
+	}
+	return found, nil
+}
+
+func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification) error {
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, environment, push_type, topic, priority, expires_at, collapse_id,
+		badge_increment, rate, payload, badge_at, created_at, send_at
+		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		n := &push.Notification{App: app}
+		var id, environment, kind, topic, collapse []byte
+		var expires, created, sendAt database.Time
+		if err := rows.Scan(&id, &environment, &kind, &topic, &n.Priority, &expires, &collapse, &n.BadgeIncrement, &n.Rate,
+			&n.Payload.JSON, &n.Payload.BadgeAt, &created, &sendAt); err != nil {
+			return err
+		}
+		copy(n.ID[:], id)
+		n.Environment, n.Type = push.Environment(environment), push.Type(kind)
+		n.Topic, n.CollapseID = string(topic), string(collapse)
+		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
+		into[n.ID] = n
+	}
+	return rows.Err()
+}

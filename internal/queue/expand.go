@@ -1,0 +1,301 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Expand takes the next recipients, up to limit, of an Audience batch: it counts their badges up, writes them as Ready
+// batches, and moves the cursor, in one transaction. It returns the ready batches and what takes the Audience batch's
+// place: nil at the end, and when the notification was cancelled.
+//
+// Repeating it after any error is harmless: where it was done already, the batches that came of it are returned.
+func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready []*Batch, next *Batch, err error) {
+	start := time.Now()
+	var found int64
+	err = q.fencedOne(ctx, l, func(ctx context.Context, tx *sqlx.Tx) error {
+		ready, next, found, err = q.expand(ctx, tx, b, limit)
+		if err != nil || found == 0 {
+			return err
+		}
+		_, err := q.fence(ctx, tx, map[Lease]int64{l: found})
+		return err
+	})
+	if errors.Is(err, errGone) {
+		found = 0
+		ready, next, err = q.expandedBefore(ctx, b)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("expand the audience of %s: %w", b.Notification, err)
+	}
+	q.backlog.Add(found)
+	q.metrics.expanded.Add(float64(found))
+	q.metrics.groups.WithLabelValues("expand").Observe(float64(len(ready)))
+	q.metrics.seconds.WithLabelValues("expand").Observe(time.Since(start).Seconds())
+	return ready, next, nil
+}
+
+// fencedOne is fencedTx under a single lease.
+func (q *Queue) fencedOne(ctx context.Context, l Lease, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	lost, err := q.fencedTx(ctx, map[Lease]int64{l: 0}, func(ctx context.Context, tx *sqlx.Tx, _ map[Lease]bool) error {
+		return fn(ctx, tx)
+	})
+	if err == nil && len(lost) > 0 {
+		return &FencedError{lost}
+	}
+	return err
+}
+
+func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (ready []*Batch, next *Batch, found int64, err error) {
+	n, err := consume(ctx, tx, []Key{b.Key})
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("consume the cursor: %w", err)
+	}
+	if n == 0 {
+		return nil, nil, 0, errGone
+	}
+	now := q.now()
+	var state int
+	var increment uint32
+	var encoded []byte
+	if err := tx.QueryRowContext(ctx, "SELECT state, badge_increment, audience FROM notifications WHERE app = ? AND id = ?",
+		b.App, b.Notification[:]).Scan(&state, &increment, &encoded); err != nil {
+		return nil, nil, 0, fmt.Errorf("read the notification: %w", err)
+	}
+	var recipients []push.Recipient
+	var after push.Token
+	if state != stateCancelled {
+		var audience push.Audience
+		if err := json.Unmarshal(encoded, &audience); err != nil {
+			return nil, nil, 0, fmt.Errorf("read the audience: %w", err)
+		}
+		if recipients, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience, b.Cursor.After, limit); err != nil {
+			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
+		}
+		if increment > 0 && len(recipients) > 0 {
+			if err := q.registry.AddBadges(ctx, tx, b.App, recipients, increment); err != nil {
+				return nil, nil, 0, fmt.Errorf("count badges up: %w", err)
+			}
+		} else {
+			for i := range recipients {
+				recipients[i].Badge = 0 // none is sent, so none need be kept
+			}
+		}
+	}
+	out := newInsert("batches", batchColumns, "")
+	key := b.Key // the cursor's own seq is used up: a repetition must not take a ready batch for it
+	for part := range slices.Chunk(recipients, MaxBatch) {
+		key.Seq++
+		r := &Batch{Key: key, App: b.App, Kind: Ready, Recipients: part}
+		ready = append(ready, r)
+		if err := addBatch(ctx, tx, out, r, r.body()); err != nil {
+			return nil, nil, 0, err
+		}
+	}
+	if after != "" {
+		key.Seq++
+		next = &Batch{Key: key, App: b.App, Kind: Audience, Cursor: Cursor{After: after}}
+		if err := addBatch(ctx, tx, out, next, next.body()); err != nil {
+			return nil, nil, 0, err
+		}
+	}
+	if err := out.flush(ctx, tx); err != nil {
+		return nil, nil, 0, fmt.Errorf("insert batches: %w", err)
+	}
+	c := change{expanded: next == nil, recipients: len(recipients)}
+	err = c.apply(ctx, tx, b.App, []uuid.UUID{b.Notification}, now)
+	return ready, next, int64(len(recipients)), err
+}
+
+// expandedBefore finds what an earlier expansion of the batch, whose commit's answer was lost, has left: all that comes
+// after it. Whoever repeats the expansion knows none of that yet.
+func (q *Queue) expandedBefore(ctx context.Context, b *Batch) (ready []*Batch, next *Batch, err error) {
+	batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+` FROM batches
+		WHERE shard = ? AND lane = ? AND due_at = ? AND notification_id = ? AND seq > ? ORDER BY seq`,
+		b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq)
+	if err != nil {
+		return nil, nil, wrap(err, "find what was expanded")
+	}
+	for _, found := range batches {
+		switch {
+		case found.Kind == Audience:
+			next = found
+		case found.Seq < generation: // not a follow-up, which some other batch left
+			ready = append(ready, found)
+		}
+	}
+	return ready, next, nil
+}
+
+// CountBadges counts the stored badges of Badges batches up, each exactly once, and returns the batches as Ready ones
+// with the sums. Batches that are not there any more are left out. Repeating it after any error is harmless. Batches
+// under a lease that was lost are left out and the lease is named in a FencedError; the others are counted.
+func (q *Queue) CountBadges(ctx context.Context, held []Held) ([]*Batch, error) {
+	if len(held) == 0 {
+		return nil, nil
+	}
+	start := time.Now()
+	leases := map[Lease]int64{}
+	for _, h := range held {
+		leases[h.Lease] = 0
+	}
+	var ready []*Batch
+	lost, err := q.fencedTx(ctx, leases, func(ctx context.Context, tx *sqlx.Tx, holds map[Lease]bool) error {
+		var batches []*Batch
+		for _, h := range held {
+			if holds[h.Lease] {
+				batches = append(batches, h.Batch)
+			}
+		}
+		var err error
+		ready, err = q.countBadges(ctx, tx, batches)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count badges up: %w", err)
+	}
+	q.metrics.groups.WithLabelValues("badges").Observe(float64(len(held)))
+	q.metrics.seconds.WithLabelValues("badges").Observe(time.Since(start).Seconds())
+	if len(lost) > 0 {
+		return ready, &FencedError{lost}
+	}
+	return ready, nil
+}
+
+func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) ([]*Batch, error) {
+	// What each row is now: still to be counted, or counted already by a commit whose answer was lost.
+	now := map[Key]*Batch{}
+	ids := map[string][]uuid.UUID{}
+	for chunk := range slices.Chunk(batches, maxKeys) {
+		var wanted []uuid.UUID
+		for _, b := range chunk {
+			wanted = append(wanted, b.Notification)
+			ids[b.App] = append(ids[b.App], b.Notification)
+		}
+		rows, err := q.lockBatches(ctx, tx, wanted)
+		if err != nil {
+			return nil, fmt.Errorf("find the batches: %w", err)
+		}
+		for _, b := range rows {
+			now[b.Key] = b
+		}
+	}
+	increments, err := badgeIncrements(ctx, tx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read the increments: %w", err)
+	}
+	var ready, counted []*Batch
+	for _, b := range batches {
+		row := now[b.Key]
+		if row == nil {
+			continue
+		}
+		delete(now, b.Key)
+		ready = append(ready, row)
+		if row.Kind == Badges {
+			row.Kind = Ready
+			counted = append(counted, row)
+		}
+	}
+	if err := q.addBadges(ctx, tx, counted, increments); err != nil {
+		return nil, err
+	}
+	out := newInsert("batches", batchColumns, q.db.Dialect.Upsert("shard, lane, due_at, notification_id, seq", "kind", "body"))
+	for _, b := range counted {
+		if err := addBatch(ctx, tx, out, b, b.body()); err != nil {
+			return nil, err
+		}
+	}
+	return ready, wrap(out.flush(ctx, tx), "rewrite the batches")
+}
+
+func badgeIncrements(ctx context.Context, tx *sqlx.Tx, ids map[string][]uuid.UUID) (map[uuid.UUID]uint32, error) {
+	increments := map[uuid.UUID]uint32{}
+	for app, all := range ids {
+		for chunk := range slices.Chunk(all, maxKeys) {
+			if err := readIncrements(ctx, tx, app, chunk, increments); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return increments, nil
+}
+
+func readIncrements(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, into map[uuid.UUID]uint32) error {
+	rows, err := tx.QueryContext(ctx, "SELECT id, badge_increment FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
+		append([]any{app}, idArgs(ids)...)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var raw sql.RawBytes
+		var id uuid.UUID
+		var n uint32
+		if err := rows.Scan(&raw, &n); err != nil {
+			return err
+		}
+		copy(id[:], raw)
+		into[id] = n
+	}
+	return rows.Err()
+}
+
+// addBadges counts up for many batches with few calls of the registry: one for each app and increment, but for tokens
+// that come in several batches, each of which must see its own sum.
+func (q *Queue) addBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch, increments map[uuid.UUID]uint32) error {
+	type group struct {
+		app       string
+		increment uint32
+		round     int // how many earlier batches of the same app have the token
+	}
+	type name struct {
+		app   string
+		token push.Token
+	}
+	seen := map[name]int{}
+	groups := map[group][]*push.Recipient{}
+	var order []group
+	for _, b := range batches {
+		for i := range b.Recipients {
+			r := &b.Recipients[i]
+			k := name{b.App, r.Token}
+			g := group{b.App, increments[b.Notification], seen[k]}
+			seen[k]++
+			if groups[g] == nil {
+				order = append(order, g)
+			}
+			groups[g] = append(groups[g], r)
+		}
+	}
+	// The rounds in turn, and always in the same order: transactions that count the same tokens meet without a deadlock.
+	slices.SortFunc(order, func(a, b group) int {
+		return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.round, b.round), cmp.Compare(a.increment, b.increment))
+	})
+	for _, g := range order {
+		targets := groups[g]
+		slices.SortFunc(targets, func(a, b *push.Recipient) int { return cmp.Compare(a.Token, b.Token) })
+		recipients := make([]push.Recipient, len(targets))
+		for i, r := range targets {
+			recipients[i] = *r
+		}
+		if err := q.registry.AddBadges(ctx, tx, g.app, recipients, g.increment); err != nil {
+			return fmt.Errorf("add badges: %w", err)
+		}
+		for i, r := range targets {
+			r.Badge = recipients[i].Badge
+		}
+	}
+	return nil
+}

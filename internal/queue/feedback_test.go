@@ -1,0 +1,310 @@
+package queue
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func TestInvalidations(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		now := r.now().UTC().Truncate(time.Second)
+		registry{r.db}.put(t, now.Add(-time.Hour), tokens(0, 5)...)
+		registry{r.db}.put(t, now, token(7)) // registered again after the news below
+		var inbox []push.Invalidation
+		for _, i := range []int{0, 1, 2, 3, 4, 7, 8} { // 8 is not registered at all
+			inbox = append(inbox, push.Invalidation{App: app, Token: token(i), At: now.Add(-time.Minute), Source: push.SourceFeedback})
+		}
+		inbox = append(inbox, push.Invalidation{App: app, Token: token(7), At: now.Add(-time.Minute), Source: push.SourceUnregistered},
+			push.Invalidation{App: "another", Token: token(0), At: now, Source: push.SourceFeedback})
+		for range 2 { // as after a lost commit
+			if err := r.RecordInvalidations(t.Context(), inbox); err != nil {
+				t.Fatal(err)
+			}
+		}
+		removed := map[push.Token]bool{}
+		checked := 0
+		for {
+			page, err := r.CheckInvalidations(t.Context(), app, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, c := range page {
+				checked++
+				removed[c.Token] = removed[c.Token] || c.Removed
+			}
+		}
+		want := map[push.Token]bool{token(0): true, token(1): true, token(2): true, token(3): true, token(4): true, token(7): false, token(8): false}
+		if diff := cmp.Diff(want, removed); diff != "" || checked != 8 {
+			t.Errorf("%d were checked; removed (-want +got):\n%s", checked, diff)
+		}
+		if n := r.scalar("SELECT COUNT(*) FROM device_tokens"); n != 1 {
+			t.Errorf("%d tokens are left", n)
+		}
+		if err := r.RecordInvalidations(t.Context(), inbox); err != nil { // the same news again is no news
+			t.Fatal(err)
+		}
+		if page, err := r.CheckInvalidations(t.Context(), app, 10); err != nil || len(page) > 0 {
+			t.Errorf("%v, %v", page, err)
+		}
+
+		var history []push.CheckedInvalidation
+		for cursor := ""; ; {
+			page, next, err := r.Invalidations(t.Context(), app, time.Time{}, cursor, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			history = append(history, page...)
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		seen := map[push.Invalidation]bool{}
+		for i, c := range history {
+			seen[c.Invalidation] = true
+			if i > 0 && c.CheckedAt.Before(history[i-1].CheckedAt) || c.App != app || !c.At.Equal(now.Add(-time.Minute)) {
+				t.Errorf("%+v", c)
+			}
+		}
+		if len(history) != 8 || len(seen) != 8 {
+			t.Errorf("the history has %d items, %d different ones", len(history), len(seen))
+		}
+		if page, _, err := r.Invalidations(t.Context(), app, r.now().Add(time.Hour), "", 3); err != nil || len(page) > 0 {
+			t.Errorf("since an hour from now: %v, %v", page, err)
+		}
+		for _, bad := range []string{"x", "eA", "MSB4IDEgeA"} {
+			if _, _, err := r.Invalidations(t.Context(), app, now, bad, 3); !errors.Is(err, push.ErrNotFound) {
+				t.Errorf("cursor %q: %v", bad, err)
+			}
+		}
+	})
+}
+
+func TestUnregisteredGoesToTheInbox(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		gone := r.now().UTC().Add(-time.Minute).Truncate(time.Millisecond)
+		registry{r.db}.put(t, gone.Add(-time.Second), token(1))
+		r.accept(Submission{Notification: r.notification(), Tokens: tokens(1, 2)})
+		r.settle(r.settlement(r.due()[0], push.Result{Outcome: push.Unregistered, Status: 410, Timestamp: gone}))
+		page, err := r.CheckInvalidations(t.Context(), app, 10)
+		if err != nil || len(page) != 1 || !page[0].Removed || !page[0].At.Equal(gone) || page[0].Source != push.SourceUnregistered {
+			t.Errorf("%+v, %v", page, err)
+		}
+	})
+}
+
+func TestBadTokens(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		bad := func(i int) {
+			r.accept(Submission{Notification: r.notification(), Tokens: tokens(i, i+1)})
+			for _, b := range r.due() {
+				r.settle(r.settlement(b, push.Result{Outcome: push.Failed, Reason: push.BadDeviceToken, Status: 400}))
+			}
+		}
+		list := func() []push.Token {
+			found, err := r.BadTokens(t.Context(), app, 3, 24*time.Hour, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ts []push.Token
+			for _, b := range found {
+				ts = append(ts, b.Token)
+				if err := r.RecordInvalidations(t.Context(), []push.Invalidation{{App: app, Token: b.Token, At: b.FirstAt, Source: push.SourceBadToken}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return ts
+		}
+		check := func() map[push.Token]bool {
+			page, err := r.CheckInvalidations(t.Context(), app, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			removed := map[push.Token]bool{}
+			for _, c := range page {
+				removed[c.Token] = c.Removed
+			}
+			return removed
+		}
+		registry{r.db}.put(t, r.now().Add(-time.Hour), token(1), token(2))
+		for range 3 {
+			bad(1)
+			bad(2)
+		}
+		if found := list(); len(found) != 0 {
+			t.Errorf("three answers within a moment are enough for %v", found)
+		}
+		r.clock.Add(int64(25 * time.Hour))
+		bad(1)
+		bad(2)
+		registry{r.db}.put(t, r.now(), token(2)) // it comes back
+		if found := list(); len(found) != 2 {
+			t.Fatalf("found %d", len(found))
+		}
+		if diff := cmp.Diff(map[push.Token]bool{token(1): true, token(2): false}, check()); diff != "" {
+			t.Errorf("removed (-want +got):\n%s", diff)
+		}
+		// The answers before the registration count no more.
+		r.clock.Add(int64(25 * time.Hour))
+		bad(2)
+		if found := list(); len(found) != 0 {
+			t.Errorf("found %v", found)
+		}
+		r.clock.Add(int64(25 * time.Hour))
+		bad(2)
+		bad(2)
+		if err := r.ForgetBadTokens(t.Context(), app); err != nil {
+			t.Fatal(err)
+		}
+		if found := list(); len(found) != 0 {
+			t.Errorf("after all was forgotten: %v", found)
+		}
+	})
+}
+
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		old, waiting := r.notification(), r.notification()
+		r.accept(Submission{Notification: old, Tokens: tokens(0, 1500)}, Submission{Notification: waiting, Tokens: tokens(0, 1)})
+		for range 20 {
+			r.accept(Submission{Notification: r.notification(), Tokens: tokens(0, 1)})
+		}
+		if _, err := r.Accept(t.Context(), &Request{App: app, IdempotencyKey: "key"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range r.due() {
+			result := accepted
+			if b.Notification == waiting.ID {
+				continue
+			}
+			if b.Notification == old.ID {
+				result = push.Result{Outcome: push.Unregistered, Reason: push.UnregisteredReason, Timestamp: r.now().Add(-time.Hour)}
+			}
+			r.settle(r.settlement(b, result))
+		}
+		for {
+			page, err := r.CheckInvalidations(t.Context(), app, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+		}
+		purge := func(before time.Time) (total int) {
+			for {
+				n, err := r.Purge(t.Context(), before, 700)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n > 700+maxKeys {
+					t.Errorf("a step of %d rows", n)
+				}
+				if total += n; n == 0 {
+					return total
+				}
+			}
+		}
+		if n := purge(r.now().Add(-time.Hour)); n != 0 {
+			t.Errorf("%d rows of what finished later were purged", n)
+		}
+		r.clock.Add(int64(48 * time.Hour))
+		fresh := r.notification()
+		r.accept(Submission{Notification: fresh, Tokens: tokens(0, 1)})
+		for _, b := range r.due() {
+			if b.Notification == fresh.ID {
+				r.settle(r.settlement(b, accepted))
+			}
+		}
+		if n, want := purge(r.now().Add(-24*time.Hour)), 1500+1+20+1+1500; n != want {
+			t.Errorf("%d rows were purged, not %d", n, want)
+		}
+		for _, id := range []uuid.UUID{waiting.ID, fresh.ID} {
+			r.get(id)
+		}
+		if _, err := r.Get(t.Context(), app, old.ID); !errors.Is(err, push.ErrNotFound) {
+			t.Errorf("the old one: %v", err)
+		}
+		for _, table := range []string{"failures", "idempotency_keys", "invalidations"} {
+			if n := r.scalar("SELECT COUNT(*) FROM " + table); n != 0 {
+				t.Errorf("%d rows are left in %s", n, table)
+			}
+		}
+		r.checkBacklog()
+	})
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		var want []uuid.UUID // newest first
+		var cancelled uuid.UUID
+		for i := range 7 {
+			n := r.notification()
+			if i == 2 {
+				n.SendAt = n.SendAt.Add(time.Hour)
+			}
+			r.accept(Submission{Notification: n, Tokens: tokens(0, 2)})
+			want = append([]uuid.UUID{n.ID}, want...)
+			if i == 3 {
+				cancelled = n.ID
+				if _, err := r.Cancel(t.Context(), app, n.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		pages := func(state push.State) (ids []uuid.UUID) {
+			for before := uuid.Nil; ; {
+				page, next, err := r.List(t.Context(), app, state, before, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range page {
+					ids = append(ids, s.ID)
+				}
+				if before = next; before == uuid.Nil {
+					return ids
+				}
+			}
+		}
+		if diff := cmp.Diff(want, pages("")); diff != "" {
+			t.Errorf("all (-want +got):\n%s", diff)
+		}
+		for _, b := range r.due() {
+			if b.Notification == want[0] {
+				r.settle(r.settlement(b, accepted))
+			}
+			if b.Notification == want[1] {
+				s := r.settlement(b, accepted)
+				s.Results[0].Outcome = push.Retry
+				r.settle(s)
+			}
+		}
+		for state, ids := range map[push.State][]uuid.UUID{
+			push.StateDone: {want[0]}, push.StateSending: {want[1]}, push.StateQueued: {want[2], want[5], want[6]},
+			push.StateCancelled: {cancelled}, push.StateScheduled: {want[4]},
+		} {
+			if diff := cmp.Diff(ids, pages(state)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", state, diff)
+			}
+		}
+		if page, _, err := r.List(t.Context(), "another", "", uuid.Nil, 10); err != nil || len(page) > 0 {
+			t.Errorf("another app's: %v, %v", page, err)
+		}
+		if _, _, err := r.List(t.Context(), app, "nonsense", uuid.Nil, 10); err == nil {
+			t.Error("an unknown state was listed")
+		}
+	})
+}

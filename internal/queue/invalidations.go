@@ -1,0 +1,229 @@
+package queue
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func (q *Queue) newInvalidations() *insert {
+	return newInsert("invalidations", "app, token, invalidated_at, source", q.db.Dialect.Upsert("app, token, invalidated_at, source"))
+}
+
+// RecordInvalidations puts news of dead tokens into the inbox, durably. What is there already stays as it is: repeating
+// is harmless.
+func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error {
+	if len(invalidations) == 0 {
+		return nil
+	}
+	return wrap(q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		in := q.newInvalidations()
+		for i := range invalidations {
+			inv := &invalidations[i]
+			if err := in.add(ctx, tx, 200, inv.App, []byte(inv.Token), stamp(inv.At), string(inv.Source)); err != nil {
+				return err
+			}
+		}
+		return in.flush(ctx, tx)
+	}), "record invalidations")
+}
+
+// CheckInvalidations decides on one page of the app's inbox: the tokens that were not registered again since are
+// removed, and either outcome is kept, in one transaction. An empty page means that the inbox is empty.
+func (q *Queue) CheckInvalidations(ctx context.Context, app string, limit int) ([]push.CheckedInvalidation, error) {
+	var page []push.CheckedInvalidation
+	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		var err error
+		page, err = q.checkInvalidations(ctx, tx, app, limit)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check invalidations: %w", err)
+	}
+	for i := range page {
+		result := "kept"
+		if page[i].Removed {
+			result = "removed"
+		}
+		q.metrics.invalidations.WithLabelValues(result).Inc()
+	}
+	return page, nil
+}
+
+func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string, limit int) ([]push.CheckedInvalidation, error) {
+	page, err := selectInvalidations(ctx, tx, `SELECT token, invalidated_at, source, removed, checked_at FROM invalidations
+		WHERE app = ? AND checked_at IS NULL ORDER BY token, invalidated_at, source LIMIT ?`+q.forUpdate(), app, app, limit)
+	if err != nil || len(page) == 0 {
+		return nil, wrap(err, "read the inbox")
+	}
+	invalidations := make([]push.Invalidation, len(page))
+	for i := range page {
+		invalidations[i] = page[i].Invalidation
+	}
+	removed, err := q.registry.RemoveUnchanged(ctx, tx, invalidations)
+	if err != nil {
+		return nil, fmt.Errorf("remove tokens: %w", err)
+	}
+	now := q.now().UTC().Truncate(time.Microsecond)
+	out := newInsert("invalidations", "app, token, invalidated_at, source, removed, checked_at",
+		q.db.Dialect.Upsert("app, token, invalidated_at, source", "removed", "checked_at"))
+	var bad []any
+	for i := range page {
+		c := &page[i]
+		c.Removed, c.CheckedAt = removed[i], now
+		if err := out.add(ctx, tx, 200, app, []byte(c.Token), stamp(c.At), string(c.Source), c.Removed, stamp(now)); err != nil {
+			return nil, fmt.Errorf("keep the outcome: %w", err)
+		}
+		if c.Source == push.SourceBadToken {
+			bad = append(bad, []byte(c.Token))
+		}
+	}
+	if err := out.flush(ctx, tx); err != nil {
+		return nil, fmt.Errorf("keep the outcome: %w", err)
+	}
+	if len(bad) > 0 {
+		// Removed, or registered again since the first of the counted answers: either way the counting starts anew.
+		_, err = tx.ExecContext(ctx, "DELETE FROM bad_tokens WHERE app = ? AND token IN "+list(len(bad)), append([]any{app}, bad...)...)
+	}
+	return page, wrap(err, "forget counted answers")
+}
+
+func selectInvalidations(ctx context.Context, from queryer, query, app string, args ...any) ([]push.CheckedInvalidation, error) {
+	rows, err := from.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []push.CheckedInvalidation
+	for rows.Next() {
+		c := push.CheckedInvalidation{Invalidation: push.Invalidation{App: app}}
+		var token, source []byte
+		var at, checked database.Time
+		if err := rows.Scan(&token, &at, &source, &c.Removed, &checked); err != nil {
+			return nil, err
+		}
+		c.Token, c.At, c.Source, c.CheckedAt = push.Token(token), at.Time, push.Source(source), checked.Time
+		page = append(page, c)
+	}
+	return page, rows.Err()
+}
+
+// Invalidations pages through what was checked at or after since, oldest first. cursor is what the page before ended
+// with, empty at first; the one returned is empty at the end. It fails with push.ErrNotFound on a cursor that is none
+// of ours.
+func (q *Queue) Invalidations(
+	ctx context.Context, app string, since time.Time, cursor string, limit int,
+) ([]push.CheckedInvalidation, string, error) {
+	where := "checked_at >= ?"
+	args := []any{app, stamp(since)}
+	if since.IsZero() {
+		args[1] = stamp(time.Unix(0, 0))
+	}
+	if cursor != "" {
+		c, err := parseCursor(cursor)
+		if err != nil {
+			return nil, "", fmt.Errorf("list invalidations: %w", err)
+		}
+		checked, token, at := stamp(c.CheckedAt), []byte(c.Token), stamp(c.At)
+		where += ` AND checked_at >= ? AND (checked_at > ? OR token > ?
+			OR (token = ? AND (invalidated_at > ? OR (invalidated_at = ? AND source > ?))))`
+		args = append(args, checked, checked, token, token, at, at, string(c.Source))
+	}
+	page, err := selectInvalidations(ctx, q.db.Reader(), `SELECT token, invalidated_at, source, removed, checked_at FROM invalidations
+		WHERE app = ? AND `+where+" ORDER BY checked_at, token, invalidated_at, source LIMIT ?", app, append(args, limit+1)...)
+	if err != nil || len(page) <= limit {
+		return page, "", wrap(err, "list invalidations")
+	}
+	page = page[:limit]
+	return page, formatCursor(&page[limit-1]), nil
+}
+
+func formatCursor(c *push.CheckedInvalidation) string {
+	text := fmt.Appendf(nil, "%d %s %d %s", c.CheckedAt.UnixMicro(), c.Token, c.At.UnixMicro(), c.Source)
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func parseCursor(s string) (c push.CheckedInvalidation, err error) {
+	raw, err := base64.RawURLEncoding.DecodeString(s)
+	fields := strings.Fields(string(raw))
+	if err == nil && len(fields) == 4 {
+		var checked, at int64
+		checked, err = strconv.ParseInt(fields[0], 10, 64)
+		if err == nil {
+			at, err = strconv.ParseInt(fields[2], 10, 64)
+		}
+		if err == nil {
+			c.Token, err = push.ParseToken(fields[1])
+		}
+		c.CheckedAt, c.At, c.Source = time.UnixMicro(checked), time.UnixMicro(at), push.Source(fields[3])
+	}
+	if err != nil || len(fields) != 4 {
+		return c, fmt.Errorf("%w: there is no such cursor", push.ErrNotFound)
+	}
+	return c, nil
+}
+
+// BadTokens lists tokens, up to limit, with at least so many answers of "wrong token or wrong environment" that are
+// spread over at least so long a time.
+//
+// They are to be recorded as invalidations of source bad_token at FirstAt. A token that was registered after the first
+// of its answers stays then, and its counting starts anew: answers from before a registration never remove what was
+// registered.
+func (q *Queue) BadTokens(ctx context.Context, app string, answers int, over time.Duration, limit int) ([]BadToken, error) {
+	var bad []BadToken
+	for after := []byte{}; ; {
+		page, err := q.badTokenPage(ctx, app, answers, q.now().Add(-over), after)
+		if err != nil {
+			return nil, wrap(err, "list bad tokens")
+		}
+		for _, b := range page {
+			if b.LastAt.Sub(b.FirstAt) < over {
+				continue
+			}
+			if bad = append(bad, b); len(bad) == limit {
+				return bad, nil
+			}
+		}
+		if len(page) < maxKeys {
+			return bad, nil
+		}
+		after = []byte(page[len(page)-1].Token)
+	}
+}
+
+func (q *Queue) badTokenPage(ctx context.Context, app string, answers int, first time.Time, after []byte) ([]BadToken, error) {
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT token, answers, first_at, last_at FROM bad_tokens
+		WHERE app = ? AND token > ? AND answers >= ? AND first_at <= ? ORDER BY token LIMIT ?`, app, after, answers, stamp(first), maxKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []BadToken
+	for rows.Next() {
+		var b BadToken
+		var token []byte
+		var first, last database.Time
+		if err := rows.Scan(&token, &b.Answers, &first, &last); err != nil {
+			return nil, err
+		}
+		b.Token, b.FirstAt, b.LastAt = push.Token(token), first.Time, last.Time
+		page = append(page, b)
+	}
+	return page, rows.Err()
+}
+
+// ForgetBadTokens starts the app's counting anew. A wave of such answers speaks against the configuration, not against
+// the tokens: were it kept, the tokens would be removed once the wave is over.
+func (q *Queue) ForgetBadTokens(ctx context.Context, app string) error {
+	return wrap(q.inSteps(ctx, func(ctx context.Context, tx *sqlx.Tx) (int64, error) {
+		return deletePage(ctx, tx, "bad_tokens", "app = ?", []any{app}, "token", maxKeys)
+	}), "forget bad tokens")
+}

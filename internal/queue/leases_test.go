@@ -1,0 +1,374 @@
+package queue
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+)
+
+// elapse lets time go by on the bubble's clock.
+func elapse(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // in a synctest bubble
+
+// memoryTable is what leaseTable does, in memory, shared by several replicas.
+type memoryTable struct {
+	mu     sync.Mutex // guards all below
+	beats  map[string]uint64
+	shards [Shards]shardRow
+}
+
+func newMemoryTable() *memoryTable {
+	m := &memoryTable{beats: map[string]uint64{}}
+	for i := range m.shards {
+		m.shards[i].shard = uint8(i)
+	}
+	return m
+}
+
+// view is one replica's connection to the table.
+type view struct {
+	*memoryTable
+	mu   sync.Mutex
+	down bool // guarded by mu: the connection hangs until the caller gives up
+	// late is how long an answer takes.
+	late func() time.Duration
+}
+
+func (v *view) set(down bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.down = down
+}
+
+func (v *view) do(ctx context.Context, fn func()) error {
+	if v.late != nil {
+		elapse(v.late())
+	}
+	v.mu.Lock()
+	down := v.down
+	v.mu.Unlock()
+	if down {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	v.memoryTable.mu.Lock()
+	fn()
+	v.memoryTable.mu.Unlock()
+	if v.late != nil {
+		elapse(v.late())
+	}
+	return ctx.Err()
+}
+
+func (v *view) beat(ctx context.Context, id string, first uint64) (known bool, err error) {
+	err = v.do(ctx, func() {
+		if _, known = v.beats[id]; known {
+			first = v.beats[id] + 1
+		}
+		v.beats[id] = first
+	})
+	return known, err
+}
+
+func (v *view) look(ctx context.Context) (beats map[string]uint64, shards []shardRow, _ int64, err error) {
+	err = v.do(ctx, func() { beats, shards = maps.Clone(v.beats), append(shards, v.shards[:]...) })
+	return beats, shards, 0, err
+}
+
+func (v *view) bury(ctx context.Context, id string, beat uint64) error {
+	return v.do(ctx, func() {
+		if v.beats[id] == beat {
+			delete(v.beats, id)
+			for i := range v.shards {
+				v.hand(uint8(i), id, "")
+			}
+		}
+	})
+}
+
+func (v *view) buryAll(context.Context) error { return nil }
+
+func (v *view) hand(shard uint8, from, to string) {
+	if s := &v.shards[shard]; s.owner == from {
+		s.owner = to
+		s.epoch++
+	}
+}
+
+func (v *view) take(ctx context.Context, id string, shards []uint8) error {
+	return v.do(ctx, func() {
+		for _, s := range shards {
+			v.hand(s, "", id)
+		}
+	})
+}
+
+func (v *view) release(ctx context.Context, id string, shards []uint8) error {
+	return v.do(ctx, func() {
+		for _, s := range shards {
+			v.hand(s, id, "")
+		}
+	})
+}
+
+func (v *view) leave(ctx context.Context, id string) error {
+	return v.do(ctx, func() { delete(v.beats, id) })
+}
+
+// replica runs leases over a view of the table.
+type replica struct {
+	*leases
+	view *view
+	stop func()
+}
+
+const testLease = 10 * time.Second
+
+func join(t *testing.T, table *memoryTable, id string, late func() time.Duration) *replica {
+	t.Helper()
+	v := &view{memoryTable: table, late: late}
+	r := &replica{leases: newLeases(v, testLease, false, id, slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry())), view: v}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = r.keep(ctx) // a replica whose connection is down cannot give its shards back, and says so
+	}()
+	r.stop = func() { cancel(); <-done }
+	t.Cleanup(r.stop)
+	return r
+}
+
+func wantOwned(t *testing.T, want map[*replica]int) {
+	t.Helper()
+	for r, n := range want {
+		if got := len(r.Owned()); got != n {
+			t.Errorf("%s owns %d shards, not %d", r.id, got, n)
+		}
+	}
+}
+
+func TestLeasesSpread(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		table := newMemoryTable()
+		a := join(t, table, "a", nil)
+		synctest.Wait()
+		wantOwned(t, map[*replica]int{a: 64})
+		if !a.OwnsJob("feedback") {
+			t.Error("the only replica does not own the job")
+		}
+		b := join(t, table, "b", nil)
+		elapse(3 * time.Second)
+		wantOwned(t, map[*replica]int{a: 32, b: 32})
+		if a.OwnsJob("feedback") == b.OwnsJob("feedback") {
+			t.Error("the job has not exactly one owner")
+		}
+		c := join(t, table, "c", nil)
+		elapse(3 * time.Second)
+		wantOwned(t, map[*replica]int{a: 22, b: 22, c: 20})
+
+		c.stop() // it gives its shards back: nobody waits for its lease to end
+		elapse(3 * time.Second)
+		wantOwned(t, map[*replica]int{a: 32, b: 32, c: 0})
+
+		b.view.set(true) // it loses the database, as if it had died
+		elapse(testLease - 2*time.Second)
+		wantOwned(t, map[*replica]int{a: 32, b: 0})
+		elapse(5 * time.Second)
+		wantOwned(t, map[*replica]int{a: 64, b: 0})
+
+		b.view.set(false) // and comes back, buried
+		elapse(10 * time.Second)
+		wantOwned(t, map[*replica]int{a: 32, b: 32})
+	})
+}
+
+func TestShardIsGivenUpWhenNothingIsInFlight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		table := newMemoryTable()
+		a := join(t, table, "a", nil)
+		synctest.Wait()
+		var held []Lease
+		for s := range uint8(Shards) {
+			l, ok := a.Hold(s)
+			if !ok {
+				t.Fatalf("shard %d cannot be held", s)
+			}
+			held = append(held, l)
+		}
+		b := join(t, table, "b", nil)
+		elapse(5 * time.Second)
+		wantOwned(t, map[*replica]int{a: 32, b: 0}) // what is to be given up is used no more, and not yet another's
+		again := 0
+		for s := range uint8(Shards) {
+			if l, ok := a.Hold(s); ok {
+				again++
+				a.Unhold(l)
+			}
+		}
+		if again != 32 {
+			t.Errorf("%d shards can be held again, not 32", again)
+		}
+		for _, l := range held {
+			a.Unhold(l)
+		}
+		elapse(time.Second)
+		wantOwned(t, map[*replica]int{a: 32, b: 32})
+
+		// Stopping waits for what is in flight too.
+		l, ok := a.Hold(a.Owned()[0].Shard)
+		if !ok {
+			t.Fatal("cannot hold")
+		}
+		stopped := make(chan struct{})
+		go func() {
+			a.stop()
+			close(stopped)
+		}()
+		elapse(time.Second)
+		select {
+		case <-stopped:
+			t.Error("stopped while a batch was in flight")
+		default:
+		}
+		a.Unhold(l)
+		<-stopped
+		elapse(3 * time.Second)
+		wantOwned(t, map[*replica]int{b: 64})
+	})
+}
+
+func TestLeasesSurviveAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		table := newMemoryTable()
+		a := join(t, table, "a", nil)
+		synctest.Wait()
+		before, ok := a.Hold(7)
+		if !ok {
+			t.Fatal("cannot hold")
+		}
+		a.view.set(true)
+		elapse(time.Minute)
+		wantOwned(t, map[*replica]int{a: 0})
+		a.view.set(false)
+		elapse(10 * time.Second)
+		wantOwned(t, map[*replica]int{a: 64})
+		if after, ok := a.Hold(7); !ok || after != before {
+			t.Errorf("lease %v became %v: what was in flight cannot be settled", before, after)
+		}
+	})
+}
+
+// TestOneOwnerAtATime has replicas come, go, stall and lose the database at random, and looks all the time whether two
+// of them would use a shard.
+func TestOneOwnerAtATime(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(25) {
+		synctest.Test(t, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			var mu sync.Mutex
+			late := func() time.Duration {
+				mu.Lock()
+				defer mu.Unlock()
+				if rnd.IntN(20) == 0 {
+					return time.Duration(rnd.Int64N(int64(testLease)))
+				}
+				return time.Duration(rnd.Int64N(int64(50 * time.Millisecond)))
+			}
+			table := newMemoryTable()
+			var replicas []*replica
+			for i := range 4 {
+				replicas = append(replicas, join(t, table, string(rune('a'+i)), late))
+			}
+			for range 3000 {
+				elapse(50 * time.Millisecond)
+				var owner [Shards]string
+				for _, r := range replicas {
+					for _, l := range r.Owned() {
+						if owner[l.Shard] != "" {
+							t.Fatalf("seed %d: shard %d is used by %s and %s", seed, l.Shard, owner[l.Shard], r.id)
+						}
+						owner[l.Shard] = r.id
+					}
+				}
+				mu.Lock()
+				event, who := rnd.IntN(60), rnd.IntN(len(replicas))
+				mu.Unlock()
+				switch event {
+				case 0:
+					replicas[who].view.set(true)
+				case 1, 2:
+					replicas[who].view.set(false)
+				}
+			}
+			for _, r := range replicas {
+				r.view.set(false)
+			}
+		})
+	}
+}
+
+// TestLeasesInTheDatabase is the same over the tables: two replicas, of which one dies.
+func TestLeasesInTheDatabase(t *testing.T) {
+	t.Parallel()
+	address := dbtest.MySQLAddress(t)
+	cfg := Config{Lease: 2 * time.Second}
+	a := start(t, dbtest.Open(t, address), cfg)
+	b := newRig(t, dbtest.Open(t, address), cfg)
+	b.run()
+	b.await(32)
+	a.await(32)
+	n := a.notification()
+	a.accept(Submission{Notification: n, Tokens: tokens(0, 1)})
+	if due := b.due(); len(due) != 0 {
+		t.Error("a replica put a batch into a shard of another")
+	}
+	stale := Held{Batch: a.due()[0]}
+	stale.Lease = a.lease(stale.Batch)
+	a.kill()
+	b.await(64)
+	if _, err := a.Settle(t.Context(), []Settlement{a.settlementOf(stale)}); err == nil {
+		t.Error("a dead replica has settled a batch")
+	}
+	due := b.due()
+	if len(due) != 1 || due[0].Key != stale.Batch.Key {
+		t.Fatalf("what the dead replica left: %v", due)
+	}
+	b.settle(b.settlement(due[0], accepted))
+	b.checkBacklog()
+	b.stop()
+	if owned := b.scalar("SELECT COUNT(*) FROM shards WHERE owner <> ''"); owned != 0 {
+		t.Errorf("%d shards are owned by one that has stopped", owned)
+	}
+}
+
+func (r *rig) settlementOf(h Held) Settlement {
+	s := Settlement{Batch: h.Batch, Lease: h.Lease, SentAt: r.now()}
+	for range h.Batch.Recipients {
+		s.Results = append(s.Results, accepted)
+	}
+	return s
+}
+
+func TestSQLiteTakesOverAtOnce(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t)
+	a := start(t, db, Config{Lease: time.Hour})
+	before := a.lease(&Batch{})
+	a.kill()
+	b := start(t, db, Config{Lease: time.Hour}) // which waits until it owns all
+	if before == b.lease(&Batch{}) {
+		t.Error("the epoch did not grow")
+	}
+}

@@ -1,0 +1,249 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+)
+
+// Purge removes what finished before: notifications with their failures, and invalidations that were checked; and
+// idempotency keys after their day. It takes small steps, up to about limit rows in all, and says how many it removed:
+// 0 when nothing is left.
+func (q *Queue) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
+	total := 0
+	apps, err := q.distinctApps(ctx)
+	if err != nil {
+		return 0, wrap(err, "purge: list the apps")
+	}
+	for _, app := range apps {
+		if total >= limit {
+			break
+		}
+		n, err := q.purgeNotifications(ctx, app, before, limit-total)
+		total += n
+		if err != nil {
+			return total, wrap(err, "purge notifications")
+		}
+	}
+	steps := []struct{ table, where, key string }{
+		{"idempotency_keys", "created_at < ?", "created_at"},
+		{"invalidations", "app = ? AND checked_at < ?", "checked_at"},
+		{"bad_tokens", "app = ? AND last_at < ?", "token"},
+	}
+	for _, step := range steps {
+		all := [][]any{{stamp(q.now().Add(-keyLifetime))}}
+		if step.table != "idempotency_keys" {
+			all = all[:0]
+			for _, app := range apps {
+				all = append(all, []any{app, stamp(before)})
+			}
+		}
+		for _, args := range all {
+			for total < limit {
+				var n int64
+				err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+					n, err = deletePage(ctx, tx, step.table, step.where, args, step.key, min(maxKeys, limit-total))
+					return err
+				})
+				if err != nil {
+					return total, wrap(err, "purge %s", step.table)
+				}
+				if n == 0 {
+					break
+				}
+				total += int(n)
+			}
+		}
+	}
+	q.metrics.purged.Add(float64(total))
+	return total, nil
+}
+
+// deletePage removes the first rows, in the order of key, of what where selects. Neither engine's own DELETE ... LIMIT
+// is known to the other.
+func deletePage(ctx context.Context, tx *sqlx.Tx, table, where string, args []any, key string, limit int) (int64, error) {
+	var last any
+	err := tx.QueryRowContext(ctx, "SELECT "+key+" FROM "+table+" WHERE "+where+" ORDER BY "+key+" LIMIT 1 OFFSET ?",
+		append(args[:len(args):len(args)], limit-1)...).Scan(&last)
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // fewer than that
+		return affected(ctx, tx, "DELETE FROM "+table+" WHERE "+where, args...)
+	case err != nil:
+		return 0, err
+	}
+	return affected(ctx, tx, "DELETE FROM "+table+" WHERE "+where+" AND "+key+" <= ?", append(args[:len(args):len(args)], last)...)
+}
+
+// inSteps runs transactions until one finds nothing more to do.
+func (q *Queue) inSteps(ctx context.Context, step func(ctx context.Context, tx *sqlx.Tx) (int64, error)) error {
+	for {
+		var n int64
+		err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+			n, err = step(ctx, tx)
+			return err
+		})
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// distinctApps jumps from app to app in the clustered key.
+func (q *Queue) distinctApps(ctx context.Context) ([]string, error) {
+	seen := map[string]bool{}
+	var apps []string
+	for _, table := range []string{"notifications", "invalidations", "bad_tokens"} {
+		for last := ""; ; {
+			var next sql.NullString
+			if err := q.db.Reader().QueryRowContext(ctx, "SELECT MIN(app) FROM "+table+" WHERE app > ?", last).Scan(&next); err != nil {
+				return nil, err
+			}
+			if !next.Valid {
+				break
+			}
+			if last = next.String; !seen[last] {
+				seen[last] = true
+				apps = append(apps, last)
+			}
+		}
+	}
+	return apps, nil
+}
+
+// purgeNotifications removes finished notifications, up to about limit rows with their failures. Their ids are in the
+// order of their creation, and what finished before was created before: so it reads them from the oldest on, and stops
+// at the first created after.
+func (q *Queue) purgeNotifications(ctx context.Context, app string, before time.Time, limit int) (total int, err error) {
+	var end uuid.UUID
+	putMillis(&end, before)
+	var after uuid.UUID
+	for total < limit {
+		ids, last, err := q.finished(ctx, app, before, after, end)
+		if err != nil || last == uuid.Nil {
+			return total, err
+		}
+		after = last
+		n, withFailures, err := q.purgePlain(ctx, app, ids)
+		total += n
+		if err != nil {
+			return total, err
+		}
+		for _, id := range withFailures {
+			if total >= limit {
+				return total, nil
+			}
+			n, err := q.purgeOne(ctx, app, id, limit-total)
+			total += n
+			if err != nil {
+				return total, err
+			}
+		}
+	}
+	return total, nil
+}
+
+// purgePage is how many notifications one statement of the purge looks at.
+const purgePage = 500
+
+// finished looks at a page of notifications, and returns those that finished before, and the last one looked at.
+func (q *Queue) finished(
+	ctx context.Context, app string, before time.Time, after, end uuid.UUID,
+) (ids []uuid.UUID, last uuid.UUID, err error) {
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, finished_at > ? AND finished_at < ? FROM notifications
+		WHERE app = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`, never, stamp(before), app, after[:], end[:], purgePage)
+	if err != nil {
+		return nil, uuid.Nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var raw sql.RawBytes
+		var done bool
+		if err := rows.Scan(&raw, &done); err != nil {
+			return nil, uuid.Nil, err
+		}
+		copy(last[:], raw)
+		if done {
+			ids = append(ids, last)
+		}
+	}
+	return ids, last, rows.Err()
+}
+
+// purgePlain removes those of the notifications that have no failures, which are most, and returns the others.
+func (q *Queue) purgePlain(ctx context.Context, app string, ids []uuid.UUID) (removed int, others []uuid.UUID, err error) {
+	if len(ids) == 0 {
+		return 0, nil, nil
+	}
+	err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		args := idArgs(ids)
+		rows, err := tx.QueryContext(ctx, "SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids)), args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		failed := map[uuid.UUID]bool{}
+		for rows.Next() {
+			var raw sql.RawBytes
+			var id uuid.UUID
+			if err := rows.Scan(&raw); err != nil {
+				return err
+			}
+			copy(id[:], raw)
+			failed[id] = true
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		others = nil
+		plain := []any{app}
+		for i := range ids {
+			if failed[ids[i]] {
+				others = append(others, ids[i])
+			} else {
+				plain = append(plain, ids[i][:])
+			}
+		}
+		if removed = len(plain) - 1; removed == 0 {
+			return nil
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id IN "+list(removed), plain...)
+		return err
+	})
+	return removed, others, err
+}
+
+// purgeOne removes a notification's failures, in pages, and then the notification itself.
+func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit int) (total int, err error) {
+	for total < limit {
+		var n int64
+		err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+			n, err = deletePage(ctx, tx, "failures", "notification_id = ?", []any{id[:]}, "token", min(maxKeys, limit-total))
+			if err != nil || n > 0 {
+				return err
+			}
+			_, err = affected(ctx, tx, "DELETE FROM notifications WHERE app = ? AND id = ?", app, id[:])
+			return err
+		})
+		if err != nil {
+			return total, err
+		}
+		if n == 0 {
+			return total + 1, nil
+		}
+		total += int(n)
+	}
+	return total, nil
+}
+
+// putMillis makes id the first UUIDv7 of the time.
+func putMillis(id *uuid.UUID, t time.Time) {
+	ms := max(0, t.UnixMilli())
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6], id[8] = 0x70, 0x80
+}

@@ -1,0 +1,102 @@
+// Package queue keeps notifications, their batches, the shards' leases, outcomes, idempotency keys and invalidations: all
+// SQL on them stands here, and every step can be repeated after a crash at any instant.
+//
+// It decides nothing about sending (internal/sender does) and contains no SQL on device tokens (internal/tokens).
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lhspn/lhspn/internal/database"
+)
+
+// The defaults of Config, and what is not for configuration.
+const (
+	defaultLease      = 10 * time.Second
+	defaultMaxBacklog = 10_000_000
+	defaultCommitters = 1
+	minLease          = 50 * time.Millisecond
+	keyLifetime       = 24 * time.Hour // of idempotency keys
+	maxGroup          = 256            // requests that share a commit
+	commitTimeout     = 30 * time.Second
+	backlogSlots      = 1024 // rows of the table backlog
+)
+
+// Queue is one replica's access to the shared queue.
+type Queue struct {
+	*leases
+	db       *database.DB
+	cfg      Config
+	registry Registry
+	log      *slog.Logger
+	metrics  *metrics
+	accepts  *database.GroupCommit[*acceptance]
+	// slots are the backlog rows free for a committer to add to.
+	slots chan int
+	// backlog is about the number of recipients that wait: the sum at the last look and this replica's doings since.
+	backlog atomic.Int64
+	// tx is db.Tx; tests make its commits fail.
+	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
+	// now is time.Now; tests move it.
+	now func() time.Time
+}
+
+// New returns a Queue on a migrated database. It starts nothing: see Run.
+func New(db *database.DB, cfg Config, registry Registry, log *slog.Logger, reg prometheus.Registerer) (*Queue, error) {
+	if cfg.Lease == 0 {
+		cfg.Lease = defaultLease
+	}
+	if cfg.Lease < minLease {
+		return nil, fmt.Errorf("queue: a lease of %v is too short", cfg.Lease)
+	}
+	if cfg.MaxBacklog == 0 {
+		cfg.MaxBacklog = defaultMaxBacklog
+	}
+	if cfg.Committers == 0 {
+		cfg.Committers = defaultCommitters
+	}
+	if db.Dialect == database.SQLite {
+		cfg.Committers = 1
+	}
+	q := &Queue{db: db, cfg: cfg, registry: registry, log: log, metrics: newMetrics(reg), tx: db.Tx, now: time.Now}
+	leases := newLeases(&leaseTable{q}, cfg.Lease, db.Dialect == database.SQLite, uuid.NewString(), log, q.metrics)
+	leases.sum = func(backlog int64) {
+		q.backlog.Store(backlog)
+		q.metrics.backlog.Set(float64(backlog))
+	}
+	q.leases = leases
+	q.accepts = database.NewGroupCommit(maxGroup, q.commitGroup)
+	q.slots = make(chan int, cfg.Committers)
+	base := rand.IntN(backlogSlots)
+	for i := range cfg.Committers {
+		q.slots <- (base + i) % backlogSlots
+	}
+	return q, nil
+}
+
+// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for the Holds to be given
+// back (for as long as they are safe) and releases all shards. So it is the last to be stopped, after the sender.
+func (q *Queue) Run(ctx context.Context) error {
+	// Leases outlive the committers by a moment: a group that is under way still picks one of our shards.
+	leasesCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLeases()
+	var committers, keeper errgroup.Group
+	for range q.cfg.Committers {
+		committers.Go(func() error { return q.accepts.Run(ctx) })
+	}
+	keeper.Go(func() error { return q.keep(leasesCtx) })
+	err := committers.Wait()
+	stopLeases()
+	return errors.Join(err, keeper.Wait())
+}

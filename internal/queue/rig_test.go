@@ -1,0 +1,361 @@
+package queue
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func TestMain(m *testing.M) {
+	// Each history is some hundred transactions; -rapid.checks on the command line has more of them.
+	if err := flag.Set("rapid.checks", "10"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const app = "hedgehog"
+
+var errLost = errors.New("connection lost")
+
+// rig is a running Queue whose commits can be made to fail.
+type rig struct {
+	*Queue
+	t  testing.TB
+	db *database.DB
+	// fault is asked before each commit of a transaction.
+	fault atomic.Pointer[func() fault]
+	// clock is added to the time.
+	clock atomic.Int64
+	stop  func()
+	kill  func()
+}
+
+type fault int
+
+const (
+	none      fault = iota
+	failed          // the commit fails, nothing is persisted
+	persisted       // the commit happens, its answer is lost
+)
+
+func start(tb testing.TB, db *database.DB, cfg Config) *rig {
+	tb.Helper()
+	r := newRig(tb, db, cfg)
+	r.run()
+	r.await(Shards)
+	return r
+}
+
+func newRig(tb testing.TB, db *database.DB, cfg Config) *rig {
+	tb.Helper()
+	q, err := New(db, cfg, registry{db}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	r := &rig{Queue: q, t: tb, db: db}
+	q.tx = r.faultyTx
+	q.now = func() time.Time { return time.Now().Add(time.Duration(r.clock.Load())) }
+	return r
+}
+
+func (r *rig) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Run(ctx); err != nil {
+			r.t.Errorf("Run: %v", err)
+		}
+	}()
+	var once sync.Once
+	end := func() {
+		once.Do(func() { cancel(); <-done })
+	}
+	r.stop = end
+	// A killed replica writes nothing more, not even that it goes.
+	r.kill = func() {
+		leases := r.leases
+		leases.store = deadStore{}
+		end()
+	}
+	r.t.Cleanup(end)
+}
+
+// await waits until the replica owns n shards.
+func (r *rig) await(n int) {
+	r.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for len(r.Owned()) != n {
+		select {
+		case <-r.Changed():
+		case <-deadline:
+			r.t.Fatalf("the replica owns %d shards, not %d", len(r.Owned()), n)
+		}
+	}
+}
+
+func (r *rig) faultyTx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	do := none
+	if f := r.fault.Load(); f != nil {
+		do = (*f)()
+	}
+	switch do {
+	case failed:
+		err := r.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+			if err := fn(ctx, tx); err != nil {
+				return err
+			}
+			return errLost
+		})
+		if errors.Is(err, errLost) {
+			return fmt.Errorf("%w: %w", database.ErrCommitUnknown, err)
+		}
+		return err
+	case persisted:
+		if err := r.db.Tx(ctx, fn); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %w", database.ErrCommitUnknown, errLost)
+	case none:
+	}
+	return r.db.Tx(ctx, fn)
+}
+
+// failOnce makes the next transaction's commit fail in the given way.
+func (r *rig) failOnce(f fault) {
+	var done atomic.Bool
+	fn := func() fault {
+		if done.Swap(true) {
+			return none
+		}
+		return f
+	}
+	r.fault.Store(&fn)
+}
+
+func token(i int) push.Token {
+	sum := sha256.Sum256(fmt.Append(nil, i))
+	return push.Token(sum[:])
+}
+
+func tokens(from, to int) []push.Token {
+	var ts []push.Token
+	for i := from; i < to; i++ {
+		ts = append(ts, token(i))
+	}
+	slices.Sort(ts)
+	return ts
+}
+
+func (r *rig) notification() *push.Notification {
+	now := r.now().UTC().Truncate(time.Microsecond)
+	return &push.Notification{
+		ID: uuid.Must(uuid.NewV7()), App: app, Environment: push.Production, Type: push.TypeAlert, Topic: "com.example.hedgehog", Priority: 10,
+		Expiration: now.Add(24 * time.Hour), CollapseID: "c", Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"Hello"}}`)},
+		CreatedAt: now, SendAt: now,
+	}
+}
+
+func (r *rig) accept(s ...Submission) {
+	r.t.Helper()
+	if _, err := r.Accept(r.t.Context(), &Request{App: app, Submissions: s}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// due reads all that is due in the shards the replica owns.
+func (r *rig) due() []*Batch {
+	r.t.Helper()
+	heads, err := r.Heads(r.t.Context(), r.Owned())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var all []*Batch
+	for _, lane := range []Lane{Urgent, Bulk} {
+		var after []Key
+		for _, h := range heads {
+			if due := h.Due[lane]; !due.IsZero() && !due.After(r.now()) {
+				after = append(after, Key{Shard: h.Shard})
+			}
+		}
+		batches, err := r.Due(r.t.Context(), DueQuery{Lane: lane, After: after, Until: r.now(), Limit: 10_000})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, batches...)
+	}
+	return all
+}
+
+func (r *rig) lease(b *Batch) Lease {
+	r.t.Helper()
+	for _, l := range r.Owned() {
+		if l.Shard == b.Shard {
+			return l
+		}
+	}
+	r.t.Fatalf("shard %d is not owned", b.Shard)
+	return Lease{}
+}
+
+// settlement gives every recipient the same result.
+func (r *rig) settlement(b *Batch, result push.Result) Settlement {
+	r.t.Helper()
+	s := Settlement{Batch: b, Lease: r.lease(b), SentAt: r.now(), RetryAt: r.now()}
+	for range b.Recipients {
+		s.Results = append(s.Results, result)
+	}
+	return s
+}
+
+func (r *rig) settle(s ...Settlement) []*Batch {
+	r.t.Helper()
+	followUps, err := r.Settle(r.t.Context(), s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return followUps
+}
+
+func (r *rig) get(id uuid.UUID) push.Status {
+	r.t.Helper()
+	s, err := r.Get(r.t.Context(), app, id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c := s.Counts
+	if sum := c.Pending + c.Accepted + c.Failed + c.Unregistered + c.Expired + c.Cancelled; sum != s.Recipients || c.Pending < 0 {
+		r.t.Fatalf("counts %+v do not add up to %d", c, s.Recipients)
+	}
+	return s
+}
+
+func (r *rig) scalar(query string, args ...any) (n int64) {
+	r.t.Helper()
+	if err := r.db.Reader().QueryRowContext(context.Background(), query, args...).Scan(&n); err != nil {
+		r.t.Fatal(err)
+	}
+	return n
+}
+
+// checkBacklog compares the backlog kept with the batches there are.
+func (r *rig) checkBacklog() {
+	r.t.Helper()
+	kept := r.scalar("SELECT (SELECT SUM(backlog) FROM shards) + (SELECT COALESCE(SUM(recipients), 0) FROM backlog)")
+	there := r.scalar("SELECT COALESCE(SUM(recipients), 0) FROM batches")
+	if kept != there {
+		r.t.Errorf("the backlog kept is %d, in the batches wait %d", kept, there)
+	}
+}
+
+// registry is a token store good enough for the queue's tests.
+type registry struct{ db *database.DB }
+
+func (g registry) put(tb testing.TB, at time.Time, ts ...push.Token) {
+	tb.Helper()
+	for chunk := range slices.Chunk(ts, 1000) {
+		var args []any
+		for _, token := range chunk {
+			v, _ := database.Time{Time: at}.Value()
+			args = append(args, app, []byte(token), "production", v, v)
+		}
+		err := g.db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			_, err := tx.ExecContext(ctx, "INSERT INTO device_tokens (app, token, environment, last_updated, created_at) VALUES (?,?,?,?,?)"+
+				strings.Repeat(",(?,?,?,?,?)", len(chunk)-1)+g.db.Dialect.Upsert("app, token", "last_updated"), args...)
+			return err
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+func (g registry) AudiencePage(ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int) ([]push.Recipient, push.Token, error) {
+	if a.Tags != nil && after == "" { // a rare combination: the first page finds nothing, and is not the last
+		return nil, token(0), nil
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT token, badge FROM device_tokens WHERE app = ? AND token > ? ORDER BY token LIMIT ?", app, []byte(after), limit)
+	if err != nil {
+		return nil, "", err
+	}
+	defer rows.Close()
+	var page []push.Recipient
+	var next push.Token
+	for rows.Next() {
+		var token []byte
+		var r push.Recipient
+		if err := rows.Scan(&token, &r.Badge); err != nil {
+			return nil, "", err
+		}
+		r.Token = push.Token(token)
+		page = append(page, r)
+	}
+	if len(page) == limit {
+		next = page[limit-1].Token
+	}
+	return page, next, rows.Err()
+}
+
+func (g registry) AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error {
+	for i := range recipients {
+		r := &recipients[i]
+		if i > 0 && recipients[i-1].Token >= r.Token {
+			return fmt.Errorf("recipients are not in order")
+		}
+		res, err := tx.ExecContext(ctx, "UPDATE device_tokens SET badge = badge + ? WHERE app = ? AND token = ?", n, app, []byte(r.Token))
+		if err != nil {
+			return err
+		}
+		r.Badge = n
+		if found, _ := res.RowsAffected(); found == 1 {
+			if err := tx.GetContext(ctx, &r.Badge, "SELECT badge FROM device_tokens WHERE app = ? AND token = ?", app, []byte(r.Token)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (g registry) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) ([]bool, error) {
+	removed := make([]bool, len(invalidations))
+	for i, inv := range invalidations {
+		res, err := tx.ExecContext(ctx, "DELETE FROM device_tokens WHERE app = ? AND token = ? AND last_updated <= ?", inv.App, []byte(inv.Token), database.Time{Time: inv.At})
+		if err != nil {
+			return nil, err
+		}
+		n, _ := res.RowsAffected()
+		removed[i] = n > 0
+	}
+	return removed, nil
+}
+
+// deadStore is the database as a killed replica uses it.
+type deadStore struct{}
+
+func (deadStore) beat(context.Context, string, uint64) (bool, error) { return false, errLost }
+func (deadStore) look(context.Context) (map[string]uint64, []shardRow, int64, error) {
+	return nil, nil, 0, errLost
+}
+func (deadStore) bury(context.Context, string, uint64) error     { return nil }
+func (deadStore) buryAll(context.Context) error                  { return nil }
+func (deadStore) take(context.Context, string, []uint8) error    { return nil }
+func (deadStore) release(context.Context, string, []uint8) error { return nil }
+func (deadStore) leave(context.Context, string) error            { return nil }

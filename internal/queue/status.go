@@ -1,0 +1,228 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+const statusColumns = `id, state, expanded, recipients, accepted, failed, unregistered, expired, cancelled,
+	created_at, send_at, first_sent_at, finished_at`
+
+func scanStatus(row interface{ Scan(...any) error }, now time.Time) (push.Status, error) {
+	var s push.Status
+	var id []byte
+	var state int
+	var created, sendAt, first, finished database.Time
+	c := &s.Counts
+	if err := row.Scan(&id, &state, &s.Expanded, &s.Recipients, &c.Accepted, &c.Failed, &c.Unregistered, &c.Expired, &c.Cancelled,
+		&created, &sendAt, &first, &finished); err != nil {
+		return push.Status{}, err
+	}
+	copy(s.ID[:], id)
+	c.Pending = s.Recipients - c.Accepted - c.Failed - c.Unregistered - c.Expired - c.Cancelled
+	s.CreatedAt, s.SendAt, s.FirstSentAt, s.FinishedAt = created.Time, sendAt.Time, timeOrZero(first), timeOrZero(finished)
+	switch {
+	case state == stateCancelled:
+		s.State = push.StateCancelled
+	case state == stateDone:
+		s.State = push.StateDone
+	case state == stateSending:
+		s.State = push.StateSending
+	case s.SendAt.After(now):
+		s.State = push.StateScheduled
+	default:
+		s.State = push.StateQueued
+	}
+	return s, nil
+}
+
+// Get tells how far a notification is; push.ErrNotFound where the app has none of that id.
+func (q *Queue) Get(ctx context.Context, app string, id uuid.UUID) (push.Status, error) {
+	row := q.db.Reader().QueryRowContext(ctx, "SELECT "+statusColumns+" FROM notifications WHERE app = ? AND id = ?", app, id[:])
+	s, err := scanStatus(row, q.now())
+	if errors.Is(err, sql.ErrNoRows) {
+		err = push.ErrNotFound
+	}
+	return s, wrap(err, "get notification %s", id)
+}
+
+// scanned bounds how many notifications one page of a list by state looks at.
+const scanned = 10_000
+
+// List returns the newest notifications before the given one (the zero UUID: from the newest on), only those of the
+// state unless that is empty, and what to give as before for the next page: the zero UUID at the end. A page by state
+// may be short, as it looks at a bounded number of notifications.
+func (q *Queue) List(ctx context.Context, app string, state push.State, before uuid.UUID, limit int) ([]push.Status, uuid.UUID, error) {
+	if before == uuid.Nil {
+		before = uuid.Max
+	}
+	now := q.now()
+	condition, args := "", []any{}
+	look := limit + 1
+	if state != "" {
+		look = scanned
+		switch state {
+		case push.StateScheduled:
+			condition, args = " WHERE state = ? AND send_at > ?", []any{stateQueued, stamp(now)}
+		case push.StateQueued:
+			condition, args = " WHERE state = ? AND send_at <= ?", []any{stateQueued, stamp(now)}
+		case push.StateSending:
+			condition, args = " WHERE state = ?", []any{stateSending}
+		case push.StateDone:
+			condition, args = " WHERE state = ?", []any{stateDone}
+		case push.StateCancelled:
+			condition, args = " WHERE state = ?", []any{stateCancelled}
+		default:
+			return nil, uuid.Nil, fmt.Errorf("list notifications: unknown state %q", state)
+		}
+	}
+	rows, err := q.db.Reader().QueryContext(ctx, "SELECT "+statusColumns+" FROM (SELECT "+statusColumns+` FROM notifications
+		WHERE app = ? AND id < ? ORDER BY id DESC LIMIT ?) AS newest`+condition+" ORDER BY id DESC LIMIT ?",
+		append(append([]any{app, before[:], look}, args...), limit+1)...)
+	if err != nil {
+		return nil, uuid.Nil, wrap(err, "list notifications")
+	}
+	defer rows.Close()
+	page := make([]push.Status, 0, limit)
+	for rows.Next() {
+		s, err := scanStatus(rows, now)
+		if err != nil {
+			return nil, uuid.Nil, wrap(err, "list notifications")
+		}
+		page = append(page, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, uuid.Nil, wrap(err, "list notifications")
+	}
+	if len(page) > limit {
+		page = page[:limit]
+		return page, page[limit-1].ID, nil
+	}
+	if state == "" {
+		return page, uuid.Nil, nil
+	}
+	// Fewer matched than were asked for: the next page begins after the last one looked at, if there are more.
+	var last []byte
+	err = q.db.Reader().QueryRowContext(ctx, "SELECT id FROM notifications WHERE app = ? AND id < ? ORDER BY id DESC LIMIT 1 OFFSET ?",
+		app, before[:], look-1).Scan(&last)
+	if errors.Is(err, sql.ErrNoRows) {
+		return page, uuid.Nil, nil
+	}
+	var next uuid.UUID
+	copy(next[:], last)
+	return page, next, wrap(err, "list notifications")
+}
+
+// Failures lists, in the tokens' order, the recipients after the given one that were not accepted.
+func (q *Queue) Failures(ctx context.Context, app string, id uuid.UUID, after push.Token, limit int) ([]push.Failure, error) {
+	if _, err := q.Get(ctx, app, id); err != nil {
+		return nil, err
+	}
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT token, reason, status, attempts, failed_at FROM failures
+		WHERE notification_id = ? AND token > ? ORDER BY token LIMIT ?`, id[:], []byte(after), limit)
+	if err != nil {
+		return nil, wrap(err, "list failures")
+	}
+	defer rows.Close()
+	failures := make([]push.Failure, 0, limit)
+	for rows.Next() {
+		var f push.Failure
+		var token []byte
+		var at database.Time
+		if err := rows.Scan(&token, &f.Reason, &f.Status, &f.Attempts, &at); err != nil {
+			return nil, wrap(err, "list failures")
+		}
+		f.Token, f.At = push.Token(token), at.Time
+		failures = append(failures, f)
+	}
+	return failures, wrap(rows.Err(), "list failures")
+}
+
+// Cancel stops what is not sent yet: the owner of the notification's shard settles it, finding it by CancelledBatches.
+// push.ErrConflict where the notification is done; cancelling again changes nothing.
+func (q *Queue) Cancel(ctx context.Context, app string, id uuid.UUID) (push.Status, error) {
+	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		n, err := affected(ctx, tx, "UPDATE notifications SET state = ? WHERE app = ? AND id = ? AND state IN (?, ?)",
+			stateCancelled, app, id[:], stateQueued, stateSending)
+		if err != nil || n == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO cancellations (notification_id) VALUES (?)"+q.db.Dialect.Upsert("notification_id"), id[:])
+		return err
+	})
+	if err != nil && !errors.Is(err, database.ErrCommitUnknown) { // what the row says then is the answer
+		return push.Status{}, wrap(err, "cancel notification %s", id)
+	}
+	s, getErr := q.Get(ctx, app, id)
+	switch {
+	case getErr != nil:
+		return push.Status{}, getErr
+	case s.State == push.StateDone:
+		return s, fmt.Errorf("cancel notification %s: it is done: %w", id, push.ErrConflict)
+	case s.State != push.StateCancelled:
+		return push.Status{}, wrap(err, "cancel notification %s", id)
+	}
+	return s, nil
+}
+
+// CancelledBatches pages through the batches, in flight or not, of cancelled notifications in the given shards. after
+// is the last one of the page before, nil at first. Those not in flight are to be settled as cancelled. When nothing
+// was cancelled lately it costs a look at an empty table.
+func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Batch, limit int) ([]*Batch, error) {
+	rows, err := q.db.Reader().QueryContext(ctx, "SELECT notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
+	if err != nil {
+		return nil, wrap(err, "find cancelled notifications")
+	}
+	defer rows.Close()
+	var ids []uuid.UUID
+	for rows.Next() {
+		var raw sql.RawBytes
+		var id uuid.UUID
+		if err := rows.Scan(&raw); err != nil {
+			return nil, wrap(err, "find cancelled notifications")
+		}
+		copy(id[:], raw)
+		if after == nil || bytes.Compare(id[:], after.Notification[:]) >= 0 {
+			ids = append(ids, id)
+		}
+	}
+	if err := rows.Err(); err != nil || len(ids) == 0 || len(leases) == 0 {
+		return nil, wrap(err, "find cancelled notifications")
+	}
+	args := idArgs(ids)
+	where := "notification_id IN " + list(len(ids)) + " AND shard IN " + list(len(leases))
+	for _, l := range leases {
+		args = append(args, l.Shard)
+	}
+	if after != nil {
+		// Within a notification all is in one shard and lane, and seq never comes twice: by it the page goes on.
+		where += " AND (notification_id > ? OR seq > ?)"
+		args = append(args, after.Notification[:], after.Seq)
+	}
+	batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+" FROM batches WHERE "+where+" ORDER BY notification_id, seq LIMIT ?",
+		append(args, limit)...)
+	if err != nil || after != nil || len(batches) >= limit {
+		return batches, wrap(err, "find cancelled batches")
+	}
+	return batches, q.forgetCancelled(ctx, ids)
+}
+
+// forgetCancelled removes those of the cancellations whose notifications have no batches left anywhere. None can come to
+// be then: each batch is replaced by what follows it in one transaction.
+func (q *Queue) forgetCancelled(ctx context.Context, ids []uuid.UUID) error {
+	return wrap(q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM cancellations WHERE notification_id IN "+list(len(ids))+
+			" AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.notification_id = cancellations.notification_id)", idArgs(ids)...)
+		return err
+	}), "forget finished cancellations")
+}
