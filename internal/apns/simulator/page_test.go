@@ -1,0 +1,159 @@
+package simulator
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lhspn/lhspn/internal/apns/frame"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// call sends a request to the page and returns its status and body.
+func call(t *testing.T, s *Simulator, method, path, body string, header ...string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.PageAddr()+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestPageShowsWhatArrivedAndEscapesIt(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Gateway: "127.0.0.1:0", Page: "127.0.0.1:0"})
+	if _, body := call(t, s, "GET", "/", ""); !strings.Contains(body, "Nothing has arrived yet") {
+		t.Errorf("the empty page: %s", body)
+	}
+	b := frame.AppendCommand1(nil, 1, 0, plainToken(1), []byte(`{"aps":{"alert":"<script>alert(1)</script>"}}`))
+	b = frame.AppendCommand1(b, 2, 0, MagicToken(InvalidToken, 7), []byte(hello))
+	exchange(t, s, b)
+	status, body := call(t, s, "GET", "/", "")
+	if status != 200 || strings.Contains(body, "<script>") || !strings.Contains(body, "&lt;script&gt;alert(1)&lt;/script&gt;") {
+		t.Errorf("not escaped: %s", body)
+	}
+	newest, oldest := strings.Index(body, "InvalidToken\n"), strings.Index(body, "&lt;script")
+	if newest < 0 || oldest < newest || !strings.Contains(body, plainToken(1).String()) {
+		t.Errorf("not newest first: %d, %d", newest, oldest)
+	}
+	if _, body := call(t, s, "GET", "/?token="+plainToken(1).String(), ""); strings.Contains(body, "InvalidToken\n") {
+		t.Error("another token's notification is shown")
+	}
+}
+
+func TestPageJSON(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", Page: "127.0.0.1:0"})
+	exchange(t, s, frame.AppendCommand1(frame.AppendCommand1(nil, 1, 0, plainToken(1), []byte(hello)), 2, 0, plainToken(1), []byte(hello)))
+	exchange(t, s, frame.AppendCommand1(nil, 1, 0, MagicToken(InvalidToken, 7), []byte(hello)))
+
+	var stats Totals
+	_, body := call(t, s, "GET", "/stats", "")
+	if err := json.Unmarshal([]byte(body), &stats); err != nil {
+		t.Fatal(err)
+	}
+	want := Totals{Received: 3, Accepted: 2, Connections: 2, TokensAccepted: 1, TokensRepeated: 1, Verdicts: map[string]uint64{"accepted": 2, "InvalidToken": 1}}
+	if diff := cmp.Diff(want, stats); diff != "" {
+		t.Error(diff)
+	}
+
+	var token struct {
+		Counts
+		Notifications []struct{ Payload, Verdict string }
+	}
+	_, body = call(t, s, "GET", "/tokens/"+strings.ToUpper(plainToken(1).String()), "")
+	if err := json.Unmarshal([]byte(body), &token); err != nil {
+		t.Fatal(err)
+	}
+	if token.Accepted != 2 || len(token.Notifications) != 2 || token.Notifications[0].Payload != hello || token.Notifications[0].Verdict != "accepted" {
+		t.Errorf("token: %s", body)
+	}
+
+	all := map[string]Counts{}
+	_, body = call(t, s, "GET", "/counts", "")
+	for lines := bufio.NewScanner(strings.NewReader(body)); lines.Scan(); {
+		var line struct {
+			Token string
+			Counts
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		all[line.Token] = line.Counts
+	}
+	if diff := cmp.Diff(map[string]Counts{plainToken(1).String(): {2, 2}, MagicToken(InvalidToken, 7).String(): {1, 0}}, all); diff != "" {
+		t.Error(diff)
+	}
+	_, body = call(t, s, "POST", "/counts", `["`+plainToken(9).String()+`","`+plainToken(1).String()+`"]`)
+	if body != `[{"token":"`+plainToken(9).String()+`","received":0,"accepted":0},{"token":"`+plainToken(1).String()+`","received":2,"accepted":2}]`+"\n" {
+		t.Errorf("counts: %s", body)
+	}
+
+	if status, body := call(t, s, "POST", "/feedback", `{"token":"`+plainToken(3).String()+`","timestamp":1700000000}`); status != 204 {
+		t.Errorf("feedback: %d %s", status, body)
+	}
+	var f frame.Feedback
+	size := f.Decode(readAll(t, dial(t, s, s.FeedbackAddr())))
+	if size == 0 || push.Token(f.Token) != plainToken(3) || f.Unix != 1700000000 {
+		t.Errorf("feedback: %+v in %d bytes", f, size)
+	}
+
+	if status, _ := call(t, s, "PUT", "/faults", `{"shutdown_after":1,"latency":1000}`); status != 204 {
+		t.Errorf("faults: %d", status)
+	}
+	if got := s.Faults(); got != (Faults{ShutdownAfter: 1, Latency: time.Microsecond}) {
+		t.Errorf("faults: %+v", got)
+	}
+	if _, body := call(t, s, "GET", "/faults", ""); !strings.Contains(body, `"shutdown_after":1`) {
+		t.Errorf("faults: %s", body)
+	}
+	if _, body := call(t, s, "GET", "/ca.pem", ""); body != string(s.CAPEM()) {
+		t.Errorf("CA: %s", body)
+	}
+	if status, _ := call(t, s, "POST", "/reset", ""); status != 204 || s.Totals().Received != 0 || len(s.Recent(10)) != 0 {
+		t.Errorf("reset: %d, %+v", status, s.Totals())
+	}
+}
+
+func TestPageRefuses(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Page: "127.0.0.1:0"})
+	for _, tt := range []struct {
+		method, path, body string
+		want               int
+		header             []string
+	}{
+		{"GET", "/tokens/xyz", "", 400, nil},
+		{"GET", "/nothing", "", 404, nil},
+		{"POST", "/counts", `["xyz"]`, 400, nil},
+		{"POST", "/feedback", `{}`, 400, nil},
+		{"POST", "/feedback", `{"token":"ab","when":1}`, 400, nil},
+		{"POST", "/feedback", `{"token":"ab"} {}`, 400, nil},
+		{"PUT", "/faults", `{"nonsense":1}`, 400, nil},
+		{"POST", "/reset", "", 403, []string{"Origin", "https://example.com", "Sec-Fetch-Site", "cross-site"}},
+	} {
+		if status, body := call(t, s, tt.method, tt.path, tt.body, tt.header...); status != tt.want {
+			t.Errorf("%s %s %s: %d %s", tt.method, tt.path, tt.body, status, body)
+		}
+	}
+}
