@@ -1,0 +1,237 @@
+package apns
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// simulatedProvider starts a simulator of the provider API. The configuration authenticates by provider token, whose signature
+// the simulator checks, or by certificate.
+func simulatedProvider(tb testing.TB, byToken bool, faults simulator.Faults) (*simulator.Simulator, HTTP2Config) {
+	tb.Helper()
+	sim, err := simulator.New(simulator.Config{
+		Provider: "127.0.0.1:0", Faults: faults, VerifyProviderTokens: true, TrackIDs: true, Record: simulator.RecordCounts,
+		Topic: http2Notification.Topic,
+	}, quiet())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- sim.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-ran; err != nil {
+			tb.Errorf("simulator: %v", err)
+		}
+	})
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(sim.CAPEM())
+	cfg := HTTP2Config{Address: sim.ProviderAddr(), TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, BackoffMin: time.Millisecond}
+	if !byToken {
+		cfg.TLS.Certificates = []tls.Certificate{sim.ClientCertificate()}
+		return sim, cfg
+	}
+	text, err := sim.ProviderKeyPEM()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	key, err := parseSigningKey(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if cfg.Tokens, err = NewProviderTokens(key, simulator.ProviderKeyID, simulator.TeamID); err != nil {
+		tb.Fatal(err)
+	}
+	return sim, cfg
+}
+
+// TestHTTP2SimulatorAnswers asks the simulator for each reason that Apple documents, once with either way to authenticate.
+func TestHTTP2SimulatorAnswers(t *testing.T) {
+	t.Parallel()
+	for _, byToken := range []bool{false, true} {
+		t.Run("token="+strconv.FormatBool(byToken), func(t *testing.T) {
+			t.Parallel()
+			_, cfg := simulatedProvider(t, byToken, simulator.Faults{})
+			tr := newHTTP2Tester(t, cfg, nil)
+			t.Cleanup(tr.stop)
+			dead := time.UnixMilli(1650000000123).UTC()
+			for i, row := range verdictTable {
+				if row.text == "BadEnvironmentKeyInToken" {
+					continue // the simulator knows one of the spellings
+				}
+				want := push.Result{Outcome: row.outcome, Reason: row.reason, Status: uint16(row.status)}
+				g := &push.Group{}
+				token := simulator.MagicToken(simulator.ReasonFault(row.reason), i)
+				if row.outcome == push.Unregistered {
+					fault := simulator.Unregistered
+					if row.reason == push.ExpiredToken {
+						fault = simulator.ExpiredToken
+					}
+					token, want.Timestamp = simulator.MagicTokenAt(fault, i, dead), dead
+				}
+				for _, token := range []push.Token{tokenOf(i), token} {
+					g.Deliveries = append(g.Deliveries, push.Delivery{Notification: http2Notification, Recipient: push.Recipient{Token: token}})
+				}
+				tr.sendGroup(g)
+				tr.wait()
+				if got := g.Deliveries[1].Result; got != want {
+					t.Errorf("%s: %+v, want %+v", row.text, got, want)
+				}
+				if got := g.Deliveries[0].Result; got.Outcome != push.Accepted {
+					t.Errorf("beside %s: %+v", row.text, got)
+				}
+			}
+		})
+	}
+}
+
+// TestHTTP2SimulatorStorm sends under everything at once that does not lose an answer: nothing is lost, and nothing is accepted
+// twice.
+func TestHTTP2SimulatorStorm(t *testing.T) {
+	t.Parallel()
+	for _, byToken := range []bool{false, true} {
+		t.Run("token="+strconv.FormatBool(byToken), func(t *testing.T) {
+			t.Parallel()
+			sim, cfg := simulatedProvider(t, byToken, simulator.Faults{
+				UnregisteredPercent: 1, ServiceUnavailablePercent: 1, BadTokenPercent: 1, GoAwayEvery: 700, RefuseEvery: 331, OneStreamAfter: 200,
+			})
+			cfg.Connections = 3
+			tr := newHTTP2Tester(t, cfg, nil)
+			t.Cleanup(tr.stop)
+			const n = 20000
+			var groups []*push.Group
+			for i := 0; i < n; i += 500 {
+				groups = append(groups, tr.send(http2Notification, i, i+500))
+			}
+			tr.wait()
+			outcomes := map[push.Outcome]int{}
+			for _, g := range groups {
+				for i := range g.Deliveries {
+					d := &g.Deliveries[i]
+					outcomes[d.Result.Outcome]++
+					want := uint32(0)
+					if d.Result.Outcome == push.Accepted {
+						want = 1
+					}
+					if got := sim.Counts(d.Token).Accepted; got != want {
+						t.Fatalf("%+v, and accepted %d times", d.Result, got)
+					}
+				}
+			}
+			totals := sim.Totals()
+			if totals.IDsRepeated != 0 {
+				t.Errorf("%d were accepted twice", totals.IDsRepeated)
+			}
+			if outcomes[push.Accepted] < n*95/100 || outcomes[push.Unregistered] == 0 || outcomes[push.Retry] == 0 || outcomes[push.Failed] == 0 {
+				t.Errorf("%v", outcomes)
+			}
+			if totals.Connections < 10 {
+				t.Errorf("%d connections: no GOAWAY?", totals.Connections)
+			}
+		})
+	}
+}
+
+// TestHTTP2SimulatorLosses: connections that break, streams that are reset or never answered.
+func TestHTTP2SimulatorLosses(t *testing.T) {
+	t.Parallel()
+	_, cfg := simulatedProvider(t, true, simulator.Faults{})
+	cfg.StreamTimeout = 400 * time.Millisecond
+	tr := newHTTP2Tester(t, cfg, nil)
+	t.Cleanup(tr.stop)
+	for _, test := range []struct {
+		fault simulator.Fault
+		want  push.Result
+	}{
+		{simulator.DropOnce, push.Result{Outcome: push.Accepted, Status: 200}},
+		{simulator.ResetOnce, push.Result{Outcome: push.Accepted, Status: 200}},
+		{simulator.RefuseOnce, push.Result{Outcome: push.Accepted, Status: 200}},
+		{simulator.AcceptThenShutdown, push.Result{Outcome: push.Accepted, Status: 200}},
+		{simulator.NeverAnswerAlways, push.Result{Outcome: push.Retry, Reason: push.NoAnswer}},
+		{simulator.StreamErrorOnce, push.Result{Outcome: push.Accepted, Status: 200}},
+		{simulator.RefuseAlways, push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}},
+		{simulator.DropAlways, push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}},
+		{simulator.ReasonOnceFault(push.ExpiredProviderToken), push.Result{Outcome: push.Accepted, Status: 200}},
+	} {
+		for round := range 2 {
+			g := tr.send(http2Notification, 0, 20)
+			g2 := &push.Group{Deliveries: []push.Delivery{{
+				Notification: http2Notification, Recipient: push.Recipient{Token: simulator.MagicToken(test.fault, round)},
+			}}}
+			tr.sendGroup(g2)
+			tr.wait()
+			if got := g2.Deliveries[0].Result; got != test.want {
+				t.Errorf("%x: %+v, want %+v", test.fault, got, test.want)
+			}
+			for i := range g.Deliveries {
+				// Its neighbours may be told that the connection was lost, with a gateway that always loses it.
+				if o := g.Deliveries[i].Result.Outcome; o != push.Accepted && test.fault != simulator.DropAlways {
+					t.Errorf("beside %x: %+v", test.fault, g.Deliveries[i].Result)
+				}
+			}
+		}
+	}
+}
+
+// TestHTTP2Nghttpd sends to nghttp2's server, where it is installed: the other HTTP/2 implementation there is to check against.
+func TestHTTP2Nghttpd(t *testing.T) {
+	t.Parallel()
+	program, err := exec.LookPath("nghttpd")
+	if err != nil {
+		t.Skip("nghttpd is not installed (nghttp2-server)")
+	}
+	dir := t.TempDir()
+	key := ecKey(t)
+	cert := selfSigned(t, key, "localhost", time.Now())
+	for name, text := range map[string]string{"key.pem": pemKey(t, key), "cert.pem": pemCert(cert)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := freePort(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, program, "-a", "127.0.0.1", "--echo-upload", "-m", "37", "-w", "12", "-W", "13",
+		"--header-table-size=100", port, filepath.Join(dir, "key.pem"), filepath.Join(dir, "cert.pem"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); _ = cmd.Wait() })
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	tr := newHTTP2Tester(t, HTTP2Config{
+		Address: "127.0.0.1:" + port, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, BackoffMin: 20 * time.Millisecond,
+	}, nil)
+	t.Cleanup(tr.stop)
+	for { // until it listens
+		g := tr.send(http2Notification, 0, 1)
+		tr.wait()
+		if g.Deliveries[0].Result.Outcome == push.Accepted {
+			break
+		}
+	}
+	long := *http2Notification
+	long.ID = uuid.New()
+	long.Payload.JSON = []byte(strings.Repeat("x", 4096))
+	for range 2 {
+		g := tr.send(http2Notification, 0, 500)
+		l := tr.send(&long, 0, 200)
+		tr.wait()
+		tr.want(g, push.Accepted, push.ReasonNone)
+		// Its echo of a long body is longer than any answer of APNs; the status counts all the same.
+		tr.want(l, push.Accepted, push.ReasonNone)
+	}
+}

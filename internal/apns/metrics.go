@@ -1,0 +1,117 @@
+package apns
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Metrics are those of all transports and feedback clients of the process. They are made once and shared by the apps: an
+// app's name comes from the configuration and so is a bounded label.
+type Metrics struct {
+	results     *prometheus.CounterVec
+	refusals    *prometheus.CounterVec
+	connects    *prometheus.CounterVec
+	ends        *prometheus.CounterVec
+	resent      *prometheus.CounterVec
+	written     *prometheus.CounterVec
+	connections *prometheus.GaugeVec
+	unconfirmed *prometheus.GaugeVec
+	down        *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics of this package.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "lhspn", Subsystem: "apns", Name: name, Help: help},
+			append([]string{"app", "transport"}, labels...))
+		reg.MustRegister(v)
+		return v
+	}
+	// Those without the label gateway count, so that the gateways of both environments add up; see Environments.
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "lhspn", Subsystem: "apns", Name: name, Help: help},
+			append([]string{"app", "transport"}, labels...))
+		reg.MustRegister(v)
+		return v
+	}
+	return &Metrics{
+		results:  counter("results_total", "Deliveries finished by the transport, by outcome.", "outcome"),
+		refusals: counter("refusals_total", "Deliveries that were not accepted, by reason.", "reason"),
+		connects: counter("connects_total",
+			"Attempts to connect, by result; closed: the gateway closed right after the handshake.", "result"),
+		ends:        counter("connection_ends_total", "Connections that ended, by cause.", "cause"),
+		resent:      counter("resent_total", "Notifications put back to be written again on another connection."),
+		written:     counter("written_bytes_total", "Bytes of frames written, before TLS."),
+		connections: gauge("connections", "Connections that are open."),
+		unconfirmed: gauge("unconfirmed", "Notifications written of which nothing is known yet."),
+		down:        gauge("gateway_down", "1 while the gateway cannot be reached or refuses this app's connections.", "gateway"),
+	}
+}
+
+// Causes for which a connection of the binary transport ends, and results of an attempt to connect.
+const (
+	endDrained  = "drained"  // half-closed by us and read to its end
+	endResponse = "response" // by an error response
+	endClosed   = "closed"   // by the gateway, with nothing unconfirmed
+	endBroken   = "broken"   // without an error response, with notifications unconfirmed
+
+	connectOK     = "ok"
+	connectFailed = "failed"
+	connectClosed = "closed"
+)
+
+// transportMetrics are the metrics of one app's transport, resolved once: none is looked up while sending.
+type transportMetrics struct {
+	results     [push.Cancelled + 1]prometheus.Counter // nil for outcomes that the transport does not give
+	refusals    map[push.Reason]prometheus.Counter
+	connects    map[string]prometheus.Counter
+	ends        map[string]prometheus.Counter
+	resent      prometheus.Counter
+	written     prometheus.Counter
+	connections prometheus.Gauge
+	unconfirmed prometheus.Gauge
+	down        prometheus.Gauge
+}
+
+// labels are all the values that a transport's labels take.
+type labels struct {
+	outcomes       []push.Outcome
+	reasons        []push.Reason
+	connects, ends []string
+}
+
+func (m *Metrics) resolve(app, transport, gateway string, all labels) *transportMetrics {
+	t := &transportMetrics{
+		refusals:    map[push.Reason]prometheus.Counter{},
+		connects:    map[string]prometheus.Counter{},
+		ends:        map[string]prometheus.Counter{},
+		resent:      m.resent.WithLabelValues(app, transport),
+		written:     m.written.WithLabelValues(app, transport),
+		connections: m.connections.WithLabelValues(app, transport),
+		unconfirmed: m.unconfirmed.WithLabelValues(app, transport),
+		down:        m.down.WithLabelValues(app, transport, gateway),
+	}
+	for _, o := range all.outcomes {
+		t.results[o] = m.results.WithLabelValues(app, transport, o.String())
+	}
+	for _, r := range all.reasons {
+		t.refusals[r] = m.refusals.WithLabelValues(app, transport, r.String())
+	}
+	for _, c := range all.connects {
+		t.connects[c] = m.connects.WithLabelValues(app, transport, c)
+	}
+	for _, e := range all.ends {
+		t.ends[e] = m.ends.WithLabelValues(app, transport, e)
+	}
+	return t
+}
+
+func (m *Metrics) binary(app, gateway string) *transportMetrics {
+	return m.resolve(app, "binary", gateway, labels{
+		outcomes: []push.Outcome{push.Accepted, push.Failed, push.Retry, push.NotSent, push.Expired},
+		reasons:  binaryReasons,
+		connects: []string{connectOK, connectFailed, connectClosed},
+		ends:     []string{endDrained, endResponse, endClosed, endBroken},
+	})
+}

@@ -1,0 +1,168 @@
+package apns
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// http2Action is what an answer asks of the transport, beside the result it gives its delivery.
+type http2Action uint8
+
+const (
+	actionNone http2Action = iota
+	// actionRenewToken: a new provider token, as far as APNs' limit on them allows, and the delivery is sent once more by the
+	// transport itself; the verdict's result holds only when that fails too.
+	actionRenewToken
+	// actionReconnect: this connection takes no further notification; the next ones go over a new one.
+	actionReconnect
+	// actionDoubt: whether it is the app's configuration or this one notification only the other answers tell. The verdict's
+	// result is for the former; see http2Conn.doubt.
+	actionDoubt
+)
+
+// verdict is what one answer of APNs means: for the delivery, and for the connection it came on.
+type verdict struct {
+	outcome push.Outcome
+	reason  push.Reason
+	action  http2Action
+}
+
+// What the transport decides without an answer of APNs.
+var (
+	// verdictLost: the connection ended, could not be opened, or APNs never took the request up (GOAWAY, REFUSED_STREAM).
+	verdictLost = verdict{push.NotSent, push.ConnectionLost, actionNone}
+	// verdictNoAnswer: the request's own deadline passed, or APNs gave it up without saying whether it had been taken; and
+	// nothing says that APNs answers at all.
+	verdictNoAnswer = verdict{push.NotSent, push.NoAnswer, actionNone}
+	// verdictOthersAnswered: the same where others on the connection were answered, so that it is this one: its sends have to be
+	// counted, or one that APNs never answers would be sent for ever.
+	verdictOthersAnswered = verdict{push.Retry, push.NoAnswer, actionNone}
+	// verdictExpired: not sent because nobody wants it any more.
+	verdictExpired = verdict{push.Expired, push.ExpiredReason, actionNone}
+	// verdictUnsendable: the peer's SETTINGS_MAX_HEADER_LIST_SIZE leaves no room for the headers. No resend mends that.
+	verdictUnsendable = verdict{push.Held, push.UnknownReason, actionNone}
+)
+
+// verdictRow is one row of the table: the status, the reason in APNs' spelling, and what they mean.
+type verdictRow struct {
+	status int
+	text   string
+	verdict
+}
+
+// verdictTable is the only place where the transport judges an answer by its reason. What is not in it is judged by its
+// status alone: see judge.
+var verdictTable = [...]verdictRow{
+	// The notification's own fault: final.
+	{400, "BadCollapseId", verdict{push.Failed, push.BadCollapseID, actionNone}},
+	{400, "BadDeviceToken", verdict{push.Failed, push.BadDeviceToken, actionNone}},
+	{400, "BadExpirationDate", verdict{push.Failed, push.BadExpirationDate, actionNone}},
+	{400, "BadMessageId", verdict{push.Failed, push.BadMessageID, actionNone}},
+	{400, "BadPriority", verdict{push.Failed, push.BadPriority, actionNone}},
+	{400, "DeviceTokenNotForTopic", verdict{push.Failed, push.DeviceTokenNotForTopic, actionNone}},
+	{400, "DuplicateHeaders", verdict{push.Failed, push.DuplicateHeaders, actionNone}},
+	{400, "InvalidPushType", verdict{push.Failed, push.InvalidPushType, actionNone}},
+	{400, "MissingDeviceToken", verdict{push.Failed, push.MissingDeviceToken, actionNone}},
+	{400, "PayloadEmpty", verdict{push.Failed, push.PayloadEmpty, actionNone}},
+	{404, "BadPath", verdict{push.Failed, push.BadPath, actionNone}},
+	{405, "MethodNotAllowed", verdict{push.Failed, push.MethodNotAllowed, actionNone}},
+	{413, "PayloadTooLarge", verdict{push.Failed, push.PayloadTooLarge, actionNone}},
+
+	// The token is dead since the answer's timestamp.
+	{410, "Unregistered", verdict{push.Unregistered, push.UnregisteredReason, actionNone}},
+	{410, "ExpiredToken", verdict{push.Unregistered, push.ExpiredToken, actionNone}},
+
+	// The app's configuration: nothing of this app gets through until it is mended.
+	{400, "BadTopic", verdict{push.Held, push.BadTopic, actionNone}},
+	{400, "MissingTopic", verdict{push.Held, push.MissingTopic, actionNone}},
+	{400, "TopicDisallowed", verdict{push.Held, push.TopicDisallowed, actionNone}},
+	{403, "BadCertificate", verdict{push.Held, push.BadCertificate, actionNone}},
+	{403, "BadCertificateEnvironment", verdict{push.Held, push.BadCertificateEnvironment, actionNone}},
+	{403, "BadEnvironmentKeyIdInToken", verdict{push.Held, push.BadEnvironmentKeyIDInToken, actionNone}},
+	{403, "BadEnvironmentKeyInToken", verdict{push.Held, push.BadEnvironmentKeyIDInToken, actionNone}}, // Apple spells it both ways
+	{403, "Forbidden", verdict{push.Held, push.Forbidden, actionNone}},
+	{403, "InvalidProviderToken", verdict{push.Held, push.InvalidProviderToken, actionNone}},
+	{403, "MissingProviderToken", verdict{push.Held, push.MissingProviderToken, actionNone}},
+
+	// The provider token and the connection it was used on.
+	{403, "ExpiredProviderToken", verdict{push.Held, push.ExpiredProviderToken, actionRenewToken}},
+	{403, "UnrelatedKeyIdInToken", verdict{push.NotSent, push.UnrelatedKeyIDInToken, actionReconnect}},
+	{429, "TooManyProviderTokenUpdates", verdict{push.NotSent, push.TooManyProviderTokenUpdates, actionReconnect}},
+	{400, "IdleTimeout", verdict{push.NotSent, push.IdleTimeout, actionReconnect}},
+
+	// Later.
+	{429, "TooManyRequests", verdict{push.Retry, push.TooManyRequests, actionNone}},
+	{500, "InternalServerError", verdict{push.Retry, push.InternalServerError, actionNone}},
+	{503, "ServiceUnavailable", verdict{push.Retry, push.ServiceUnavailable, actionNone}},
+	{503, "Shutdown", verdict{push.Retry, push.Shutdown, actionNone}},
+}
+
+var verdictByReason = func() map[string]verdictRow {
+	m := make(map[string]verdictRow, len(verdictTable))
+	for _, row := range verdictTable {
+		m[row.text] = row
+	}
+	return m
+}()
+
+// judge is the verdict on a status with a reason. A reason in the table counts with any status of its class, except that
+// only a 410 makes a token dead. Without one the status decides, for APNs adds reasons without notice.
+func judge(status int, reason string) verdict {
+	if status == 200 {
+		return verdict{push.Accepted, push.ReasonNone, actionNone}
+	}
+	if row, ok := verdictByReason[reason]; ok {
+		if row.status == status || row.status/100 == status/100 && row.outcome != push.Unregistered {
+			return row.verdict
+		}
+	}
+	switch {
+	case status == 410:
+		return verdict{push.Unregistered, push.UnregisteredReason, actionNone}
+	case status == 429:
+		return verdict{push.Retry, push.TooManyRequests, actionNone}
+	case status == 403:
+		// Every 403 there is so far is about the credentials: a new one must not cost the app its notifications.
+		return verdict{push.Held, push.UnknownReason, actionDoubt}
+	case status >= 400 && status < 500:
+		return verdict{push.Failed, push.UnknownReason, actionNone}
+	default:
+		// 5xx, and what is no answer of APNs at all (a redirect, say): it can pass.
+		return verdict{push.Retry, push.UnknownReason, actionNone}
+	}
+}
+
+// judgeAnswer is the result for a whole answer, and what it asks of the transport.
+func judgeAnswer(status int, body []byte, now time.Time) (push.Result, http2Action) {
+	if status == 200 {
+		r := judge(status, "").result()
+		r.Status = 200
+		return r, actionNone
+	}
+	return judgeRefusal(status, body, now)
+}
+
+// judgeRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, the token counts as dead
+// at the moment of the answer.
+func judgeRefusal(status int, body []byte, now time.Time) (push.Result, http2Action) {
+	var answer struct {
+		Reason    string `json:"reason"`
+		Timestamp int64  `json:"timestamp"` // milliseconds
+	}
+	// A body that does not parse leaves the reason unknown; the status is judged then.
+	_ = json.Unmarshal(body, &answer)
+	v := judge(status, answer.Reason)
+	r := v.result()
+	r.Status = uint16(status)
+	if v.outcome == push.Unregistered {
+		r.Timestamp = now
+		if answer.Timestamp > 0 {
+			r.Timestamp = time.UnixMilli(answer.Timestamp).UTC()
+		}
+	}
+	return r, v.action
+}
+
+func (v verdict) result() push.Result { return push.Result{Outcome: v.outcome, Reason: v.reason} }
