@@ -1,0 +1,245 @@
+package sender
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// app is all that the sender keeps of one app. Each has its own goroutines and bounds, so that one whose gateway stalls takes
+// nothing from the others; they share only the reader and the settlers, which never wait for a transport.
+type app struct {
+	s       *Sender
+	name    string
+	cfg     AppConfig
+	log     *slog.Logger
+	metrics appMetrics
+	share   *share
+	limit   *rate.Limiter // MaxRate; nil for none
+
+	// The two dispatchers and the expander sleep on these. Each has room for one signal, which is never lost.
+	wakeUrgent, wakeBulk, wakePrepare chan struct{}
+
+	mu sync.Mutex // guards all below, and the items of the app that are not finished
+	// streams has every notification of which there is something in memory.
+	streams map[uuid.UUID]*stream
+	urgent  fifo[*item]
+	// turns has the streams with bulk batches that are ready, in the order in which they get their turns.
+	turns fifo[*stream]
+	// unprepared has the batches whose recipients are not known or not counted yet.
+	unprepared [2]fifo[*item] // by lane
+	// inMemory is the number of recipients in memory, by lane; ready those of them that wait for dispatch.
+	inMemory, ready [2]int
+	inFlight        int
+	window          window
+	pause           pause
+	topics          map[string]*topicHold // the topics that APNs refuses
+	// full is set when a batch was refused; the reader is told when there is room again and little is ready.
+	full bool
+	// expires is the earliest expiration among the streams, zero for none.
+	expires  time.Time
+	stopping bool
+}
+
+// stream is one notification's place in memory.
+type stream struct {
+	n     *push.Notification
+	items fifo[*item] // bulk batches that are ready
+	refs  int         // items in memory in any state
+	limit *rate.Limiter
+	turn  bool      // it is in turns
+	idle  time.Time // since when refs is 0, which it may be for a while: its limiter must not forget what was just sent
+}
+
+func newApp(s *Sender, name string, cfg AppConfig) *app {
+	a := &app{
+		s: s, name: name, cfg: cfg, log: s.log.With("app", name), metrics: s.metrics.app(name, cfg.Kind), share: newShare(),
+		limit:      limiter(cfg.MaxRate),
+		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
+		streams: map[uuid.UUID]*stream{}, topics: map[string]*topicHold{},
+		window: newWindow(cfg.QueueTarget, cfg.InFlight-cfg.InFlight/8),
+	}
+	return a
+}
+
+// limiter allows perSecond with bursts of a tenth of a second; nil for no limit.
+func limiter(perSecond int) *rate.Limiter {
+	if perSecond <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, perSecond/10))
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (a *app) wakeAll() {
+	signal(a.wakeUrgent)
+	signal(a.wakeBulk)
+	signal(a.wakePrepare)
+}
+
+// room is how many recipients of the lane may still be admitted. a.mu is held.
+func (a *app) room(lane queue.Lane) int {
+	bound := a.cfg.Memory
+	if lane != queue.Urgent { // so that no broadcast keeps the urgent ones out
+		bound -= bound / 4
+	}
+	return bound - a.inMemory[queue.Urgent] - a.inMemory[queue.Bulk]
+}
+
+// notification is the one with that id if it is in memory.
+func (a *app) notification(id uuid.UUID) *push.Notification {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if st := a.streams[id]; st != nil {
+		return st.n
+	}
+	return nil
+}
+
+// admit takes a batch into memory, to be sent.
+func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
+	it := &item{Batch: b, n: n, app: a}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopping {
+		return notOurs
+	}
+	if a.room(b.Lane) < it.weight() {
+		a.full = true
+		return noRoom
+	}
+	if r := a.s.memory.add(it); r != admitted {
+		return r
+	}
+	st := a.streams[b.Notification]
+	if st == nil {
+		st = &stream{n: n, limit: limiter(int(n.Rate))}
+		a.streams[b.Notification] = st
+		if e := n.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
+			a.expires = e
+		}
+	}
+	it.n = st.n // one copy of the payload, however often it was read
+	st.refs++
+	a.inMemory[b.Lane] += it.weight()
+	if b.Kind != queue.Ready {
+		a.unprepared[it.Lane].push(it)
+		signal(a.wakePrepare)
+		return admitted
+	}
+	a.enqueue(it, false)
+	return admitted
+}
+
+// enqueue makes the item ready for dispatch. a.mu is held.
+func (a *app) enqueue(it *item, front bool) {
+	a.ready[it.Lane] += it.left()
+	a.metrics.ready[it.Lane].Set(float64(a.ready[it.Lane]))
+	switch {
+	case it.Lane == queue.Urgent && front:
+		a.urgent.pushFront(it)
+	case it.Lane == queue.Urgent:
+		a.urgent.push(it)
+	default:
+		st := a.streams[it.Notification]
+		if front {
+			st.items.pushFront(it)
+		} else {
+			st.items.push(it)
+		}
+		if !st.turn {
+			st.turn = true
+			a.turns.push(st)
+		}
+		signal(a.wakeBulk)
+	}
+	if it.Lane == queue.Urgent || a.pause.cause != notPaused { // probes are the urgent dispatcher's
+		signal(a.wakeUrgent)
+	}
+}
+
+// forget lets go of the item's memory. a.mu is held; the item is in none of the app's queues any more.
+func (a *app) forget(it *item) {
+	if it.held {
+		it.held = false
+		a.s.q.Unhold(it.lease)
+	}
+	a.inMemory[it.Lane] -= it.weight()
+	if st := a.streams[it.Notification]; st != nil {
+		if st.refs--; st.refs == 0 {
+			st.idle = time.Now()
+			if st.limit == nil {
+				delete(a.streams, it.Notification)
+			}
+		}
+	}
+	if a.full && a.ready[queue.Bulk] <= a.cfg.Memory/8 && a.room(queue.Bulk) >= expandPage {
+		a.full = false
+		a.s.reader.rewindAll()
+	}
+	signal(a.wakePrepare)
+}
+
+// dropLost forgets what is ready but of shards that are another replica's by now. What is in flight is not called back: its
+// settlement is fenced.
+func (a *app) dropLost() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	keep := func(it *item) bool {
+		switch {
+		case a.s.memory.ours(it):
+			return true
+		case it.next > 0: // a part of it is in flight
+			a.retire(it, unsent)
+		default:
+			a.drop(it)
+		}
+		return false
+	}
+	a.keepWaiting(keep)
+}
+
+// keepWaiting removes what keep returns false for from all that waits. a.mu is held.
+func (a *app) keepWaiting(keep func(it *item) bool) {
+	a.urgent.keep(keep)
+	a.unprepared[queue.Urgent].keep(keep)
+	a.unprepared[queue.Bulk].keep(keep)
+	for i := range a.turns.len() {
+		a.turns.at(i).items.keep(keep)
+	}
+	a.pruneTurns()
+	for _, h := range a.topics {
+		h.parked.keep(keep)
+	}
+}
+
+// drop forgets a ready item that is not to be sent by this replica. a.mu is held.
+func (a *app) drop(it *item) {
+	if it.Kind == queue.Ready {
+		a.ready[it.Lane] -= it.left()
+		a.metrics.ready[it.Lane].Set(float64(a.ready[it.Lane]))
+	}
+	a.s.memory.drop(it)
+	it.free()
+	a.forget(it)
+}
+
+// pruneTurns takes the streams without ready batches out of the turns. a.mu is held.
+func (a *app) pruneTurns() {
+	a.turns.keep(func(st *stream) bool {
+		st.turn = st.items.len() > 0
+		return st.turn
+	})
+}

@@ -1,0 +1,701 @@
+package sender
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeQueue is the queue in memory: rows, leases, counts. It consumes a row exactly once, as the real one does.
+type fakeQueue struct {
+	mu         sync.Mutex
+	rows       map[queue.Key]*queue.Batch
+	notes      map[uuid.UUID]*push.Notification
+	audience   map[uuid.UUID][]push.Recipient // what is left of each
+	gone       map[uuid.UUID]bool             // cancelled
+	final      map[uuid.UUID]map[push.Token]push.Result
+	attempts   map[uuid.UUID]map[push.Token]uint8
+	retryAt    []time.Duration // from now, of each settlement with follow-ups
+	settles    int             // calls
+	batches    int             // settled
+	statements int
+	twice      int // recipients with a second final result
+	epochs     [queue.Shards]uint64
+	owned      [queue.Shards]bool
+	holds      [queue.Shards]int
+	changed    chan struct{}
+	seq        uint32
+	down       error // what every call returns
+	settleBy   time.Duration
+}
+
+func newFakeQueue() *fakeQueue {
+	q := &fakeQueue{
+		rows: map[queue.Key]*queue.Batch{}, notes: map[uuid.UUID]*push.Notification{}, audience: map[uuid.UUID][]push.Recipient{},
+		gone: map[uuid.UUID]bool{}, final: map[uuid.UUID]map[push.Token]push.Result{},
+		attempts: map[uuid.UUID]map[push.Token]uint8{}, changed: make(chan struct{}, 1),
+	}
+	for i := range q.owned {
+		q.owned[i], q.epochs[i] = true, 1
+	}
+	return q
+}
+
+func token(n int) push.Token {
+	var b [32]byte
+	binary.BigEndian.PutUint64(b[:], uint64(n))
+	return push.Token(b[:])
+}
+
+func recipients(from, n int) []push.Recipient {
+	rs := make([]push.Recipient, n)
+	for i := range rs {
+		rs[i].Token = token(from + i)
+	}
+	return rs
+}
+
+// note makes a notification of the app.
+func note(app string) *push.Notification {
+	now := time.Now()
+	return &push.Notification{
+		ID: uuid.Must(uuid.NewV7()), App: app, Topic: "t", Expiration: now.Add(24 * time.Hour), CreatedAt: now, SendAt: now,
+		Payload: push.Payload{JSON: []byte(`{}`)},
+	}
+}
+
+// accept puts the notification with n recipients into rows, and returns the batches as a handoff has them.
+func (q *fakeQueue) accept(n *push.Notification, count int) []*queue.Batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.notes[n.ID] = n
+	lane, kind := queue.Bulk, queue.Ready
+	if count == 1 {
+		lane = queue.Urgent
+	}
+	if n.BadgeIncrement > 0 {
+		kind = queue.Badges
+	}
+	var batches []*queue.Batch
+	for from := 0; from < count; from += queue.MaxBatch {
+		batches = append(batches, q.add(&queue.Batch{
+			Key: queue.Key{Lane: lane, DueAt: n.SendAt.UnixMicro(), Notification: n.ID}, App: n.App, Kind: kind,
+			Recipients: recipients(from, min(queue.MaxBatch, count-from)),
+		}))
+	}
+	return batches
+}
+
+// broadcast puts a notification to an audience of that size into rows.
+func (q *fakeQueue) broadcast(n *push.Notification, count int) *queue.Batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.notes[n.ID] = n
+	q.audience[n.ID] = recipients(0, count)
+	return q.add(&queue.Batch{Key: queue.Key{Lane: queue.Bulk, DueAt: n.SendAt.UnixMicro(), Notification: n.ID}, App: n.App, Kind: queue.Audience})
+}
+
+// add gives the batch its sequence number and shard. mu is held.
+func (q *fakeQueue) add(b *queue.Batch) *queue.Batch {
+	q.seq++
+	b.Seq, b.Shard = q.seq, uint8(q.seq%queue.Shards)
+	q.rows[b.Key] = b
+	return clone(b)
+}
+
+func clone(b *queue.Batch) *queue.Batch {
+	c := *b
+	c.Recipients = slices.Clone(b.Recipients)
+	return &c
+}
+
+func (q *fakeQueue) setDown(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.down = err
+}
+
+func (q *fakeQueue) Owned() []queue.Lease {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var leases []queue.Lease
+	for i := range q.owned {
+		if q.owned[i] {
+			leases = append(leases, queue.Lease{Shard: uint8(i), Epoch: q.epochs[i]})
+		}
+	}
+	return leases
+}
+
+func (q *fakeQueue) Changed() <-chan struct{} { return q.changed }
+
+func (q *fakeQueue) Hold(shard uint8) (queue.Lease, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.owned[shard] {
+		return queue.Lease{}, false
+	}
+	q.holds[shard]++
+	return queue.Lease{Shard: shard, Epoch: q.epochs[shard]}, true
+}
+
+func (q *fakeQueue) Unhold(l queue.Lease) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.epochs[l.Shard] == l.Epoch {
+		q.holds[l.Shard]--
+	}
+}
+
+// held is the number of Holds that were not given back.
+func (q *fakeQueue) held() (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, h := range q.holds {
+		n += h
+	}
+	return n
+}
+
+// lose takes all shards away, and give gives them back under a new epoch.
+func (q *fakeQueue) lose() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.owned {
+		q.owned[i] = false
+		q.epochs[i]++
+		q.holds[i] = 0
+	}
+	signal(q.changed)
+}
+
+func (q *fakeQueue) give() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.owned {
+		q.owned[i] = true
+	}
+	signal(q.changed)
+}
+
+func (q *fakeQueue) Heads(_ context.Context, leases []queue.Lease) ([]queue.Head, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.statements++
+	if q.down != nil {
+		return nil, q.down
+	}
+	var due [queue.Shards][2]time.Time
+	for k := range q.rows {
+		if d := time.UnixMicro(k.DueAt); due[k.Shard][k.Lane].IsZero() || d.Before(due[k.Shard][k.Lane]) {
+			due[k.Shard][k.Lane] = d
+		}
+	}
+	heads := make([]queue.Head, len(leases))
+	for i, l := range leases {
+		heads[i] = queue.Head{Shard: l.Shard, Due: due[l.Shard]}
+	}
+	return heads, nil
+}
+
+func compareKeys(a, b queue.Key) int {
+	return cmp.Or(cmp.Compare(a.DueAt, b.DueAt), bytes.Compare(a.Notification[:], b.Notification[:]), cmp.Compare(a.Seq, b.Seq))
+}
+
+func (q *fakeQueue) Due(_ context.Context, query queue.DueQuery) ([]*queue.Batch, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.statements++
+	if q.down != nil {
+		return nil, q.down
+	}
+	var found []*queue.Batch
+	for _, after := range query.After {
+		var part []*queue.Batch
+		for k, b := range q.rows {
+			if k.Shard == after.Shard && k.Lane == query.Lane && k.DueAt <= query.Until.UnixMicro() &&
+				compareKeys(k, after) > 0 && !slices.Contains(query.Without, b.App) {
+				part = append(part, clone(b))
+			}
+		}
+		slices.SortFunc(part, func(a, b *queue.Batch) int { return compareKeys(a.Key, b.Key) })
+		found = append(found, part[:min(len(part), query.Limit)]...)
+	}
+	return found, nil
+}
+
+func (q *fakeQueue) Notifications(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.statements++
+	if q.down != nil {
+		return nil, q.down
+	}
+	found := map[uuid.UUID]*push.Notification{}
+	for _, id := range ids {
+		if n := q.notes[id]; n != nil {
+			found[id] = n
+		}
+	}
+	return found, nil
+}
+
+func (q *fakeQueue) Settle(_ context.Context, settlements []queue.Settlement) ([]*queue.Batch, error) {
+	if q.settleBy > 0 {
+		time.Sleep(q.settleBy) //nolint:forbidigo // a database that takes its time; the clock is the bubble's
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.down != nil {
+		return nil, q.down
+	}
+	q.settles++
+	var followUps []*queue.Batch
+	var lost []queue.Lease
+	for _, s := range settlements {
+		if !q.owned[s.Lease.Shard] || q.epochs[s.Lease.Shard] != s.Lease.Epoch {
+			lost = append(lost, s.Lease)
+			continue
+		}
+		if q.rows[s.Batch.Key] == nil {
+			continue
+		}
+		delete(q.rows, s.Batch.Key)
+		q.batches++
+		var again []push.Recipient
+		for i, r := range s.Results {
+			to := s.Batch.Recipients[i]
+			if r.Outcome == push.Retry {
+				to.Attempts++
+			}
+			if !r.Outcome.Final() {
+				again = append(again, to)
+				continue
+			}
+			q.record(s.Batch.Notification, to, r)
+		}
+		if len(again) > 0 {
+			q.retryAt = append(q.retryAt, time.Until(s.RetryAt))
+			followUps = append(followUps, q.add(&queue.Batch{
+				Key: queue.Key{Lane: s.Batch.Lane, DueAt: s.RetryAt.UnixMicro(), Notification: s.Batch.Notification},
+				App: s.Batch.App, Recipients: again,
+			}))
+		}
+	}
+	if len(lost) > 0 {
+		return followUps, &queue.FencedError{Leases: lost}
+	}
+	return followUps, nil
+}
+
+// record is called with mu held.
+func (q *fakeQueue) record(id uuid.UUID, to push.Recipient, r push.Result) {
+	if q.final[id] == nil {
+		q.final[id], q.attempts[id] = map[push.Token]push.Result{}, map[push.Token]uint8{}
+	}
+	if _, ok := q.final[id][to.Token]; ok {
+		q.twice++
+	}
+	q.final[id][to.Token], q.attempts[id][to.Token] = r, to.Attempts
+}
+
+func (q *fakeQueue) Expand(_ context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.down != nil {
+		return nil, nil, q.down
+	}
+	if !q.owned[l.Shard] || q.epochs[l.Shard] != l.Epoch {
+		return nil, nil, &queue.FencedError{Leases: []queue.Lease{l}}
+	}
+	if q.rows[b.Key] == nil {
+		return nil, nil, nil
+	}
+	delete(q.rows, b.Key)
+	for limit > 0 && len(q.audience[b.Notification]) > 0 {
+		rest := q.audience[b.Notification]
+		n := min(limit, queue.MaxBatch, len(rest))
+		ready = append(ready, q.add(&queue.Batch{Key: b.Key, App: b.App, Recipients: rest[:n]}))
+		q.audience[b.Notification] = rest[n:]
+		limit -= n
+	}
+	if len(q.audience[b.Notification]) > 0 {
+		next = q.add(&queue.Batch{Key: b.Key, App: b.App, Kind: queue.Audience})
+	}
+	return ready, next, nil
+}
+
+func (q *fakeQueue) CountBadges(_ context.Context, held []queue.Held) ([]*queue.Batch, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.down != nil {
+		return nil, q.down
+	}
+	var ready []*queue.Batch
+	for _, h := range held {
+		row := q.rows[h.Batch.Key]
+		if row == nil || row.Kind != queue.Badges {
+			continue
+		}
+		counted := clone(row) // the same key: the row is updated in its place
+		counted.Kind = queue.Ready
+		for i := range counted.Recipients {
+			counted.Recipients[i].Badge++
+		}
+		q.rows[counted.Key] = counted
+		ready = append(ready, clone(counted))
+	}
+	return ready, nil
+}
+
+func (q *fakeQueue) CancelledBatches(_ context.Context, _ []queue.Lease, after *queue.Batch, limit int) ([]*queue.Batch, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.statements++
+	if q.down != nil {
+		return nil, q.down
+	}
+	var found []*queue.Batch
+	for k, b := range q.rows {
+		if q.gone[k.Notification] && (after == nil || compareShards(k, after.Key) > 0) {
+			found = append(found, clone(b))
+		}
+	}
+	slices.SortFunc(found, func(a, b *queue.Batch) int { return compareShards(a.Key, b.Key) })
+	return found[:min(len(found), limit)], nil
+}
+
+func compareShards(a, b queue.Key) int {
+	return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Lane, b.Lane), compareKeys(a, b))
+}
+
+// outcomes counts the notification's final results.
+func (q *fakeQueue) outcomes(n *push.Notification) map[push.Outcome]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m := map[push.Outcome]int{}
+	for _, r := range q.final[n.ID] {
+		m[r.Outcome]++
+	}
+	return m
+}
+
+func (q *fakeQueue) left() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.rows)
+}
+
+// fakeTransport answers each delivery by a function, after a delay, with a window of so many groups.
+type fakeTransport struct {
+	answer func(d *push.Delivery) push.Result
+	delay  time.Duration
+	window chan struct{}
+
+	mu       sync.Mutex
+	sent     []sentDelivery
+	sizes    []int
+	inFlight int
+	peak     int
+	groups   sync.WaitGroup
+	stop     chan struct{}
+	stuck    chan struct{} // where not nil nothing is answered until it is closed
+}
+
+type sentDelivery struct {
+	at       time.Time
+	n        *push.Notification
+	token    push.Token
+	attempts uint8
+	badge    uint32
+}
+
+func newFakeTransport() *fakeTransport {
+	return &fakeTransport{window: make(chan struct{}, 64), stop: make(chan struct{})}
+}
+
+func (t *fakeTransport) Run(ctx context.Context) error {
+	<-ctx.Done()
+	close(t.stop)
+	t.groups.Wait()
+	return nil
+}
+
+func (t *fakeTransport) Send(ctx context.Context, g *push.Group) error {
+	select {
+	case t.window <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range g.Deliveries {
+		d := &g.Deliveries[i]
+		t.sent = append(t.sent, sentDelivery{time.Now(), d.Notification, d.Token, d.Attempts, d.Badge})
+	}
+	t.sizes = append(t.sizes, len(g.Deliveries))
+	t.inFlight += len(g.Deliveries)
+	t.peak = max(t.peak, t.inFlight)
+	stuck := t.stuck
+	t.groups.Go(func() {
+		stopped := false
+		if stuck != nil {
+			select {
+			case <-stuck:
+			case <-t.stop:
+				stopped = true
+			}
+		}
+		timer := time.NewTimer(t.delay)
+		defer timer.Stop()
+		if t.delay > 0 {
+			select {
+			case <-timer.C:
+			case <-t.stop:
+				stopped = true
+			}
+		}
+		n := len(g.Deliveries)
+		for i := range g.Deliveries {
+			switch d := &g.Deliveries[i]; {
+			case stopped:
+				d.Result = push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+			case t.answer != nil:
+				d.Result = t.answer(d)
+			default:
+				d.Result = push.Result{Outcome: push.Accepted, Status: 200}
+			}
+		}
+		t.mu.Lock()
+		t.inFlight -= n
+		t.mu.Unlock()
+		<-t.window
+		g.Done(g)
+	})
+	return nil
+}
+
+func (t *fakeTransport) Drain(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { t.groups.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("not drained")
+	}
+}
+
+func (t *fakeTransport) sends() []sentDelivery {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.sent)
+}
+
+// sendsOf is the number of times that the notification was sent to anyone.
+func (t *fakeTransport) sendsOf(n *push.Notification) (count int) {
+	for _, s := range t.sends() {
+		if s.n.ID == n.ID {
+			count++
+		}
+	}
+	return count
+}
+
+// rig is a sender with its fakes, in a synctest bubble.
+type rig struct {
+	t    *testing.T
+	q    *fakeQueue
+	s    *Sender
+	logs *locked
+	stop func() error
+	tr   map[string]*fakeTransport
+}
+
+// start runs a sender of apps a and b. change may adapt what it is told.
+func start(t *testing.T, change func(r *rig, cfg *Config, apps map[string]AppConfig)) *rig {
+	t.Helper()
+	r := &rig{t: t, q: newFakeQueue(), logs: &locked{}, tr: map[string]*fakeTransport{"a": newFakeTransport(), "b": newFakeTransport()}}
+	cfg := Config{}
+	apps := map[string]AppConfig{"a": {Transport: r.tr["a"], Kind: "http2"}, "b": {Transport: r.tr["b"], Kind: "binary"}}
+	if change != nil {
+		change(r, &cfg, apps)
+	}
+	s, err := New(cfg, r.q, apps, slog.New(slog.NewTextHandler(r.logs, nil)), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.s = s
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stopped := false
+	r.stop = func() error {
+		stopped = true
+		cancel()
+		return <-ended
+	}
+	t.Cleanup(func() {
+		if !stopped {
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := r.q.held(); n != 0 {
+			t.Errorf("%d holds were not given back", n)
+		}
+	})
+	return r
+}
+
+type locked struct {
+	mu sync.Mutex
+	w  bytes.Buffer
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.String()
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// give hands the notification over as an acceptance does.
+func (r *rig) give(n *push.Notification, count int) *push.Notification {
+	r.s.Handoff(n, r.q.accept(n, count))
+	return n
+}
+
+// pass lets time pass.
+func pass(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // in a synctest bubble
+	synctest.Wait()
+}
+
+// want checks the counts of a notification.
+func (r *rig) want(n *push.Notification, want map[push.Outcome]int) {
+	r.t.Helper()
+	got := r.q.outcomes(n)
+	for o := push.Pending; o <= push.Cancelled; o++ {
+		if got[o] != want[o] {
+			r.t.Errorf("%s: %d, want %d (all: %v)", o, got[o], want[o], got)
+		}
+	}
+}
+
+// serialTransport writes one recipient after the other at a rate, as a gateway that is the bottleneck, and never refuses a
+// Send: all that waits, waits in it.
+type serialTransport struct {
+	each   time.Duration
+	groups chan *push.Group
+}
+
+func newSerialTransport(perSecond int) *serialTransport {
+	return &serialTransport{each: time.Second / time.Duration(perSecond), groups: make(chan *push.Group, 10_000)}
+}
+
+func (t *serialTransport) Run(ctx context.Context) error {
+	for {
+		select {
+		case g := <-t.groups:
+			timer := time.NewTimer(t.each * time.Duration(len(g.Deliveries)))
+			outcome := push.Accepted
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				outcome = push.NotSent
+			}
+			timer.Stop()
+			for i := range g.Deliveries {
+				g.Deliveries[i].Result = push.Result{Outcome: outcome}
+			}
+			g.Done(g)
+		case <-ctx.Done():
+			for {
+				select {
+				case g := <-t.groups:
+					for i := range g.Deliveries {
+						g.Deliveries[i].Result = push.Result{Outcome: push.NotSent}
+					}
+					g.Done(g)
+				default:
+					return nil
+				}
+			}
+		}
+	}
+}
+
+func (t *serialTransport) Send(_ context.Context, g *push.Group) error {
+	t.groups <- g
+	return nil
+}
+
+func (t *serialTransport) Drain(context.Context) error { return nil }
+
+// model answers at random and remembers what it answered.
+type model struct {
+	mu      sync.Mutex
+	rand    *rand.Rand
+	odds    []int
+	retries map[answered]int
+	last    map[answered]push.Result
+}
+
+type answered struct {
+	id    uuid.UUID
+	token push.Token
+}
+
+func newModel(seed uint64, odds []int) *model {
+	return &model{rand: rand.New(rand.NewPCG(seed, 1)), odds: odds, retries: map[answered]int{}, last: map[answered]push.Result{}}
+}
+
+func (m *model) answer(d *push.Delivery) push.Result {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	sum := 0
+	for _, o := range m.odds {
+		sum += o
+	}
+	x := m.rand.IntN(sum)
+	outcomes := [...]push.Outcome{push.Accepted, push.Failed, push.Unregistered, push.Retry, push.NotSent, push.Held}
+	i := 0
+	for x >= m.odds[i] {
+		x -= m.odds[i]
+		i++
+	}
+	k := answered{d.Notification.ID, d.Token}
+	r := push.Result{Outcome: outcomes[i], Reason: push.InternalServerError}
+	switch {
+	case r.Outcome == push.Retry:
+		m.retries[k]++
+	case r.Outcome == push.Held && m.rand.IntN(2) == 0:
+		r.Reason = push.TopicDisallowed
+	}
+	m.last[k] = r
+	return r
+}

@@ -1,0 +1,159 @@
+package sender
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+func TestMemoryRemembersWhatJustLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		it := &item{Batch: &queue.Batch{Key: queue.Key{Shard: 3, Seq: 1}}}
+		if r := m.add(it); r != notOurs {
+			t.Errorf("of another replica's shard: %v", r)
+		}
+		if fresh, lost := m.own([]queue.Lease{{Shard: 3, Epoch: 7}}); len(fresh) != 1 || lost {
+			t.Errorf("fresh %v, lost %v", fresh, lost)
+		}
+		if m.add(it) != admitted || it.epoch != 7 || m.add(it) != known {
+			t.Error("it is not there once")
+		}
+		m.remove(it)
+		m.turn()
+		if m.add(it) != known {
+			t.Error("what was read before it was settled would be sent again")
+		}
+		pass(goneFor - 1)
+		m.turn()
+		if m.add(it) != known {
+			t.Error("forgotten before a read can be over")
+		}
+		pass(2)
+		if m.turn(); m.add(it) != admitted {
+			t.Error("remembered for ever")
+		}
+		if m.drop(it); m.add(it) != admitted {
+			t.Error("what was dropped unsettled cannot come back")
+		}
+		if _, lost := m.own([]queue.Lease{{Shard: 3, Epoch: 8}}); !lost || m.ours(it) {
+			t.Error("a lease that changed hands in between counts as kept")
+		}
+	})
+}
+
+// A shard that was lost and won again: another replica may have sent in between what is in memory here.
+func TestNothingIsSentUnderANewerLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(_ *rig, cfg *Config, apps map[string]AppConfig) {
+			cfg.Poll = 2 * time.Second
+			a := apps["a"]
+			a.MaxRate = 20
+			apps["a"] = a
+		})
+		pass(time.Millisecond)
+		n := note("a")
+		r.give(n, 1)
+		others := make([]*push.Notification, 60)
+		for i := range others {
+			others[i] = r.give(note("a"), 1)
+		}
+		pass(time.Second)
+		r.q.mu.Lock()
+		for i := range r.q.epochs {
+			r.q.epochs[i]++
+			r.q.holds[i] = 0
+		}
+		r.q.mu.Unlock()
+		sent := len(r.tr["a"].sends())
+		pass(900 * time.Millisecond)
+		if now := len(r.tr["a"].sends()); now != sent {
+			t.Errorf("%d were sent under leases that are not those they were read under", now-sent)
+		}
+		pass(20 * time.Second)
+		for _, n := range others {
+			r.want(n, map[push.Outcome]int{push.Accepted: 1})
+		}
+	})
+}
+
+func TestABroadcastLeavesRoomForUrgentOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+			r.tr["a"].stuck = stuck
+			r.tr["a"].window = make(chan struct{}, 2)
+		})
+		pass(time.Second)
+		for range 20 {
+			r.give(note("a"), 10_000)
+		}
+		pass(time.Second)
+		before := len(r.tr["a"].sends())
+		one := r.give(note("a"), 1)
+		close(stuck)
+		pass(time.Second)
+		for i, s := range r.tr["a"].sends() {
+			if s.n.ID == one.ID {
+				if i > before+4*groupSize {
+					t.Errorf("%d went before it", i-before)
+				}
+				return
+			}
+		}
+		t.Error("it was not sent")
+	})
+}
+
+func TestAGatewayThatGoesAwayIsOneFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const delay = 100 * time.Millisecond
+		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+			r.tr["a"].answer = func(*push.Delivery) push.Result { return push.Result{Outcome: push.NotSent} }
+			r.tr["a"].delay = delay
+		})
+		pass(time.Second)
+		r.give(note("a"), 10_000)
+		pass(delay + delay/2) // the groups have come back; the first probe, however soon it went, cannot have
+		if n := len(r.tr["a"].sends()); n < 10_000 {
+			t.Fatalf("only %d were in flight at once", n)
+		}
+		a := r.s.apps["a"]
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.pause.failures != 1 || a.pause.cause != causeConnection {
+			t.Errorf("%d failures", a.pause.failures)
+		}
+	})
+}
+
+func TestTheShareOfBadTokens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShare()
+		s.add(time.Now(), 90_000, 0)
+		if share, n := s.bad(time.Now()); share != 0 || n != 90_000 {
+			t.Errorf("%v of %d", share, n)
+		}
+		pass(3 * time.Hour)
+		s.add(time.Now(), 1000, 900)
+		if share, n := s.bad(time.Now()); share != 0.9 || n != 91_000 {
+			t.Errorf("a bad hour after a good day: %v of %d", share, n)
+		}
+		pass(3 * time.Hour)
+		if share, _ := s.bad(time.Now()); share > 0.01 {
+			t.Errorf("hours later: %v", share)
+		}
+		pass(25 * time.Hour)
+		if share, n := s.bad(time.Now()); share != 0 || n != 0 {
+			t.Errorf("a day later: %v of %d", share, n)
+		}
+	})
+}

@@ -1,0 +1,88 @@
+package sender
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// History is what the Purger needs of the queue.
+type History interface {
+	// Purge removes up to about limit rows of what finished before, and says how many; 0 means that nothing is left.
+	Purge(ctx context.Context, before time.Time, limit int) (int, error)
+	OwnsJob(name string) bool
+}
+
+// Purger removes what is finished, failed or checked after a retention, in steps so small that nobody waits for one. It stands
+// beside the Sender because it is the end of the same life: what the Sender finishes, the Purger takes away.
+type Purger struct {
+	history   History
+	retention time.Duration
+	interval  time.Duration
+	log       *slog.Logger
+	rows      prometheus.Counter
+}
+
+// What one step removes, and how long it leaves the database to others afterwards.
+const (
+	purgeStep     = 1000
+	purgeBreath   = 50 * time.Millisecond
+	purgeInterval = 10 * time.Minute
+)
+
+// NewPurger returns a Purger that keeps what is younger than retention. It starts nothing: see Run.
+func NewPurger(history History, retention time.Duration, log *slog.Logger, reg prometheus.Registerer) (*Purger, error) {
+	if retention < time.Hour {
+		return nil, fmt.Errorf("purge: a retention of %v is shorter than an hour", retention)
+	}
+	rows := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "lhspn", Subsystem: "purge", Name: "rows_total",
+		Help: "Rows of finished notifications and their history that were removed.",
+	})
+	reg.MustRegister(rows)
+	return &Purger{history: history, retention: retention, interval: purgeInterval, log: log, rows: rows}, nil
+}
+
+// Run purges now and then until ctx ends.
+func (p *Purger) Run(ctx context.Context) error {
+	for failing := false; ; {
+		if !sleep(ctx, p.interval/2+rand.N(p.interval)) {
+			return nil
+		}
+		if !p.history.OwnsJob("purge") {
+			continue
+		}
+		rows, err := p.pass(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			p.log.Warn("purge failed; the next one goes on from here", "error", err)
+		}
+		failing = err != nil
+		if rows > 0 {
+			p.log.Info("purged", "rows", rows)
+		}
+	}
+}
+
+// pass removes all that is old enough, as long as the job is this replica's.
+func (p *Purger) pass(ctx context.Context) (rows int, err error) {
+	before := time.Now().Add(-p.retention)
+	for p.history.OwnsJob("purge") {
+		n, err := p.step(ctx, before)
+		rows += n
+		p.rows.Add(float64(n))
+		if err != nil || n == 0 || !sleep(ctx, purgeBreath) {
+			return rows, err
+		}
+	}
+	return rows, nil
+}
+
+func (p *Purger) step(ctx context.Context, before time.Time) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	return p.history.Purge(ctx, before, purgeStep)
+}

@@ -1,0 +1,159 @@
+package sender
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// The queue is what the sender needs; it is said here so that a change to either is noticed where it is made.
+var (
+	_ Queue   = (*queue.Queue)(nil)
+	_ History = (*queue.Queue)(nil)
+)
+
+// pagedRegistry is a registry of so many tokens, all in every audience.
+type pagedRegistry struct {
+	size int
+	mu   sync.Mutex
+	// counted is the number of times that a badge was counted up, also in transactions that were rolled back.
+	counted int
+}
+
+func (r *pagedRegistry) AudiencePage(_ context.Context, _ *sqlx.Tx, _ string, _ push.Audience, after push.Token, limit int) ([]push.Recipient, push.Token, error) {
+	var page []push.Recipient
+	var next push.Token
+	for i := range r.size {
+		if t := token(i); t > after && len(page) < limit {
+			page = append(page, push.Recipient{Token: t})
+			next = t
+		}
+	}
+	if len(page) < limit {
+		next = ""
+	}
+	return page, next, nil
+}
+
+func (r *pagedRegistry) AddBadges(_ context.Context, _ *sqlx.Tx, _ string, recipients []push.Recipient, n uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counted += len(recipients)
+	for i := range recipients {
+		recipients[i].Badge = n
+	}
+	return nil
+}
+
+func (r *pagedRegistry) RemoveUnchanged(_ context.Context, _ *sqlx.Tx, invalidations []push.Invalidation) ([]bool, error) {
+	return make([]bool, len(invalidations)), nil
+}
+
+// Over the real queue: what is accepted is sent, retried, counted and done.
+func TestOverTheQueue(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		tr := newFakeTransport()
+		var mu sync.Mutex
+		retried := map[push.Token]int{}
+		tr.answer = func(d *push.Delivery) push.Result {
+			mu.Lock()
+			defer mu.Unlock()
+			switch d.Token[7] {
+			case 1:
+				return push.Result{Outcome: push.Unregistered, Reason: push.UnregisteredReason, Status: 410, Timestamp: time.Now()}
+			case 2:
+				return push.Result{Outcome: push.Failed, Reason: push.BadDeviceToken, Status: 400}
+			case 3:
+				return push.Result{Outcome: push.Retry, Reason: push.ServiceUnavailable, Status: 503}
+			case 4:
+				if retried[d.Token]++; retried[d.Token]%2 == 1 {
+					return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+				}
+			}
+			return push.Result{Outcome: push.Accepted, Status: 200}
+		}
+		var s *Sender
+		registry := &pagedRegistry{size: 9000}
+		q, err := queue.New(db, queue.Config{Handoff: func(n *push.Notification, b []*queue.Batch) { s.Handoff(n, b) }}, registry,
+			slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = New(Config{Retry: 5 * time.Millisecond, Pause: 5 * time.Millisecond}, q,
+			map[string]AppConfig{"a": {Transport: tr, Kind: "http2"}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+			t.Fatal(err)
+		}
+		queueCtx, stopQueue := context.WithCancel(context.Background())
+		senderCtx, stopSender := context.WithCancel(context.Background())
+		var queues, senders sync.WaitGroup
+		queues.Go(func() { _ = q.Run(queueCtx) })
+		senders.Go(func() {
+			if err := s.Run(senderCtx); err != nil {
+				t.Error(err)
+			}
+		})
+		defer func() { stopSender(); senders.Wait(); stopQueue(); queues.Wait() }()
+
+		one, many, badges, all := note("a"), note("a"), note("a"), note("a")
+		badges.BadgeIncrement, all.BadgeIncrement = 1, 1
+		tokens := make([]push.Token, 2560)
+		for i := range tokens {
+			tokens[i] = token(i)
+		}
+		for _, r := range []queue.Submission{
+			{Notification: one, Tokens: tokens[:1]}, {Notification: many, Tokens: tokens},
+			{Notification: badges, Tokens: tokens[100:1400]}, {Notification: all, Audience: &push.Audience{All: true}},
+		} {
+			if _, err := q.Accept(t.Context(), &queue.Request{App: "a", Submissions: []queue.Submission{r}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, w := range []struct {
+			n    *push.Notification
+			want [3]int64 // recipients, failed, unregistered
+		}{{one, [3]int64{1, 0, 0}}, {many, [3]int64{2560, 20, 10}}, {badges, [3]int64{1300, 10, 5}}, {all, [3]int64{9000, 72, 36}}} {
+			deadline := time.Now().Add(30 * time.Second)
+			for {
+				st, err := q.Get(t.Context(), "a", w.n.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if st.State == push.StateDone {
+					got := [3]int64{st.Recipients, st.Counts.Failed, st.Counts.Unregistered}
+					if got != w.want || st.Counts.Accepted != w.want[0]-w.want[1]-w.want[2] {
+						t.Errorf("recipients, failed, unregistered: %v, want %v (%+v)", got, w.want, st.Counts)
+					}
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("not done: %+v", st)
+				}
+				timer := time.NewTimer(10 * time.Millisecond)
+				<-timer.C
+			}
+		}
+		failures, err := q.Failures(t.Context(), "a", many.ID, "", 100)
+		if err != nil || len(failures) != 30 {
+			t.Fatalf("%d failures, %v", len(failures), err)
+		}
+		for _, f := range failures {
+			if want := map[string]uint8{"ServiceUnavailable": 4}[f.Reason]; want != 0 && f.Attempts != want {
+				t.Errorf("%s after %d attempts, want %d", f.Reason, f.Attempts, want)
+			}
+		}
+		if registry.counted != 1300+9000 {
+			t.Errorf("badges were counted %d times", registry.counted)
+		}
+	})
+}

@@ -1,0 +1,382 @@
+package sender
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// Batches that one read takes of one shard and lane, and of all of them together. An urgent one is a recipient or a few, a
+// bulk one is up to a thousand.
+var (
+	shardLimit = [2]int{queue.Urgent: 64, queue.Bulk: 2}
+	readLimit  = [2]int{queue.Urgent: 64 * queue.Shards, queue.Bulk: 16}
+)
+
+// reader finds in the database what was not handed over in memory: what other replicas put into our shards, what the former
+// owner of a shard left, what fell due, and what memory had no room for.
+//
+// A shard's lane is an index in the order of due times, of which the reader keeps a cursor. What is behind the cursor is in
+// memory, with exceptions: a batch whose commit took longer than a poll, and one that was passed over because its app had
+// enough in memory. For these the cursor goes back to the start, where everything in memory is skipped: when a handoff was
+// refused, when an app has room again, and every few seconds in any case.
+type reader struct {
+	s    *Sender
+	wake chan struct{}
+
+	mu      sync.Mutex // guards all below
+	cursors [queue.Shards][2]cursor
+	due     time.Time // the earliest time to look again that is known; zero for none
+}
+
+type cursor struct {
+	after queue.Key
+	// back says that the next read begins at the start.
+	back bool
+}
+
+func newReader(s *Sender) *reader {
+	return &reader{s: s, wake: make(chan struct{}, 1)}
+}
+
+// rewind has the shard's lane read from its start.
+func (r *reader) rewind(shard uint8, lane queue.Lane) {
+	r.mu.Lock()
+	r.cursors[shard%queue.Shards][lane].back = true
+	r.mu.Unlock()
+}
+
+// rewindAll does so for all, now: an app has room again for what was passed over.
+func (r *reader) rewindAll() {
+	r.mu.Lock()
+	for i := range r.cursors {
+		r.cursors[i][queue.Urgent].back, r.cursors[i][queue.Bulk].back = true, true
+	}
+	r.mu.Unlock()
+	signal(r.wake)
+}
+
+// wakeAt has the reader look at that time at the latest.
+func (r *reader) wakeAt(t time.Time) {
+	r.mu.Lock()
+	sooner := r.due.IsZero() || t.Before(r.due)
+	if sooner {
+		r.due = t
+	}
+	r.mu.Unlock()
+	if sooner {
+		signal(r.wake)
+	}
+}
+
+// run polls until ctx ends: regularly, when something known falls due, and when it is woken.
+func (r *reader) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	failures := 0
+	rescan := time.Now().Add(rescanEvery)
+	var looked time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			looked = time.Now()
+			if !looked.Before(rescan) {
+				rescan = looked.Add(rescanEvery)
+				r.rewindAll()
+			}
+			more, err := r.poll(ctx, looked)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				r.s.metrics.readErrors.Inc()
+				if failures++; failures == 1 {
+					r.s.log.Warn("the queue cannot be read; what is in memory goes on", "error", err)
+				}
+				timer.Reset(backoff(r.s.cfg.Poll, 5*time.Second, failures))
+				continue
+			case failures > 0 && len(r.s.q.Owned()) > 0: // without shards nothing was read; Changed tells when there are some
+				r.s.log.Info("the queue can be read again", "failures", failures)
+				failures = 0
+			}
+			if more {
+				timer.Reset(0)
+				continue
+			}
+		case <-r.s.q.Changed():
+			r.refresh()
+			timer.Reset(0)
+			continue
+		case <-r.wake:
+		}
+		if failures == 0 {
+			timer.Reset(r.pause(looked, time.Now()))
+		}
+	}
+}
+
+// pause is how long to wait for the next poll.
+func (r *reader) pause(looked, now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := looked.Add(r.s.cfg.Poll)
+	if !r.due.IsZero() && r.due.Before(next) {
+		next = r.due
+	}
+	// Not more often than every few milliseconds, whatever wakes it.
+	return max(next.Sub(now), looked.Add(5*time.Millisecond).Sub(now), 0)
+}
+
+// refresh takes in which shards are ours: a new one is read from its start, and what is in memory of a lost one is dropped.
+func (r *reader) refresh() []queue.Lease {
+	owned := r.s.q.Owned()
+	fresh, lost := r.s.memory.own(owned)
+	for _, shard := range fresh {
+		r.rewind(shard, queue.Urgent)
+		r.rewind(shard, queue.Bulk)
+	}
+	if lost {
+		for _, a := range r.s.apps {
+			a.dropLost()
+		}
+	}
+	return owned
+}
+
+// poll looks at the shards once. more says that there is more to be read at once.
+func (r *reader) poll(ctx context.Context, now time.Time) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	r.s.memory.turn()
+	owned := r.refresh()
+	if len(owned) == 0 {
+		return false, nil
+	}
+	heads, err := r.s.q.Heads(ctx, owned)
+	if err != nil {
+		return false, err
+	}
+	r.mu.Lock()
+	r.due = time.Time{}
+	r.mu.Unlock()
+	for lane := queue.Urgent; lane <= queue.Bulk; lane++ {
+		again, err := r.readLane(ctx, lane, heads, now)
+		if err != nil {
+			return false, err
+		}
+		more = more || again
+	}
+	return more, nil
+}
+
+// readLane reads a lane of the shards whose head is due, some shards at a time, as long as there is room.
+func (r *reader) readLane(ctx context.Context, lane queue.Lane, heads []queue.Head, now time.Time) (more bool, err error) {
+	var after []queue.Key
+	for _, h := range heads {
+		switch due := h.Due[lane]; {
+		case due.IsZero():
+		case due.After(now):
+			r.wakeAt(due)
+		default:
+			after = append(after, r.cursor(h.Shard, lane))
+		}
+	}
+	for keys := range slices.Chunk(after, readLimit[lane]/shardLimit[lane]) {
+		without, room := r.full(lane)
+		if !room {
+			return false, nil
+		}
+		batches, err := r.s.q.Due(ctx, queue.DueQuery{Lane: lane, After: keys, Until: now, Limit: shardLimit[lane], Without: without})
+		if err != nil {
+			return false, err
+		}
+		if err := r.take(ctx, batches); err != nil {
+			return false, err
+		}
+		// A shard that gave all it was asked for has more. It is read again after the others had their turn.
+		var count [queue.Shards]int
+		for _, b := range batches {
+			count[b.Shard]++
+		}
+		for _, k := range keys {
+			if count[k.Shard] == shardLimit[lane] {
+				more = true
+			} else {
+				r.skip(k.Shard, lane, now)
+			}
+		}
+	}
+	return more, nil
+}
+
+// cursor is where to read on in the shard's lane.
+func (r *reader) cursor(shard uint8, lane queue.Lane) queue.Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := &r.cursors[shard%queue.Shards][lane]
+	if c.back {
+		*c = cursor{after: queue.Key{Shard: shard, Lane: lane}}
+	}
+	return c.after
+}
+
+// full names the apps that have enough of the lane in memory; room is false when all have.
+func (r *reader) full(lane queue.Lane) (without []string, room bool) {
+	for name, a := range r.s.apps {
+		if a.wants(lane) {
+			room = true
+		} else {
+			without = append(without, name)
+		}
+	}
+	slices.Sort(without) // the same text each time: the database keeps the statement
+	return without, room
+}
+
+// take admits the batches, in whose order it moves the cursors.
+func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
+	missing := map[string][]uuid.UUID{}
+	for _, b := range batches {
+		a := r.s.apps[b.App]
+		if a == nil || r.s.memory.has(b.Key) || a.notification(b.Notification) != nil {
+			continue
+		}
+		if ids := missing[b.App]; len(ids) == 0 || ids[len(ids)-1] != b.Notification {
+			missing[b.App] = append(ids, b.Notification)
+		}
+	}
+	loaded := map[string]map[uuid.UUID]*push.Notification{}
+	for name, ids := range missing {
+		found, err := r.s.q.Notifications(ctx, name, ids)
+		if err != nil {
+			return err
+		}
+		loaded[name] = found
+	}
+	for _, b := range batches {
+		r.advance(b)
+		a := r.s.apps[b.App]
+		if a == nil { // of an app that is not configured any more, or not yet here: it waits
+			continue
+		}
+		n := a.notification(b.Notification)
+		if n == nil {
+			n = loaded[b.App][b.Notification]
+		}
+		if n != nil { // else an orphan, or it was in memory a moment ago and is settled
+			a.admit(b, n)
+		}
+	}
+	return nil
+}
+
+// skip moves on in a shard of which all that was due is read: what was passed over at its end need not be passed over in
+// each poll. A second is left for commits that are under way.
+func (r *reader) skip(shard uint8, lane queue.Lane, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due := now.Add(-time.Second).UnixMicro()
+	if c := &r.cursors[shard%queue.Shards][lane]; !c.back && c.after.DueAt < due {
+		c.after = queue.Key{Shard: shard, Lane: lane, DueAt: due}
+	}
+}
+
+// advance moves the cursor past the batch, which was read.
+func (r *reader) advance(b *queue.Batch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := &r.cursors[b.Shard%queue.Shards][b.Lane]; !c.back {
+		c.after = b.Key
+	}
+}
+
+// runCancels settles what was cancelled, until ctx ends.
+func (r *reader) runCancels(ctx context.Context) {
+	ticker := time.NewTicker(cancelEvery)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			err := r.cancels(ctx)
+			if err != nil && !failing && ctx.Err() == nil {
+				r.s.log.Warn("cancelled notifications cannot be looked for", "error", err)
+			}
+			failing = err != nil
+		}
+	}
+}
+
+// cancels retires what waits of cancelled notifications, in memory or not. What is in flight gets its result.
+func (r *reader) cancels(ctx context.Context) error {
+	owned := r.s.q.Owned()
+	if len(owned) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	const page = 256
+	var last *queue.Batch
+	for {
+		batches, err := r.s.q.CancelledBatches(ctx, owned, last, page)
+		if err != nil {
+			return err
+		}
+		for _, b := range batches {
+			if a := r.s.apps[b.App]; a != nil {
+				if last == nil || last.Notification != b.Notification {
+					a.cancel(b.Notification)
+				}
+				a.cancelStored(b)
+			}
+			last = b
+		}
+		if len(batches) < page {
+			return nil
+		}
+	}
+}
+
+// cancelStored settles a cancelled batch that is not in memory. One that was in memory has been retired, or is in flight.
+func (a *app) cancelStored(b *queue.Batch) {
+	it := &item{Batch: b, n: &push.Notification{ID: b.Notification, App: a.name}, app: a}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// However full the memory is: it is gone as soon as it is settled, and a page at a time comes.
+	if a.stopping || a.s.memory.add(it) != admitted {
+		return
+	}
+	a.inMemory[it.Lane] += it.weight()
+	if it.Kind == queue.Ready {
+		a.ready[it.Lane] += it.left()
+	}
+	a.retire(it, cancelled)
+}
+
+// wants reports whether the app has room for more of the lane, with enough of it that a read is worth while.
+func (a *app) wants(lane queue.Lane) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.full && lane != queue.Urgent {
+		return false
+	}
+	need := 1
+	if lane == queue.Bulk {
+		need = queue.MaxBatch
+	}
+	if a.room(lane) < need {
+		a.full = true
+		return false
+	}
+	return true
+}

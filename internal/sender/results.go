@@ -1,0 +1,268 @@
+package sender
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// done takes a group back from its transport. It runs in the transport's goroutine, and so does no more than to copy the
+// results and to queue what is finished for the settlers.
+func (a *app) done(g *group) {
+	now := time.Now()
+	var outcomes [push.Cancelled + 1]int
+	var bad int
+	var held push.Reason
+	topics := false // something was held for its topic
+	i := 0
+	for _, p := range g.parts {
+		for j := range p.n {
+			r := &g.Deliveries[i].Result
+			p.item.results[p.from+j] = *r
+			outcomes[r.Outcome]++
+			if r.Reason != push.ReasonNone && r.Outcome != push.Accepted {
+				a.metrics.reasons[r.Reason].Inc()
+				switch {
+				case r.Outcome != push.Held:
+				case ofTopic(r.Reason):
+					topics = true
+				default:
+					held = r.Reason
+				}
+				if r.Outcome == push.Failed && r.Reason.BadToken() {
+					bad++
+				}
+			}
+			i++
+		}
+	}
+	for o, n := range outcomes {
+		if n > 0 {
+			a.metrics.outcomes[o].Add(float64(n))
+		}
+	}
+	answers := outcomes[push.Accepted] + outcomes[push.Failed] + outcomes[push.Unregistered] + outcomes[push.Retry]
+	a.share.add(now, answers, bad)
+	if answers > 0 { // one of a group is sample enough
+		n := g.Deliveries[0].Notification
+		a.metrics.delay[lane(g.bulk)].Observe(now.Sub(later(n.CreatedAt, n.SendAt)).Seconds())
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.inFlight -= len(g.Deliveries)
+	a.metrics.inFlight.Set(float64(a.inFlight))
+	if g.bulk && answers > 0 {
+		a.window.done(len(g.Deliveries), g.inFlight, g.sentAt, now)
+		a.metrics.window.Set(float64(a.window.limit()))
+	}
+	if topics || len(a.topics) > 0 {
+		a.holdTopics(g, now)
+	}
+	a.judge(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, now)
+	for _, p := range g.parts {
+		if p.item.open -= p.n; p.item.open == 0 {
+			a.landed(p.item)
+		}
+	}
+	g.free()
+	signal(a.wakeUrgent)
+	signal(a.wakeBulk)
+}
+
+func lane(bulk bool) queue.Lane {
+	if bulk {
+		return queue.Bulk
+	}
+	return queue.Urgent
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// judge opens or closes the app's pause by what came of a group. a.mu is held.
+func (a *app) judge(g *group, answers, lost int, held push.Reason, now time.Time) {
+	p := &a.pause
+	if g.probe {
+		p.probing = false
+		p.another = g.Deliveries[0].Result.Reason != push.ConnectionLost
+	}
+	switch {
+	case a.stopping || g.epoch != p.epoch && (p.cause == causeConfiguration || answers == 0):
+		// It was sent before the pause began, and says nothing new.
+	case held != push.ReasonNone:
+		if p.cause != causeConfiguration {
+			a.log.Error("APNs refuses the app's configuration; its notifications wait, and one is tried now and then",
+				"reason", held.String(), "remedy", remedy(held), "every", a.s.cfg.Hold)
+		}
+		p.open(causeConfiguration, a.s.cfg.Hold, now)
+	case answers > 0 || len(a.topics) > 0 && lost == 0: // a refused topic is an answer too
+		if p.cause != notPaused {
+			a.log.Info("sending again", "cause", causeNames[p.cause], "paused", now.Sub(p.since).Round(time.Millisecond))
+			p.close()
+			a.wakeAll()
+		}
+	case lost > 0:
+		if p.cause == notPaused {
+			a.log.Warn("nothing reaches the gateway; the app's notifications wait", "reason", g.Deliveries[0].Result.Reason.String())
+		}
+		p.open(causeConnection, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
+	}
+	shown := p.cause
+	if shown == notPaused && len(a.topics) > 0 {
+		shown = causeConfiguration
+	}
+	a.metrics.showPause(shown)
+}
+
+// landed is called when nothing of the item is in flight. a.mu is held.
+func (a *app) landed(it *item) {
+	tried := false
+	for _, r := range it.results[:it.next] {
+		switch r.Outcome {
+		case push.NotSent, push.Pending:
+			tried = true
+		case push.Held:
+		default: // something is known of at least one: that must be saved
+			if it.left() == 0 {
+				a.s.settling.add(it)
+			}
+			return
+		}
+	}
+	// Nothing is known of any: the batch is as it was, and its row too.
+	if tried {
+		it.tries++
+	}
+	queued := it.left() > 0
+	back := it.next
+	it.next = 0
+	it.held = false
+	a.s.q.Unhold(it.lease)
+	switch {
+	case queued:
+		a.ready[it.Lane] += back
+	case !a.s.memory.ours(it):
+		a.ready[it.Lane] += back
+		a.drop(it)
+	default:
+		a.enqueue(it, true)
+	}
+}
+
+// expired reports whether the item is not to be sent any more. A now-or-never notification has its one try whenever it comes;
+// but one whose tries do not reach APNs is not kept for ever, for it was not meant to come late.
+func (a *app) expired(it *item, now time.Time) bool {
+	if !it.n.Expiration.IsZero() {
+		return it.n.Expired(now)
+	}
+	return it.tries > a.cfg.MaxRetries || a.pause.cause != notPaused && now.Sub(later(it.n.CreatedAt, it.n.SendAt)) > nowOrNeverLifetime
+}
+
+// keepSwept sweeps the app until ctx ends.
+func (a *app) keepSwept(ctx context.Context) {
+	ticker := time.NewTicker(a.s.cfg.Poll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			a.sweep(now)
+		}
+	}
+}
+
+// sweep settles what expired without being dispatched (a gateway may be away, a rate low), and splits batches of which a
+// part was sent and the rest has to wait long: what is known of the first part is saved then, so that a crash does not
+// send it again.
+func (a *app) sweep(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	paused := a.pause.cause != notPaused
+	if paused || !a.expires.IsZero() && !now.Before(a.expires) {
+		a.retireWhere(func(it *item) bool { return a.expired(it, now) }, expired)
+		a.expires = time.Time{}
+		for _, st := range a.streams {
+			if e := st.n.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
+				a.expires = e
+			}
+		}
+	}
+	a.split(now, paused)
+	a.probeTopics(now)
+	for id, st := range a.streams {
+		if st.refs == 0 && now.Sub(st.idle) > 2*time.Second {
+			delete(a.streams, id)
+		}
+	}
+}
+
+// split retires the rest of batches that were sent in part. Only the first of a queue can be. a.mu is held.
+func (a *app) split(now time.Time, all bool) {
+	waiting := func(it *item) bool { return it.next > 0 && (all || now.Sub(it.sentAt) > splitAfter) }
+	if a.urgent.len() > 0 && waiting(a.urgent.at(0)) {
+		a.retire(a.urgent.pop(), unsent)
+	}
+	for i := range a.turns.len() {
+		if st := a.turns.at(i); st.items.len() > 0 && waiting(st.items.at(0)) {
+			a.retire(st.items.pop(), unsent)
+		}
+	}
+	a.pruneTurns()
+	for _, h := range a.topics {
+		h.parked.keep(func(it *item) bool {
+			if it.open > 0 || !waiting(it) {
+				return true
+			}
+			a.retire(it, unsent)
+			return false
+		})
+	}
+}
+
+// retireWhere retires what waits and matches. a.mu is held.
+func (a *app) retireWhere(match func(*item) bool, r push.Result) {
+	keep := func(it *item) bool {
+		if !match(it) {
+			return true
+		}
+		a.retire(it, r)
+		return false
+	}
+	a.keepWaiting(keep)
+}
+
+// cancel retires what waits of the notification.
+func (a *app) cancel(id uuid.UUID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.streams[id] != nil {
+		a.retireWhere(func(it *item) bool { return it.Notification == id }, cancelled)
+	}
+}
+
+// finish is called when the transport has ended: nothing is in flight. What has results is settled; the rest stays a row.
+func (a *app) finish() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopping = true
+	a.split(time.Now(), true)
+}
+
+// settled is called by the settlers when the item is settled, or fenced: another replica's.
+func (a *app) settled(it *item) {
+	a.s.memory.remove(it)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forget(it)
+	it.free()
+}

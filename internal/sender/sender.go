@@ -1,0 +1,262 @@
+// Package sender keeps the transports full: it finds the batches that are due in the shards that this replica owns, forms groups
+// of deliveries, decides by their results what is final and what is sent again when, and has the results settled.
+//
+// Everything it keeps in memory is a copy of rows that stay in the queue until they are settled, so it may lose all of it at
+// any instant. It knows neither a wire format (internal/apns does) nor SQL (internal/queue does), and it decides nothing about
+// the registry of device tokens.
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// Transport is an app's way to APNs. Send is called by two goroutines at once.
+type Transport interface {
+	// Run works until ctx ends; then everything unfinished is finished as push.NotSent.
+	Run(ctx context.Context) error
+	// Send takes the group, keeping the order of its deliveries, and blocks while its window is full. An error means that the
+	// group was not taken, and its Done is not called.
+	Send(ctx context.Context, g *push.Group) error
+	// Drain is called when no more Sends will come. It returns when all groups are done, or with ctx.
+	Drain(ctx context.Context) error
+}
+
+// Queue is what the sender needs of internal/queue, which documents it.
+type Queue interface {
+	Leases
+	Heads(ctx context.Context, leases []queue.Lease) ([]queue.Head, error)
+	Due(ctx context.Context, query queue.DueQuery) ([]*queue.Batch, error)
+	Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error)
+	Settle(ctx context.Context, settlements []queue.Settlement) (followUps []*queue.Batch, err error)
+	Expand(ctx context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error)
+	CountBadges(ctx context.Context, held []queue.Held) ([]*queue.Batch, error)
+	CancelledBatches(ctx context.Context, leases []queue.Lease, after *queue.Batch, limit int) ([]*queue.Batch, error)
+}
+
+// Leases is the part of the queue that says which shards are this replica's.
+type Leases interface {
+	Owned() []queue.Lease
+	Changed() <-chan struct{}
+	Hold(shard uint8) (queue.Lease, bool)
+	Unhold(l queue.Lease)
+}
+
+// Config is what holds for all apps. Zero fields take the defaults.
+type Config struct {
+	// Poll is how often the queue is looked at for what other replicas put there; default 250 ms.
+	Poll time.Duration
+	// Settlers is the number of settling transactions side by side; default 2.
+	Settlers int
+	// Drain is how long, when Run is told to end, results are waited for; default 10 s. Settle is how long after that they
+	// may take to be settled; default 10 s.
+	Drain, Settle time.Duration
+	// Retry and RetryMax bound the pauses between the attempts of one delivery: Retry × 2ⁿ at most, with full jitter; default
+	// 1 s and 5 min.
+	Retry, RetryMax time.Duration
+	// Pause and PauseMax are the same for an app whose gateway cannot be reached; default 500 ms and 5 s.
+	Pause, PauseMax time.Duration
+	// Hold is how often an app whose configuration APNs refuses tries one notification; default 30 s.
+	Hold time.Duration
+}
+
+// The defaults, and what is not for configuration.
+const (
+	defaultPoll        = 250 * time.Millisecond
+	defaultSettlers    = 2
+	defaultDrain       = 10 * time.Second
+	defaultSettle      = 10 * time.Second
+	defaultRetry       = time.Second
+	defaultRetryMax    = 5 * time.Minute
+	defaultPause       = 500 * time.Millisecond
+	defaultPauseMax    = 5 * time.Second // a gateway that is back is noticed soon; transports have a backoff of their own
+	defaultHold        = 30 * time.Second
+	defaultMaxRetries  = 3
+	defaultInFlight    = 32 * groupSize
+	defaultMemory      = 64 * groupSize
+	groupSize          = 1000
+	cancelEvery        = 400 * time.Millisecond
+	rescanEvery        = 5 * time.Second
+	databaseTimeout    = 30 * time.Second // of one call; what the database does not answer by then is tried again
+	splitAfter         = 5 * time.Second  // see app.sweep
+	nowOrNeverLifetime = 24 * time.Hour
+)
+
+func (c Config) withDefaults() Config {
+	set := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	set(&c.Poll, defaultPoll)
+	set(&c.Drain, defaultDrain)
+	set(&c.Settle, defaultSettle)
+	set(&c.Retry, defaultRetry)
+	set(&c.RetryMax, defaultRetryMax)
+	set(&c.Pause, defaultPause)
+	set(&c.PauseMax, defaultPauseMax)
+	set(&c.Hold, defaultHold)
+	if c.Settlers == 0 {
+		c.Settlers = defaultSettlers
+	}
+	return c
+}
+
+// AppConfig is what the sender is told about an app.
+type AppConfig struct {
+	Transport Transport
+	// Kind names the transport in metrics: binary or http2.
+	Kind string
+	// MaxRetries is how often a delivery that APNs answered with "try again" is sent again; default 3, negative for never.
+	MaxRetries int
+	// MaxRate is the number of recipients a second that are sent to, by this replica; 0 for no limit.
+	MaxRate int
+	// InFlight is the number of recipients that may be with the transport at the most; default 32,000.
+	InFlight int
+	// QueueTarget is how long a queue bulk notifications may form inside the transport, and so how long an urgent one waits
+	// there: their number in flight then follows the gateway's speed. 0 leaves it at InFlight, as the binary protocol needs
+	// it: there a result comes with the evidence, seconds after the notification was written, and says nothing of a queue.
+	QueueTarget time.Duration
+	// Memory is the number of recipients that are kept in memory at the most, in flight or not; default 64,000 and at least
+	// twice InFlight. A quarter of it is kept free for urgent ones.
+	Memory int
+}
+
+func (c AppConfig) withDefaults() AppConfig {
+	switch {
+	case c.MaxRetries == 0:
+		c.MaxRetries = defaultMaxRetries
+	case c.MaxRetries < 0:
+		c.MaxRetries = 0
+	}
+	if c.InFlight == 0 {
+		c.InFlight = defaultInFlight
+	}
+	if c.Memory == 0 {
+		c.Memory = defaultMemory
+	}
+	c.Memory = max(c.Memory, 2*c.InFlight)
+	return c
+}
+
+// Sender sends what is due in the shards of this replica.
+type Sender struct {
+	cfg      Config
+	q        Queue
+	apps     map[string]*app
+	log      *slog.Logger
+	metrics  *metrics
+	memory   *memory
+	settling *settling
+	reader   *reader
+}
+
+// New returns a Sender for the apps. It starts nothing: see Run.
+func New(cfg Config, q Queue, apps map[string]AppConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
+	s := &Sender{
+		cfg: cfg.withDefaults(), q: q, apps: make(map[string]*app, len(apps)), log: log,
+		metrics: newMetrics(reg), memory: newMemory(),
+	}
+	s.settling = newSettling(s)
+	s.reader = newReader(s)
+	for name, c := range apps {
+		if c.Transport == nil {
+			return nil, fmt.Errorf("sender: app %q has no transport", name)
+		}
+		s.apps[name] = newApp(s, name, c.withDefaults())
+	}
+	return s, nil
+}
+
+// Handoff takes batches that were just committed, so that they need not be found. It never blocks and keeps no more than
+// memory allows: what it refuses is read again later.
+func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
+	a := s.apps[n.App]
+	if a == nil {
+		return
+	}
+	for _, b := range batches {
+		switch a.admit(b, n) {
+		case admitted, known:
+		case noRoom:
+			s.metrics.refusedHandoff.Inc()
+			s.reader.rewind(b.Shard, b.Lane)
+		case notOurs:
+		}
+	}
+}
+
+// Run sends until ctx ends. Then it sends nothing new, waits for the results of what is in flight, settles them, and
+// returns; what is unfinished stays in the queue. The queue's Run must outlive it.
+func (s *Sender) Run(ctx context.Context) error {
+	// In the order in which they are stopped: what finds and sends, then the transports, then what settles.
+	transports, stopTransports := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTransports()
+	settlers, stopSettlers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSettlers()
+
+	var finding, sending, saving sync.WaitGroup
+	for _, a := range s.apps {
+		sending.Go(func() {
+			if err := a.cfg.Transport.Run(transports); err != nil && transports.Err() == nil {
+				s.log.Error("transport ended", "app", a.name, "error", err)
+			}
+		})
+		finding.Go(func() { a.dispatch(ctx, a.nextUrgent, a.wakeUrgent) })
+		finding.Go(func() { a.dispatch(ctx, a.nextBulk, a.wakeBulk) })
+		finding.Go(func() { a.prepare(ctx) })
+		finding.Go(func() { a.keepSwept(ctx) })
+	}
+	finding.Go(func() { s.reader.run(ctx) })
+	finding.Go(func() { s.reader.runCancels(ctx) })
+	for range s.cfg.Settlers {
+		saving.Go(func() { s.settling.run(settlers) })
+	}
+
+	finding.Wait()
+	// What is in flight gets its time although ctx has ended: each result that is lost is a notification sent twice.
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	var draining sync.WaitGroup
+	for _, a := range s.apps {
+		draining.Go(func() {
+			if err := a.cfg.Transport.Drain(drain); err != nil {
+				s.log.Warn("not all results came in time; what has none is sent again later", "app", a.name, "error", err)
+			}
+		})
+	}
+	draining.Wait()
+	stopTransports()
+	sending.Wait()
+	for _, a := range s.apps {
+		a.finish()
+	}
+	err := s.settling.drain(s.cfg.Settle)
+	stopSettlers()
+	saving.Wait()
+	s.memory.releaseAll(s.q)
+	return err
+}
+
+// BadShare is the share of answers of "wrong token or wrong environment or topic" among the app's sends that this process
+// remembers, about a day's, and their number. Where the last two hours were worse than the whole day, they count.
+func (s *Sender) BadShare(app string) (share float64, sends int) {
+	a := s.apps[app]
+	if a == nil {
+		return 0, 0
+	}
+	return a.share.bad(time.Now())
+}
+
+// errUnsettled is what Run returns when results could not be saved in time.
+var errUnsettled = errors.New("results were not settled in time; their notifications are sent again")

@@ -1,0 +1,85 @@
+package sender
+
+import (
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// topicHold holds back the notifications of one topic. What APNs says of a topic is no verdict on the app's credentials, and
+// a topic can come from a single request (topic_suffix): it must not hold the notifications of the app's other topics.
+type topicHold struct {
+	until  time.Time // when one notification may go, to see
+	since  time.Time
+	parked fifo[*item]
+}
+
+// ofTopic reports whether the reason is about the topic, not the app.
+func ofTopic(r push.Reason) bool {
+	return r == push.BadTopic || r == push.MissingTopic || r == push.TopicDisallowed
+}
+
+// holdTopics learns from a group in which something was held for its topic, or which went while topics are held. a.mu is held.
+func (a *app) holdTopics(g *group, now time.Time) {
+	for i := range g.Deliveries {
+		d := &g.Deliveries[i]
+		topic := d.Notification.Topic
+		h := a.topics[topic]
+		switch r := d.Result; {
+		case r.Outcome == push.Held && ofTopic(r.Reason):
+			if h == nil {
+				h = &topicHold{since: now}
+				a.topics[topic] = h
+				a.log.Error("APNs refuses the topic; its notifications wait, and one is tried now and then",
+					"topic", topic, "reason", r.Reason.String(), "remedy", remedy(r.Reason), "every", a.s.cfg.Hold)
+			}
+			h.until = now.Add(a.s.cfg.Hold)
+		case h == nil:
+		case r.Outcome == push.Accepted || r.Outcome == push.Failed || r.Outcome == push.Unregistered || r.Outcome == push.Retry:
+			a.log.Info("the topic is taken again", "topic", topic, "held", now.Sub(h.since).Round(time.Millisecond))
+			a.releaseTopic(topic, h)
+		default: // it did not get there, and says nothing
+		}
+	}
+}
+
+// releaseTopic ends the hold. a.mu is held.
+func (a *app) releaseTopic(topic string, h *topicHold) {
+	delete(a.topics, topic)
+	for h.parked.len() > 0 {
+		it := h.parked.pop()
+		a.ready[it.Lane] -= it.left() // enqueue counts it again
+		a.enqueue(it, false)
+	}
+}
+
+// topicAllows is how many of k the item's topic lets go: all of them, one as a probe, or none. a.mu is held.
+func (a *app) topicAllows(it *item, k int, now time.Time) int {
+	h := a.topics[it.n.Topic]
+	switch {
+	case h == nil:
+		return k
+	case now.Before(h.until):
+		return 0
+	}
+	h.until = now.Add(a.s.cfg.Hold)
+	return min(1, k)
+}
+
+// park sets the item aside until its topic is released. a.mu is held; the item is in no queue.
+func (a *app) park(it *item) { a.topics[it.n.Topic].parked.push(it) }
+
+// probeTopics puts one notification of each held topic whose time has come back into its queue. a.mu is held.
+func (a *app) probeTopics(now time.Time) {
+	for topic, h := range a.topics {
+		switch {
+		case now.Before(h.until):
+		case h.parked.len() > 0:
+			it := h.parked.pop()
+			a.ready[it.Lane] -= it.left() // enqueue counts it again
+			a.enqueue(it, true)
+		case now.Sub(h.until) > time.Minute: // nothing of it is left: the next one will tell
+			delete(a.topics, topic)
+		}
+	}
+}
