@@ -1,0 +1,269 @@
+package config
+
+import (
+	"bytes"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// resolve reads the secrets that are in files and takes paths from the configuration's directory.
+func (l *loader) resolve(c *Config, dir string) {
+	l.resolveIn(settingsOf(c), "", dir)
+}
+
+func (l *loader) resolveIn(group setting, path, dir string) {
+	for name, m := range group.members() {
+		at := join(path, name)
+		switch {
+		case m.isGroup():
+			l.resolveIn(m, at, dir)
+		case m.isList() && m.element().isGroup():
+			for i := range m.len() {
+				l.resolveIn(m.at(i), at+"["+strconv.Itoa(i)+"]", dir)
+			}
+		case m.file:
+			file, ok := strings.CutPrefix(m.value.String(), secretFile)
+			if !ok {
+				continue
+			}
+			text, err := os.ReadFile(inDir(dir, file))
+			if err != nil {
+				l.fault(at, "%v", err)
+				m.value.SetString("")
+				continue
+			}
+			m.value.SetString(string(bytes.TrimRight(text, "\r\n")))
+		case m.tag.Get("file") != "" && m.value.String() != "":
+			m.value.SetString(inDir(dir, m.value.String()))
+		}
+	}
+}
+
+func inDir(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// required looks for settings that must be given. An app's keys need not: an app that is only sent to from elsewhere has none.
+func (l *loader) required(group setting, path string) {
+	for name, m := range group.members() {
+		at := join(path, name)
+		switch {
+		case m.file:
+		case m.isGroup():
+			l.required(m, at)
+		case m.isList() && m.element().isGroup():
+			if m.len() == 0 && m.tag.Get("required") != "" {
+				l.fault(at, "is missing")
+			}
+			for i := range m.len() {
+				l.required(m.at(i), at+"["+strconv.Itoa(i)+"]")
+			}
+		case m.tag.Get("required") != "" && m.value.IsZero():
+			l.fault(at, "is missing")
+		}
+	}
+}
+
+// check looks at what must fit together.
+func (l *loader) check(c *Config) {
+	l.required(settingsOf(c), "")
+	l.address("listen", c.Listen)
+	l.address("ops_listen", c.OpsListen)
+	if c.Listen == c.OpsListen && !strings.HasSuffix(c.Listen, ":0") { // port 0 is another one each time
+		l.fault("ops_listen", "must differ from listen: the operators' endpoints ask for no key")
+	}
+	if c.Database != "" && !strings.HasPrefix(c.Database, "mysql://") && !strings.HasPrefix(c.Database, "sqlite:") {
+		l.fault("database", "must begin with mysql:// or sqlite:")
+	}
+	names := map[string]int{}
+	hashes := map[Hash]string{}
+	for i := range c.Apps {
+		app := &c.Apps[i]
+		at := "apps[" + strconv.Itoa(i) + "]"
+		if first, twice := names[app.Name]; twice && app.Name != "" {
+			l.fault(at+".name", "is already the name of apps[%d]", first)
+		}
+		names[app.Name] = i
+		l.app(at, app)
+		for j, key := range app.Keys {
+			keyAt := at + ".keys[" + strconv.Itoa(j) + "]"
+			if key.SHA256 == HashKey(DevKey) {
+				l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
+			}
+			if first, twice := hashes[key.SHA256]; twice && key.SHA256 != (Hash{}) {
+				l.fault(keyAt+".sha256", "is already that of %s: a key belongs to one app", first)
+			}
+			hashes[key.SHA256] = keyAt
+		}
+	}
+}
+
+var (
+	appName = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
+	appleID = regexp.MustCompile(`^[A-Z0-9]{10}$`)
+	topic   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
+)
+
+func (l *loader) app(at string, app *App) {
+	if app.Name != "" && !appName.MatchString(app.Name) {
+		l.fault(at+".name", "must have 1 to 64 of a-z, 0-9, - and _")
+	}
+	if app.Topic != "" && !topic.MatchString(app.Topic) {
+		l.fault(at+".topic", "must be a bundle id, like com.example.app")
+	}
+	l.apns(at+".apns", &app.APNs)
+	for i, key := range app.UserTokens.Keys {
+		keyAt := at + ".user_tokens.keys[" + strconv.Itoa(i) + "]"
+		switch {
+		case (key.Secret == "") == (key.PublicKeyFile == ""):
+			l.fault(keyAt, "must have either secret or public_key_file")
+		case key.Secret != "" && len(key.Secret) < 32:
+			l.fault(keyAt+".secret", "must have at least 32 bytes")
+		}
+	}
+}
+
+// appleSuffix is of Apple's own hosts.
+const appleSuffix = ".apple.com"
+
+func isApple(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && strings.HasSuffix(strings.TrimSuffix(strings.ToLower(host), "."), appleSuffix)
+}
+
+func (l *loader) apns(at string, a *APNs) {
+	binary := a.Transport == "binary"
+	if a.Gateway != "" {
+		l.address(at+".gateway", a.Gateway)
+	}
+	if a.FeedbackAddress != "" {
+		l.address(at+".feedback_address", a.FeedbackAddress)
+	}
+	if binary {
+		const closed = "Apple closed the binary protocol's gateway and feedback service on 31 March 2021"
+		if a.Gateway == "" {
+			l.fault(at+".transport", "%s: binary needs the gateway of somebody else; with Apple use http2", closed)
+		} else if isApple(a.Gateway) {
+			l.fault(at+".gateway", "%s: use transport http2 without a gateway", closed)
+		}
+		if isApple(a.FeedbackAddress) {
+			l.fault(at+".feedback_address", "%s", closed)
+		}
+	} else {
+		if a.FeedbackAddress != "" {
+			l.fault(at+".feedback_address", "goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead")
+		}
+		for _, name := range []string{"retry_statuses", "window", "confirm_after", "idle_close"} {
+			if _, given := l.where[at+"."+name]; given {
+				l.fault(at+"."+name, "goes with transport binary only")
+			}
+		}
+	}
+	l.credentials(at, a, binary)
+	if a.Proxy == "" {
+		return
+	}
+	u, err := url.Parse(a.Proxy)
+	switch {
+	case binary:
+		l.fault(at+".proxy", "goes with transport http2 only")
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		l.fault(at+".proxy", "must be a URL like http://user:password@host:port")
+	}
+}
+
+func (l *loader) credentials(at string, a *APNs, binary bool) {
+	key := a.KeyFile != "" || a.KeyID != "" || a.TeamID != ""
+	switch {
+	case binary && key:
+		l.fault(at+".key_file", "goes with transport http2 only: the binary protocol takes a client certificate")
+	case key && a.CertificateFile != "":
+		l.fault(at+".certificate_file", "stands beside key_file, key_id or team_id: APNs takes a key or a certificate")
+	case binary && a.CertificateFile == "":
+		l.fault(at+".certificate_file", "is missing: the binary protocol takes a client certificate")
+	case key:
+		if a.KeyFile == "" {
+			l.fault(at+".key_file", "is missing: key_id and team_id are of a key")
+		}
+		l.appleID(at+".key_id", a.KeyID)
+		l.appleID(at+".team_id", a.TeamID)
+	case a.CertificateFile == "":
+		l.fault(at+".key_file", "is missing: APNs takes a key (key_file, key_id, team_id) or a client certificate (certificate_file)")
+	}
+	if a.CertificatePassword != "" && a.CertificateFile == "" {
+		l.fault(at+".certificate_password", "stands without a certificate_file")
+	}
+}
+
+func (l *loader) appleID(at, id string) {
+	switch {
+	case id == "":
+		l.fault(at, "is missing: it goes with key_file")
+	case !appleID.MatchString(id):
+		l.fault(at, "must have 10 capital letters and digits, like ABC123DEFG, not %q", id)
+	}
+}
+
+// address must be host:port.
+func (l *loader) address(at, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		l.fault(at, "must be host:port, not %q", address)
+		return
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		l.fault(at, "must have a port from 0 to 65535, not %q", port)
+	}
+}
+
+// Check looks for the files that the configuration names and says which cannot be read. What is in them is for those who use them
+// to judge.
+func Check(c *Config) Faults {
+	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
+	l.files(settingsOf(c), "")
+	return l.sorted()
+}
+
+func (l *loader) files(group setting, path string) {
+	for name, m := range group.members() {
+		at := join(path, name)
+		switch {
+		case m.file:
+		case m.isGroup():
+			l.files(m, at)
+		case m.isList() && m.element().isGroup():
+			for i := range m.len() {
+				l.files(m.at(i), at+"["+strconv.Itoa(i)+"]")
+			}
+		case m.tag.Get("file") != "" && m.value.String() != "":
+			f, err := os.Open(m.value.String())
+			if err != nil {
+				l.fault(at, "%v", err)
+				continue
+			}
+			_ = f.Close()
+		}
+	}
+}
+
+// loopback lets nobody but this machine at dev mode, whose key everybody knows.
+func (l *loader) loopback(at, address string) {
+	before := len(l.faults)
+	l.address(at, address)
+	if len(l.faults) > before {
+		return
+	}
+	host, _, _ := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		l.fault(at, "dev mode listens on loopback only, not on %q, because everybody knows its key: write a configuration for more",
+			address)
+	}
+}

@@ -1,0 +1,161 @@
+// Package config reads the one YAML file and the environment, refuses what is unknown or wrong with the line it stands in,
+// and knows what every setting is for: docs/configuration.md is made from the types here.
+//
+// It opens nothing but the files that the configuration names for secrets, connects to nothing, and does not know what
+// the settings do: keys and certificates are read where they are used.
+package config
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Config is every setting. The tags are: yaml, the name; doc; default; enum, the values of a string; min and max of a number;
+// required; file, for a path; secret, for what can also be given as the path of a file, in a setting of the same name with
+// _file behind it.
+type Config struct {
+	Listen              string        `yaml:"listen" default:"127.0.0.1:8080" doc:"Where the REST API listens: host:port."`
+	OpsListen           string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/. They ask for no key, so not where the public can reach them."`
+	Database            string        `yaml:"database" required:"true" secret:"true" doc:"mysql://user:password@tcp(host:port)/name (MySQL 8 or MariaDB 10.6, or later), or sqlite:path for one process."`
+	DatabaseConnections int           `yaml:"database_connections" default:"16" min:"2" max:"1000" doc:"Connections to MySQL at the most, for each replica."`
+	ShutdownDeadline    time.Duration `yaml:"shutdown_deadline" default:"25s" min:"1s" max:"10m" doc:"How long, after SIGTERM, what is in flight may take to finish. Below the orchestrator's own limit (30 s on Kubernetes)."`
+	Log                 Log           `yaml:"log" doc:"The log, on standard error."`
+	API                 API           `yaml:"api" doc:"The REST API."`
+	Queue               Queue         `yaml:"queue" doc:"What is accepted and not yet sent."`
+	Feedback            Feedback      `yaml:"feedback" doc:"The scheduled job that removes dead device tokens."`
+	Apps                []App         `yaml:"apps" required:"true" doc:"The apps that are sent to. Each has keys of its own and sees nothing of the others."`
+
+	// Dev says that this is the configuration of Dev.
+	Dev bool `yaml:"-"`
+	// name is of the file, and where says in which line of it, or variable, a setting stands.
+	name  string
+	where origins
+}
+
+// Log is how the log is written.
+type Log struct {
+	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" doc:"The least level. debug has a line for each request."`
+	Format string `yaml:"format" default:"auto" enum:"auto,text,json" doc:"auto is text on a terminal and JSON otherwise."`
+}
+
+// API is the limits of the REST API.
+type API struct {
+	MaxBody int64         `yaml:"max_body" default:"8388608" min:"65536" max:"1073741824" doc:"Bytes of a request's body at the most. Imports have no limit."`
+	Timeout time.Duration `yaml:"timeout" default:"20s" min:"1s" max:"5m" doc:"How long a request may take before it is answered with 503. Not for imports and exports."`
+}
+
+// Queue is the settings of the durable queue.
+type Queue struct {
+	Lease      time.Duration `yaml:"lease" default:"10s" min:"2s" max:"5m" doc:"How long a replica may be silent before the others take over what it was sending."`
+	MaxBacklog int64         `yaml:"max_backlog" default:"10000000" min:"1000" max:"1000000000000" doc:"Recipients that may wait. Beyond it new notifications are answered with 503 until it has shrunk."`
+	Retention  time.Duration `yaml:"retention" default:"168h" min:"1h" max:"87600h" doc:"How long finished notifications, their failures and the history of feedback are kept."`
+}
+
+// Feedback is the settings of the job that removes dead device tokens.
+type Feedback struct {
+	Interval      time.Duration `yaml:"interval" default:"1h" min:"1s" max:"168h" doc:"Time between two passes."`
+	BadTokenAfter int           `yaml:"bad_token_after" default:"3" min:"0" max:"1000" doc:"A token is removed when APNs has called it bad (BadDeviceToken, DeviceTokenNotForTopic, status 8) this often without a registration between. Such an answer may also mean that the gateway or the topic configured here is wrong. 0 removes none for that."`
+	BadTokenOver  time.Duration `yaml:"bad_token_over" default:"24h" min:"0s" max:"8760h" doc:"The least time between the first and the last of those answers."`
+	BadTokenGuard float64       `yaml:"bad_token_guard" default:"0.05" min:"0" max:"1" doc:"The share of an app's recent sends that may be answered so. Above it the configuration is suspected: none of that app's tokens is removed for such answers, and a metric says so."`
+}
+
+// App is one app.
+type App struct {
+	Name       string     `yaml:"name" required:"true" doc:"A short name for logs, metrics and the database: a-z, 0-9, - and _, to 64. Not to be changed later: tokens and notifications are stored under it."`
+	Topic      string     `yaml:"topic" required:"true" doc:"The app's bundle id, or for push type mdm the certificate's UID."`
+	APNs       APNs       `yaml:"apns" required:"true" doc:"How APNs is reached."`
+	Keys       []Key      `yaml:"keys" doc:"API keys."`
+	UserTokens UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
+}
+
+// APNs is how an app reaches APNs, and with what credentials.
+type APNs struct {
+	Transport           string           `yaml:"transport" default:"http2" enum:"http2,binary" doc:"http2 is what Apple runs. binary, the enhanced format, needs a gateway of your own: Apple closed theirs on 31 March 2021."`
+	Environment         push.Environment `yaml:"environment" default:"production" enum:"production,sandbox" doc:"Of tokens that are registered without one, and of notifications that name none."`
+	KeyFile             string           `yaml:"key_file" file:"true" doc:"The .p8 file of an APNs authentication key. With key_id and team_id; not together with a certificate."`
+	KeyID               string           `yaml:"key_id" doc:"The key's id, 10 characters."`
+	TeamID              string           `yaml:"team_id" doc:"The developer team's id, 10 characters."`
+	CertificateFile     string           `yaml:"certificate_file" file:"true" doc:"A client certificate with its key: .p12, or PEM. The binary protocol takes nothing else."`
+	CertificatePassword string           `yaml:"certificate_password" secret:"true" doc:"The .p12 file's password."`
+	Gateway             string           `yaml:"gateway" doc:"host:port of another gateway than Apple's, for both environments."`
+	FeedbackAddress     string           `yaml:"feedback_address" doc:"host:port of the feedback service that belongs to the gateway. Only with binary."`
+	CAFile              string           `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the gateway's certificate may be of, instead of the system's."`
+	Proxy               string           `yaml:"proxy" doc:"URL of an HTTP CONNECT proxy to reach APNs through, only with http2: http://user:password@host:port."`
+	Connections         int              `yaml:"connections" default:"2" min:"1" max:"100" doc:"Connections side by side at the most, for each environment and replica."`
+	MaxRate             int              `yaml:"max_rate" default:"0" min:"0" max:"10000000" doc:"Notifications a second that are sent at the most, for each replica. 0: no limit."`
+	MaxRetries          int              `yaml:"max_retries" default:"3" min:"0" max:"255" doc:"How often a notification that APNs says to try again is sent again. What did not reach APNs is sent again without counting."`
+	RetryStatuses       []int            `yaml:"retry_statuses" default:"1,10" min:"0" max:"255" doc:"Only with binary: the statuses after which the notification that an error response names is sent again. Without 10 its shutdown is read as Apple's text has it, that the named one was the last to be sent: none is sent twice."`
+	Window              int              `yaml:"window" default:"16384" min:"100" max:"1000000" doc:"Only with binary: notifications that a connection keeps for sending again, until there is evidence that they were accepted."`
+	ConfirmAfter        time.Duration    `yaml:"confirm_after" default:"3s" min:"10ms" max:"10m" doc:"Only with binary, which answers nothing but errors: after this long without one, on a connection that still stands, a notification counts as accepted."`
+	IdleClose           time.Duration    `yaml:"idle_close" default:"1s" min:"10ms" max:"1h" doc:"Only with binary: when all is sent, a connection is closed after this long."`
+}
+
+// Key is an API key.
+type Key struct {
+	Name   string `yaml:"name" required:"true" doc:"For logs."`
+	Scope  string `yaml:"scope" required:"true" enum:"register,send,admin" doc:"register: a mobile app, which puts and deletes tokens that it names. send: an app backend, which also sends and reads. admin: everything, lists, import and export too."`
+	SHA256 Hash   `yaml:"sha256" required:"true" doc:"The key's SHA-256 in hexadecimal, as server keygen prints it. The key itself stands nowhere."`
+	Rate   int    `yaml:"rate" default:"0" min:"0" max:"10000000" doc:"Requests a second that it may make, for each replica. 0: no limit."`
+}
+
+// UserTokens is what an app's users' proofs are checked with.
+type UserTokens struct {
+	Issuer   string         `yaml:"issuer" doc:"The iss that a proof must have. Empty: any."`
+	Audience string         `yaml:"audience" doc:"The aud that a proof must have. Empty: any."`
+	JWKSFile string         `yaml:"jwks_file" file:"true" doc:"A JWK set with keys for ES256, RS256, EdDSA or HS256."`
+	Keys     []UserTokenKey `yaml:"keys" doc:"Single keys. Each has a secret or a public_key_file."`
+}
+
+// UserTokenKey is one key to check proofs with.
+type UserTokenKey struct {
+	ID            string `yaml:"id" doc:"The kid of the proofs it is for. Empty: any."`
+	Secret        string `yaml:"secret" secret:"true" doc:"The secret shared with the app's backend, of 32 bytes or more, for HS256."`
+	PublicKeyFile string `yaml:"public_key_file" file:"true" doc:"A public key or certificate as PEM: P-256 for ES256, RSA for RS256, Ed25519 for EdDSA."`
+}
+
+// Given reports whether there is anything to check proofs with.
+func (u UserTokens) Given() bool { return u.JWKSFile != "" || len(u.Keys) > 0 }
+
+// Hash is an API key's SHA-256.
+type Hash [sha256.Size]byte
+
+// DevKey is the API key of dev mode.
+const DevKey = "lhspn-dev-key"
+
+// Dev is the configuration of dev mode: on loopback, with SQLite in ./data and one app, and what environ overrides of it. The
+// program that uses it puts the bundled simulator's address and certificates into the app.
+func Dev(environ []string) (*Config, error) {
+	c, l := newLoader("")
+	c.Dev = true
+	c.Database = "sqlite:./data/lhspn.db"
+	app := App{Name: "default", Topic: "com.example.app", Keys: []Key{{Name: "dev", Scope: "admin", SHA256: HashKey(DevKey)}}}
+	setDefaults(&app)
+	c.Apps = []App{app}
+	l.environment(c, environ)
+	l.resolve(c, "")
+	l.loopback("listen", c.Listen)
+	l.loopback("ops_listen", c.OpsListen)
+	if len(l.faults) > 0 {
+		return nil, l.sorted()
+	}
+	return c, nil
+}
+
+// NewKey makes an API key of 256 random bits. The scope stands in its text, so that people see what they hold.
+func NewKey(scope string) (key string, hash Hash) {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // it cannot fail
+	key = "lhspn_" + scope + "_" + base64.RawURLEncoding.EncodeToString(b[:])
+	return key, HashKey(key)
+}
+
+// HashKey is what the configuration holds of a key.
+func HashKey(key string) Hash { return sha256.Sum256([]byte(key)) }
+
+// String is the hash in hexadecimal.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
