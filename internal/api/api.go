@@ -1,0 +1,210 @@
+// Package api serves the REST contract of docs/api.md: routes, keys and scopes, the strict reading of requests, the one
+// table that makes problems of errors, the OpenAPI document and its page, and the operators' endpoints.
+//
+// It holds no state and no SQL. The stores are reached through the interfaces below, whose values are those of
+// internal/push, and it imports nothing else of ours.
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// What the listener in front of the handler should be set to. ReadTimeout and WriteTimeout hold for a whole request; import
+// and export move theirs on as they make progress.
+const (
+	ReadHeaderTimeout = 10 * time.Second
+	ReadTimeout       = 30 * time.Second
+	WriteTimeout      = 60 * time.Second
+	IdleTimeout       = 2 * time.Minute
+	MaxHeaderBytes    = 32 << 10
+)
+
+// Tokens is the registry of device tokens. Errors are, or wrap, the sentinels of internal/push.
+type Tokens interface {
+	// Register stores or refreshes a token and reports whether it was new.
+	Register(ctx context.Context, app string, r push.Registration) (push.Device, bool, error)
+	// SetBadge gives push.ErrNotFound where the token is unknown.
+	SetBadge(ctx context.Context, app string, t push.Token, badge uint32) error
+	// Delete is without error where the token is unknown.
+	Delete(ctx context.Context, app string, t push.Token) error
+	Get(ctx context.Context, app string, t push.Token) (push.Device, error)
+	// List returns up to limit devices whose tokens come after after, in the tokens' order.
+	List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, error)
+	// Import stores a page of devices as they are, in one transaction. LastUpdated and CreatedAt are set.
+	Import(ctx context.Context, app string, page []push.Device) error
+}
+
+// Submission is one notification with those it goes to: Tokens, distinct and in the order in
+// which they are sent, or an Audience.
+type Submission struct {
+	Notification *push.Notification
+	Tokens       []push.Token
+	Audience     *push.Audience
+	// Empty says that the Audience has no member: the notification is done when it is accepted.
+	Empty bool
+}
+
+// Request is what is accepted together, all or none.
+type Request struct {
+	App         string
+	Submissions []Submission
+	// IdempotencyKey, where not empty, makes a repetition with the same Hash answer what the first answered.
+	IdempotencyKey string
+	Hash           [sha256.Size]byte
+	// Answer is kept with the key for those repetitions.
+	Answer []byte
+}
+
+// Notifications is the queue.
+type Notifications interface {
+	// Accept is durable when it returns. A non-nil replay is the answer that an earlier request with the same idempotency key
+	// got; nothing was accepted then. push.ErrConflict: the key was used for another request.
+	Accept(ctx context.Context, r *Request) (replay []byte, err error)
+	// Replayed is the answer to a repetition, nil where the request is none; it accepts nothing.
+	Replayed(ctx context.Context, r *Request) (replay []byte, err error)
+	// Empty reports whether an audience has no member now.
+	Empty(ctx context.Context, app string, a push.Audience) (bool, error)
+	Get(ctx context.Context, app string, id uuid.UUID) (push.Status, error)
+	// List returns the newest before the given one (the zero UUID: from the newest on); state may be empty.
+	List(ctx context.Context, app string, state push.State, before uuid.UUID, limit int) ([]push.Status, uuid.UUID, error)
+	Failures(ctx context.Context, app string, id uuid.UUID, after push.Token, limit int) ([]push.Failure, error)
+	// Cancel stops what is not sent yet; push.ErrConflict where the notification is done.
+	Cancel(ctx context.Context, app string, id uuid.UUID) (push.Status, error)
+}
+
+// Feedback is the history of dead tokens and the job that makes it.
+type Feedback interface {
+	// List pages through what was checked at or after since, oldest first; an empty next cursor is the end. A cursor that
+	// List did not make gives push.ErrNotFound.
+	List(ctx context.Context, app string, since time.Time, cursor string, limit int) (
+		items []push.CheckedInvalidation, next string, err error)
+	// Check runs a pass of the job for the app now and returns what it decided.
+	Check(ctx context.Context, app string) ([]push.CheckedInvalidation, error)
+}
+
+// Scope is what an API key may do. It is a closed enum.
+type Scope string
+
+// The scopes. A register key is in every copy of a mobile app, so it reads nothing.
+const (
+	ScopeRegister Scope = "register"
+	ScopeSend     Scope = "send"
+	ScopeAdmin    Scope = "admin"
+)
+
+// Valid reports whether s is one of the three.
+func (s Scope) Valid() bool { return s == ScopeRegister || s == ScopeSend || s == ScopeAdmin }
+
+// Key is an API key as the configuration has it.
+type Key struct {
+	Name  string // for logs
+	Scope Scope
+	Hash  [sha256.Size]byte // of the key's text
+	Rate  int               // requests a second; 0 means no limit
+}
+
+// App is one app as far as the API must know it.
+type App struct {
+	Name        string
+	Topic       string
+	Environment push.Environment // the default for its tokens
+	Binary      bool             // it sends over the binary protocol, which takes smaller payloads
+	Keys        []Key
+	UserTokens  *UserTokens // what proves a user_id to a register key; nil: nothing does
+}
+
+// Config is what the API is made of. Zero limits take the defaults.
+type Config struct {
+	Apps          []App
+	Tokens        Tokens
+	Notifications Notifications
+	Feedback      Feedback
+	Log           *slog.Logger
+	Metrics       prometheus.Registerer
+	Version       string
+	// MaxBody is the length in bytes of a request's body, imports excepted; default 8 MiB.
+	MaxBody int64
+	// Timeout is how long a request may take, imports, exports and feedback checks excepted; default 20 s.
+	Timeout time.Duration
+}
+
+// API is the public listener's handler.
+type API struct {
+	tokens        Tokens
+	notifications Notifications
+	feedback      Feedback
+	keys          map[[sha256.Size]byte]*principal
+	log           *slog.Logger
+	metrics       *metrics
+	maxBody       int64
+	timeout       time.Duration
+	router        *chi.Mux
+	huma          huma.API
+	ids           requestIDs
+	// unavailable is whether the last answer said that a dependency is away, so that the log says it once.
+	unavailable atomic.Bool
+}
+
+// New makes the handler and starts nothing.
+func New(c Config) (*API, error) {
+	if c.Tokens == nil || c.Notifications == nil || c.Feedback == nil || c.Log == nil || c.Metrics == nil {
+		return nil, errors.New("api: a store, the log or the metrics are missing")
+	}
+	a := &API{
+		tokens:        c.Tokens,
+		notifications: c.Notifications,
+		feedback:      c.Feedback,
+		log:           c.Log,
+		metrics:       newMetrics(c.Metrics),
+		maxBody:       c.MaxBody,
+		timeout:       c.Timeout,
+		keys:          make(map[[sha256.Size]byte]*principal),
+		ids:           newRequestIDs(),
+	}
+	if a.maxBody == 0 {
+		a.maxBody = 8 << 20
+	}
+	if a.timeout == 0 {
+		a.timeout = 20 * time.Second
+	}
+	for i := range c.Apps {
+		app := &c.Apps[i]
+		for _, key := range app.Keys {
+			if !key.Scope.Valid() {
+				return nil, fmt.Errorf("api: key %q of app %q: unknown scope %q", key.Name, app.Name, key.Scope)
+			}
+			if _, taken := a.keys[key.Hash]; taken {
+				return nil, fmt.Errorf("api: key %q of app %q is there twice", key.Name, app.Name)
+			}
+			a.keys[key.Hash] = newPrincipal(app, key)
+		}
+	}
+	a.route(c.Version)
+	return a, nil
+}
+
+// OpenAPI is the document that /openapi.json serves.
+func (a *API) OpenAPI() *huma.OpenAPI { return a.huma.OpenAPI() }
+
+// ServeHTTP serves one request of the public listener.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{ResponseWriter: w, api: a, start: time.Now(), route: a.metrics.unmatched}
+	x.id = a.ids.of(r)
+	w.Header()[headerRequestID] = []string{x.id}
+	defer x.finish(r)
+	a.router.ServeHTTP(x, r)
+}

@@ -1,0 +1,271 @@
+package api
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// routes are all of them, with the least scope that each takes.
+var routes = []struct {
+	method, path, body string
+	scope              Scope
+}{
+	{http.MethodPut, "/v1/tokens/" + token1, `{}`, ScopeRegister},
+	{http.MethodPut, "/v1/tokens/" + token1 + "/badge", `{"badge": 0}`, ScopeRegister},
+	{http.MethodDelete, "/v1/tokens/" + token2, "", ScopeRegister},
+	{http.MethodGet, "/v1/tokens/" + token1, "", ScopeSend},
+	{http.MethodGet, "/v1/tokens", "", ScopeAdmin},
+	{http.MethodPost, "/v1/tokens/import", "{}", ScopeAdmin},
+	{http.MethodGet, "/v1/tokens/export", "", ScopeAdmin},
+	{http.MethodPost, "/v1/notifications", `{` + toOne + `, "aps": {}}`, ScopeSend},
+	{http.MethodPost, "/v1/notifications/batch", `{"notifications": [{` + toOne + `, "aps": {}}]}`, ScopeSend},
+	{http.MethodGet, "/v1/notifications", "", ScopeSend},
+	{http.MethodGet, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057", "", ScopeSend},
+	{http.MethodGet, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057/failures", "", ScopeSend},
+	{http.MethodPost, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057/cancel", "", ScopeSend},
+	{http.MethodGet, "/v1/feedback", "", ScopeAdmin},
+	{http.MethodPost, "/v1/feedback/check", "", ScopeAdmin},
+}
+
+func TestScopes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.statuses = []push.Status{{ID: mustID(t, "01890a5d-ac96-774b-bcce-b302099a8057")}}
+	rank := map[Scope]int{ScopeRegister: 0, ScopeSend: 1, ScopeAdmin: 2}
+	for _, r := range routes {
+		for scope, key := range map[Scope]string{ScopeRegister: registerKey, ScopeSend: sendKey, ScopeAdmin: adminKey} {
+			w := f.call(key, r.method, r.path, r.body)
+			if rank[scope] < rank[r.scope] {
+				wantProblem(t, w, 403, "forbidden")
+			} else if w.Code >= 300 {
+				t.Errorf("%s %s with %s: %d %s", r.method, r.path, scope, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+func TestUnauthorized(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, r := range routes {
+		for _, header := range []string{"", "Bearer", "Bearer ", "Bearer wrong-key", "Basic " + adminKey, adminKey, "Bearer " + keyHashText(adminKey), "Bearer " + adminKey + "x"} {
+			req := httptest.NewRequest(r.method, r.path, strings.NewReader(r.body))
+			if header != "" {
+				req.Header.Set("Authorization", header)
+			}
+			w := httptest.NewRecorder()
+			f.ServeHTTP(w, req)
+			wantProblem(t, w, 401, "unauthorized")
+			if w.Header().Get("WWW-Authenticate") != "Bearer" {
+				t.Error("no WWW-Authenticate")
+			}
+		}
+	}
+	if len(f.devices)+len(f.requests) > 0 {
+		t.Error("something was done")
+	}
+	r := httptest.NewRequest(http.MethodGet, "/v1/tokens", nil)
+	r.Header["Authorization"] = []string{"bearer " + adminKey} // the scheme has no case
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	wantStatus(t, w, 200)
+}
+
+func keyHashText(key string) string {
+	h := keyHash(key)
+	return string(h[:])
+}
+
+func TestKeysBelongToOneApp(t *testing.T) {
+	t.Parallel()
+	c := Config{Tokens: newStores(), Notifications: queue{newStores()}, Feedback: inbox{newStores()}, Log: newFixture(t).API.log}
+	for name, apps := range map[string][]App{
+		"the same key twice": {{Keys: []Key{{Scope: ScopeSend}}}, {Keys: []Key{{Scope: ScopeSend}}}},
+		"an unknown scope":   {{Keys: []Key{{Scope: "root"}}}},
+	} {
+		c.Apps = apps
+		c.Metrics = newRegistry()
+		if _, err := New(c); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if _, err := New(Config{}); err == nil {
+		t.Error("nothing at all was taken")
+	}
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		path := "/v1/notifications"
+		for range 3 {
+			wantStatus(t, f.call(slowKey, http.MethodGet, path, ""), 200)
+		}
+		w := f.call(slowKey, http.MethodGet, path, "")
+		wantProblem(t, w, 429, "over-the-rate")
+		if w.Header().Get("Retry-After") != "1" {
+			t.Errorf("Retry-After %q", w.Header().Get("Retry-After"))
+		}
+		wantStatus(t, f.call(sendKey, http.MethodGet, path, ""), 200) // another key's rate is its own
+		time.Sleep(2 * time.Second)                                   //nolint:forbidigo // synctest's time
+		wantStatus(t, f.call(slowKey, http.MethodGet, path, ""), 200)
+	})
+}
+
+func sign(t *testing.T, method jwt.SigningMethod, key any, kid string, claims jwt.MapClaims) string {
+	t.Helper()
+	token := jwt.NewWithClaims(method, claims)
+	if kid != "" {
+		token.Header["kid"] = kid
+	}
+	s, err := token.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestUserProof(t *testing.T) {
+	t.Parallel()
+	put := func(f *fixture, key, user, proof string) *httptest.ResponseRecorder {
+		return f.call(key, http.MethodPut, "/v1/tokens/"+token1, `{"user_id": "`+user+`"}`, "X-User-Token", proof)
+	}
+	good := sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(time.Hour).Unix()})
+	f := newFixture(t)
+	wantStatus(t, put(f, registerKey, "anna", good), 201)
+	wantStatus(t, put(f, sendKey, "otto", ""), 200) // an app backend may say so outright
+	for name, c := range map[string]struct{ proof, want string }{
+		"none":            {"", "missing"},
+		"another user's":  {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "otto"}), "another user"},
+		"no subject":      {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{}), "no sub"},
+		"expired":         {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(-time.Second).Unix()}), "expired"},
+		"not yet":         {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "nbf": time.Now().Add(time.Hour).Unix()}), "not valid yet"},
+		"wrong secret":    {sign(t, jwt.SigningMethodHS256, []byte("another"), "", jwt.MapClaims{"sub": "anna"}), "none of the configured keys"},
+		"other algorithm": {sign(t, jwt.SigningMethodHS512, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna"}), "none of the configured keys"},
+		"none algorithm":  {sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "", jwt.MapClaims{"sub": "anna"}), "none of the configured keys"},
+		"garbage":         {"abc", "not a JWT"},
+	} {
+		p := wantProblem(t, put(f, registerKey, "anna", c.proof), 403, "forbidden")
+		if !strings.Contains(p.Detail, c.want) || c.proof != "" && strings.Contains(p.Detail, c.proof) {
+			t.Errorf("%s: %s", name, p.Detail)
+		}
+	}
+	if got := f.devices["hedgehog"][mustToken(t, token1)].UserID; got != "otto" {
+		t.Errorf("the user has become %q", got)
+	}
+	wantProblem(t, put(f, "other-register-key", "anna", good), 403, "forbidden") // that app has no keys to check proofs with
+}
+
+func TestUserTokenKeys(t *testing.T) {
+	t.Parallel()
+	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ec384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	rs, _ := rsa.GenerateKey(rand.Reader, 2048)
+	weak, _ := rsa.GenerateKey(rand.Reader, 1024)
+	edPublic, ed, _ := ed25519.GenerateKey(rand.Reader)
+	pemOf := func(key any) []byte {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	}
+	keys := make([]UserTokenKey, 0, 3)
+	for algorithm, public := range map[string]crypto.PublicKey{algES256: &ec.PublicKey, algRS256: &rs.PublicKey, algEdDSA: edPublic} {
+		key, err := ParsePublicKey(pemOf(public))
+		if err != nil || key.Algorithm != algorithm {
+			t.Fatalf("%s: %v, %v", algorithm, key.Algorithm, err)
+		}
+		keys = append(keys, key)
+	}
+	for name, file := range map[string][]byte{"P-384": pemOf(&ec384.PublicKey), "1024 bits": pemOf(&weak.PublicKey), "no PEM": []byte("x"), "a private key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}), "garbage": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})} {
+		if _, err := ParsePublicKey(file); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if _, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: []byte("short")}}, "", ""); err == nil {
+		t.Error("a short secret was taken")
+	}
+	if _, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: &rs.PublicKey}}, "", ""); err == nil {
+		t.Error("a public key was taken as a shared secret")
+	}
+	u, err := NewUserTokens(keys, "us", "lhspn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.MapClaims{"sub": "anna", "iss": "us", "aud": "lhspn"}
+	for _, c := range []struct {
+		method jwt.SigningMethod
+		key    any
+	}{{jwt.SigningMethodES256, ec}, {jwt.SigningMethodRS256, rs}, {jwt.SigningMethodEdDSA, ed}} {
+		if sub, err := u.Verify(sign(t, c.method, c.key, "", claims)); err != nil || sub != "anna" {
+			t.Errorf("%s: %q, %v", c.method.Alg(), sub, err)
+		}
+	}
+	// The oldest trick: the public key as the shared secret.
+	if _, err := u.Verify(sign(t, jwt.SigningMethodHS256, pemOf(&rs.PublicKey), "", claims)); err == nil {
+		t.Error("a proof signed with the public key was taken")
+	}
+	for _, wrong := range []jwt.MapClaims{{"sub": "anna", "iss": "them", "aud": "lhspn"}, {"sub": "anna", "iss": "us", "aud": "x"}, {"sub": "anna"}} {
+		if _, err := u.Verify(sign(t, jwt.SigningMethodES256, ec, "", wrong)); err == nil {
+			t.Errorf("%v was taken", wrong)
+		}
+	}
+}
+
+func TestJWKS(t *testing.T) {
+	t.Parallel()
+	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	var set jwkset.JWKSMarshal
+	for kid, key := range map[string]any{"a": ec.Public(), "b": ed.Public()} {
+		jwk, err := jwkset.NewJWKFromKey(key, jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: kid}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Keys = append(set.Keys, jwk.Marshal())
+	}
+	file, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := ParseJWKS(file)
+	if err != nil || len(keys) != 2 {
+		t.Fatalf("%v, %v", keys, err)
+	}
+	u, err := NewUserTokens(keys, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.MapClaims{"sub": "anna"}
+	if sub, err := u.Verify(sign(t, jwt.SigningMethodES256, ec, "a", claims)); err != nil || sub != "anna" {
+		t.Errorf("%q, %v", sub, err)
+	}
+	if _, err := u.Verify(sign(t, jwt.SigningMethodES256, ec, "b", claims)); err == nil {
+		t.Error("another key's id was taken")
+	}
+	for _, bad := range []string{``, `{}`, `{"keys": []}`, `{"keys": [{"kty": "EC"}]}`} {
+		if _, err := ParseJWKS([]byte(bad)); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Bodies are read here and not by huma, for all routes alike: huma takes duplicate keys, rounds the numbers it checks, and
+// costs too much for the two routes that must bear the load. The documented types are checked against these readers by a test.
+
+// maxPooled is the capacity up to which a buffer is kept for the next request.
+const maxPooled = 64 << 10
+
+var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 4<<10)) }}
+
+// readBody calls use with the request's body, which may be kept no longer than the call. A body that is missing is nil.
+func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) error) error {
+	if r.ContentLength > limit {
+		return x.bodyTooLarge(r, limit)
+	}
+	buf := buffers.Get().(*bytes.Buffer) // nothing else is put there
+	defer func() {
+		if buf.Cap() <= maxPooled {
+			buf.Reset()
+			buffers.Put(buf)
+		}
+	}()
+	if r.ContentLength > 0 {
+		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	n, err := buf.ReadFrom(io.LimitReader(r.Body, limit+1))
+	if err != nil {
+		return bodyError(err)
+	}
+	if n > limit {
+		return x.bodyTooLarge(r, limit)
+	}
+	if n == 0 {
+		return use(nil)
+	}
+	if err := checkMediaType(r.Header); err != nil {
+		return err
+	}
+	body, err := push.ParseJSON(buf.Bytes())
+	if err != nil {
+		return explain(err, "%s.", capital(err.Error()))
+	}
+	return use(body)
+}
+
+// maxDiscarded is how much of a body that is too large is read, and thrown away, for the sake of the answer.
+const maxDiscarded = 64 << 20
+
+// bodyTooLarge refuses the body. Most clients write all of it before they read: the reset of a connection that was closed before
+// would keep the answer from them. One that asks first is not told to go on.
+func (x *exchange) bodyTooLarge(r *http.Request, limit int64) error {
+	if r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDiscarded)
+	}
+	x.Header().Set("Connection", "close") // rather than read the rest
+	return explain(push.ErrTooLarge, "The body may have at most %d bytes.", limit)
+}
+
+// bodyError tells a body that ended early from one that was too slow.
+func bodyError(err error) error {
+	if timeout := interface{ Timeout() bool }(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		return explain(errIncomplete, "The body came too slowly.")
+	}
+	return fmt.Errorf("%w: %w", errIncomplete, err)
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// checkMediaType takes JSON, and a missing Content-Type for it.
+func checkMediaType(h http.Header) error {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return explain(errMediaType, "A compressed body is not taken.")
+	}
+	given := h["Content-Type"]
+	if len(given) == 0 || given[0] == "" || given[0] == "application/json" {
+		return nil
+	}
+	media, params, _ := strings.Cut(given[0], ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	if media != "application/json" && (!strings.HasPrefix(media, "application/") || !strings.HasSuffix(media, "+json")) {
+		return explain(errMediaType, "The body must be application/json.")
+	}
+	if name, charset, ok := strings.Cut(strings.ToLower(params), "="); ok && strings.TrimSpace(name) == "charset" &&
+		strings.Trim(strings.TrimSpace(charset), `"`) != "utf-8" {
+		return explain(errMediaType, "The body must be in UTF-8.")
+	}
+	return nil
+}
+
+// reader gathers what is wrong with a document while it is taken apart.
+type reader struct {
+	faults []push.Fault
+}
+
+func (rd *reader) fault(at, message string) {
+	rd.faults = append(rd.faults, push.Fault{Location: at, Message: message})
+}
+
+// err is nil where nothing was wrong.
+func (rd *reader) err() error {
+	if len(rd.faults) == 0 {
+		return nil
+	}
+	return faultsError(rd.faults)
+}
+
+// maxMembers is the number of members up to which object looks for duplicates; no object that it reads has as many fields.
+const maxMembers = 32
+
+// object goes through v's members, each of which take must know.
+func (rd *reader) object(at string, v push.JSON, take func(name string, v push.JSON) bool) {
+	if v == nil || !v.IsObject() {
+		rd.fault(at, "must be an object")
+		return
+	}
+	var seen [maxMembers][]byte
+	n := 0
+	for key, value := range v.Members() {
+		name := key.Text()
+		for _, other := range seen[:n] {
+			if bytes.Equal(name, other) {
+				rd.fault(push.Member(at, key), "stands twice in the same object")
+				break
+			}
+		}
+		if n == maxMembers {
+			rd.fault(at, "has too many members")
+			return
+		}
+		seen[n] = name
+		n++
+		if !take(string(name), value) {
+			rd.fault(push.Member(at, key), "is not a known field")
+		}
+	}
+}
+
+// readText is a string of at most limit bytes, or what is wrong with it. NUL is refused: some databases and tools end a string
+// there. It knows no location, so that none is put together for what is right.
+func readText(v push.JSON, limit int) (s, wrong string) {
+	if !v.IsString() {
+		return "", "must be a string"
+	}
+	s = v.String()
+	switch {
+	case len(s) > limit:
+		return "", "must have at most " + strconv.Itoa(limit) + " bytes, and has " + strconv.Itoa(len(s))
+	case strings.IndexByte(s, 0) >= 0:
+		return "", "must not contain a NUL"
+	}
+	return s, ""
+}
+
+// texts is an array of least to most strings that are not empty.
+func (rd *reader) texts(at string, v push.JSON, least, most, limit int) []string {
+	if !v.IsArray() {
+		rd.fault(at, "must be an array of strings")
+		return nil
+	}
+	n := v.Count()
+	if n < least || n > most {
+		rd.fault(at, "must have "+strconv.Itoa(least)+" to "+strconv.Itoa(most)+" elements, and has "+strconv.Itoa(n))
+		return nil
+	}
+	list := make([]string, 0, n)
+	for i, element := range v.Elements() {
+		s, wrong := readText(element, limit)
+		if s == "" && wrong == "" {
+			wrong = "must not be empty"
+		}
+		if wrong != "" {
+			rd.fault(at+"["+strconv.Itoa(i)+"]", wrong)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// distinct drops repetitions and keeps the order.
+func distinct[T ~string](list []T) []T {
+	if len(list) < 2 {
+		return list
+	}
+	kept := list[:0]
+	seen := make(map[T]bool, len(list))
+	for _, s := range list {
+		if !seen[s] {
+			seen[s] = true
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}
+
+func (rd *reader) tags(at string, v push.JSON, least int) []string {
+	return distinct(rd.texts(at, v, least, push.MaxTags, push.MaxTag))
+}
+
+func (rd *reader) uint32(at string, v push.JSON, least uint32) uint32 {
+	n, ok := v.Uint(1<<32 - 1)
+	if !ok || n < uint64(least) {
+		rd.fault(at, "must be a whole number from "+strconv.Itoa(int(least))+" to 4294967295")
+		return 0
+	}
+	return uint32(n)
+}
+
+func (rd *reader) environment(at string, v push.JSON) push.Environment {
+	if env := push.Environment(v.Text()); env.Valid() {
+		return env
+	}
+	rd.fault(at, "must be production or sandbox")
+	return ""
+}

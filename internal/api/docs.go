@@ -1,0 +1,84 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"encoding/json"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The page's files are those of the npm package swagger-ui-dist 5.35.0, unchanged; its licence is beside them.
+//
+//go:embed swagger-ui
+var swaggerFiles embed.FS
+
+const docsScript = `window.onload = function () {
+  SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});
+};`
+
+const docsPage = `<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>LHSPN API</title>
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script>` + docsScript + `</script>
+</body>
+</html>
+`
+
+// docsPolicy lets the page load nothing from elsewhere, and send its requests nowhere else. The page's pictures are inline, and it
+// styles itself.
+func docsPolicy() string {
+	script := sha256.Sum256([]byte(docsScript))
+	return "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'; font-src 'self' data:; " +
+		"img-src 'self' data:; style-src 'self' 'unsafe-inline'; " +
+		"script-src 'self' 'sha256-" + base64.StdEncoding.EncodeToString(script[:]) + "'"
+}
+
+// documents serves the OpenAPI document and the page that shows it.
+func (a *API) documents() {
+	document := sync.OnceValue(func() []byte { return must(json.MarshalIndent(a.huma.OpenAPI(), "", "  ")) })
+	a.open(http.MethodGet, "/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-cache")
+		_, _ = w.Write(document()) // the client may be gone
+	})
+
+	policy := docsPolicy()
+	a.open(http.MethodGet, "/docs", func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		_, _ = w.Write([]byte(docsPage)) // the client may be gone
+	})
+	started := time.Now()
+	entries, err := swaggerFiles.ReadDir("swagger-ui")
+	must(entries, err)
+	for _, entry := range entries {
+		name := entry.Name()
+		file := must(fs.ReadFile(swaggerFiles, "swagger-ui/"+name))
+		a.open(http.MethodGet, "/docs/"+name, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=86400")
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			if !strings.Contains(name, ".") {
+				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			}
+			http.ServeContent(w, r, name, started, bytes.NewReader(file))
+		})
+	}
+}

@@ -1,0 +1,190 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// exchange is one request with its answer. It stands in for the ResponseWriter, so that what belongs to the request is at
+// hand without going through the context, and so that its end is seen once, with the status.
+type exchange struct {
+	http.ResponseWriter
+	api    *API
+	route  *routeMetrics
+	id     string
+	who    *principal // nil before authorize
+	token  string     // the device token in the path, shortened, for the log
+	status int        // 0 before the header was written
+	start  time.Time
+	err    error
+}
+
+// Unwrap is for http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// WriteHeader notes the status.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 {
+		x.status = status
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	return x.ResponseWriter.Write(b)
+}
+
+// fail answers with the problem that err is.
+func (x *exchange) fail(err error) {
+	x.err = err
+	problemOf(err).write(x)
+}
+
+var contentTypeJSON = []string{"application/json"}
+
+// answer writes v as JSON.
+func (x *exchange) answer(status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("marshal the answer: %w", err)
+	}
+	x.answerBytes(status, append(b, '\n'))
+	return nil
+}
+
+func (x *exchange) answerBytes(status int, b []byte) {
+	x.Header()["Content-Type"] = contentTypeJSON
+	x.WriteHeader(status)
+	_, _ = x.Write(b) // the client may be gone
+}
+
+// finish ends every request: a panic becomes a fixed answer, and metrics and log learn of it.
+func (x *exchange) finish(r *http.Request) {
+	if v := recover(); v != nil {
+		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) { // an answer that is cut off on purpose
+			x.observe(r)
+			panic(v)
+		}
+		x.api.log.Error("request panicked", "request_id", x.id, "route", x.route.pattern, "panic", fmt.Sprint(v),
+			"stack", string(debug.Stack()))
+		x.err = nil // it is in the log
+		if x.status != 0 {
+			x.status = http.StatusInternalServerError
+			x.observe(r)
+			panic(http.ErrAbortHandler) // the header is out: only a cut tells the client
+		}
+		problemOf(errInternal).write(x)
+	}
+	x.observe(r)
+}
+
+func (x *exchange) observe(r *http.Request) {
+	if x.status == 0 {
+		x.status = http.StatusOK // what net/http sends for a handler that writes nothing
+	}
+	took := time.Since(x.start)
+	x.route.observe(x.status, took)
+	log := x.api.log
+	switch {
+	case x.status >= 500 && errors.Is(x.err, push.ErrUnavailable):
+		if !x.api.unavailable.Swap(true) {
+			log.Warn("requests are refused: a dependency is away", "request_id", x.id, "route", x.route.pattern, "error", x.err)
+		}
+	case x.status == http.StatusInternalServerError && x.err != nil:
+		log.Error("request failed", "request_id", x.id, "route", x.route.pattern, "error", x.err)
+	case x.status < 300 && x.who != nil && x.api.unavailable.Load() && x.api.unavailable.Swap(false):
+		log.Info("requests are served again")
+	}
+	if log.Enabled(r.Context(), slog.LevelDebug) {
+		x.logAccess(r, took)
+	}
+}
+
+// logAccess writes the route's pattern and not its path, which may hold a device token.
+func (x *exchange) logAccess(r *http.Request, took time.Duration) {
+	attrs := []any{"request_id", x.id, "method", r.Method, "route", x.route.pattern, "status", x.status, "took", took}
+	if x.token != "" {
+		attrs = append(attrs, "token", x.token)
+	}
+	if x.who != nil {
+		attrs = append(attrs, "app", x.who.app.Name, "key", x.who.key.Name)
+	}
+	if x.err != nil && x.status < 500 {
+		attrs = append(attrs, "problem", problemOf(x.err).Type)
+	}
+	x.api.log.Debug("request", attrs...)
+}
+
+// endpoint is a handler that returns what went wrong instead of writing it.
+type endpoint func(ctx context.Context, x *exchange, r *http.Request) error
+
+// serve makes an http.HandlerFunc of an endpoint: who asks, whether they may, in what time. timeout 0 means none.
+func (a *API) serve(route *routeMetrics, allowed scopes, timeout time.Duration, e endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		x := w.(*exchange) // ServeHTTP is the only way in
+		x.route = route
+		if err := x.authorize(r, allowed); err != nil {
+			x.fail(err)
+			return
+		}
+		ctx := r.Context()
+		if timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
+		}
+		if err := e(ctx, x, r); err != nil {
+			x.fail(err)
+		}
+	}
+}
+
+const headerRequestID = "X-Request-Id"
+
+// requestIDs makes an id for each request that brings none: random for the process, then counted.
+type requestIDs struct {
+	prefix string
+	last   *atomic.Uint64
+}
+
+func newRequestIDs() requestIDs {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // it cannot fail
+	return requestIDs{strings.ToLower(base32.StdEncoding.EncodeToString(b[:])) + "-", new(atomic.Uint64)}
+}
+
+// of is the caller's own id, if it sent one that can stand in a log line.
+func (ids requestIDs) of(r *http.Request) string {
+	if given := r.Header[headerRequestID]; len(given) == 1 && isRequestID(given[0]) {
+		return given[0]
+	}
+	return ids.prefix + strconv.FormatUint(ids.last.Add(1), 36)
+}
+
+func isRequestID(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

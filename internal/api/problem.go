@@ -1,0 +1,223 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// What is wrong with a request, as far as internal/push has no sentinel for it.
+var (
+	errIncomplete       = errors.New("incomplete body")
+	errUnauthorized     = errors.New("no or unknown key")
+	errForbidden        = errors.New("scope")
+	errNoRoute          = errors.New("no such path")
+	errMethodNotAllowed = errors.New("method not allowed")
+	errMediaType        = errors.New("media type")
+	errInvalid          = errors.New("invalid")
+	errRate             = errors.New("over the rate")
+	errInternal         = errors.New("internal error")
+)
+
+// kind is a row of the table below.
+type kind struct {
+	err        error
+	slug       string
+	status     int
+	title      string
+	detail     string // where the error has none that may be shown
+	retryAfter int    // seconds; 0: repeating it will not help
+}
+
+// kinds maps each sentinel to its answer, and is the only place that does. The first that matches counts; what matches none is
+// the last, so that nothing inside leaks out.
+var kinds = []kind{
+	{push.ErrNotJSON, "not-json", 400, "The body is not JSON", "", 0},
+	{errIncomplete, "incomplete-body", 400, "The body ended early", "The connection gave less than the request announced.", 0},
+	{errUnauthorized, "unauthorized", 401, "No or unknown key", "Send a key of this service as Authorization: Bearer KEY.", 0},
+	{errForbidden, "forbidden", 403, "The key may not do this", "", 0},
+	{errNoRoute, "no-such-path", 404, "There is nothing at this path", "The paths are listed in /openapi.json and /docs.", 0},
+	{push.ErrNotFound, "not-found", 404, "Not found", "The app has no such token or notification.", 0},
+	{errMethodNotAllowed, "method-not-allowed", 405, "The path does not take this method", "The header Allow names those it takes.", 0},
+	{push.ErrConflict, "conflict", 409, "Conflict", "", 0},
+	{push.ErrTooLarge, "too-large", 413, "Too large", "", 0},
+	{errMediaType, "unsupported-media-type", 415, "Unsupported media type", "", 0},
+	{errInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
+	{errRate, "over-the-rate", 429, "Too many requests", "The key's rate is used up.", 1},
+	{push.ErrBacklogFull, "backlog-full", 503, "The backlog is full", "As many recipients wait as the service is set to keep.", 10},
+	{push.ErrUnavailable, "unavailable", 503, "Temporarily unavailable", "The service cannot do this just now.", 5},
+	{context.DeadlineExceeded, "unavailable", 503, "Temporarily unavailable", "It took too long.", 5},
+	{context.Canceled, "unavailable", 503, "Temporarily unavailable", "The request was given up.", 5},
+	{errInternal, "internal", 500, "Internal error", "The service failed. Its log has the reason under this answer's X-Request-Id.", 0},
+}
+
+// explained is an error with a text that was made for the caller to read.
+type explained struct {
+	error
+	detail string
+}
+
+func (e explained) Unwrap() error { return e.error }
+
+// explain gives err a text for the caller.
+func explain(err error, format string, args ...any) error {
+	return explained{err, fmt.Sprintf(format, args...)}
+}
+
+// explainConflict gives a push.ErrConflict its text and leaves other errors as they are.
+func explainConflict(err error, detail string) error {
+	if errors.Is(err, push.ErrConflict) {
+		return explained{err, detail}
+	}
+	return err
+}
+
+// faultsError is errInvalid with the faults.
+type faultsError []push.Fault
+
+func (e faultsError) Error() string { return fmt.Sprintf("%d faults, the first: %v", len(e), e[0]) }
+
+func (faultsError) Unwrap() error { return errInvalid }
+
+// maxFaults is the number of faults that an answer lists: a request can have one in each of 10,000 tokens.
+const maxFaults = 100
+
+// Problem is the body of every answer that is not a success: RFC 9457.
+type Problem struct {
+	Type   string         `json:"type" doc:"Which problem it is, for programs: urn:lhspn:problem: and a name listed in docs/errors.md"`
+	Title  string         `json:"title" doc:"The same, for people"`
+	Status int            `json:"status" doc:"The HTTP status"`
+	Detail string         `json:"detail,omitempty" doc:"This occurrence of it"`
+	Errors []ProblemFault `json:"errors,omitempty" doc:"With 422, one for each fault, 100 at the most"`
+	// LinesTaken is for imports only.
+	LinesTaken *int64 `json:"lines_taken,omitempty" doc:"With an import that was broken off: the lines that were dealt with before"`
+
+	retryAfter int
+	cause      error
+}
+
+// ProblemFault is one fault. It never repeats the value, which may be a device token.
+type ProblemFault struct {
+	Location string `json:"location" example:"body.to.tokens[3]"`
+	Message  string `json:"message"`
+}
+
+const problemType = "urn:lhspn:problem:"
+
+// problemOf makes the answer to an error. A nil error has none.
+func problemOf(err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	k := kinds[len(kinds)-1]
+	for _, row := range kinds {
+		if errors.Is(err, row.err) {
+			k = row
+			break
+		}
+	}
+	p = &Problem{Type: problemType + k.slug, Title: k.title, Status: k.status, Detail: k.detail, retryAfter: k.retryAfter, cause: err}
+	var with explained
+	if errors.As(err, &with) {
+		p.Detail = with.detail
+	}
+	var faults faultsError
+	if errors.As(err, &faults) {
+		for i, f := range faults {
+			if i == maxFaults {
+				p.Detail = fmt.Sprintf("%d things are wrong; the first %d are listed.", len(faults), maxFaults)
+				break
+			}
+			p.Errors = append(p.Errors, ProblemFault(f))
+		}
+	}
+	return p
+}
+
+// Error is the cause's text, for the log.
+func (p *Problem) Error() string {
+	if p.cause != nil {
+		return p.cause.Error()
+	}
+	return p.Title
+}
+
+// Unwrap is what caused it.
+func (p *Problem) Unwrap() error { return p.cause }
+
+// GetStatus is for huma.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// GetHeaders is for huma.
+func (p *Problem) GetHeaders() http.Header {
+	h := http.Header{}
+	p.headers(h)
+	return h
+}
+
+func (p *Problem) headers(h http.Header) {
+	if p.retryAfter > 0 && h.Get("Retry-After") == "" {
+		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+}
+
+// ContentType is for huma.
+func (*Problem) ContentType(string) string { return "application/problem+json" }
+
+func (p *Problem) write(w http.ResponseWriter) {
+	b, err := json.Marshal(p)
+	if err != nil { // it is all strings and numbers
+		b = []byte(`{"type":"urn:lhspn:problem:internal","title":"Internal error","status":500}`)
+	}
+	h := w.Header()
+	p.headers(h)
+	h["Content-Type"] = []string{"application/problem+json"}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(b, '\n')) // the client may be gone
+}
+
+// longestParameter is more than the length of any query parameter there is.
+const longestParameter = 20
+
+// huma makes its own errors (wrong parameters) through this variable of its package, which is the one place to set their form.
+// Values are dropped: they may be device tokens.
+func init() {
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		if status != http.StatusUnprocessableEntity && status != http.StatusBadRequest {
+			return problemOf(fmt.Errorf("%w: huma: %d %s", errInternal, status, msg))
+		}
+		faults := make(faultsError, 0, len(errs))
+		for _, err := range errs {
+			if d, ok := err.(huma.ErrorDetailer); ok {
+				detail := d.ErrorDetail()
+				location := detail.Location
+				if name, ok := strings.CutPrefix(location, "query."); ok && len(name) > longestParameter {
+					location = "query" // not ours, so it came from the caller
+				}
+				faults = append(faults, push.Fault{Location: location, Message: detail.Message})
+			}
+		}
+		if len(faults) == 0 {
+			faults = append(faults, push.Fault{Location: "request", Message: msg})
+		}
+		return problemOf(faults)
+	}
+}
+
+// problemSchema is the schema of Problem for operations that are not registered through huma.
+func problemSchema(registry huma.Registry) *huma.Schema {
+	return registry.Schema(reflect.TypeFor[Problem](), true, "Problem")
+}

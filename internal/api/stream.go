@@ -1,0 +1,279 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+const (
+	// streamPage is the number of tokens of one transaction of an import, and of one read of an export.
+	streamPage = 1000
+	// maxLine is the length of a line of an import.
+	maxLine = maxRegistration
+	// maxRefused is the number of refused lines that an answer lists, so that its size is bounded as everything is.
+	maxRefused = 100_000
+	// progress is how long an import may take to send a page, and an export to take one.
+	progress = time.Minute
+	ndjson   = "application/x-ndjson"
+)
+
+type refusedLine struct {
+	Line    int64  `json:"line" doc:"Counted from 1"`
+	Message string `json:"message" doc:"What is wrong with it, and where"`
+}
+
+type importBody struct {
+	Lines    int64         `json:"lines" doc:"Lines that were not empty"`
+	Imported int64         `json:"imported"`
+	Refused  int64         `json:"refused"`
+	Errors   []refusedLine `json:"errors" nullable:"false" doc:"One for each refused line, 100,000 at the most"`
+}
+
+// importer reads an NDJSON stream in pages.
+type importer struct {
+	api     *API
+	app     *App
+	page    []push.Device
+	now     time.Time
+	answer  importBody
+	pending int64 // lines that were read since the last page was stored
+}
+
+func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) error {
+	if media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); media != "" && !isNDJSON(strings.ToLower(strings.TrimSpace(media))) {
+		return explain(errMediaType, "An import must be %s.", ndjson)
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return explain(errMediaType, "A compressed body is not taken.")
+	}
+	deadlines := http.NewResponseController(x)
+	im := &importer{api: a, app: x.who.app, page: make([]push.Device, 0, streamPage), answer: importBody{Errors: []refusedLine{}}}
+	im.now = now()
+	err := im.read(ctx, r.Body, func() {
+		deadline := time.Now().Add(progress)
+		_ = deadlines.SetReadDeadline(deadline) // a writer without deadlines, as in tests, does as well
+		_ = deadlines.SetWriteDeadline(deadline)
+	})
+	if err != nil {
+		p := problemOf(err)
+		taken := im.answer.Lines - im.pending
+		p.LinesTaken = &taken
+		p.Detail = strings.TrimSpace(fmt.Sprintf("%s The import was broken off; what its first %d lines hold was imported.",
+			p.Detail, taken))
+		a.log.Warn("token import broken off", "app", im.app.Name, "lines_taken", taken, "error", err)
+		return p
+	}
+	a.log.Info("tokens imported", "app", im.app.Name, "imported", im.answer.Imported, "refused", im.answer.Refused)
+	return x.answer(http.StatusOK, im.answer)
+}
+
+func isNDJSON(media string) bool {
+	switch media {
+	case ndjson, "application/ndjson", "application/jsonl", "application/json":
+		return true
+	}
+	return false
+}
+
+var errLineTooLong = errors.New("line too long")
+
+// read takes the stream line by line. A last line without its newline counts where the stream ended in order.
+func (im *importer) read(ctx context.Context, body io.Reader, moved func()) error {
+	lines := bufio.NewReaderSize(body, maxLine)
+	moved()
+	for number := int64(1); ; number++ {
+		line, err := nextLine(lines)
+		if errors.Is(err, io.EOF) {
+			return im.store(ctx)
+		}
+		if err != nil && !errors.Is(err, errLineTooLong) {
+			return bodyError(err)
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 && err == nil {
+			continue
+		}
+		im.answer.Lines++
+		im.pending++
+		if err != nil {
+			im.refuse(number, fmt.Sprintf("the line has more than %d bytes", maxLine))
+		} else {
+			im.take(number, line)
+		}
+		if im.pending == streamPage {
+			if err := im.store(ctx); err != nil {
+				return err
+			}
+			moved()
+		}
+	}
+}
+
+// nextLine returns the next line, which is good until the next call. Of a line that does not fit nothing is kept.
+func nextLine(r *bufio.Reader) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	switch {
+	case err == nil, errors.Is(err, io.EOF) && len(line) > 0:
+		return line, nil
+	case !errors.Is(err, bufio.ErrBufferFull):
+		return nil, err
+	}
+	for errors.Is(err, bufio.ErrBufferFull) {
+		_, err = r.ReadSlice('\n')
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return nil, errLineTooLong
+}
+
+func (im *importer) refuse(line int64, message string) {
+	im.answer.Refused++
+	if len(im.answer.Errors) < maxRefused {
+		im.answer.Errors = append(im.answer.Errors, refusedLine{line, message})
+	}
+}
+
+func (im *importer) take(number int64, line []byte) {
+	body, err := push.ParseJSON(line)
+	if err != nil {
+		im.refuse(number, err.Error())
+		return
+	}
+	device, err := readDevice(body, im.app, im.now)
+	if err != nil {
+		var faults faultsError
+		if errors.As(err, &faults) {
+			err = faults[0]
+		}
+		im.refuse(number, err.Error())
+		return
+	}
+	im.page = append(im.page, device)
+}
+
+// store imports the page as one transaction.
+func (im *importer) store(ctx context.Context) error {
+	if len(im.page) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, progress)
+		defer cancel()
+		if err := im.api.tokens.Import(ctx, im.app.Name, im.page); err != nil {
+			return err
+		}
+	}
+	im.answer.Imported += int64(len(im.page))
+	im.page = im.page[:0]
+	im.pending = 0
+	im.now = now()
+	return nil
+}
+
+// clockSkew is how far ahead of ours the clock may be that a last_updated was taken from. A time in the future would keep a
+// dead token from being removed.
+const clockSkew = time.Minute
+
+// readDevice reads a line of an import: what a line of an export has, all of it optional but the token.
+func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
+	var rd reader
+	reg := push.Registration{DefaultEnvironment: app.Environment}
+	d := push.Device{LastUpdated: now}
+	rd.object("line", body, func(name string, v push.JSON) bool {
+		switch name {
+		case "token":
+			t, err := push.ParseToken(v.String())
+			if err != nil {
+				rd.fault("line.token", err.Error())
+			}
+			d.Token = t
+		case "last_updated", "created_at":
+			if v.IsNull() {
+				return true
+			}
+			t, ok := readTime(v)
+			if !ok {
+				rd.fault("line."+name, "must be a time as in RFC 3339")
+			} else if t.After(now.Add(clockSkew)) {
+				rd.fault("line."+name, "must not be in the future")
+			}
+			if name == "created_at" {
+				d.CreatedAt = t
+			} else {
+				d.LastUpdated = t
+			}
+		default:
+			return rd.registrationField("line", name, v, &reg)
+		}
+		return true
+	})
+	if d.Token == "" && len(rd.faults) == 0 {
+		rd.fault("line.token", "is missing")
+	}
+	if d.CreatedAt.IsZero() {
+		d.CreatedAt = d.LastUpdated
+	}
+	d.Badge = reg.Badge
+	if d.Environment = reg.Environment; d.Environment == "" {
+		d.Environment = app.Environment
+	}
+	d.UserID, d.DeviceID, d.AppVersion, d.OSVersion = value(reg.UserID), value(reg.DeviceID), value(reg.AppVersion), value(reg.OSVersion)
+	d.DeviceModel, d.Locale, d.TimeZone = value(reg.DeviceModel), value(reg.Locale), value(reg.TimeZone)
+	if reg.Tags != nil {
+		d.Tags = *reg.Tags
+	}
+	return d, rd.err()
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// exportTokens writes every device of the app as a line. An export that fails on the way is cut off, so that it cannot be taken
+// for a whole one.
+func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) error {
+	deadlines := http.NewResponseController(x)
+	var after push.Token
+	var out bytes.Buffer
+	lines := json.NewEncoder(&out)
+	for started := false; ; started = true {
+		pageCtx, cancel := context.WithTimeout(ctx, progress)
+		devices, err := a.tokens.List(pageCtx, x.who.app.Name, push.DeviceFilter{}, after, streamPage)
+		cancel()
+		if err != nil && !started {
+			return err
+		}
+		if err != nil {
+			a.log.Warn("token export cut off", "app", x.who.app.Name, "error", err)
+			panic(http.ErrAbortHandler)
+		}
+		if !started {
+			x.Header().Set("Content-Type", ndjson)
+			x.WriteHeader(http.StatusOK)
+		}
+		out.Reset()
+		for i := range devices {
+			if err := lines.Encode(showDevice(&devices[i])); err != nil {
+				return fmt.Errorf("encode a device: %w", err)
+			}
+		}
+		_ = deadlines.SetWriteDeadline(time.Now().Add(progress)) // a writer without deadlines, as in tests, does as well
+		if _, err := x.Write(out.Bytes()); err != nil {
+			return nil //nolint:nilerr // the client is gone, and with it whoever would read of the error
+		}
+		if len(devices) < streamPage {
+			return nil
+		}
+		after = devices[len(devices)-1].Token
+	}
+}

@@ -1,0 +1,209 @@
+package api
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// UserTokenKey is a key that an app's backend signs its users' proofs with.
+type UserTokenKey struct {
+	ID        string // the kid that a proof must have, where it has one; empty: any
+	Algorithm string // HS256, ES256, RS256 or EdDSA
+	Key       any    // []byte for HS256, else the public key
+}
+
+// UserTokens checks the JWTs by which an app's backend proves who a user is.
+type UserTokens struct {
+	keys   []UserTokenKey
+	parser *jwt.Parser
+}
+
+// The algorithms and what must be true of their keys. The algorithm belongs to the key and not to the token, so that no
+// public key can be passed off as a shared secret.
+const (
+	algHS256 = "HS256"
+	algES256 = "ES256"
+	algRS256 = "RS256"
+	algEdDSA = "EdDSA"
+)
+
+// NewUserTokens checks the keys. issuer and audience may be empty; else a proof must name them.
+func NewUserTokens(keys []UserTokenKey, issuer, audience string) (*UserTokens, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("there is no key")
+	}
+	for i, k := range keys {
+		if err := checkUserTokenKey(k); err != nil {
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
+		}
+	}
+	options := []jwt.ParserOption{jwt.WithValidMethods([]string{algHS256, algES256, algRS256, algEdDSA}), jwt.WithIssuedAt()}
+	if issuer != "" {
+		options = append(options, jwt.WithIssuer(issuer))
+	}
+	if audience != "" {
+		options = append(options, jwt.WithAudience(audience))
+	}
+	return &UserTokens{keys: keys, parser: jwt.NewParser(options...)}, nil
+}
+
+func checkUserTokenKey(k UserTokenKey) error {
+	const shortestSecret, shortestRSA = 32, 2048
+	switch key := k.Key.(type) {
+	case []byte:
+		if k.Algorithm != algHS256 {
+			return fmt.Errorf("a shared secret is for %s, not %s", algHS256, k.Algorithm)
+		}
+		if len(key) < shortestSecret {
+			return fmt.Errorf("a shared secret must have at least %d bytes", shortestSecret)
+		}
+	case *ecdsa.PublicKey:
+		if k.Algorithm != algES256 || key.Curve != elliptic.P256() {
+			return fmt.Errorf("an elliptic curve's key must be of P-256 and is for %s, not %s", algES256, k.Algorithm)
+		}
+	case *rsa.PublicKey:
+		if k.Algorithm != algRS256 {
+			return fmt.Errorf("an RSA key is for %s, not %s", algRS256, k.Algorithm)
+		}
+		if key.N.BitLen() < shortestRSA {
+			return fmt.Errorf("an RSA key must have at least %d bits", shortestRSA)
+		}
+	case ed25519.PublicKey:
+		if k.Algorithm != algEdDSA {
+			return fmt.Errorf("an Ed25519 key is for %s, not %s", algEdDSA, k.Algorithm)
+		}
+	default:
+		return fmt.Errorf("a %T is no key for user tokens", k.Key)
+	}
+	return nil
+}
+
+// Verify returns the proof's subject. Its errors are for the caller to read.
+func (u *UserTokens) Verify(proof string) (string, error) {
+	if proof == "" {
+		return "", errors.New("it is missing")
+	}
+	var claims jwt.RegisteredClaims
+	_, err := u.parser.ParseWithClaims(proof, &claims, func(t *jwt.Token) (any, error) {
+		kid, _ := t.Header["kid"].(string)
+		var set jwt.VerificationKeySet
+		for _, k := range u.keys {
+			if k.Algorithm == t.Method.Alg() && (kid == "" || k.ID == "" || k.ID == kid) {
+				set.Keys = append(set.Keys, k.Key)
+			}
+		}
+		if len(set.Keys) == 0 {
+			return nil, jwt.ErrTokenUnverifiable
+		}
+		return set, nil
+	})
+	switch {
+	case err == nil && claims.Subject != "":
+		return claims.Subject, nil
+	case err == nil:
+		return "", errors.New("it has no sub")
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return "", errors.New("it is not a JWT")
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return "", errors.New("it has expired")
+	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		return "", errors.New("it is not valid yet")
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer), errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return "", errors.New("it is of another issuer or for another audience")
+	default:
+		return "", errors.New("none of the configured keys has signed it")
+	}
+}
+
+// ParsePublicKey reads the PEM file of a public key or a certificate, and tells the algorithm it is for.
+func ParsePublicKey(file []byte) (UserTokenKey, error) {
+	block, _ := pem.Decode(file)
+	if block == nil {
+		return UserTokenKey{}, errors.New("not a PEM file")
+	}
+	var key crypto.PublicKey
+	var err error
+	switch block.Type {
+	case "CERTIFICATE":
+		var cert *x509.Certificate
+		if cert, err = x509.ParseCertificate(block.Bytes); err == nil {
+			key = cert.PublicKey
+		}
+	case "RSA PUBLIC KEY":
+		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	case "PUBLIC KEY":
+		key, err = x509.ParsePKIXPublicKey(block.Bytes)
+	default:
+		return UserTokenKey{}, fmt.Errorf("a PEM block %q is no public key", block.Type)
+	}
+	if err != nil {
+		return UserTokenKey{}, fmt.Errorf("parse the public key: %w", err)
+	}
+	return userTokenKey("", key)
+}
+
+// ParseJWKS reads a JWK set and leaves out what is not for signatures.
+func ParseJWKS(file []byte) ([]UserTokenKey, error) {
+	var set jwkset.JWKSMarshal
+	if err := json.Unmarshal(file, &set); err != nil {
+		return nil, fmt.Errorf("parse the JWK set: %w", err)
+	}
+	storage, err := set.ToStorage()
+	if err != nil {
+		return nil, fmt.Errorf("parse the JWK set: %w", err)
+	}
+	jwks, err := storage.KeyReadAll(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("read the JWK set: %w", err)
+	}
+	var keys []UserTokenKey
+	for _, jwk := range jwks {
+		if jwk.Marshal().USE == jwkset.UseEnc {
+			continue
+		}
+		key, err := userTokenKey(jwk.Marshal().KID, jwk.Key())
+		if err != nil {
+			return nil, fmt.Errorf("key %q: %w", jwk.Marshal().KID, err)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("the JWK set has no key for signatures")
+	}
+	return keys, nil
+}
+
+func userTokenKey(id string, key any) (UserTokenKey, error) {
+	k := UserTokenKey{ID: id, Key: key}
+	switch private := key.(type) { // a set with private keys does as well; only the public part is kept
+	case *ecdsa.PrivateKey:
+		k.Key = &private.PublicKey
+	case *rsa.PrivateKey:
+		k.Key = &private.PublicKey
+	case ed25519.PrivateKey:
+		k.Key = private.Public()
+	}
+	switch k.Key.(type) {
+	case []byte:
+		k.Algorithm = algHS256
+	case *ecdsa.PublicKey:
+		k.Algorithm = algES256
+	case *rsa.PublicKey:
+		k.Algorithm = algRS256
+	case ed25519.PublicKey:
+		k.Algorithm = algEdDSA
+	}
+	return k, checkUserTokenKey(k)
+}
