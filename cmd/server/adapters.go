@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/api"
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// notifications is the queue as the API asks for it: the two know each other's values only here.
+type notifications struct{ *queue.Queue }
+
+// Accept implements api.Notifications.
+func (n notifications) Accept(ctx context.Context, r *api.Request) ([]byte, error) {
+	request := &queue.Request{
+		App: r.App, IdempotencyKey: r.IdempotencyKey, Hash: r.Hash, Answer: r.Answer,
+		Submissions: make([]queue.Submission, len(r.Submissions)),
+	}
+	for i, s := range r.Submissions {
+		request.Submissions[i] = queue.Submission(s)
+	}
+	replay, err := n.Queue.Accept(ctx, request)
+	if replay != nil {
+		return replay.Answer, err
+	}
+	return nil, err
+}
+
+// Replayed implements api.Notifications.
+func (n notifications) Replayed(ctx context.Context, r *api.Request) ([]byte, error) {
+	replay, err := n.Queue.Replayed(ctx, &queue.Request{App: r.App, IdempotencyKey: r.IdempotencyKey, Hash: r.Hash})
+	if replay == nil {
+		return nil, err
+	}
+	return replay.Answer, err
+}
+
+// deadTokens is the history of invalidations with the job that makes it, as the API asks for them.
+type deadTokens struct {
+	queue *queue.Queue
+	check func(ctx context.Context, app string) ([]push.CheckedInvalidation, error)
+	log   *slog.Logger
+}
+
+// List implements api.Feedback.
+func (d deadTokens) List(ctx context.Context, app string, since time.Time, cursor string, limit int) (
+	[]push.CheckedInvalidation, string, error,
+) {
+	return d.queue.Invalidations(ctx, app, since, cursor, limit)
+}
+
+// Check implements api.Feedback. What a pass decided stands, and is the answer, also where the feedback service broke off in
+// the middle: it will not be told again.
+func (d deadTokens) Check(ctx context.Context, app string) ([]push.CheckedInvalidation, error) {
+	items, err := d.check(ctx, app)
+	if len(items) > 0 && errors.Is(err, push.ErrUnavailable) {
+		d.log.Warn("feedback pass ended early; the next one goes on from here", "app", app, "checked", len(items), "error", err)
+		return items, nil
+	}
+	return items, err
+}
+
+// inbox is the queue as the feedback job asks for it.
+type inbox struct{ *queue.Queue }
+
+// BadTokens implements feedback.Inbox: such a token counts as dead since the first of the answers, so that a registration since
+// then keeps it.
+func (i inbox) BadTokens(ctx context.Context, app string, answers int, over time.Duration, limit int) ([]push.Invalidation, error) {
+	bad, err := i.Queue.BadTokens(ctx, app, answers, over, limit)
+	invalidations := make([]push.Invalidation, len(bad))
+	for n, b := range bad {
+		invalidations[n] = push.Invalidation{App: app, Token: b.Token, At: b.FirstAt, Source: push.SourceBadToken}
+	}
+	return invalidations, err
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/api"
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
+)
+
+// newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
+func newLogger(c config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // the configuration allows only levels
+	format := c.Format
+	if format == "auto" {
+		format = "json"
+		if f, ok := w.(*os.File); ok {
+			if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+				format = "text"
+			}
+		}
+	}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // which JSON would have in nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// load is config.Load for the commands that need a file.
+func load(file string) (*config.Config, error) {
+	if file == "" {
+		return nil, errors.New("--config FILE is missing")
+	}
+	return config.Load(file, os.Environ())
+}
+
+// check says what is wrong with the configuration and the files it names. It connects to nothing.
+func check(file string, stdout io.Writer) error {
+	cfg, err := load(file)
+	if err != nil {
+		return err
+	}
+	if faults := config.Check(cfg); len(faults) > 0 {
+		return faults
+	}
+	_, _, gatewaysErr := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry()).openAll(cfg)
+	_, apiErr := apiApps(cfg)
+	if err := errors.Join(database.CheckAddress(cfg.Database), gatewaysErr, apiErr); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s: no fault found, %d apps\n", file, len(cfg.Apps))
+	return err
+}
+
+// migrate brings the schema up to date. serve does so too.
+func migrate(ctx context.Context, file string, stderr io.Writer) error {
+	cfg, err := load(file)
+	if err != nil {
+		return err
+	}
+	db, err := openDatabase(ctx, cfg, newLogger(cfg.Log, stderr))
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// keygen prints a new key, which is nowhere kept, with the hash that the configuration wants.
+func keygen(scope string, stdout io.Writer) error {
+	if !api.Scope(scope).Valid() {
+		return fmt.Errorf("--scope must be register, send or admin, not %q", scope)
+	}
+	key, hash := config.NewKey(scope)
+	_, err := fmt.Fprintf(stdout, `key: %s
+
+For the configuration, under the app's keys:
+  - name: %s
+    scope: %s
+    sha256: %s
+`, key, scope, scope, hash)
+	return err
+}

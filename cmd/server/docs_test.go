@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/lhspn/lhspn/internal/config"
+)
+
+//go:generate go test -run ^TestMetricsReference$ -update
+
+var update = flag.Bool("update", false, "write the generated documents anew")
+
+// descriptor takes a metric's description apart; the library offers no other way.
+var descriptor = regexp.MustCompile(`fqName: "([^"]+)", help: "((?:[^"\\]|\\.)*)", unit: "[^"]*", constLabels: {[^}]*}, variableLabels: {([^}]*)}`)
+
+// The reference of metrics is made from the code, so that it lacks none and promises none.
+func TestMetricsReference(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "binary", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	cfg, err := config.Load(r.file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := open(context.Background(), cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		s.metrics.Describe(descs)
+		close(descs)
+	}()
+	var rows []string
+	for d := range descs {
+		m := descriptor.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("cannot read the metric %s", d)
+		}
+		if strings.HasPrefix(m[1], "lhspn_") {
+			rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |\n", m[1], strings.ReplaceAll(m[3], ",", ", "), m[2]))
+		}
+	}
+	slices.Sort(rows)
+	text := "# Metrics\n\nServed at `/metrics` on the operators' listener, beside Go's own (`go_*`) and the process's (`process_*`).\n" +
+		"This page is made from the code: `make docs`. What to watch first is in [operations.md](operations.md).\n\n" +
+		"| metric | labels | meaning |\n|---|---|---|\n" + strings.Join(slices.Compact(rows), "")
+	const file = "../../docs/metrics.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	current, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(current) != text {
+		t.Error("docs/metrics.md is not what the code has: run make docs")
+	}
+
+	// Alerts on metrics that are not there never fire.
+	known := map[string]bool{}
+	for _, row := range rows {
+		known[strings.Split(row, "`")[1]] = true
+	}
+	for _, file := range []string{"../../deploy/alerts.yml", "../../docs/operations.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`lhspn_[a-z0-9_]+`).FindAllString(string(text), -1) {
+			base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count"), "_sum")
+			if !known[name] && !known[base] {
+				t.Errorf("%s names %s, which is no metric", file, name)
+			}
+		}
+	}
+}
+
+// What deploy/ holds must at least be read by the programs that it is for. The containers themselves are not run here.
+func TestDeployFiles(t *testing.T) {
+	t.Parallel()
+	const dir = "../../deploy/"
+	if _, err := config.Load(dir+"lhspn.yaml", []string{"LHSPN_DATABASE=mysql://lhspn:x@tcp(mysql:3306)/lhspn"}); err != nil {
+		t.Error(err)
+	}
+	var compose struct {
+		Services map[string]struct {
+			Image   string
+			Build   string
+			Volumes []string
+		}
+		Volumes map[string]any
+	}
+	readYAML(t, dir+"compose.yaml", &compose)
+	for name, s := range compose.Services {
+		if (s.Image == "") == (s.Build == "") {
+			t.Errorf("service %s: needs an image or a build", name)
+		}
+		for _, v := range s.Volumes {
+			source, _, _ := strings.Cut(v, ":")
+			if _, named := compose.Volumes[source]; named {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(dir, source)); err != nil {
+				t.Errorf("service %s mounts %s: %v", name, source, err)
+			}
+		}
+	}
+	for _, name := range []string{"mysql", "lhspn", "prometheus"} {
+		if _, ok := compose.Services[name]; !ok {
+			t.Errorf("compose.yaml has no service %s", name)
+		}
+	}
+	var scraped struct {
+		ScrapeConfigs []struct {
+			StaticConfigs []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+		RuleFiles []string `yaml:"rule_files"`
+	}
+	readYAML(t, dir+"prometheus.yml", &scraped)
+	if len(scraped.ScrapeConfigs) != 1 || scraped.ScrapeConfigs[0].StaticConfigs[0].Targets[0] != "lhspn:9090" {
+		t.Errorf("prometheus.yml scrapes %v, not the service", scraped.ScrapeConfigs)
+	}
+	var alerts struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	readYAML(t, dir+"alerts.yml", &alerts)
+	if len(alerts.Groups) == 0 {
+		t.Error("alerts.yml has no alert")
+	}
+}
+
+func readYAML(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, into); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+}

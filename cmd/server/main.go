@@ -1,0 +1,108 @@
+// Command server is LHSPN: it registers device tokens, takes notifications over HTTP, keeps them until APNs has taken
+// them, and removes dead tokens. `server help` lists its commands.
+//
+// This package only wires the others together; it holds no rule of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+// version is set by the image's build.
+var version = "dev"
+
+const usage = `LHSPN, a push notification service
+
+  server [serve]                      dev mode: SQLite and the APNs simulator, on loopback
+  server serve --config FILE          serve
+  server check --config FILE          say what is wrong with the configuration, connecting to nothing
+  server migrate --config FILE        bring the database's schema up to date
+  server keygen --scope SCOPE         make an API key (register, send or admin) and print it with its hash
+  server send --config FILE --token T --alert TEXT [--app NAME]
+                                      send one notification straight to APNs and print the verdict
+  server version
+
+Every setting is described in docs/configuration.md.
+`
+
+// errUsage says that the arguments were wrong; what and how has been printed.
+var errUsage = errors.New("usage")
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main with its surroundings as arguments; it returns the exit status: 0, 1 for a failure, 2 for wrong arguments.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	switch err := command(ctx, args, stdout, stderr); {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	default:
+		_, _ = fmt.Fprintln(stderr, "server:", err)
+		return 1
+	}
+}
+
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	name := "serve"
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		name, args = args[0], args[1:]
+	} else if len(args) > 0 && (args[0] == "-h" || args[0] == "--help") {
+		name = "help"
+	}
+	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { _, _ = fmt.Fprint(stderr, usage) }
+	configFile := flags.String("config", "", "the configuration file")
+	var scope, token, alert, app *string
+	switch name {
+	case "keygen":
+		scope = flags.String("scope", "send", "register, send or admin")
+	case "send":
+		token = flags.String("token", "", "the device token, in hexadecimal")
+		alert = flags.String("alert", "", "the alert's text")
+		app = flags.String("app", "", "the app, where the configuration has several")
+	}
+	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		_, _ = fmt.Fprintln(stderr, "server:", err)
+		return errUsage
+	}
+	if flags.NArg() > 0 {
+		_, _ = fmt.Fprintf(stderr, "server: %s takes no argument %q\n%s", name, flags.Arg(0), usage)
+		return errUsage
+	}
+	switch name {
+	case "serve":
+		return serve(ctx, *configFile, stdout, stderr)
+	case "check":
+		return check(*configFile, stdout)
+	case "migrate":
+		return migrate(ctx, *configFile, stderr)
+	case "keygen":
+		return keygen(*scope, stdout)
+	case "send":
+		return send(ctx, *configFile, *app, *token, *alert, stdout)
+	case "version":
+		_, err := fmt.Fprintln(stdout, version)
+		return err
+	case "help":
+		_, err := fmt.Fprint(stdout, usage)
+		return err
+	}
+	_, _ = fmt.Fprintf(stderr, "server: no command %q\n%s", name, usage)
+	return errUsage
+}

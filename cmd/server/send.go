@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// sendTimeout bounds the one try.
+const sendTimeout = 45 * time.Second
+
+// send sends one notification straight to APNs, past database and queue, and prints the verdict: what an operator does
+// first with new credentials.
+func send(ctx context.Context, file, appName, tokenText, alert string, stdout io.Writer) error {
+	cfg, err := load(file)
+	if err != nil {
+		return err
+	}
+	app, err := pickApp(cfg, appName)
+	if err != nil {
+		return err
+	}
+	token, err := push.ParseToken(tokenText)
+	if err != nil {
+		return fmt.Errorf("--token: %w", err)
+	}
+	if alert == "" {
+		return errors.New("--alert TEXT is missing")
+	}
+	payload, err := json.Marshal(map[string]any{"aps": map[string]any{"alert": alert}})
+	if err != nil {
+		return err
+	}
+	log := new(errorLog)
+	g := newGateways(slog.New(log), prometheus.NewRegistry())
+	access, err := g.open(app)
+	if err != nil {
+		return err
+	}
+	transport, err := g.transport(app, access)
+	if err != nil {
+		return err
+	}
+
+	now := time.Now()
+	done := make(chan struct{})
+	group := &push.Group{
+		Done: func(*push.Group) { close(done) },
+		Deliveries: []push.Delivery{{
+			Recipient: push.Recipient{Token: token},
+			Notification: &push.Notification{
+				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: app.APNs.Environment,
+				Type: push.TypeAlert, Topic: app.Topic, Priority: 10,
+				Expiration: now.Add(time.Hour), Payload: push.Payload{JSON: payload}, CreatedAt: now, SendAt: now,
+			},
+		}},
+	}
+	running, stop := context.WithTimeout(ctx, sendTimeout)
+	defer stop()
+	var run errgroup.Group
+	run.Go(func() error { return transport.Run(running) })
+	if err := transport.Send(running, group); err != nil {
+		stop()
+		return errors.Join(err, run.Wait())
+	}
+	_ = transport.Drain(running) // when it ends early, so does Run, which finishes the group
+	stop()
+	if err := run.Wait(); err != nil {
+		return err
+	}
+	<-done
+	r := group.Deliveries[0].Result
+	if r.Outcome == push.Accepted {
+		_, err = fmt.Fprintf(stdout, "accepted by %s\n", gatewayName(app))
+		return err
+	}
+	why := ""
+	if r.Outcome == push.NotSent {
+		why = log.last()
+	}
+	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", gatewayName(app), r.Reason, r.Outcome, r.Status, why, hint(r))
+}
+
+// errorLog is a log of which only the last error is kept: where a transport gets no connection, only its log says why.
+type errorLog struct{ text atomic.Pointer[string] }
+
+// last is the error as what follows a message, empty where there was none.
+func (l *errorLog) last() string {
+	if text := l.text.Load(); text != nil {
+		return ": " + *text
+	}
+	return ""
+}
+
+// Enabled implements slog.Handler.
+func (l *errorLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+// Handle implements slog.Handler.
+func (l *errorLog) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			text := err.Error()
+			l.text.Store(&text)
+		}
+		return true
+	})
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (l *errorLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+// WithGroup implements slog.Handler.
+func (l *errorLog) WithGroup(string) slog.Handler { return l }
+
+func pickApp(cfg *config.Config, name string) (*config.App, error) {
+	if name == "" && len(cfg.Apps) == 1 {
+		return &cfg.Apps[0], nil
+	}
+	for i := range cfg.Apps {
+		if cfg.Apps[i].Name == name {
+			return &cfg.Apps[i], nil
+		}
+	}
+	return nil, fmt.Errorf("--app must name one of the configuration's %d apps, not %q", len(cfg.Apps), name)
+}
+
+// hint says what an operator can do about it.
+func hint(r push.Result) string {
+	switch {
+	case r.Reason.BadToken():
+		return "\nThe token is of another app or of the other environment: compare topic and environment with the build that registered it."
+	case r.Outcome == push.Unregistered:
+		return "\nThe app is no longer on that device since " + r.Timestamp.Format(time.RFC3339) + "."
+	case r.Outcome == push.Held:
+		return "\nThe credentials or the topic are wrong for this environment: check key_id, team_id, topic and environment."
+	case r.Outcome == push.NotSent:
+		return "\nThe gateway could not be reached, or it closed the connection: " +
+			"check the network, the proxy, ca_file, and the certificate's environment."
+	}
+	return ""
+}

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/lhspn/lhspn/internal/api"
+	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/feedback"
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/sender"
+	"github.com/lhspn/lhspn/internal/tokens"
+)
+
+// startTimeout bounds what is done before the service serves: a database that cannot be reached is told, not waited for.
+const startTimeout = 2 * time.Minute
+
+// serve runs the service until ctx ends. Without a configuration file that is dev mode.
+func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
+	if file == "" {
+		return serveDev(ctx, stdout, stderr)
+	}
+	cfg, err := config.Load(file, os.Environ())
+	if err != nil {
+		return err
+	}
+	if faults := config.Check(cfg); len(faults) > 0 {
+		return faults
+	}
+	s, err := open(ctx, cfg, newLogger(cfg.Log, stderr))
+	if err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// service is everything that serve wires together.
+type service struct {
+	cfg         *config.Config
+	log         *slog.Logger
+	db          *database.DB
+	tokens      *tokens.Store
+	queue       *queue.Queue
+	sender      *sender.Sender
+	feedback    *feedback.Job
+	purger      *sender.Purger
+	credentials *apns.CredentialWatch
+	api         *api.API
+	ops         http.Handler
+	metrics     *prometheus.Registry
+	// draining is set when the service is told to stop, so that it stops being ready before it stops to serve.
+	draining atomic.Bool
+
+	public, private net.Listener
+}
+
+// open makes the service ready to run: listeners are open, credentials read, the schema is up to date.
+func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service, err error) {
+	reg := prometheus.NewRegistry()
+	s := &service{cfg: cfg, log: log, metrics: reg}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	g := newGateways(log, reg)
+	s.credentials = g.watch
+	apps, sources, err := g.openAll(cfg)
+	if err != nil {
+		return nil, err
+	}
+	publicApps, err := apiApps(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if s.public, err = listen(ctx, "listen", cfg.Listen); err != nil {
+		return nil, err
+	}
+	if s.private, err = listen(ctx, "ops_listen", cfg.OpsListen); err != nil {
+		return nil, err
+	}
+
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if s.db, err = openDatabase(starting, cfg, log); err != nil {
+		return nil, err
+	}
+	s.tokens = tokens.New(s.db, reg)
+	s.queue, err = queue.New(s.db, queue.Config{
+		Lease: cfg.Queue.Lease, MaxBacklog: cfg.Queue.MaxBacklog,
+		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
+	}, s.tokens, log, reg)
+	if err != nil {
+		return nil, err
+	}
+	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the rest is
+	// for handing back the shards.
+	part := cfg.ShutdownDeadline / 5
+	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, apps, log, reg); err != nil {
+		return nil, err
+	}
+	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, sources, log, reg); err != nil {
+		return nil, err
+	}
+	if s.purger, err = sender.NewPurger(s.queue, cfg.Queue.Retention, log, reg); err != nil {
+		return nil, err
+	}
+	if s.api, err = api.New(api.Config{
+		Apps: publicApps, Tokens: s.tokens, Notifications: notifications{s.queue},
+		Feedback: deadTokens{s.queue, s.feedback.RunOnce, s.log},
+		Log:      log, Metrics: reg, Version: version, MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
+	}); err != nil {
+		return nil, err
+	}
+	s.ops = api.NewOps(s.ready, reg, log)
+	return s, nil
+}
+
+// feedbackConfig gives a 0 of the configuration its meaning, where to the job it stands for the default.
+func feedbackConfig(c *config.Feedback) feedback.Config {
+	job := feedback.Config{
+		Interval: c.Interval, BadTokenAfter: c.BadTokenAfter,
+		BadTokenOver: max(c.BadTokenOver, 1), BadTokenGuard: max(c.BadTokenGuard, math.SmallestNonzeroFloat64),
+	}
+	if c.BadTokenAfter == 0 {
+		job.BadTokenAfter = -1
+	}
+	return job
+}
+
+// openDatabase opens the database and brings its schema up to date.
+func openDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger) (*database.DB, error) {
+	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: cfg.DatabaseConnections})
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	if err := db.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
+	}
+	if err := database.Migrate(ctx, db, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
+	}
+	return db, nil
+}
+
+func listen(ctx context.Context, setting, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return l, nil
+}
+
+// apiApps is what the API must know of the apps.
+func apiApps(cfg *config.Config) ([]api.App, error) {
+	var apps []api.App
+	var errs []error
+	for i := range cfg.Apps {
+		app := &cfg.Apps[i]
+		a := api.App{Name: app.Name, Topic: app.Topic, Environment: app.APNs.Environment, Binary: app.APNs.Transport == "binary"}
+		for _, k := range app.Keys {
+			a.Keys = append(a.Keys, api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate})
+		}
+		var err error
+		if a.UserTokens, err = userTokens(&app.UserTokens); err != nil {
+			errs = append(errs, fmt.Errorf("app %s: user_tokens: %w", app.Name, err))
+		}
+		apps = append(apps, a)
+	}
+	return apps, errors.Join(errs...)
+}
+
+// userTokens reads the keys that users' proofs are checked with; nil where there are none.
+func userTokens(c *config.UserTokens) (*api.UserTokens, error) {
+	if !c.Given() {
+		return nil, nil
+	}
+	var keys []api.UserTokenKey
+	if c.JWKSFile != "" {
+		text, err := os.ReadFile(c.JWKSFile) //nolint:gosec // the configuration names it
+		if err != nil {
+			return nil, fmt.Errorf("jwks_file: %w", err)
+		}
+		if keys, err = api.ParseJWKS(text); err != nil {
+			return nil, fmt.Errorf("jwks_file %s: %w", c.JWKSFile, err)
+		}
+	}
+	for _, k := range c.Keys {
+		key := api.UserTokenKey{Algorithm: "HS256", Key: []byte(k.Secret)}
+		if k.PublicKeyFile != "" {
+			text, err := os.ReadFile(k.PublicKeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("public_key_file: %w", err)
+			}
+			if key, err = api.ParsePublicKey(text); err != nil {
+				return nil, fmt.Errorf("public_key_file %s: %w", k.PublicKeyFile, err)
+			}
+		}
+		key.ID = k.ID
+		keys = append(keys, key)
+	}
+	return api.NewUserTokens(keys, c.Issuer, c.Audience)
+}
+
+// run serves until ctx ends, and then stops in the order that loses nothing: no more requests, no more sending, the results
+// saved, the shards handed back, the database closed.
+func (s *service) run(ctx context.Context) error {
+	defer s.close()
+	s.log.Info("serving", "version", version, "listen", s.public.Addr().String(),
+		"ops_listen", s.private.Addr().String(), "database", s.db.Dialect)
+	return runParts(ctx, s.log, []part{
+		{"operators' endpoints", func(ctx context.Context) error { return s.serveHTTP(ctx, s.private, s.ops, time.Second) }},
+		{"queue", s.queue.Run},
+		{"token store", s.tokens.Run},
+		{"sender", s.sender.Run},
+		{"feedback", s.feedback.Run},
+		{"purge", s.purger.Run},
+		{"credentials", s.credentials.Run},
+		{"API", func(ctx context.Context) error {
+			defer s.draining.Store(true)
+			return s.serveHTTP(ctx, s.public, s.api, s.cfg.ShutdownDeadline/5)
+		}},
+	})
+}
+
+// serveHTTP serves until ctx ends; requests in flight then have the grace time to finish.
+func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration) error {
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: api.ReadHeaderTimeout, IdleTimeout: api.IdleTimeout, MaxHeaderBytes: api.MaxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if l == s.public { // a profile of the operators' listener takes as long as it was asked to
+		server.ReadTimeout, server.WriteTimeout = api.ReadTimeout, api.WriteTimeout
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if l == s.public {
+		s.draining.Store(true)
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := server.Shutdown(stopping); err != nil {
+		s.log.Warn("requests were cut off", "error", err)
+		_ = server.Close() // what is cut off has not been answered, and its sender repeats it
+	}
+	return nil
+}
+
+// ready says why the service is not ready to serve.
+func (s *service) ready(ctx context.Context) error {
+	if s.draining.Load() {
+		return errors.New("stopping")
+	}
+	if err := s.db.Ping(ctx); err != nil {
+		return err
+	}
+	migrated, err := database.Migrated(ctx, s.db)
+	if err == nil && !migrated {
+		err = errors.New("the schema is older than this program")
+	}
+	return err
+}
+
+// close closes what open opened.
+func (s *service) close() {
+	for _, l := range []net.Listener{s.public, s.private} {
+		if l != nil {
+			_ = l.Close() // closed already where the server has stopped
+		}
+	}
+	if s.db != nil {
+		if err := s.db.Close(); err != nil {
+			s.log.Warn("close the database", "error", err)
+		}
+	}
+}

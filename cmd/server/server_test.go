@@ -1,0 +1,470 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// The test binary is the program, too: what is tested here is tested from outside, as a process that can be killed.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"server": main})
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+}
+
+const testKey = "a key of the tests"
+
+// rig is a service's surroundings: the simulator, a configuration, and the process while it runs.
+type rig struct {
+	t    *testing.T
+	dir  string
+	sim  *simulator.Simulator
+	file string
+
+	process  *exec.Cmd
+	stderr   *bytes.Buffer
+	api, ops string
+}
+
+// newRig starts a simulator and writes a configuration. Of the processes it starts, none outlives the test.
+func newRig(t *testing.T, transport, database string) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir()}
+	log := slog.New(slog.DiscardHandler)
+	certs := filepath.Join(r.dir, "certs")
+	var err error
+	r.sim, err = simulator.New(simulator.Config{
+		Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", Provider: "127.0.0.1:0", CredentialsDir: certs, RequireClientCert: true,
+		VerifyProviderTokens: true, TrackIDs: true,
+	}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.sim.Run(ctx) }()
+	t.Cleanup(func() {
+		r.kill()
+		stop()
+		if err := <-done; err != nil {
+			t.Error("simulator:", err)
+		}
+	})
+	apns := fmt.Sprintf("{transport: binary, gateway: %q, feedback_address: %q, ca_file: certs/ca.pem, certificate_file: certs/client.pem, idle_close: 200ms}",
+		r.sim.GatewayAddr(), r.sim.FeedbackAddr())
+	if transport == "http2" {
+		apns = fmt.Sprintf("{gateway: %q, ca_file: certs/ca.pem, key_file: certs/AuthKey_%s.p8, key_id: %s, team_id: %s}",
+			r.sim.ProviderAddr(), simulator.ProviderKeyID, simulator.ProviderKeyID, simulator.TeamID)
+	}
+	r.file = filepath.Join(r.dir, "lhspn.yaml")
+	text := fmt.Sprintf(`
+listen: 127.0.0.1:0
+ops_listen: 127.0.0.1:0
+database: %q
+queue: {lease: 2s}
+apps:
+  - name: hedgehog
+    topic: %s
+    apns: %s
+    keys: [{name: tests, scope: admin, sha256: %s}]
+`, database, simulator.DefaultTopic, apns, config.HashKey(testKey))
+	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// start starts the service and waits until it serves.
+func (r *rig) start() {
+	r.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	// testscript runs what its program is called as.
+	program := filepath.Join(r.dir, "server")
+	if err := os.Symlink(exe, program); err != nil && !os.IsExist(err) {
+		r.t.Fatal(err)
+	}
+	r.process = exec.CommandContext(r.t.Context(), program, "serve", "--config", r.file) // ends with the test, whatever happens
+	out, err := r.process.StderrPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.process.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	hung := time.AfterFunc(time.Minute, func() { _ = r.process.Process.Kill() })
+	defer hung.Stop()
+	r.stderr = new(bytes.Buffer)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		var line struct{ Msg, Listen, OpsListen string }
+		fmt.Fprintln(r.stderr, lines.Text())
+		text := strings.Replace(lines.Text(), "ops_listen", "opsListen", 1)
+		if json.Unmarshal([]byte(text), &line) == nil && line.Msg == "serving" {
+			r.api, r.ops = "http://"+line.Listen, "http://"+line.OpsListen
+			go io.Copy(io.Discard, out) // so that the service can go on logging
+			return
+		}
+	}
+	r.t.Fatalf("the service ended before it served: %v\n%s", r.process.Wait(), r.stderr)
+}
+
+// kill ends the process as a crash does.
+func (r *rig) kill() {
+	if r.process != nil {
+		_ = r.process.Process.Kill()
+		_ = r.process.Wait()
+		r.process = nil
+	}
+}
+
+// stop ends the process as an orchestrator does.
+func (r *rig) stop() {
+	r.t.Helper()
+	if err := r.process.Process.Signal(syscall.SIGTERM); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.process.Wait(); err != nil {
+		r.t.Errorf("after SIGTERM: %v", err)
+	}
+	r.process = nil
+}
+
+func (r *rig) call(method, path, body string, status int) map[string]any {
+	r.t.Helper()
+	req, err := http.NewRequest(method, r.api+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+testKey)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if res.StatusCode != status {
+		r.t.Fatalf("%s %s: status %d, want %d: %s", method, path, res.StatusCode, status, text)
+	}
+	answer := map[string]any{}
+	if len(text) > 0 {
+		if err := json.Unmarshal(text, &answer); err != nil {
+			r.t.Fatalf("%s %s: %v: %s", method, path, err, text)
+		}
+	}
+	return answer
+}
+
+// until asks again until ok, for at most a minute.
+func (r *rig) until(what string, ok func() bool) {
+	r.t.Helper()
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			r.t.Fatalf("timed out: %s\n%s", what, r.stderr)
+		}
+	}
+}
+
+func (r *rig) done(id string) map[string]any {
+	r.t.Helper()
+	var status map[string]any
+	r.until("notification "+id+" is done", func() bool {
+		status = r.call("GET", "/v1/notifications/"+id, "", 200)
+		return status["state"] == "done"
+	})
+	return status
+}
+
+func token(n int) string { return fmt.Sprintf("%064x", 0xbeef0000+n) }
+
+// each runs f for each transport on each engine there is.
+func each(t *testing.T, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	for _, transport := range []string{"binary", "http2"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			t.Run("sqlite", func(t *testing.T) {
+				t.Parallel()
+				f(t, newRig(t, transport, "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")))
+			})
+			t.Run("mysql", func(t *testing.T) {
+				t.Parallel()
+				f(t, newRig(t, transport, dbtest.MySQLAddress(t)))
+			})
+		})
+	}
+}
+
+// The way of a notification from end to end, with a token that APNs refuses, and one that is dead.
+func TestSendsAndForgets(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		r.start()
+		good := token(1)
+		bad := simulator.MagicToken(simulator.InvalidToken, 1).String()
+		gone := simulator.MagicTokenAt(simulator.Unregistered, 1, time.Now().Add(time.Hour)).String()
+		for _, token := range []string{good, bad, gone} {
+			r.call("PUT", "/v1/tokens/"+token, `{"badge": 2}`, 201)
+		}
+		n := r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q, %q]}, "aps": {"alert": "Hello"}, "badge_increment": 3}`, good, bad), 202)
+		counts, _ := r.done(n["id"].(string))["counts"].(map[string]any)
+		if counts["accepted"] != 1.0 || counts["failed"] != 1.0 {
+			t.Errorf("counts %v, want one accepted and one failed", counts)
+		}
+		failures, _ := r.call("GET", "/v1/notifications/"+n["id"].(string)+"/failures", "", 200)["items"].([]any)
+		if len(failures) != 1 || failures[0].(map[string]any)["token"] != bad {
+			t.Errorf("failures %v, want the bad token's", failures)
+		}
+		if badge := r.call("GET", "/v1/tokens/"+good, "", 200)["badge"]; badge != 5.0 {
+			t.Errorf("badge %v, want 2 + 3", badge)
+		}
+		parsed, _ := push.ParseToken(good)
+		if got := r.sim.Received(parsed); len(got) != 1 || !strings.Contains(got[0].Payload, `"badge":5`) {
+			t.Errorf("the device got %v, want one push with badge 5", got)
+		}
+
+		// Dead since later than its registration: it goes. Registered again since then: it stays.
+		r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}}`, gone), 202)
+		r.sim.AddFeedback(time.Now().Add(-time.Hour), parsed)
+		r.until("the dead token is removed", func() bool {
+			r.call("POST", "/v1/feedback/check", "", 200)
+			items, _ := r.call("GET", "/v1/feedback", "", 200)["items"].([]any)
+			for _, it := range items {
+				if it := it.(map[string]any); it["token"] == gone {
+					return it["removed"] == true
+				}
+			}
+			return false
+		})
+		r.call("GET", "/v1/tokens/"+gone, "", 404)
+		r.call("GET", "/v1/tokens/"+good, "", 200)
+		r.stop()
+	})
+}
+
+// Whatever the instant at which the process is killed: what was accepted reaches the gateway, the counts add up and no badge
+// is counted twice.
+func TestSurvivesKills(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		const rounds, recipients = 3, 1500
+		r.sim.SetFaults(simulator.Faults{Latency: 2 * time.Millisecond})
+		var tokens []string
+		r.start()
+		for i := range recipients {
+			tokens = append(tokens, token(i))
+		}
+		for _, token := range tokens[:20] {
+			r.call("PUT", "/v1/tokens/"+token, "", 201)
+		}
+		list, _ := json.Marshal(tokens)
+		var ids []string
+		for range rounds {
+			n := r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": %s}, "aps": {"alert": "Hello"}, "badge_increment": 1}`, list), 202)
+			ids = append(ids, n["id"].(string))
+			seen := r.sim.Totals().Received
+			r.until("some are sent", func() bool { return r.sim.Totals().Received > seen })
+			r.kill()
+			r.start()
+		}
+		for _, id := range ids {
+			status := r.done(id)
+			if counts := status["counts"].(map[string]any); counts["accepted"] != float64(recipients) {
+				t.Errorf("counts %v, want %d accepted", counts, recipients)
+			}
+		}
+		for _, token := range tokens[:20] {
+			if badge := r.call("GET", "/v1/tokens/"+token, "", 200)["badge"]; badge != float64(rounds) {
+				t.Errorf("badge %v after %d notifications", badge, rounds)
+			}
+		}
+		for _, text := range tokens {
+			parsed, _ := push.ParseToken(text)
+			if got := r.sim.Counts(parsed).Accepted; got < rounds {
+				t.Errorf("token %s received %d notifications of %d", text, got, rounds)
+			}
+		}
+	})
+}
+
+// A feedback service that breaks off in the middle: what it told before is decided on, and is the answer of the check. One that is
+// away is a dependency that is away, and no failure of ours.
+func TestAFeedbackServiceThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "binary", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.start()
+	for n := range 2 {
+		r.call("PUT", "/v1/tokens/"+token(n), "", 201)
+		parsed, _ := push.ParseToken(token(n))
+		r.sim.AddFeedback(time.Now().Add(time.Hour), parsed)
+	}
+	r.sim.SetFaults(simulator.Faults{FeedbackCut: true})
+	if items, _ := r.call("POST", "/v1/feedback/check", "", 200)["items"].([]any); len(items) != 1 {
+		t.Errorf("items %v, want that of the whole tuple", items)
+	}
+	r.call("GET", "/v1/tokens/"+token(0), "", 404)
+	r.call("GET", "/v1/tokens/"+token(1), "", 200)
+
+	parsed, _ := push.ParseToken(token(1))
+	r.sim.AddFeedback(time.Now(), parsed)
+	problem := r.call("POST", "/v1/feedback/check", "", 503)
+	if problem["type"] != "urn:lhspn:problem:unavailable" {
+		t.Errorf("problem %v", problem)
+	}
+}
+
+// An orderly stop in the middle of sending loses nothing and repeats nothing.
+func TestStopsInOrder(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		const recipients = 2000
+		r.start()
+		var tokens []string
+		for i := range recipients {
+			tokens = append(tokens, token(i))
+		}
+		list, _ := json.Marshal(tokens)
+		n := r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": %s}, "aps": {"alert": "Hello"}}`, list), 202)
+		r.stop()
+		r.start()
+		r.done(n["id"].(string))
+		r.stop()
+		for _, text := range tokens {
+			parsed, _ := push.ParseToken(text)
+			if got := r.sim.Counts(parsed).Accepted; got != 1 {
+				t.Errorf("token %s received %d notifications, want 1", text, got)
+			}
+		}
+	})
+}
+
+// Dev mode needs nothing but a folder, and its curl line works.
+func TestDevMode(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "server")
+	if err := os.Symlink(exe, program); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LHSPN_LISTEN=127.0.0.1:0", "LHSPN_OPS_LISTEN=127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var curl string
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if line := strings.TrimSpace(lines.Text()); strings.HasPrefix(line, "curl ") {
+			curl = line
+			break
+		}
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Log("curl is not installed: its line is not tried")
+	} else if answer, err := exec.CommandContext(ctx, "sh", "-c", curl).CombinedOutput(); err != nil || !strings.Contains(string(answer), `"state":"queued"`) {
+		t.Errorf("%s\n%v: %s", curl, err, answer)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("dev mode ended: %v", err)
+	}
+}
+
+func TestDurationsAreLoggedWithTheirUnit(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"json", "text"} {
+		var out bytes.Buffer
+		newLogger(config.Log{Level: "info", Format: format}, &out).Info("tried again", "every", 90*time.Second)
+		if !strings.Contains(out.String(), "1m30s") {
+			t.Errorf("%s: %s", format, &out)
+		}
+	}
+}
+
+// The first thing that an operator does with new credentials.
+func TestSendCommand(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"binary", "http2"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, transport, "sqlite:unused.db")
+			var out bytes.Buffer
+			if err := send(t.Context(), r.file, "", token(1), "Hello", &out); err != nil || !strings.HasPrefix(out.String(), "accepted by 127.0.0.1:") {
+				t.Errorf("a good token: %v, %s", err, &out)
+			}
+			parsed, _ := push.ParseToken(token(1))
+			if got := r.sim.Received(parsed); len(got) != 1 || got[0].Payload != `{"aps":{"alert":"Hello"}}` {
+				t.Errorf("the device got %v", got)
+			}
+			err := send(t.Context(), r.file, "hedgehog", simulator.MagicToken(simulator.InvalidToken, 1).String(), "Hello", &out)
+			if err == nil || !strings.Contains(err.Error(), "compare topic and environment") {
+				t.Errorf("a bad token: %v", err)
+			}
+			// Why there is no connection is what an operator must know; the reason alone does not tell.
+			elsewhere := filepath.Join(filepath.Dir(r.file), "elsewhere.yaml")
+			text, err := os.ReadFile(r.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = regexp.MustCompile(`gateway: "[^"]*"`).ReplaceAll(text, []byte(`gateway: "127.0.0.1:1"`))
+			if err := os.WriteFile(elsewhere, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := send(t.Context(), elsewhere, "", token(1), "x", &out); err == nil || !strings.Contains(err.Error(), "connection refused") {
+				t.Errorf("no gateway: %v", err)
+			}
+			for _, wrong := range [][3]string{{"another", token(1), "x"}, {"", "abc", "x"}, {"", token(1), ""}} {
+				if err := send(t.Context(), r.file, wrong[0], wrong[1], wrong[2], &out); err == nil {
+					t.Errorf("%q: no error", wrong)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,96 @@
+// Package internal_test holds the one rule that spans the packages: who may import whom.
+package internal_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/lhspn/lhspn/"
+
+// allowed are the edges between our packages, each with its reason. Data flows one way, from the API through the queue and
+// the sender to the transports; an edge that is not here would let it flow back or let two packages share a secret.
+var allowed = map[string]map[string]string{
+	"migrations":    {},
+	"internal/push": {},
+	"internal/database": {
+		"migrations":    "it runs them",
+		"internal/push": "an absent database is push.ErrUnavailable",
+	},
+	"internal/database/dbtest": {
+		"internal/database": "it opens databases for the stores' tests",
+	},
+	"internal/config": {
+		"internal/push": "environments are the domain's",
+	},
+	"internal/tokens": {
+		"internal/push":     "device tokens",
+		"internal/database": "a store",
+	},
+	"internal/queue": {
+		"internal/push":     "notifications and results",
+		"internal/database": "a store",
+	},
+	"internal/api": {
+		"internal/push": "values and sentinels; the stores are reached through interfaces of its own",
+	},
+	"internal/sender": {
+		"internal/push":  "groups and results",
+		"internal/queue": "batches and leases, the queue's own values, which the sender passes back to it; never its SQL",
+	},
+	"internal/feedback": {
+		"internal/push": "invalidations",
+	},
+	"internal/apns": {
+		"internal/push":       "groups and results",
+		"internal/apns/frame": "the binary codec",
+	},
+	"internal/apns/frame": {},
+	"internal/apns/simulator": {
+		"internal/push":       "device tokens",
+		"internal/apns/frame": "the binary codec",
+	},
+	"cmd/apns-simulator": {
+		"internal/apns/simulator": "it is the simulator as a program",
+		"internal/push":           "device tokens",
+	},
+	"cmd/server": nil, // wiring: all
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&pkg); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(pkg.ImportPath, module)
+		if strings.HasPrefix(name, "bench") || strings.HasPrefix(name, "tools") {
+			continue // programs that measure the service from outside
+		}
+		edges, known := allowed[name]
+		if !known && name != "internal" {
+			t.Errorf("package %s is not in the list: add it with the edges it may have and why", name)
+			continue
+		}
+		for _, imported := range pkg.Imports {
+			ours, is := strings.CutPrefix(imported, module)
+			if is && name != "cmd/server" && edges[ours] == "" {
+				t.Errorf("%s imports %s, which architecture does not allow", name, ours)
+			}
+		}
+	}
+}
