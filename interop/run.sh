@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Runs third-party APNs clients, unchanged, against the simulator, and checks what they report and what arrived.
+# Needs go, node and npm; fetches the clients from their registries. Ends with "N passed, N failed".
+set -euo pipefail
+cd "$(dirname "$0")"
+
+for tool in go node npm; do
+  command -v "$tool" >/dev/null || { echo "interop: $tool is not installed" >&2; exit 2; }
+done
+
+work=$(mktemp -d)
+simulator=
+finish() {
+  if [ -n "$simulator" ]; then kill "$simulator" 2>/dev/null || true; wait "$simulator" 2>/dev/null || true; fi
+  rm -rf "$work"
+}
+trap finish EXIT
+
+if ! cmp -s node/package-lock.json node/node_modules/.installed-lock; then
+  (cd node && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
+  cp node/package-lock.json node/node_modules/.installed-lock
+fi
+(cd .. && go build -o "$work/apns-simulator" ./cmd/apns-simulator)
+(cd go && go build -o "$work/interop" .)
+
+"$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --page 127.0.0.1:0 \
+  --certs "$work/certs" --require-client-cert --verify-provider-tokens >"$work/out" 2>"$work/log" &
+simulator=$!
+for _ in $(seq 100); do
+  if grep -q '^ready$' "$work/out" || ! kill -0 "$simulator" 2>/dev/null; then break; fi
+  sleep 0.1
+done
+grep -q '^ready$' "$work/out" || { cat "$work/out" "$work/log" >&2; exit 1; }
+
+value() { sed -n "s/^$1  *//p" "$work/out"; }
+SIM_PROVIDER=$(value 'provider API') SIM_GATEWAY=$(value 'binary gateway') SIM_FEEDBACK=$(value 'feedback service')
+SIM_PAGE=$(value page) SIM_CERTS=$work/certs
+# For the clients that have no option for a CA.
+SSL_CERT_FILE=$work/certs/ca.pem
+export SIM_PROVIDER SIM_GATEWAY SIM_FEEDBACK SIM_PAGE SIM_CERTS SSL_CERT_FILE
+
+passed=0 failed=0
+check() {
+  local name=$1
+  shift
+  node -e 'fetch(process.env.SIM_PAGE + "reset", { method: "POST" }).then((r) => process.exit(r.ok ? 0 : 1))'
+  if "$@" >"$work/case" 2>&1; then
+    passed=$((passed + 1))
+    echo "ok    $name"
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $name"
+    sed 's/^/      /' "$work/case"
+  fi
+}
+
+check 'binary:   npm apn 1.7.8 (command 2, feedback)' node node/apn1.js
+check 'binary:   joekarl/go-libapns 3.0.0 (command 2, feedback)' "$work/interop" go-libapns
+check 'binary:   timehop/apns (command 2, feedback)' "$work/interop" timehop
+check 'binary:   anachronistic/apns (command 2)' "$work/interop" anachronistic
+check 'provider: sideshow/apns2 0.25.0, provider token' "$work/interop" sideshow-token
+check 'provider: sideshow/apns2 0.25.0, certificate' "$work/interop" sideshow-cert
+check 'provider: sideshow/apns2 0.25.0, GOAWAY every 2' "$work/interop" sideshow-shutdown
+check 'provider: npm @parse/node-apn 8.1.0, provider token' node node/node-apn.js token
+check 'provider: npm @parse/node-apn 8.1.0, certificate' node node/node-apn.js certificate
+check 'provider: npm apns2 12.2.0' node node/apns2.js
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
