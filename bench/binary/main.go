@@ -1,0 +1,211 @@
+// Command binary measures sending over Apple's binary protocol: our transport against the clients of that time, all to the
+// same simulator process in the same run.
+//
+//	binary [flags]           the benchmark; prints a table
+//	binary -client [flags]   our client alone, which the benchmark starts as a process of its own
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/bench/internal/drive"
+	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/rig"
+	"github.com/lhspn/lhspn/internal/apns"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/binary:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	client               bool
+	address, credentials string
+	warmup, count        int
+	connections, window  int
+
+	bin, npm string
+	runs     int
+	scale    float64
+}
+
+func run() error {
+	var o options
+	flag.BoolVar(&o.client, "client", false, "be our client")
+	flag.StringVar(&o.address, "address", "", "with -client: host:port of the gateway")
+	flag.StringVar(&o.credentials, "credentials", "", "with -client: the simulator's credentials")
+	flag.IntVar(&o.warmup, "warmup", 10_000, "with -client: notifications before the measured part")
+	flag.IntVar(&o.count, "count", 100_000, "with -client: notifications in the measured part")
+	flag.IntVar(&o.connections, "connections", 1, "with -client: connections")
+	flag.IntVar(&o.window, "window", 0, "with -client: unconfirmed notifications on a connection; 0 is the service's default")
+	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
+	flag.StringVar(&o.npm, "npm", "bench/npm", "the npm drivers")
+	flag.IntVar(&o.runs, "runs", 5, "interleaved runs of every client")
+	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is about two seconds for each client and run")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("the benchmark took longer than ten minutes"))
+	defer cancel()
+	if o.client {
+		return client(ctx, o)
+	}
+	return benchmark(ctx, o)
+}
+
+func client(ctx context.Context, o options) error {
+	pair := filepath.Join(o.credentials, "client.pem")
+	certificate, err := tls.LoadX509KeyPair(pair, pair)
+	if err != nil {
+		return fmt.Errorf("read the client certificate: %w", err)
+	}
+	ca, err := os.ReadFile(filepath.Join(o.credentials, "ca.pem"))
+	if err != nil {
+		return fmt.Errorf("read the CA: %w", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	transport := apns.NewBinary(apns.BinaryConfig{
+		App: "bench", Address: o.address, Connections: o.connections, Window: o.window,
+		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}, log, apns.NewMetrics(prometheus.NewRegistry()))
+	const groupSize = 1000
+	// As much as the transport can hold, written and waiting, and a little to settle meanwhile.
+	window := o.window
+	if window == 0 {
+		window = apns.DefaultWindow
+	}
+	report, err := drive.Run(ctx, transport, drive.Options{
+		Warmup: o.warmup, Count: o.count, Tokens: 100_000, Groups: 4*window*o.connections/groupSize + 16, GroupSize: groupSize,
+	})
+	if err != nil {
+		return err
+	}
+	return report.Write(os.Stdout)
+}
+
+// contender is one client under test.
+type contender struct {
+	name    string
+	program string
+	args    []string
+	env     []string
+	// count is what it sends in about two seconds on two cores.
+	count   int
+	reports []measure.Report
+}
+
+func benchmark(ctx context.Context, o options) error {
+	dir, discard, err := rig.TempDir()
+	if err != nil {
+		return err
+	}
+	defer discard()
+	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals")
+	if err != nil {
+		return err
+	}
+	defer sim.Stop(5 * time.Second)
+
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	npm, err := filepath.Abs(filepath.Join(o.npm, "apn.js"))
+	if err != nil {
+		return fmt.Errorf("find the npm driver: %w", err)
+	}
+	// The peers have no option for a CA.
+	trust := []string{"SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem")}
+	contenders := []*contender{
+		{name: "ours", program: self, args: []string{"-client"}, count: 3_000_000},
+		{name: "ours, window 262,144", program: self, args: []string{"-client", "-window", "262144"}, count: 3_000_000},
+		{name: "joekarl/go-libapns", program: filepath.Join(o.bin, "libapns"), env: trust, count: 200_000},
+		{name: "anachronistic/apns, codec, kept connection", program: filepath.Join(o.bin, "anachronistic"), env: trust, count: 100_000},
+		{name: "npm apn@1.7.8", program: "node", args: []string{"--no-deprecation", npm}, count: 100_000},
+	}
+	for range o.runs {
+		for _, c := range contenders {
+			report, err := one(ctx, o, sim, c)
+			if err != nil {
+				return err
+			}
+			c.reports = append(c.reports, report)
+		}
+	}
+	write(contenders, o.runs)
+	return nil
+}
+
+// one makes one run of one client. It ends when the simulator has received everything, whatever the client thinks.
+func one(ctx context.Context, o options, sim *rig.Simulator, c *contender) (measure.Report, error) {
+	if err := sim.Reset(ctx); err != nil {
+		return measure.Report{}, err
+	}
+	count := max(int(float64(c.count)*o.scale), 1000)
+	warmup := count / 10
+	ctx, cancel := context.WithTimeoutCause(ctx, 90*time.Second, fmt.Errorf("%s took longer than 90 s", c.name))
+	defer cancel()
+	// The simulator is watched while the client works: its clock is the one that counts.
+	received := make(chan time.Time, 1)
+	failed := make(chan error, 1)
+	go func() {
+		at, err := sim.Received(ctx, uint64(warmup+count))
+		failed <- err
+		received <- at
+	}()
+	report, err := rig.Client(ctx, rig.Spec{
+		Name: c.name, Program: c.program, Env: c.env,
+		Args: append(c.args, "-address", sim.Gateway, "-credentials", sim.Credentials,
+			"-warmup", fmt.Sprint(warmup), "-count", fmt.Sprint(count)),
+	}, func(_ context.Context, report measure.Report) error {
+		if report.Failed != 0 {
+			return fmt.Errorf("%d notifications failed", report.Failed)
+		}
+		return <-failed
+	})
+	if err != nil {
+		return report, err
+	}
+	report.Seconds = float64((<-received).UnixNano()-report.StartedAt) / 1e9
+	return report, nil
+}
+
+func write(contenders []*contender, runs int) {
+	fmt.Printf("### Binary protocol: one connection, TLS, alert of 100 bytes, median of %d interleaved runs\n\n", runs)
+	t := measure.Table{Columns: []string{
+		"client", "notifications/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
+	rate := func(c *contender) float64 { return measure.MedianOf(c.reports, measure.Report.Rate) }
+	cpu := func(c *contender) float64 { return measure.MedianOf(c.reports, measure.Report.CPUMicros) }
+	ours := contenders[0]
+	for _, c := range contenders {
+		allocations := "-"
+		if mallocs := measure.MedianOf(c.reports, measure.Report.MallocsEach); mallocs > 0 {
+			allocations = fmt.Sprintf("%.3f", mallocs)
+		}
+		t.Row(c.name, rate(c), measure.Ratio(rate(ours), rate(c)), fmt.Sprintf("%.2f µs", cpu(c)),
+			measure.Ratio(cpu(ours), cpu(c)), allocations,
+			measure.MiB(int64(measure.MedianOf(c.reports, func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
+	}
+	t.Write(os.Stdout)
+	fmt.Println("Each run ends when the simulator has counted the last notification; " +
+		"ours ends when every one of them has its evidence as well.")
+	fmt.Println()
+}

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Kills the service with SIGKILL again and again while it sends, and checks that nothing was lost or miscounted:
+#
+#     bench/chaos.sh [rounds] [replicas] [rolling] [galera]
+#
+# Without a name it runs the first three, in about 10 minutes; galera takes about 3. LHSPN_CHAOS_SHORT=1 makes fewer rounds of
+# each, with fewer tokens.
+# Everything stays on loopback, is bounded in time and stops by itself; only processes started here are killed, by their id.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+plays=("$@")
+[ ${#plays[@]} -gt 0 ] || plays=(rounds replicas rolling)
+
+short=${LHSPN_CHAOS_SHORT:-}
+bench/build.sh
+for play in "${plays[@]}"; do
+    case $play in
+    rounds)
+        scripts/testdb bench/bin/chaos -mode rounds -lease 3s ${short:+-rounds 3 -tokens 20000} ;;
+    replicas)
+        LHSPN_TESTDB_POOL=256M scripts/testdb bench/bin/chaos -mode replicas -tokens 300000 -rounds 5 -transports http2 \
+            ${short:+-rounds 3 -tokens 30000} ;;
+    rolling)
+        scripts/testdb bench/bin/chaos -mode rolling -tokens 100000 -rounds 10 ${short:+-rounds 2 -tokens 20000} ;;
+    galera)
+        LHSPN_TESTDB_POOL=128M scripts/galera bench/bin/chaos -mode galera -tokens 100000 -rounds 3 -transports http2 \
+            ${short:+-rounds 1 -tokens 20000} ;;
+    *)
+        echo "chaos.sh: no play $play: rounds, replicas, rolling, galera" >&2
+        exit 2 ;;
+    esac
+done

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/bench/internal/drive"
+	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/simulator"
+)
+
+// client is our transport, driven as the sender drives it.
+func client(ctx context.Context, o options) error {
+	key, err := apns.LoadSigningKey(filepath.Join(o.credentials, "AuthKey_"+simulator.ProviderKeyID+".p8"))
+	if err != nil {
+		return err
+	}
+	provider, err := apns.NewProviderTokens(key, simulator.ProviderKeyID, simulator.TeamID)
+	if err != nil {
+		return err
+	}
+	roots, err := apns.LoadCAs(filepath.Join(o.credentials, "ca.pem"))
+	if err != nil {
+		return err
+	}
+	const groupSize, perConnection = 1000, 16_384 // the latter is what the transport takes for each connection by default
+	transport := apns.NewHTTP2(apns.HTTP2Config{
+		App: "bench", Address: o.address, Connections: o.connections, MaxInFlight: perConnection * o.connections,
+		TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Tokens: provider,
+	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), apns.NewMetrics(prometheus.NewRegistry()))
+	report, err := drive.Run(ctx, transport, drive.Options{
+		Warmup: o.warmup, Count: o.count, Tokens: tokens, Settle: true,
+		Groups: perConnection*o.connections/groupSize + 16, GroupSize: groupSize,
+	})
+	if err != nil {
+		return err
+	}
+	return report.Write(os.Stdout)
+}

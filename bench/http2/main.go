@@ -1,0 +1,310 @@
+// Command http2 measures sending over APNs' HTTP/2 provider API: our transport against sideshow/apns2 and npm
+// @parse/node-apn, with h2load as the limit of the wire, to the simulator, to nghttpd and to a net/http server.
+//
+//	http2 [flags]            the benchmark; prints tables
+//	http2 -client [flags]    our client alone, which the benchmark starts as a process of its own
+//	http2 -serve [flags]     a net/http server that answers 200, likewise
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/rig"
+	"github.com/lhspn/lhspn/internal/apns/simulator"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/http2:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	client, serve        bool
+	address, credentials string
+	warmup, count        int
+	connections          int
+
+	bin, npm string
+	runs     int
+	scale    float64
+	timeout  time.Duration
+}
+
+// tokens is the number of different device tokens: as few as nghttpd can have files for.
+const tokens = 1000
+
+// streams is what every server allows.
+const streams = 1000
+
+func run() error {
+	var o options
+	flag.BoolVar(&o.client, "client", false, "be our client")
+	flag.BoolVar(&o.serve, "serve", false, "be the net/http server")
+	flag.StringVar(&o.address, "address", "", "with -client, -serve: host:port")
+	flag.StringVar(&o.credentials, "credentials", "", "with -client, -serve: the simulator's credentials")
+	flag.IntVar(&o.warmup, "warmup", 10_000, "with -client: notifications before the measured part")
+	flag.IntVar(&o.count, "count", 100_000, "with -client: notifications in the measured part")
+	flag.IntVar(&o.connections, "connections", 1, "with -client: connections")
+	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
+	flag.StringVar(&o.npm, "npm", "bench/npm", "the npm drivers")
+	flag.IntVar(&o.runs, "runs", 3, "interleaved runs of every client")
+	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is one to two seconds for each client and run")
+	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "the whole benchmark")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
+	defer cancel()
+	switch {
+	case o.client:
+		return client(ctx, o)
+	case o.serve:
+		return serve(ctx, o)
+	}
+	return benchmark(ctx, o)
+}
+
+// send has a client send count notifications to the address, over so many connections.
+type send func(ctx context.Context, address string, connections, count int) (measure.Report, error)
+
+// contender is one client under test.
+type contender struct {
+	name string
+	// count is what it sends in one to two seconds on two cores.
+	count int
+	// far is whether it takes part where every answer is late.
+	far bool
+	run send
+}
+
+func (o options) scaled(count int) int { return max(int(float64(count)*o.scale), 2*streams) }
+
+func benchmark(ctx context.Context, o options) error {
+	dir, discard, err := rig.TempDir()
+	if err != nil {
+		return err
+	}
+	defer discard()
+	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams))
+	if err != nil {
+		return err
+	}
+	defer sim.Stop(5 * time.Second)
+	contenders, err := contenders(o, sim, dir)
+	if err != nil {
+		return err
+	}
+	servers, stop, err := servers(ctx, sim, dir)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	for _, server := range servers {
+		for _, connections := range []int{1, 4} {
+			if err := rates(ctx, o, contenders, server, connections); err != nil {
+				return err
+			}
+		}
+	}
+	if err := roundTrip(ctx, o, contenders, sim); err != nil {
+		return err
+	}
+	return faulty(ctx, o, contenders[0], dir)
+}
+
+// server is one of the servers that the clients send to.
+type server struct{ name, address string }
+
+// servers starts nghttpd, where it is installed, and the net/http server beside the simulator.
+func servers(ctx context.Context, sim *rig.Simulator, dir string) (list []server, stop func(), err error) {
+	var started []*rig.Process
+	stop = func() {
+		for _, p := range started {
+			p.Stop(2 * time.Second)
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	list = []server{{"simulator", sim.Provider}}
+	start := func(name string, spec rig.Spec, address string) error {
+		spec.Name = name
+		p, err := rig.Start(ctx, spec)
+		if err != nil {
+			return err
+		}
+		started = append(started, p)
+		list = append(list, server{name, address})
+		return rig.Reachable(ctx, address)
+	}
+	certificate := filepath.Join(sim.Credentials, "server.pem")
+	if nghttpd, _ := exec.LookPath("nghttpd"); nghttpd == "" {
+		fmt.Println("nghttpd is not installed (Debian: nghttp2-server) and left out.")
+		fmt.Println()
+	} else {
+		root := filepath.Join(dir, "htdocs")
+		devices := filepath.Join(root, "3", "device")
+		if err := os.MkdirAll(devices, 0o700); err != nil {
+			return nil, nil, fmt.Errorf("make nghttpd's documents: %w", err)
+		}
+		for i := range tokens { // an empty file for each token makes it answer 200 with an empty body, as APNs does
+			if err := os.WriteFile(filepath.Join(devices, rig.Token(i).String()), nil, 0o600); err != nil {
+				return nil, nil, fmt.Errorf("make nghttpd's documents: %w", err)
+			}
+		}
+		address, port, err := freePort()
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := start("nghttpd", rig.Spec{Program: nghttpd, Args: []string{
+			"-a", "127.0.0.1", "-d", root, "-m", strconv.Itoa(streams), port, certificate, certificate}}, address); err != nil {
+			return nil, nil, err
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, fmt.Errorf("find this program: %w", err)
+	}
+	address, _, err := freePort()
+	if err != nil {
+		return nil, nil, err
+	}
+	arguments := []string{"-serve", "-address", address, "-credentials", sim.Credentials}
+	err = start("net/http", rig.Spec{Program: self, Args: arguments}, address)
+	return list, stop, err
+}
+
+// rates compares the clients at one server and number of connections.
+func rates(ctx context.Context, o options, contenders []contender, to server, connections int) error {
+	reports := make([][]measure.Report, len(contenders))
+	for range o.runs {
+		for i, c := range contenders {
+			report, err := one(ctx, c, to.address, connections, o.scaled(c.count))
+			if err != nil {
+				return fmt.Errorf("%s to %s: %w", c.name, to.name, err)
+			}
+			if report.Failed != 0 {
+				return fmt.Errorf("%s to %s: %d of %d notifications failed", c.name, to.name, report.Failed, report.Count)
+			}
+			reports[i] = append(reports[i], report)
+		}
+	}
+	fmt.Printf("### HTTP/2 to %s, %d connection(s) of %d streams, median of %d interleaved runs\n\n", to.name, connections, streams, o.runs)
+	t := measure.Table{Columns: []string{
+		"client", "notifications/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
+	rate := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.Rate) }
+	cpu := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.CPUMicros) }
+	for i, c := range contenders {
+		allocations := "-"
+		if mallocs := measure.MedianOf(reports[i], measure.Report.MallocsEach); mallocs > 0 {
+			allocations = fmt.Sprintf("%.3f", mallocs)
+		}
+		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)), allocations,
+			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
+	}
+	t.Write(os.Stdout)
+	return nil
+}
+
+func one(ctx context.Context, c contender, address string, connections, count int) (measure.Report, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 60*time.Second, fmt.Errorf("%s took longer than 60 s", c.name))
+	defer cancel()
+	return c.run(ctx, address, connections, count)
+}
+
+// roundTrip lets every answer take 20 ms: what then limits a client is how many streams it keeps under way.
+func roundTrip(ctx context.Context, o options, contenders []contender, sim *rig.Simulator) error {
+	const rtt = 20 * time.Millisecond
+	if err := sim.SetFaults(ctx, simulator.Faults{Latency: rtt}); err != nil {
+		return err
+	}
+	fmt.Printf("### HTTP/2 to the simulator, every answer %v late\n\n", rtt)
+	t := measure.Table{Columns: []string{"client", "connections", "notifications/s", "of streams ÷ round trip"}}
+	for _, connections := range []int{1, 4} {
+		limit := float64(connections*streams) / rtt.Seconds()
+		for _, c := range contenders {
+			if !c.far {
+				continue
+			}
+			count := o.scaled(min(int(2*limit), c.count))
+			report, err := one(ctx, c, sim.Provider, connections, count)
+			if err != nil {
+				return fmt.Errorf("%s with a round trip of %v: %w", c.name, rtt, err)
+			}
+			t.Row(c.name, connections, report.Rate(), fmt.Sprintf("%.0f %%", 100*report.Rate()/limit))
+		}
+	}
+	t.Write(os.Stdout)
+	return sim.SetFaults(ctx, simulator.Faults{})
+}
+
+// faulty compares our rate with faults to the one without, and checks that nothing was lost or accepted twice. The
+// simulator keeps every apns-id for that, in both runs.
+func faulty(ctx context.Context, o options, ours contender, dir string) error {
+	dir = filepath.Join(dir, "faulty")
+	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams), "--track-ids")
+	if err != nil {
+		return err
+	}
+	defer sim.Stop(5 * time.Second)
+	credentials := sim.Credentials
+	fmt.Print("### HTTP/2 with faults: 1 % 410, 1 % 503, GOAWAY every 10,000 requests; one connection\n\n")
+	t := measure.Table{Columns: []string{
+		"", "notifications/s", "accepted", "unregistered", "sent again", "accepted twice", "lost"}}
+	rate := map[bool][]float64{}
+	count := o.scaled(ours.count) / 2
+	for range o.runs {
+		for _, faults := range []bool{false, true} {
+			f := simulator.Faults{}
+			if faults {
+				f = simulator.Faults{UnregisteredPercent: 1, ServiceUnavailablePercent: 1, GoAwayEvery: 10_000}
+			}
+			if err := sim.SetFaults(ctx, f); err != nil {
+				return err
+			}
+			if err := sim.Reset(ctx); err != nil {
+				return err
+			}
+			report, err := oursAt(ctx, credentials, sim.Provider, 1, count)
+			if err != nil {
+				return fmt.Errorf("with faults %t: %w", faults, err)
+			}
+			stats, err := sim.Stats(ctx)
+			if err != nil {
+				return err
+			}
+			rate[faults] = append(rate[faults], report.Rate())
+			unregistered := report.Outcomes["unregistered"]
+			accepted := report.Count - report.Failed
+			// The warm-up has its own accepted and unregistered ones, so the sum over both is compared.
+			lost := int64(report.Count+report.Warmup) - int64(stats.Accepted-stats.IDsRepeated) - int64(stats.Verdicts["Unregistered"])
+			label := "clean"
+			if faults {
+				label = "with faults"
+			}
+			t.Row(label, report.Rate(), accepted, unregistered, report.Resent, stats.IDsRepeated, lost)
+			if stats.IDsRepeated != 0 || lost != 0 || report.Failed != unregistered {
+				t.Write(os.Stdout)
+				return errors.New("notifications were lost, accepted twice or failed")
+			}
+		}
+	}
+	t.Write(os.Stdout)
+	fmt.Printf("Median with faults over median without: %.0f %%.\n\n", 100*measure.Median(rate[true])/measure.Median(rate[false]))
+	return nil
+}
