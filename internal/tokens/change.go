@@ -41,6 +41,8 @@ type entry struct {
 	exists, remains bool
 	// replaced says that the device has got another token.
 	replaced bool
+	// imported says that wanted is of an import, and so of its own time and not of now.
+	imported bool
 }
 
 // unit is one transaction's work. The rows it is about are read, and locked, once; the changes are made to them in memory, one
@@ -68,6 +70,9 @@ func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error
 			u.add(&entry{key: k})
 		}
 	}
+	if err := u.addHolders(ctx, changes); err != nil {
+		return fmt.Errorf("look for the tokens that devices have: %w", err)
+	}
 	slices.SortFunc(u.sorted, func(a, b *entry) int { return compareKeys(a.key, b.key) })
 	if err := u.load(ctx, u.sorted); err != nil {
 		return fmt.Errorf("read stored tokens: %w", err)
@@ -88,6 +93,45 @@ func compareKeys(a, b key) int {
 func (u *unit) add(e *entry) {
 	u.entries[e.key] = e
 	u.sorted = append(u.sorted, e)
+}
+
+// addHolders adds the tokens that imported devices have now: which of a device's tokens is the later one is to be known before a
+// change is made. Nothing is locked yet; replace sees whom this misses.
+func (u *unit) addHolders(ctx context.Context, changes []*change) error {
+	var devices []deviceKey
+	for _, c := range changes {
+		if c.put != nil && c.put.DeviceID != "" {
+			devices = append(devices, deviceKey{c.app, c.put.DeviceID})
+		}
+	}
+	return u.holders(ctx, devices, "", func(d deviceKey, t push.Token) {
+		if k := (key{d.app, t}); u.entries[k] == nil {
+			u.add(&entry{key: k})
+		}
+	})
+}
+
+// holders finds the tokens that are stored of the devices, which it sorts. tail is put behind each query.
+func (u *unit) holders(ctx context.Context, devices []deviceKey, tail string, found func(deviceKey, push.Token)) error {
+	slices.SortFunc(devices, func(a, b deviceKey) int { return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.device, b.device)) })
+	for devices = slices.Compact(devices); len(devices) > 0; {
+		app, n := devices[0].app, 1
+		for n < len(devices) && n < maxRows && devices[n].app == app {
+			n++
+		}
+		var device, token []byte
+		s := newStatement("SELECT value, token FROM device_token_index WHERE app = ? AND kind = ? AND value IN").add("", app, kindDevice).
+			list(n, func(i int) any { return []byte(devices[i].device) }).add(tail)
+		err := s.query(ctx, u.tx, []any{&device, &token}, func() error {
+			found(deviceKey{app, string(device)}, push.Token(token))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		devices = devices[n:]
+	}
+	return nil
 }
 
 // byApp splits what is sorted by key into runs of one app and at most maxRows.
@@ -139,7 +183,7 @@ func (u *unit) change(c *change, e *entry) {
 	c.found, c.created = e.remains, false
 	switch {
 	case c.register != nil:
-		c.created = !e.remains
+		c.created, e.imported = !e.remains, false
 		if c.created {
 			e.wanted = push.Device{Token: e.token, Environment: c.register.DefaultEnvironment, CreatedAt: u.now}
 		}
@@ -150,7 +194,7 @@ func (u *unit) change(c *change, e *entry) {
 		e.remains = true
 	case c.put != nil:
 		if !e.remains || !c.put.LastUpdated.Before(e.wanted.LastUpdated) {
-			e.wanted, e.remains = *c.put, true
+			e.wanted, e.remains, e.imported = *c.put, true, true
 		}
 	case c.remove:
 		e.remains = false
@@ -162,7 +206,8 @@ func (u *unit) change(c *change, e *entry) {
 	u.claim(e)
 }
 
-// claim gives the entry's device to it, and takes it from the one that had it.
+// claim gives the entry's device to it, and takes it from the one that had it. But what an import tells of the time before that
+// one was registered is the token that it has replaced.
 func (u *unit) claim(e *entry) {
 	id := e.wanted.DeviceID
 	if !e.remains || id == "" {
@@ -174,6 +219,10 @@ func (u *unit) claim(e *entry) {
 		return
 	}
 	if other != nil && other.has(id) {
+		if e.outdated(&other.wanted) {
+			e.remains, e.replaced = false, true
+			return
+		}
 		other.remains, other.replaced = false, true
 	}
 	u.holds(e)
@@ -190,6 +239,11 @@ func (u *unit) holds(e *entry) {
 }
 
 func (e *entry) has(deviceID string) bool { return e.remains && e.wanted.DeviceID == deviceID }
+
+// outdated says that the entry is imported and that other, of the same device, was registered later.
+func (e *entry) outdated(other *push.Device) bool {
+	return e.imported && e.remains && e.wanted.LastUpdated.Before(other.LastUpdated)
+}
 
 // update applies a registration's fields to the device.
 func update(d *push.Device, r *push.Registration) {
@@ -357,26 +411,14 @@ func (u *unit) replace(ctx context.Context) error {
 	if len(u.moved) == 0 {
 		return nil
 	}
-	slices.SortFunc(u.moved, func(a, b deviceKey) int { return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.device, b.device)) })
 	var stale []indexRow
-	for moved := slices.Compact(u.moved); len(moved) > 0; {
-		app, n := moved[0].app, 1
-		for n < len(moved) && n < maxRows && moved[n].app == app {
-			n++
+	err := u.holders(ctx, u.moved, u.store.forUpdate(), func(d deviceKey, t push.Token) {
+		if e := u.devices[d]; e.token != t || !e.has(d.device) {
+			stale = append(stale, indexRow{d.app, kindDevice, d.device, t})
 		}
-		var device, token []byte
-		s := newStatement("SELECT value, token FROM device_token_index WHERE app = ? AND kind = ? AND value IN").add("", app, kindDevice).
-			list(n, func(i int) any { return []byte(moved[i].device) }).add(u.store.forUpdate())
-		err := s.query(ctx, u.tx, []any{&device, &token}, func() error {
-			if e := u.devices[deviceKey{app, string(device)}]; e.token != push.Token(token) || !e.has(string(device)) {
-				stale = append(stale, indexRow{app, kindDevice, string(device), push.Token(token)})
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("look for the devices' other tokens: %w", err)
-		}
-		moved = moved[n:]
+	})
+	if err != nil {
+		return fmt.Errorf("look for the devices' other tokens: %w", err)
 	}
 	if len(stale) == 0 {
 		return nil
@@ -392,6 +434,9 @@ func (u *unit) replace(ctx context.Context) error {
 		return fmt.Errorf("read the devices' other tokens: %w", err)
 	}
 	for _, e := range others.sorted {
+		if by := u.devices[deviceKey{e.app, e.stored.DeviceID}]; by != nil && by.outdated(&e.stored) {
+			return fmt.Errorf("a device was registered elsewhere since it was looked for: %w", database.ErrLostRace)
+		}
 		e.remains, e.replaced = false, true
 	}
 	return others.write(ctx, others.sorted)

@@ -42,9 +42,16 @@ func (m model) apply(c *change, now time.Time) {
 		}
 		m.claim(d)
 	case c.put != nil:
-		if !known || !c.put.LastUpdated.Before(d.LastUpdated) {
-			m.claim(*c.put)
+		if known && c.put.LastUpdated.Before(d.LastUpdated) {
+			break
 		}
+		for t, other := range m { // its device may have got another token since
+			if t != c.token && c.put.DeviceID != "" && other.DeviceID == c.put.DeviceID && c.put.LastUpdated.Before(other.LastUpdated) {
+				delete(m, c.token)
+				return
+			}
+		}
+		m.claim(*c.put)
 	case c.remove:
 		delete(m, c.token)
 	case known:

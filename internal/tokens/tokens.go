@@ -95,7 +95,8 @@ func (s *Store) Delete(ctx context.Context, app string, t push.Token) error {
 }
 
 // Import stores a page of devices as they are given, in one transaction. What is stored already and was registered later than
-// the given LastUpdated stays as it is: an import made beside the running service must not turn it back.
+// the given LastUpdated stays as it is, and so does a token that the same device got later: an import made beside the running
+// service must not turn it back.
 func (s *Store) Import(ctx context.Context, app string, page []push.Device) error {
 	defer s.metrics.time("import", time.Now())
 	changes := make([]*change, len(page))

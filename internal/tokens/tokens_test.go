@@ -208,6 +208,35 @@ func TestDeviceWithNewTokenReplacesOld(t *testing.T) {
 	})
 }
 
+// Of two tokens of a device an import leaves the later one, whichever comes first, and whether it was imported or registered.
+func TestImportOfAnOldTokenOfTheDevice(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		now := clock(s)
+		register(t, s, push.Registration{Token: token(1), DefaultEnvironment: push.Production, DeviceID: ptr("live")})
+		line := func(n int, device string, age time.Duration) push.Device {
+			at := now.Add(-age)
+			return push.Device{Token: token(n), Environment: push.Production, DeviceID: device, LastUpdated: at, CreatedAt: at}
+		}
+		for _, page := range [][]push.Device{
+			{line(2, "live", time.Hour), line(3, "a", time.Hour), line(4, "a", 2*time.Hour), line(5, "b", 2*time.Hour), line(6, "b", time.Hour)},
+			{line(7, "a", 3*time.Hour), line(8, "b", time.Minute)},
+		} {
+			if err := s.Import(t.Context(), app, page); err != nil {
+				t.Fatal(err)
+			}
+			checkIndex(t, s)
+		}
+		var got []push.Token
+		if err := s.Export(t.Context(), app, func(d push.Device) error { got = append(got, d.Token); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if want := []push.Token{token(1), token(3), token(8)}; !slices.Equal(got, want) {
+			t.Errorf("left %q, want %q", got, want)
+		}
+	})
+}
+
 // The same device comes with two tokens at once, over two replicas: one of them stays.
 func TestDeviceWithTwoTokensAtOnce(t *testing.T) {
 	t.Parallel()
@@ -235,6 +264,37 @@ func TestDeviceWithTwoTokensAtOnce(t *testing.T) {
 		}
 	}
 	checkIndex(t, stores[0])
+}
+
+// A device registers over one replica while another imports an old token of it: the registered one stays.
+func TestImportBesideTheDevicesRegistration(t *testing.T) {
+	t.Parallel()
+	address := dbtest.MySQLAddress(t)
+	importing, registering := open(t, dbtest.Open(t, address)), open(t, dbtest.Open(t, address))
+	old := time.Now().Add(-time.Hour)
+	for round := range 30 {
+		device := fmt.Sprint("device", round)
+		var g errgroup.Group
+		g.Go(func() error {
+			return importing.Import(t.Context(), app, []push.Device{{
+				Token: token(1000 + round), Environment: push.Production, DeviceID: device, LastUpdated: old, CreatedAt: old,
+			}})
+		})
+		g.Go(func() error {
+			r := registration(round)
+			r.DeviceID = &device
+			_, _, err := registering.Register(t.Context(), app, r)
+			return err
+		})
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		devices, err := importing.List(t.Context(), app, push.DeviceFilter{}, "", 100)
+		if err != nil || len(devices) != round+1 || devices[round].Token != token(round) {
+			t.Fatalf("round %d: %d devices, %v", round, len(devices), err)
+		}
+	}
+	checkIndex(t, importing)
 }
 
 // Many registrations at once, many of them of the same tokens, over two replicas: none is lost, each token is new once, the
