@@ -198,74 +198,157 @@ func (v JSON) Count() int {
 	return n
 }
 
+// maxFaults is how many faults are told of one payload: it may have millions.
+const maxFaults = 100
+
 // DuplicateKeys reports each key that stands twice in one object, at any depth below v, which is at location. What a
 // duplicate means differs from reader to reader, and so APNs might send what we did not check.
 func (v JSON) DuplicateKeys(location string) []Fault {
-	if !v.hasDuplicateKeys() { // so that no location is built for nothing
+	if skipUnique(v, 0) > 0 {
 		return nil
 	}
-	var faults []Fault
-	switch {
-	case v.IsArray():
-		for i, element := range v.Elements() {
-			faults = append(faults, element.DuplicateKeys(location+"["+strconv.Itoa(i)+"]")...)
-		}
-	case v.IsObject():
-		seen := map[string]bool{}
-		for key, value := range v.Members() {
-			if seen[key.String()] {
-				faults = append(faults, Fault{Member(location, key), "stands twice in the same object"})
+	d := duplicates{location: location}
+	d.value(v, 0, nil)
+	return d.faults
+}
+
+// skipUnique is skipValue where no key stands twice in the value, and 0 where one does. Like duplicates, it goes through a
+// document once, whatever its depth, but it remembers no way and so allocates nothing.
+func skipUnique(b []byte, i int) int {
+	switch b[i] {
+	case '[':
+		for i = skipSpace(b, i+1); b[i] != ']'; {
+			if i = skipUnique(b, i); i == 0 {
+				return 0
 			}
-			seen[key.String()] = true
-			faults = append(faults, value.DuplicateKeys(Member(location, key))...)
+			if i = skipSpace(b, i); b[i] == ',' {
+				i = skipSpace(b, i+1)
+			}
 		}
+	case '{':
+		var names nameSet
+		for i = skipSpace(b, i+1); b[i] != '}'; {
+			end := skipString(b, i)
+			if !names.add(JSON(b[i:end]).Text()) {
+				return 0
+			}
+			if i = skipUnique(b, skipSpace(b, skipSpace(b, end)+1)); i == 0 { // past the colon
+				return 0
+			}
+			if i = skipSpace(b, i); b[i] == ',' {
+				i = skipSpace(b, i+1)
+			}
+		}
+	default:
+		return skipValue(b, i)
 	}
-	return faults
+	return i + 1
+}
+
+// duplicates finds where the keys that stand twice are.
+type duplicates struct {
+	location string
+	faults   []Fault
+}
+
+// step leads from an array or an object to what is in it.
+type step struct {
+	from  *step
+	depth int
+	key   JSON // nil in an array
+	index int
+}
+
+// value goes through the value that starts at i, to which from leads, and returns the index after it.
+func (d *duplicates) value(b JSON, i int, from *step) int {
+	at := step{from: from}
+	if from != nil {
+		at.depth = from.depth + 1
+	}
+	switch b[i] {
+	case '[':
+		for i = skipSpace(b, i+1); b[i] != ']'; at.index++ {
+			if i = skipSpace(b, d.value(b, i, &at)); b[i] == ',' {
+				i = skipSpace(b, i+1)
+			}
+		}
+	case '{':
+		var names nameSet
+		for i = skipSpace(b, i+1); b[i] != '}'; {
+			end := skipString(b, i)
+			at.key = b[i:end]
+			if !names.add(at.key.Text()) {
+				d.found(&at)
+			}
+			i = skipSpace(b, skipSpace(b, end)+1) // past the colon
+			if i = skipSpace(b, d.value(b, i, &at)); b[i] == ',' {
+				i = skipSpace(b, i+1)
+			}
+		}
+	default:
+		return skipValue(b, i)
+	}
+	return i + 1
+}
+
+// found notes that a key stands twice.
+func (d *duplicates) found(at *step) {
+	if len(d.faults) < maxFaults {
+		d.faults = append(d.faults, Fault{at.location(d.location), "stands twice in the same object"})
+	}
+}
+
+// location is where the steps lead from root. Of very many the first are told.
+func (s *step) location(root string) string {
+	const most = 64
+	if s == nil {
+		return root
+	}
+	at := s.from.location(root)
+	switch {
+	case s.depth > most:
+		return at
+	case s.depth == most:
+		return at + "…"
+	case s.key == nil:
+		return at + "[" + strconv.Itoa(s.index) + "]"
+	}
+	return Member(at, s.key)
+}
+
+// nameSet is the names in an object.
+type nameSet struct {
+	few  [smallObject][]byte
+	n    int
+	many map[string]bool
 }
 
 // smallObject is the number of members up to which comparing each with each is cheaper than a map.
 const smallObject = 16
 
-func (v JSON) hasDuplicateKeys() bool {
-	switch {
-	case v.IsArray():
-		for _, element := range v.Elements() {
-			if element.hasDuplicateKeys() {
-				return true
+// add reports whether the name is new.
+func (s *nameSet) add(name []byte) bool {
+	if s.many == nil {
+		for _, other := range s.few[:s.n] {
+			if bytes.Equal(name, other) {
+				return false
 			}
 		}
-	case v.IsObject():
-		var few [smallObject][]byte
-		var many map[string]bool
-		n := 0
-		for key, value := range v.Members() {
-			name := key.Text()
-			if n < smallObject {
-				for _, other := range few[:n] {
-					if bytes.Equal(name, other) {
-						return true
-					}
-				}
-				few[n] = name
-				n++
-			} else {
-				if many == nil {
-					many = make(map[string]bool, 4*smallObject)
-					for _, other := range few {
-						many[string(other)] = true
-					}
-				}
-				if many[string(name)] {
-					return true
-				}
-				many[string(name)] = true
-			}
-			if value.hasDuplicateKeys() {
-				return true
-			}
+		if s.n < smallObject {
+			s.few[s.n] = name
+			s.n++
+			return true
+		}
+		s.many = make(map[string]bool, 4*smallObject)
+		for _, other := range s.few {
+			s.many[string(other)] = true
 		}
 	}
-	return false
+	if s.many[string(name)] {
+		return false
+	}
+	s.many[string(name)] = true
+	return true
 }
 
 // Text is a string's text, without a copy where it has no escapes; nil for anything else.

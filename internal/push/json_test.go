@@ -76,6 +76,26 @@ func TestDuplicateKeys(t *testing.T) {
 	}
 }
 
+// A hostile document costs what its length costs, however deep it is and however much is wrong with it. (Done level by level,
+// the first of these takes minutes.)
+func TestDuplicateKeysOfHostileDocuments(t *testing.T) {
+	t.Parallel()
+	const depth = 9000
+	deep := strings.Repeat("[", depth) + `{"a":1,"a":2}` + strings.Repeat("]", depth)
+	faults := parseJSON(t, deep).DuplicateKeys("x")
+	if want := "x" + strings.Repeat("[0]", 64) + "…"; len(faults) != 1 || faults[0].Location != want {
+		t.Errorf("deep: %v", faults)
+	}
+	wide := "[" + strings.Repeat(`{"a":1,"a":2},`, 1000) + "0]"
+	if faults := parseJSON(t, wide).DuplicateKeys("x"); len(faults) != maxFaults || faults[maxFaults-1].Location != "x[99].a" {
+		t.Errorf("wide: %d faults", len(faults))
+	}
+	numbers := `{"url-args": [` + strings.Repeat("1,", 1000) + `1]}`
+	if _, faults := BuildPayload(TypeAlert, parseJSON(t, numbers), nil, false); len(faults) != maxFaults {
+		t.Errorf("not strings: %d faults", len(faults))
+	}
+}
+
 // FuzzJSON compares what Members, Elements and appendCompact make of a document with encoding/json.
 func FuzzJSON(f *testing.F) {
 	for _, seed := range []string{

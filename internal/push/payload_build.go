@@ -59,8 +59,12 @@ type checker struct {
 }
 
 func (c *checker) fault(location, message string) {
-	c.faults = append(c.faults, Fault{location, message})
+	if !c.full() {
+		c.faults = append(c.faults, Fault{location, message})
+	}
 }
+
+func (c *checker) full() bool { return len(c.faults) >= maxFaults }
 
 func (c *checker) data(data JSON) {
 	const at = "body.data"
@@ -227,6 +231,9 @@ func (c *checker) texts(at string, v JSON) {
 		return
 	}
 	for i, element := range v.Elements() {
+		if c.full() {
+			break
+		}
 		c.text(at+"["+strconv.Itoa(i)+"]", element)
 	}
 }
