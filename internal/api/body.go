@@ -109,6 +109,10 @@ func (rd *reader) fault(at, message string) {
 	rd.faults = append(rd.faults, push.Fault{Location: at, Message: message})
 }
 
+// full says that there are more faults than an answer lists, and so no use in looking for others: a request that has 8 MiB of
+// them would need a hundred times as much memory.
+func (rd *reader) full() bool { return len(rd.faults) > maxFaults }
+
 // err is nil where nothing was wrong.
 func (rd *reader) err() error {
 	if len(rd.faults) == 0 {
@@ -183,6 +187,9 @@ func (rd *reader) texts(at string, v push.JSON, least, most, limit int) []string
 		}
 		if wrong != "" {
 			rd.fault(at+"["+strconv.Itoa(i)+"]", wrong)
+			if rd.full() {
+				return nil
+			}
 		}
 		list = append(list, s)
 	}

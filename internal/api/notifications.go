@@ -237,6 +237,9 @@ func (rd *accepting) readTokens(at string, v push.JSON) []push.Token {
 			message = err.Error()
 		}
 		rd.fault(at+"["+strconv.Itoa(i)+"]", message)
+		if rd.full() {
+			return nil
+		}
 	}
 	return distinct(tokens)
 }
@@ -433,6 +436,9 @@ func (rd *accepting) readBatch(body push.JSON) ([]Submission, error) {
 			tooLarge = explain(err, "notifications[%d]: %s", i, problemOf(err).Detail)
 		}
 		submissions = append(submissions, s)
+		if rd.full() {
+			break
+		}
 	}
 	return submissions, tooLarge
 }

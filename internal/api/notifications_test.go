@@ -348,6 +348,24 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// The memory for what is wrong does not grow with the request: each element here would take a hundred times its length.
+func TestFaultsAreBounded(t *testing.T) {
+	t.Parallel()
+	list := `[` + strings.Repeat(`"",`, 9999) + `""]`
+	for _, to := range []string{`{"tokens": ` + list + `}`, `{"users": ` + list + `}`, `{"tokens": [""]}`} {
+		one := `{"to": ` + to + `, "aps": {"url-args": [` + strings.Repeat("1,", 999) + `1]}}`
+		body := `{"notifications": [` + one + strings.Repeat(`,`+one, 99) + `]}`
+		rd := accepting{app: &App{Name: "a", Topic: "t"}, now: now()}
+		if _, err := rd.readBatch(push.JSON(body)); err != nil || len(rd.faults) > 3*maxFaults {
+			t.Errorf("%.20s: %v, %d faults", to, err, len(rd.faults))
+		}
+		w := newFixture(t).call(sendKey, http.MethodPost, "/v1/notifications/batch", body)
+		if p := decode[Problem](t, w); p.Status != 422 || len(p.Errors) != maxFaults || !strings.HasPrefix(p.Detail, "More than 100 ") {
+			t.Errorf("%.20s: %d faults listed, %+v", to, len(p.Errors), p.Detail)
+		}
+	}
+}
+
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

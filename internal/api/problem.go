@@ -135,7 +135,7 @@ func problemOf(err error) *Problem {
 	if errors.As(err, &faults) {
 		for i, f := range faults {
 			if i == maxFaults {
-				p.Detail = fmt.Sprintf("%d things are wrong; the first %d are listed.", len(faults), maxFaults)
+				p.Detail = fmt.Sprintf("More than %d things are wrong; the first ones are listed.", maxFaults)
 				break
 			}
 			p.Errors = append(p.Errors, ProblemFault(f))
