@@ -72,6 +72,8 @@ func TestMetricsReference(t *testing.T) {
 		t.Error("docs/metrics.md is not what the code has: run make docs")
 	}
 
+	wantAlertLabels(t, s.metrics)
+
 	// Alerts on metrics that are not there never fire.
 	known := map[string]bool{}
 	for _, row := range rows {
@@ -87,6 +89,36 @@ func TestMetricsReference(t *testing.T) {
 			if !known[name] && !known[base] {
 				t.Errorf("%s names %s, which is no metric", file, name)
 			}
+		}
+	}
+}
+
+// Alerts on label values that are not there never fire either.
+func wantAlertLabels(t *testing.T, metrics prometheus.Gatherer) {
+	t.Helper()
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				there[fmt.Sprintf("%s{%s=%q}", f.GetName(), l.GetName(), l.GetValue())] = true
+			}
+		}
+	}
+	alerts, err := os.ReadFile("../../deploy/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	selectors := regexp.MustCompile(`lhspn_[a-z0-9_]+{[^}]*}`).FindAllString(string(alerts), -1)
+	if len(selectors) == 0 {
+		t.Error("no alert selects by a label")
+	}
+	for _, selector := range selectors {
+		if !there[selector] {
+			t.Errorf("an alert is on %s, which no metric has", selector)
 		}
 	}
 }
