@@ -226,9 +226,18 @@ func TestUserTokenKeys(t *testing.T) {
 		t.Error("a proof signed with the public key was taken")
 	}
 	for _, wrong := range []jwt.MapClaims{{"sub": "anna", "iss": "them", "aud": "lhspn"}, {"sub": "anna", "iss": "us", "aud": "x"}, {"sub": "anna"}} {
-		if _, err := u.Verify(sign(t, jwt.SigningMethodES256, ec, "", wrong)); err == nil {
-			t.Errorf("%v was taken", wrong)
+		if _, err := u.Verify(sign(t, jwt.SigningMethodES256, ec, "", wrong)); err == nil || !strings.Contains(err.Error(), "another issuer") {
+			t.Errorf("%v: %v", wrong, err)
 		}
+	}
+	critical := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
+	critical.Header["crit"], critical.Header["b64"] = []string{"b64"}, true
+	proof, err := critical.SignedString(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Verify(proof); err == nil || !strings.Contains(err.Error(), "crit") {
+		t.Errorf("with a critical header: %v", err)
 	}
 }
 

@@ -90,6 +90,10 @@ func checkUserTokenKey(k UserTokenKey) error {
 	return nil
 }
 
+// errCritical is for a proof whose header has crit: what stands there must be understood (RFC 7515, 4.1.11), and no such extension is
+// here. The JWT library leaves that to us.
+var errCritical = errors.New("crit")
+
 // Verify returns the proof's subject. Its errors are for the caller to read.
 func (u *UserTokens) Verify(proof string) (string, error) {
 	if proof == "" {
@@ -97,6 +101,9 @@ func (u *UserTokens) Verify(proof string) (string, error) {
 	}
 	var claims jwt.RegisteredClaims
 	_, err := u.parser.ParseWithClaims(proof, &claims, func(t *jwt.Token) (any, error) {
+		if _, given := t.Header["crit"]; given {
+			return nil, errCritical
+		}
 		kid, _ := t.Header["kid"].(string)
 		var set jwt.VerificationKeySet
 		for _, k := range u.keys {
@@ -114,13 +121,15 @@ func (u *UserTokens) Verify(proof string) (string, error) {
 		return claims.Subject, nil
 	case err == nil:
 		return "", errors.New("it has no sub")
+	case errors.Is(err, errCritical):
+		return "", errors.New("its crit asks for an extension that is not known here")
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return "", errors.New("it is not a JWT")
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return "", errors.New("it has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return "", errors.New("it is not valid yet")
-	case errors.Is(err, jwt.ErrTokenInvalidIssuer), errors.Is(err, jwt.ErrTokenInvalidAudience):
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer), errors.Is(err, jwt.ErrTokenInvalidAudience), errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return "", errors.New("it is of another issuer or for another audience")
 	default:
 		return "", errors.New("none of the configured keys has signed it")
