@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -23,6 +24,7 @@ const readyTimeout = 3 * time.Second
 // shutting down), and nil when it is. A change is logged, once.
 func NewOps(ready func(context.Context) error, metrics prometheus.Gatherer, log *slog.Logger) http.Handler {
 	r := chi.NewRouter()
+	r.Use(middleware.GetHead) // some load balancers ask with HEAD
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
 	var notReady atomic.Bool
 	r.Get("/readyz", func(w http.ResponseWriter, r *http.Request) {

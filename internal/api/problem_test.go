@@ -115,10 +115,10 @@ func TestPathsAndMethods(t *testing.T) {
 		wantProblem(t, f.call(adminKey, http.MethodGet, path, ""), 404, "no-such-path")
 	}
 	for path, allow := range map[string][]string{
-		"/v1/tokens/" + token1:    {"GET", "PUT", "DELETE"},
-		"/v1/notifications":       {"GET", "POST"},
-		"/v1/notifications/batch": {"GET", "POST"}, // GET: it might be an id
-		"/v1/feedback":            {"GET"},
+		"/v1/tokens/" + token1:    {"GET", "HEAD", "PUT", "DELETE"},
+		"/v1/notifications":       {"GET", "HEAD", "POST"},
+		"/v1/notifications/batch": {"GET", "HEAD", "POST"}, // GET: it might be an id
+		"/v1/feedback":            {"GET", "HEAD"},
 	} {
 		w := f.call(adminKey, http.MethodPatch, path, "{}")
 		wantProblem(t, w, 405, "method-not-allowed")
@@ -126,6 +126,22 @@ func TestPathsAndMethods(t *testing.T) {
 			t.Errorf("%s allows %q, want %q", path, got, allow)
 		}
 	}
+}
+
+// HEAD answers as GET does, but for the body, which net/http leaves out.
+func TestHead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for path, want := range map[string]int{
+		"/openapi.json": 200, "/docs": 200, "/docs/swagger-ui.css": 200, "/v1/tokens": 200, "/v1/tokens/" + token1: 404, "/v1/tokens/export": 200,
+		"/v1/notifications": 200, "/v1/nothing": 404,
+	} {
+		head, get := f.call(adminKey, http.MethodHead, path, ""), f.call(adminKey, http.MethodGet, path, "")
+		if head.Code != want || get.Code != want || head.Header().Get("Content-Type") != get.Header().Get("Content-Type") {
+			t.Errorf("%s: %d, and GET %d", path, head.Code, get.Code)
+		}
+	}
+	wantProblem(t, f.call("", http.MethodHead, "/v1/tokens", ""), 401, "unauthorized")
 }
 
 // No answer, problem or line of the log repeats a device token in full, but those that the caller asked for.

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 )
 
 // checkTimeout is for a pass of the feedback job, which reads a remote service to its end.
@@ -20,6 +21,7 @@ const checkTimeout = 10 * time.Minute
 // route lays out every path. What is registered here is also what /openapi.json shows.
 func (a *API) route(version string) {
 	a.router = chi.NewRouter()
+	a.router.Use(middleware.GetHead)
 	a.router.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		w.(*exchange).fail(errNoRoute) // ServeHTTP is the only way in
 	})
@@ -284,6 +286,9 @@ func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete} {
 		if a.router.Match(chi.NewRouteContext(), method, r.URL.Path) {
 			w.Header().Add("Allow", method)
+			if method == http.MethodGet { // as it answers that, without the body
+				w.Header().Add("Allow", http.MethodHead)
+			}
 		}
 	}
 	w.(*exchange).fail(errMethodNotAllowed) // ServeHTTP is the only way in

@@ -198,6 +198,12 @@ func TestOps(t *testing.T) {
 			t.Errorf("%s: %d %.100s", path, code, body)
 		}
 	}
+	for _, path := range []string{"/livez", "/readyz"} {
+		w := httptest.NewRecorder()
+		if ops.ServeHTTP(w, httptest.NewRequest(http.MethodHead, path, nil)); w.Code != 200 {
+			t.Errorf("HEAD %s: %d", path, w.Code)
+		}
+	}
 	ready = errors.New("dial tcp 10.1.2.3: refused")
 	for range 2 {
 		if code, body := get("/readyz"); code != 503 || strings.Contains(body, "10.1.2.3") {
