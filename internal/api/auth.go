@@ -22,7 +22,7 @@ func newPrincipal(app *App, key Key) *principal {
 	p := &principal{app: app, key: key}
 	if key.Rate > 0 {
 		p.limiter = httprate.NewRateLimiter(key.Rate, time.Second, httprate.WithResponseHeaders(httprate.ResponseHeaders{
-			Limit: "X-RateLimit-Limit", Remaining: "X-RateLimit-Remaining", RetryAfter: "Retry-After",
+			Limit: "X-RateLimit-Limit", Remaining: "X-RateLimit-Remaining", RetryAfter: headerRetryAfter,
 		}))
 	}
 	return p

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,35 +36,35 @@ var latestExpiration = time.Unix(1<<32-1, 0).UTC()
 // The types from here to batchBody document what readNotification and readBatch read.
 
 type audienceBody struct {
-	Tokens      []string  `json:"tokens,omitempty" minItems:"1" maxItems:"10000" example:"[\"c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef\"]" doc:"Device tokens, registered or not. One that stands twice counts once"`
-	Users       []string  `json:"users,omitempty" minItems:"1" maxItems:"10000" doc:"All devices of these users"`
+	Tokens      []string  `json:"tokens,omitempty" nullable:"true" minItems:"1" maxItems:"10000" example:"[\"c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef\"]" doc:"Device tokens, registered or not. One that stands twice counts once"`
+	Users       []string  `json:"users,omitempty" nullable:"true" minItems:"1" maxItems:"10000" doc:"All devices of these users"`
 	Tags        *tagsBody `json:"tags,omitempty" doc:"All devices with these tags"`
-	All         *bool     `json:"all,omitempty" enum:"true" doc:"All devices of the app"`
-	Environment *string   `json:"environment,omitempty" enum:"production,sandbox" doc:"Only devices of this APNs; the app's default where left out"`
+	All         *bool     `json:"all,omitempty" nullable:"true" enum:"true" doc:"All devices of the app"`
+	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" doc:"Only devices of this APNs; the app's default where left out"`
 }
 
 type tagsBody struct {
-	Any  []string `json:"any,omitempty" minItems:"1" maxItems:"64" doc:"With at least one of these"`
-	All  []string `json:"all,omitempty" minItems:"1" maxItems:"64" doc:"With every one of these"`
-	None []string `json:"none,omitempty" minItems:"1" maxItems:"64" doc:"With none of these"`
+	Any  []string `json:"any,omitempty" nullable:"false" minItems:"1" maxItems:"64" doc:"With at least one of these"`
+	All  []string `json:"all,omitempty" nullable:"false" minItems:"1" maxItems:"64" doc:"With every one of these"`
+	None []string `json:"none,omitempty" nullable:"false" minItems:"1" maxItems:"64" doc:"With none of these"`
 }
 
 type notificationBody struct {
 	To             audienceBody   `json:"to" doc:"Exactly one of tokens, users, tags and all"`
-	Aps            map[string]any `json:"aps,omitempty" example:"{\"alert\":{\"title\":\"Hello\",\"body\":\"World\"},\"sound\":\"default\"}" doc:"Apple's dictionary, passed on as it is given. Known keys are checked, unknown ones pass. There is a sound only where one is given"`
-	Data           map[string]any `json:"data,omitempty" doc:"Members that stand beside aps in the payload"`
-	BadgeIncrement *uint32        `json:"badge_increment,omitempty" format:"int64" maximum:"4294967295" doc:"Added to each recipient's stored badge, exactly once; the sum is sent as that device's badge. Not with aps.badge"`
-	PushType       *string        `json:"push_type,omitempty" enum:"alert,background,location,voip,complication,fileprovider,mdm,liveactivity,pushtotalk,widgets,controls" doc:"Derived from aps where left out"`
-	Priority       *uint8         `json:"priority,omitempty" enum:"10,5,1" doc:"Default 10, or 5 for background"`
-	ExpiresAt      *string        `json:"expires_at,omitempty" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it APNs and we stop trying; default a day from now, or from send_at. \"0\": now or never"`
-	CollapseID     *string        `json:"collapse_id,omitempty" maxLength:"64" doc:"To 64 bytes. APNs shows only the newest of those with the same one"`
-	SendAt         *time.Time     `json:"send_at,omitempty" doc:"Not before; at most 30 days ahead"`
-	TopicSuffix    *string        `json:"topic_suffix,omitempty" example:".voip" doc:"Behind the app's topic; derived from push_type where left out"`
-	Rate           *uint32        `json:"rate,omitempty" format:"int64" minimum:"1" maximum:"4294967295" doc:"At most so many recipients a second, to spare one's own backend the stampede"`
+	Aps            map[string]any `json:"aps,omitempty" nullable:"true" example:"{\"alert\":{\"title\":\"Hello\",\"body\":\"World\"},\"sound\":\"default\"}" doc:"Apple's dictionary, passed on as it is given. Known keys are checked, unknown ones pass. There is a sound only where one is given"`
+	Data           map[string]any `json:"data,omitempty" nullable:"true" doc:"Members that stand beside aps in the payload"`
+	BadgeIncrement *uint32        `json:"badge_increment,omitempty" nullable:"true" format:"int64" maximum:"4294967295" doc:"Added to each recipient's stored badge, exactly once; the sum is sent as that device's badge. Not with aps.badge"`
+	PushType       *string        `json:"push_type,omitempty" nullable:"true" enum:"alert,background,location,voip,complication,fileprovider,mdm,liveactivity,pushtotalk,widgets,controls" doc:"Derived from aps where left out"`
+	Priority       *uint8         `json:"priority,omitempty" nullable:"true" enum:"10,5,1" doc:"Default 10, or 5 for background"`
+	ExpiresAt      *string        `json:"expires_at,omitempty" nullable:"true" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it APNs and we stop trying; default a day from now, or from send_at. \"0\": now or never"`
+	CollapseID     *string        `json:"collapse_id,omitempty" nullable:"true" maxLength:"64" doc:"To 64 bytes. APNs shows only the newest of those with the same one"`
+	SendAt         *time.Time     `json:"send_at,omitempty" nullable:"true" doc:"Not before; at most 30 days ahead"`
+	TopicSuffix    *string        `json:"topic_suffix,omitempty" nullable:"true" example:".voip" doc:"Behind the app's topic; derived from push_type where left out"`
+	Rate           *uint32        `json:"rate,omitempty" nullable:"true" format:"int64" minimum:"1" maximum:"4294967295" doc:"At most so many recipients a second, to spare one's own backend the stampede"`
 }
 
 type batchBody struct {
-	Notifications []notificationBody `json:"notifications" minItems:"1" maxItems:"1000"`
+	Notifications []notificationBody `json:"notifications" nullable:"false" minItems:"1" maxItems:"1000"`
 }
 
 type acceptedBody struct {
@@ -161,6 +162,8 @@ func (rd *accepting) readNotification(at string, body push.JSON) (Submission, er
 	return s, nil
 }
 
+var audienceFields = [...]string{"tokens", "users", "tags", "all", "environment"}
+
 func (rd *accepting) readTo(at string, to push.JSON, s *Submission) {
 	if to == nil {
 		rd.fault(at, "is missing")
@@ -174,6 +177,9 @@ func (rd *accepting) readTo(at string, to push.JSON, s *Submission) {
 	var audience push.Audience
 	var environment push.Environment
 	rd.object(at, to, func(name string, v push.JSON) bool {
+		if v.IsNull() { // as good as left out
+			return slices.Contains(audienceFields[:], name)
+		}
 		switch name {
 		case "tokens":
 			kinds++
@@ -194,9 +200,7 @@ func (rd *accepting) readTo(at string, to push.JSON, s *Submission) {
 			audience.All = true
 			s.Audience = &audience
 		case "environment":
-			if !v.IsNull() {
-				environment = rd.environment(at+".environment", v)
-			}
+			environment = rd.environment(at+".environment", v)
 		default:
 			return false
 		}

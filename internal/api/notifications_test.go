@@ -153,10 +153,11 @@ func TestAudiences(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for to, want := range map[string]push.Audience{
-		`{"users": ["a", "b", "a"]}`:                             {Environment: push.Production, Users: []string{"a", "b"}},
-		`{"all": true, "environment": "sandbox"}`:                {Environment: push.Sandbox, All: true},
-		`{"tags": {"any": ["a"], "all": ["b"], "none": ["c"]}}`:  {Environment: push.Production, Tags: &push.Tags{Any: []string{"a"}, All: []string{"b"}, None: []string{"c"}}},
-		`{"environment": "production", "tags": {"none": ["c"]}}`: {Environment: push.Production, Tags: &push.Tags{None: []string{"c"}}},
+		`{"users": ["a", "b", "a"]}`:                                                      {Environment: push.Production, Users: []string{"a", "b"}},
+		`{"all": true, "environment": "sandbox"}`:                                         {Environment: push.Sandbox, All: true},
+		`{"tags": {"any": ["a"], "all": ["b"], "none": ["c"]}}`:                           {Environment: push.Production, Tags: &push.Tags{Any: []string{"a"}, All: []string{"b"}, None: []string{"c"}}},
+		`{"users": null, "tags": null, "all": true, "tokens": null, "environment": null}`: {Environment: push.Production, All: true},
+		`{"environment": "production", "tags": {"none": ["c"]}}`:                          {Environment: push.Production, Tags: &push.Tags{None: []string{"c"}}},
 	} {
 		s := f.send(t, sendKey, `"to": `+to+`, "aps": {"alert": "x"}`)
 		if diff := cmp.Diff(&want, s.Audience); diff != "" || s.Tokens != nil || s.Notification.Environment != want.Environment {
@@ -254,6 +255,8 @@ func TestSendRefuses(t *testing.T) {
 		"rate 0":              invalid(with(`"rate": 0`), "body.rate"),
 		"payload too large":   {aps(`{"alert": "` + strings.Repeat("x", 4077) + `"}`), 413, "too-large", nil},
 		"body too large":      {aps(`{"alert": "` + strings.Repeat("x", 8<<20) + `"}`), 413, "too-large", nil},
+		"only nulls in to":    {to(`{"tokens": null, "users": null, "tags": null, "all": null}`), 422, "invalid", []string{"body.to"}},
+		"null in tags":        {to(`{"tags": {"any": null, "none": ["x"]}}`), 422, "invalid", []string{"body.to.tags.any"}},
 		"every fault":         invalid(`{"to": {"tokens": ["x"]}, "aps": {"badge": -1}, "priority": 2, "x": 1}`, "body.x", "body.to.tokens[0]", "body.priority", "body.aps.badge"),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -97,7 +97,7 @@ type Problem struct {
 	Title  string         `json:"title" doc:"The same, for people"`
 	Status int            `json:"status" doc:"The HTTP status"`
 	Detail string         `json:"detail,omitempty" doc:"This occurrence of it"`
-	Errors []ProblemFault `json:"errors,omitempty" doc:"With 422, one for each fault, 100 at the most"`
+	Errors []ProblemFault `json:"errors,omitempty" nullable:"false" doc:"With 422, one for each fault, 100 at the most"`
 	// LinesTaken is for imports only.
 	LinesTaken *int64 `json:"lines_taken,omitempty" doc:"With an import that was broken off: the lines that were dealt with before"`
 
@@ -166,8 +166,8 @@ func (p *Problem) GetHeaders() http.Header {
 }
 
 func (p *Problem) headers(h http.Header) {
-	if p.retryAfter > 0 && h.Get("Retry-After") == "" {
-		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	if p.retryAfter > 0 && h.Get(headerRetryAfter) == "" {
+		h.Set(headerRetryAfter, strconv.Itoa(p.retryAfter))
 	}
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")

@@ -243,6 +243,7 @@ func TestOpenAPI(t *testing.T) {
 			Responses   map[string]struct {
 				Description string
 				Content     map[string]any
+				Headers     map[string]any
 			}
 			RequestBody *struct{ Content map[string]any }
 		}
@@ -257,6 +258,13 @@ func TestOpenAPI(t *testing.T) {
 	n := 0
 	for _, path := range doc.Paths {
 		n += len(path)
+		for _, op := range path {
+			for status, r := range op.Responses {
+				if r.Headers["X-Request-Id"] == nil || (r.Headers["Retry-After"] != nil) != (status == "429" || status == "503") {
+					t.Errorf("%s: %s has the headers %v", op.OperationID, status, r.Headers)
+				}
+			}
+		}
 	}
 	if n != len(routes) {
 		t.Errorf("%d operations, %d routes", n, len(routes))
@@ -323,7 +331,7 @@ func refs(doc string) map[string]bool {
 	return found
 }
 
-// The documented types and the readers know the same fields.
+// The documented types and the readers know the same fields, and agree about which may be null.
 func TestDocumentedFieldsAreRead(t *testing.T) {
 	t.Parallel()
 	app := &App{Name: "a", Topic: "t", Environment: push.Production}
@@ -375,8 +383,15 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 			"environment", "badge", "user_id", "tags", "device_id", "app_version", "os_version", "device_model", "locale", "time_zone", "token", "last_updated", "created_at",
 			"to", "aps", "data", "badge_increment", "push_type", "priority", "expires_at", "collapse_id", "send_at", "topic_suffix", "rate", "tokens", "users", "all", "any", "none",
 		} {
+			documented := schema.Properties[field]
+			refusesNull := slices.ContainsFunc(c.read(push.JSON(`{"`+field+`": null}`)), func(f push.Fault) bool {
+				return strings.HasSuffix(f.Location, "."+field) && strings.HasPrefix(f.Message, "must")
+			})
+			if documented != nil && documented.Ref == "" && documented.Nullable == refusesNull && field != "to" && field != "token" {
+				t.Errorf("%s: %s may be null: %v, documented: %v", name, field, !refusesNull, documented.Nullable)
+			}
 			known := !slices.ContainsFunc(c.read(push.JSON(`{"`+field+`": {}}`)), func(f push.Fault) bool { return f.Message == "is not a known field" })
-			if known != (schema.Properties[field] != nil) {
+			if known != (documented != nil) {
 				t.Errorf("%s: %s is read: %v, documented: %v", name, field, known, !known)
 			}
 		}

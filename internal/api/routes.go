@@ -116,9 +116,10 @@ func (a *API) route(version string) {
 	through(a, operation{
 		id: "check-feedback", method: http.MethodPost, path: "/v1/feedback/check", scopes: forAdmin, tag: feedback,
 		summary: "Run a pass of the feedback job now", about: "The answer has the items of that pass.",
-		timeout: checkTimeout, errors: []int{409},
+		timeout: checkTimeout, errors: []int{409, 422},
 	}, a.checkFeedback)
 
+	complete(a.huma.OpenAPI())
 	a.documents()
 }
 
@@ -309,10 +310,16 @@ func openAPIConfig(version string) huma.Config {
 			},
 			Components: &huma.Components{
 				Schemas: registry,
+				Headers: map[string]*huma.Header{
+					headerRequestID: {Schema: &huma.Schema{Type: huma.TypeString}, Required: true, Description: "The caller's own, if it sent one"},
+					headerRetryAfter: {Schema: &huma.Schema{Type: huma.TypeInteger}, Required: true,
+						Description: "Seconds after which it may be worth trying again"},
+				},
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"key": {Type: "http", Scheme: "bearer", Description: "An API key, as server keygen makes it"},
 				},
 			},
+			Servers: []*huma.Server{{URL: "/", Description: "Where this document is"}},
 			Tags: []*huma.Tag{
 				{Name: "Tokens", Description: "What mobile apps register"},
 				{Name: "Notifications", Description: "What app backends send"},
@@ -322,6 +329,36 @@ func openAPIConfig(version string) huma.Config {
 		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
 		DefaultFormat:                "application/json",
 		RejectUnknownQueryParameters: true,
+	}
+}
+
+const headerRetryAfter = "Retry-After"
+
+// complete writes into the document what all answers have in common, and null among the values of what may be null.
+func complete(doc *huma.OpenAPI) {
+	header := func(name string) *huma.Param { return &huma.Param{Ref: "#/components/headers/" + name} }
+	for _, path := range doc.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete} {
+			if op == nil {
+				continue
+			}
+			for status, response := range op.Responses {
+				if response.Headers == nil {
+					response.Headers = map[string]*huma.Param{}
+				}
+				response.Headers[headerRequestID] = header(headerRequestID)
+				if status == "429" || status == "503" {
+					response.Headers[headerRetryAfter] = header(headerRetryAfter)
+				}
+			}
+		}
+	}
+	for _, schema := range doc.Components.Schemas.Map() {
+		for _, field := range schema.Properties {
+			if field.Nullable && len(field.Enum) > 0 {
+				field.Enum = append(field.Enum, nil)
+			}
+		}
 	}
 }
 

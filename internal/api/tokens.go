@@ -57,7 +57,7 @@ type registrationBody struct {
 
 // RegistrationFields has a capital because huma passes over embedded types that are not exported.
 type RegistrationFields struct {
-	Environment *string   `json:"environment,omitempty" enum:"production,sandbox" example:"production" doc:"Which APNs the token is of. A new token: the app's default; null sets it back to that"`
+	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" example:"production" doc:"Which APNs the token is of. A new token: the app's default; null sets it back to that"`
 	Badge       *uint32   `json:"badge,omitempty" nullable:"true" format:"int64" maximum:"4294967295" default:"0" example:"0" doc:"The badge the device shows now; 0 where left out, whatever was stored"`
 	UserID      *string   `json:"user_id,omitempty" nullable:"true" maxLength:"255" example:"u-4711" doc:"To 255 bytes. With a register key it needs a proof in X-User-Token; null, to sign out, does not"`
 	Tags        *[]string `json:"tags,omitempty" nullable:"true" maxItems:"64" example:"[\"beta\"]" doc:"To 64, each to 100 bytes"`
@@ -73,8 +73,8 @@ type RegistrationFields struct {
 type lineBody struct {
 	Token string `json:"token" minLength:"64" maxLength:"200"`
 	RegistrationFields
-	LastUpdated *time.Time `json:"last_updated,omitempty" doc:"Now where left out"`
-	CreatedAt   *time.Time `json:"created_at,omitempty" doc:"last_updated where left out"`
+	LastUpdated *time.Time `json:"last_updated,omitempty" nullable:"true" doc:"Now where left out"`
+	CreatedAt   *time.Time `json:"created_at,omitempty" nullable:"true" doc:"last_updated where left out"`
 }
 
 // readRegistration reads the body of a PUT. What is absent keeps what is stored, null and "" clear it; but the badge is 0
