@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -489,7 +490,8 @@ func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body p
 	return nil
 }
 
-// setKey takes the idempotency key from the header, if there is one.
+// setKey takes the idempotency key from the header, if there is one. The path belongs to what is repeated: a batch's body sent to the
+// path of a single notification is wrong, and its answer would be none of that path's.
 func (r *Request) setKey(from *http.Request, body push.JSON) error {
 	keys := from.Header["Idempotency-Key"]
 	if len(keys) == 0 {
@@ -499,7 +501,11 @@ func (r *Request) setKey(from *http.Request, body push.JSON) error {
 	if len(keys) > 1 || key == "" || len(key) > maxIdempotency {
 		return faultsError{{Location: "header.Idempotency-Key", Message: "must have 1 to 255 bytes, and stand there once"}}
 	}
-	r.IdempotencyKey, r.Hash = key, sha256.Sum256(body)
+	r.IdempotencyKey = key
+	hash := sha256.New()
+	_, _ = io.WriteString(hash, from.URL.Path+"\n") // it cannot fail
+	_, _ = hash.Write(body)
+	hash.Sum(r.Hash[:0])
 	return nil
 }
 

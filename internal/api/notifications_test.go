@@ -388,10 +388,18 @@ func TestIdempotency(t *testing.T) {
 	w := f.call(sendKey, http.MethodPost, "/v1/notifications", strings.Replace(body, `"x"`, `"y"`, 1), "Idempotency-Key", "k1")
 	wantProblem(t, w, 409, "conflict")
 	wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications/batch", `{"notifications":[`+body+`]}`, "Idempotency-Key", "k1"), 409, "conflict")
+	// Sent to the other path it is wrong there, and not a repetition.
+	if code, answer, _, _ := post("/v1/notifications/batch", `{"notifications":[`+body+`]}`, "k2"); code != 202 {
+		t.Fatalf("a batch: %d %s", code, answer)
+	}
+	w = f.call(sendKey, http.MethodPost, "/v1/notifications", `{"notifications":[`+body+`]}`, "Idempotency-Key", "k2")
+	wantProblem(t, w, 422, "invalid", "body.notifications", "body.to", "body.aps")
+	w = f.call(sendKey, http.MethodPost, "/v1/notifications/batch", body, "Idempotency-Key", "k1")
+	wantProblem(t, w, 422, "invalid", "body.to", "body.aps", "body.notifications")
 	for _, key := range []string{"", strings.Repeat("k", 256)} {
 		wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications", body, "Idempotency-Key", key), 422, "invalid", "header.Idempotency-Key")
 	}
-	if len(f.requests) != 1 {
+	if len(f.requests) != 2 {
 		t.Errorf("%d were accepted", len(f.requests))
 	}
 }
