@@ -52,7 +52,8 @@ func TestLoad(t *testing.T) {
 	c, err := Load(path, []string{
 		"LHSPN_LISTEN=127.0.0.1:1", "LHSPN_FEEDBACK_BAD_TOKEN_GUARD=0.5", "LHSPN_APPS_0_TOPIC=com.example.other", "LHSPN_APPS_0_APNS_MAX_RATE=5",
 		"LHSPN_APPS_0_KEYS_1_NAME=mobile", "LHSPN_APPS_0_KEYS_1_SCOPE=register", "LHSPN_APPS_0_KEYS_1_SHA256=" + strings.Repeat("ab", 32),
-		"LHSPN_SERVICE_HOST=10.0.0.1", "LHSPN_PORT_8080_TCP=tcp://10.0.0.1:8080", "LHSPN_TEST_MYSQL=x", "OTHER=1", "LHSPN_APPS_0_KEYS_0_RATE=7",
+		"LHSPN_SERVICE_HOST=10.0.0.1", "LHSPN_MYSQL_SERVICE_HOST=10.0.0.2", "LHSPN_MYSQL_SERVICE_PORT_MYSQL=3306", "LHSPN_MYSQL_PORT=tcp://10.0.0.2:3306",
+		"LHSPN_MYSQL_PORT_3306_TCP_ADDR=10.0.0.2", "LHSPN_PORT_8080_TCP=tcp://10.0.0.1:8080", "LHSPN_TEST_MYSQL=x", "OTHER=1", "LHSPN_APPS_0_KEYS_0_RATE=7",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -220,6 +221,7 @@ func TestEnvironmentRefuses(t *testing.T) {
 	t.Parallel()
 	path := write(t, "lhspn.yaml", good)
 	for variable, want := range map[string]string{
+		"LHSPN_LISTEN_PORT=8080":             "LHSPN_LISTEN_PORT: no setting is overridden by this variable: see docs/configuration.md",
 		"LHSPN_LISTN=x":                      "LHSPN_LISTN: no setting is overridden by this variable: see docs/configuration.md",
 		"LHSPN_APPS=x":                       "LHSPN_APPS: no setting is overridden by this variable: see docs/configuration.md",
 		"LHSPN_LOG=x":                        "LHSPN_LOG: no setting is overridden by this variable: see docs/configuration.md",

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,15 +258,17 @@ func join(path, name string) string {
 
 const prefix = "LHSPN_"
 
-// notOurs are variables with our prefix that others set: Kubernetes for a service that is called lhspn, and our own tests.
-var notOurs = []string{"LHSPN_SERVICE_", "LHSPN_PORT", "LHSPN_TEST", "LHSPN_BENCH_", "LHSPN_CHAOS_", "LHSPN_DB_PASSWORD"}
+// notOurs are variables with our prefix that others set: Kubernetes for services that are called lhspn or lhspn-something, and our
+// own tests.
+var notOurs = regexp.MustCompile(`^LHSPN_(?:SERVICE_|PORT|TEST|BENCH_|CHAOS_|DB_PASSWORD)|` +
+	`^LHSPN_[A-Z0-9_]+_(?:SERVICE_HOST=|SERVICE_PORT(?:_[A-Z0-9_]+)?=|PORT=(?:tcp|udp|sctp)://|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_PROTO|_PORT|_ADDR)?=)`)
 
 // environment lets each setting be overridden: LHSPN_ and its path in capitals, _ between the parts, list elements by number from
 // 0. A number that is the list's length adds an element. Lists of plain values have commas.
 func (l *loader) environment(c *Config, environ []string) {
 	vars := make([]string, 0, 8)
 	for _, entry := range environ {
-		if strings.HasPrefix(entry, prefix) && !slices.ContainsFunc(notOurs, func(p string) bool { return strings.HasPrefix(entry, p) }) {
+		if strings.HasPrefix(entry, prefix) && !notOurs.MatchString(entry) {
 			vars = append(vars, entry)
 		}
 	}
