@@ -14,6 +14,9 @@ import (
 // resolve reads the secrets that are in files and takes paths from the configuration's directory.
 func (l *loader) resolve(c *Config, dir string) {
 	l.resolveIn(settingsOf(c), "", dir)
+	if path, is := strings.CutPrefix(c.Database, "sqlite:"); is && path != "" && dir != "" {
+		c.Database = "sqlite:" + inDir(dir, path)
+	}
 }
 
 func (l *loader) resolveIn(group setting, path, dir string) {

@@ -122,11 +122,22 @@ func TestSecretsFromFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := Load(path, nil)
-	if err != nil || c.Database != "sqlite:x.db" {
+	if err != nil || c.Database != "sqlite:"+filepath.Join(filepath.Dir(path), "x.db") {
 		t.Fatalf("%v, %v", c, err)
 	}
-	if _, err := Load(path, []string{"LHSPN_DATABASE=sqlite:y.db"}); err == nil || !strings.Contains(err.Error(), "LHSPN_DATABASE: database: stands beside its file") {
-		t.Errorf("both: %v", err)
+	// A variable overrides the file, whichever form either has.
+	if c, err := Load(path, []string{"LHSPN_DATABASE=sqlite:/y.db"}); err != nil || c.Database != "sqlite:/y.db" {
+		t.Errorf("a path overridden: %v, %v", c, err)
+	}
+	if c, err := Load(write(t, "lhspn.yaml", good), []string{"LHSPN_DATABASE_FILE=" + filepath.Join(filepath.Dir(path), "dsn")}); err != nil || !strings.HasSuffix(c.Database, "x.db") {
+		t.Errorf("overridden by a path: %v, %v", c, err)
+	}
+	if _, err := Load(path, []string{"LHSPN_DATABASE=sqlite:y.db", "LHSPN_DATABASE_FILE=dsn"}); err == nil || !strings.Contains(err.Error(), ": one of the two") {
+		t.Errorf("both as variables: %v", err)
+	}
+	both := strings.Replace(good, "database: ", "database_file: dsn\ndatabase: ", 1)
+	if _, err := Load(write(t, "lhspn.yaml", both), nil); err == nil || !strings.Contains(err.Error(), "3: database: stands beside its file") {
+		t.Errorf("both in the file: %v", err)
 	}
 	if err := os.Remove(filepath.Join(filepath.Dir(path), "dsn")); err != nil {
 		t.Fatal(err)

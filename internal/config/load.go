@@ -281,6 +281,11 @@ func (l *loader) environment(c *Config, environ []string) {
 			l.faultAt(at, name, "%v", err)
 			continue
 		}
+		if secret := strings.TrimSuffix(path, fileSuffix); s.tag.Get("secret") != "" && l.where[secret].variable == "" && l.where[secret+fileSuffix].variable == "" {
+			s.value.SetString("") // what the file has gives way, be it the secret or the path of its file
+			delete(l.where, secret)
+			delete(l.where, secret+fileSuffix)
+		}
 		l.where[path] = at
 		if s.isList() {
 			s.clear()

@@ -53,7 +53,8 @@ those that Kubernetes sets for services called lhspn or lhspn-something (` + "`L
 ## Secrets
 
 What is marked *secret* can be given as the path of a file instead, in the setting of the same name with ` + "`_file`" + ` behind it
-(` + "`database_file: /run/secrets/database`, `LHSPN_DATABASE_FILE`" + `). The end of its last line does not count.
+(` + "`database_file: /run/secrets/database`, `LHSPN_DATABASE_FILE`" + `). The end of its last line does not count. A variable of either form
+overrides what the file has in either.
 
 Times are written with their unit: ` + "`500ms`, `10s`, `5m`, `24h`" + `.
 `
