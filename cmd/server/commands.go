@@ -48,18 +48,27 @@ func load(file string) (*config.Config, error) {
 	return config.Load(file, os.Environ())
 }
 
+// checkAddress says where the database's address stands, when it is wrong.
+func checkAddress(cfg *config.Config) error {
+	if err := database.CheckAddress(cfg.Database); err != nil {
+		return cfg.At("database", err)
+	}
+	return nil
+}
+
 // check says what is wrong with the configuration and the files it names. It connects to nothing.
 func check(file string, stdout io.Writer) error {
 	cfg, err := load(file)
 	if err != nil {
 		return err
 	}
+	addressErr := checkAddress(cfg)
 	if faults := config.Check(cfg); len(faults) > 0 {
-		return faults
+		return errors.Join(addressErr, faults)
 	}
 	_, _, gatewaysErr := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry()).openAll(cfg)
 	_, apiErr := apiApps(cfg)
-	if err := errors.Join(database.CheckAddress(cfg.Database), gatewaysErr, apiErr); err != nil {
+	if err := errors.Join(addressErr, gatewaysErr, apiErr); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(stdout, "%s: no fault found, %d apps\n", file, len(cfg.Apps))
@@ -70,6 +79,9 @@ func check(file string, stdout io.Writer) error {
 func migrate(ctx context.Context, file string, stderr io.Writer) error {
 	cfg, err := load(file)
 	if err != nil {
+		return err
+	}
+	if err := checkAddress(cfg); err != nil {
 		return err
 	}
 	db, err := openDatabase(ctx, cfg, newLogger(cfg.Log, stderr))

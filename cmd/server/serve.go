@@ -39,6 +39,9 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
+	if err := checkAddress(cfg); err != nil {
+		return err
+	}
 	if faults := config.Check(cfg); len(faults) > 0 {
 		return faults
 	}

@@ -227,6 +227,13 @@ func (l *loader) address(at, address string) {
 	}
 }
 
+// At is what is wrong with a setting, with the place where it stands: for those who know more of it than this package.
+func (c *Config) At(setting string, wrong error) error {
+	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
+	l.fault(setting, "%v", wrong)
+	return l.faults
+}
+
 // Check looks for the files that the configuration names and says which cannot be read. What is in them is for those who use them
 // to judge.
 func Check(c *Config) Faults {
