@@ -96,9 +96,12 @@ func (l *loader) check(c *Config) {
 		}
 		names[app.Name] = i
 		l.app(at, app)
+		if !c.Dev || i > 0 { // dev mode's own app is pointed at the simulator afterwards
+			l.apns(at+".apns", &app.APNs)
+		}
 		for j, key := range app.Keys {
 			keyAt := at + ".keys[" + strconv.Itoa(j) + "]"
-			if key.SHA256 == HashKey(DevKey) {
+			if key.SHA256 == HashKey(DevKey) && !c.Dev {
 				l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
 			}
 			if first, twice := hashes[key.SHA256]; twice && key.SHA256 != (Hash{}) {
@@ -122,7 +125,6 @@ func (l *loader) app(at string, app *App) {
 	if app.Topic != "" && !topic.MatchString(app.Topic) {
 		l.fault(at+".topic", "must be a bundle id, like com.example.app")
 	}
-	l.apns(at+".apns", &app.APNs)
 	for i, key := range app.UserTokens.Keys {
 		keyAt := at + ".user_tokens.keys[" + strconv.Itoa(i) + "]"
 		switch {

@@ -138,6 +138,7 @@ func Dev(environ []string) (*Config, error) {
 	c.Apps = []App{app}
 	l.environment(c, environ)
 	l.resolve(c, "")
+	l.check(c)
 	l.loopback("listen", c.Listen)
 	l.loopback("ops_listen", c.OpsListen)
 	if len(l.faults) > 0 {

@@ -285,7 +285,8 @@ func TestDev(t *testing.T) {
 	if c.Database != "sqlite:./data/lhspn.db" || len(c.Apps) != 1 || c.Apps[0].Name != "default" || c.Apps[0].APNs.Connections != 2 || c.Apps[0].Keys[0].SHA256 != HashKey("lhspn-dev-key") {
 		t.Errorf("%+v", c)
 	}
-	for _, variable := range []string{"LHSPN_LISTEN=0.0.0.0:8080", "LHSPN_LISTEN=:8080", "LHSPN_OPS_LISTEN=10.0.0.1:9090", "LHSPN_LISTEN=example.com:8080", "LHSPN_LISTEN=x"} {
+	for _, variable := range []string{"LHSPN_LISTEN=0.0.0.0:8080", "LHSPN_LISTEN=:8080", "LHSPN_OPS_LISTEN=10.0.0.1:9090", "LHSPN_LISTEN=example.com:8080", "LHSPN_LISTEN=x",
+		"LHSPN_OPS_LISTEN=127.0.0.1:8080", "LHSPN_DATABASE=x", "LHSPN_APPS_0_NAME=Two Words", "LHSPN_APPS_0_TOPIC=", "LHSPN_APPS_1_NAME=second"} {
 		if _, err := Dev([]string{variable}); err == nil {
 			t.Errorf("%s was taken", variable)
 		}
