@@ -253,6 +253,24 @@ func TestJWKS(t *testing.T) {
 		}
 		set.Keys = append(set.Keys, jwk.Marshal())
 	}
+	// What else an identity provider has: other kinds and algorithms are left out.
+	ec384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	rs, _ := rsa.GenerateKey(rand.Reader, 2048)
+	for key, alg := range map[any]jwkset.ALG{ec384.Public(): jwkset.AlgES384, rs.Public(): jwkset.AlgRS512} {
+		jwk, err := jwkset.NewJWKFromKey(key, jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: "other", ALG: alg}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Keys = append(set.Keys, jwk.Marshal())
+	}
+	set.Keys = append(set.Keys, jwkset.JWKMarshal{KTY: "XYZ"})
+	others, err := json.Marshal(jwkset.JWKSMarshal{Keys: set.Keys[2:]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseJWKS(others); err == nil || !strings.Contains(err.Error(), "it is for RS512, not RS256") || !strings.Contains(err.Error(), "XYZ") {
+		t.Errorf("only others: %v", err)
+	}
 	file, err := json.Marshal(set)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -163,35 +162,42 @@ func ParsePublicKey(file []byte) (UserTokenKey, error) {
 	return userTokenKey("", key)
 }
 
-// ParseJWKS reads a JWK set and leaves out what is not for signatures.
+// ParseJWKS reads a JWK set and leaves out what is not for signatures, and keys of kinds that are not for user tokens, as RFC 7517
+// asks for: an identity provider's set may hold others.
 func ParseJWKS(file []byte) ([]UserTokenKey, error) {
 	var set jwkset.JWKSMarshal
 	if err := json.Unmarshal(file, &set); err != nil {
 		return nil, fmt.Errorf("parse the JWK set: %w", err)
 	}
-	storage, err := set.ToStorage()
-	if err != nil {
-		return nil, fmt.Errorf("parse the JWK set: %w", err)
-	}
-	jwks, err := storage.KeyReadAll(context.Background())
-	if err != nil {
-		return nil, fmt.Errorf("read the JWK set: %w", err)
-	}
 	var keys []UserTokenKey
-	for _, jwk := range jwks {
-		if jwk.Marshal().USE == jwkset.UseEnc {
+	errs := []error{errors.New("the JWK set has no key for signatures with HS256, ES256, RS256 or EdDSA")}
+	for i, jwk := range set.Keys {
+		if jwk.USE == jwkset.UseEnc {
 			continue
 		}
-		key, err := userTokenKey(jwk.Marshal().KID, jwk.Key())
+		key, err := parseJWK(jwk)
 		if err != nil {
-			return nil, fmt.Errorf("key %q: %w", jwk.Marshal().KID, err)
+			errs = append(errs, fmt.Errorf("key %d (%q): %w", i+1, jwk.KID, err))
+			continue
 		}
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("the JWK set has no key for signatures")
+		return nil, errors.Join(errs...)
 	}
 	return keys, nil
+}
+
+func parseJWK(marshalled jwkset.JWKMarshal) (UserTokenKey, error) {
+	jwk, err := jwkset.NewJWKFromMarshal(marshalled, jwkset.JWKMarshalOptions{Private: true}, jwkset.JWKValidateOptions{})
+	if err != nil {
+		return UserTokenKey{}, err
+	}
+	key, err := userTokenKey(marshalled.KID, jwk.Key())
+	if err == nil && marshalled.ALG != "" && marshalled.ALG.String() != key.Algorithm {
+		err = fmt.Errorf("it is for %s, not %s", marshalled.ALG, key.Algorithm)
+	}
+	return key, err
 }
 
 func userTokenKey(id string, key any) (UserTokenKey, error) {

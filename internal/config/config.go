@@ -107,7 +107,7 @@ type Key struct {
 type UserTokens struct {
 	Issuer   string         `yaml:"issuer" doc:"The iss that a proof must have. Empty: any."`
 	Audience string         `yaml:"audience" doc:"The aud that a proof must have. Empty: any."`
-	JWKSFile string         `yaml:"jwks_file" file:"true" doc:"A JWK set with keys for ES256, RS256, EdDSA or HS256."`
+	JWKSFile string         `yaml:"jwks_file" file:"true" doc:"A JWK set with keys for ES256, RS256, EdDSA or HS256. Others in it are left out."`
 	Keys     []UserTokenKey `yaml:"keys" doc:"Single keys. Each has a secret or a public_key_file."`
 }
 
