@@ -144,8 +144,9 @@ func judgeAnswer(status int, body []byte, now time.Time) (push.Result, http2Acti
 	return judgeRefusal(status, body, now)
 }
 
-// judgeRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, the token counts as dead
-// at the moment of the answer.
+// judgeRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, or one that is still to come,
+// the token counts as dead at the moment of the answer: a peer's clock that is ahead, or garbage in its place, must not remove
+// what registers until then, and a year of six digits no database keeps.
 func judgeRefusal(status int, body []byte, now time.Time) (push.Result, http2Action) {
 	var answer struct {
 		Reason    string `json:"reason"`
@@ -158,8 +159,8 @@ func judgeRefusal(status int, body []byte, now time.Time) (push.Result, http2Act
 	r.Status = uint16(status)
 	if v.outcome == push.Unregistered {
 		r.Timestamp = now
-		if answer.Timestamp > 0 {
-			r.Timestamp = time.UnixMilli(answer.Timestamp).UTC()
+		if at := time.UnixMilli(answer.Timestamp).UTC(); answer.Timestamp > 0 && at.Before(now) {
+			r.Timestamp = at
 		}
 	}
 	return r, v.action

@@ -31,6 +31,9 @@ func TestVerdicts(t *testing.T) {
 		{410, `{"reason":"Unregistered"}`, push.Unregistered, "Unregistered", actionNone, now},
 		{410, `{"timestamp":1650000000123}`, push.Unregistered, "Unregistered", actionNone, dead},
 		{410, `{"reason":"SomethingNew","timestamp":1650000000123}`, push.Unregistered, "Unregistered", actionNone, dead},
+		{410, fmt.Sprintf(`{"reason":"Unregistered","timestamp":%d}`, now.Add(time.Hour).UnixMilli()), push.Unregistered, "Unregistered", actionNone, now}, // a clock that is ahead
+		{410, `{"reason":"Unregistered","timestamp":8782345678901234567}`, push.Unregistered, "Unregistered", actionNone, now},
+		{410, `{"reason":"Unregistered","timestamp":-1}`, push.Unregistered, "Unregistered", actionNone, now},
 		{410, ``, push.Unregistered, "Unregistered", actionNone, now},
 
 		{400, `{"reason":"BadDeviceToken"}`, push.Failed, "BadDeviceToken", actionNone, none},
