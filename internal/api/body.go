@@ -81,8 +81,8 @@ func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // checkMediaType takes JSON, and a missing Content-Type for it.
 func checkMediaType(h http.Header) error {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return explain(errMediaType, "A compressed body is not taken.")
+	if err := checkEncoding(h); err != nil {
+		return err
 	}
 	given := h["Content-Type"]
 	if len(given) == 0 || given[0] == "" || given[0] == "application/json" {
@@ -96,6 +96,13 @@ func checkMediaType(h http.Header) error {
 	if name, charset, ok := strings.Cut(strings.ToLower(params), "="); ok && strings.TrimSpace(name) == "charset" &&
 		strings.Trim(strings.TrimSpace(charset), `"`) != "utf-8" {
 		return explain(errMediaType, "The body must be in UTF-8.")
+	}
+	return nil
+}
+
+func checkEncoding(h http.Header) error {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return explain(errMediaType, "A compressed body is not taken.")
 	}
 	return nil
 }

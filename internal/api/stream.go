@@ -53,8 +53,8 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 	if media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); media != "" && !isNDJSON(strings.ToLower(strings.TrimSpace(media))) {
 		return explain(errMediaType, "An import must be %s.", ndjson)
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return explain(errMediaType, "A compressed body is not taken.")
+	if err := checkEncoding(r.Header); err != nil {
+		return err
 	}
 	deadlines := http.NewResponseController(x)
 	im := &importer{api: a, app: x.who.app, page: make([]push.Device, 0, streamPage), answer: importBody{Errors: []refusedLine{}}}

@@ -135,7 +135,10 @@ func TestMediaTypes(t *testing.T) {
 			t.Errorf("%q: status %d, want %d", media, w.Code, status)
 		}
 	}
-	wantProblem(t, f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, `{}`, "Content-Encoding", "gzip"), 415, "unsupported-media-type")
+	for _, r := range [][2]string{{http.MethodPut, "/v1/tokens/" + token1}, {http.MethodPost, "/v1/tokens/import"}} {
+		wantProblem(t, f.call(adminKey, r[0], r[1], `{}`, "Content-Encoding", "gzip"), 415, "unsupported-media-type")
+		wantStatus(t, f.call(adminKey, r[0], r[1], `{}`, "Content-Encoding", "identity"), 200)
+	}
 }
 
 func TestBadge(t *testing.T) {
