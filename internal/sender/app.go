@@ -131,7 +131,7 @@ func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
 			a.expires = e
 		}
 	}
-	it.n = st.n // one copy of the payload, however often it was read
+	it.n, it.stream = st.n, st // one copy of the payload, however often it was read
 	st.refs++
 	a.inMemory[b.Lane] += it.weight()
 	if b.Kind != queue.Ready {
@@ -153,7 +153,7 @@ func (a *app) enqueue(it *item, front bool) {
 	case it.Lane == queue.Urgent:
 		a.urgent.push(it)
 	default:
-		st := a.streams[it.Notification]
+		st := it.stream
 		if front {
 			st.items.pushFront(it)
 		} else {
@@ -177,7 +177,7 @@ func (a *app) forget(it *item) {
 		a.s.q.Unhold(it.lease)
 	}
 	a.inMemory[it.Lane] -= it.weight()
-	if st := a.streams[it.Notification]; st != nil {
+	if st := it.stream; st != nil {
 		if st.refs--; st.refs == 0 {
 			st.idle = time.Now()
 			if st.limit == nil {

@@ -11,9 +11,11 @@ import (
 // item is a batch in memory. Its fields are guarded by its app's mu until it is finished; then it belongs to the settlers.
 type item struct {
 	*queue.Batch
-	n     *push.Notification
-	app   *app
-	epoch uint64 // of the shard's lease when it was admitted
+	n   *push.Notification
+	app *app
+	// stream is its notification's; nil for a batch that is in memory only to be settled as cancelled.
+	stream *stream
+	epoch  uint64 // of the shard's lease when it was admitted
 
 	lease   queue.Lease
 	held    bool

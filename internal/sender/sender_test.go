@@ -407,6 +407,35 @@ func TestCancelStopsWithinASecond(t *testing.T) {
 	})
 }
 
+// Of a cancelled notification a part is in flight and a part was never in memory. The one is settled while the other comes back
+// unsent.
+func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]AppConfig) {
+			r.tr["a"].stuck = make(chan struct{})
+			r.tr["a"].answer = func(*push.Delivery) push.Result {
+				return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+			}
+			a := apps["a"]
+			a.InFlight, a.Memory = 2000, 8000
+			apps["a"] = a
+		})
+		n := r.give(note("a"), 20_000)
+		pass(time.Second)
+		r.q.mu.Lock()
+		r.q.gone[n.ID] = true
+		r.q.mu.Unlock()
+		pass(2 * time.Second)
+		close(r.tr["a"].stuck)
+		pass(2 * time.Second)
+		r.want(n, map[push.Outcome]int{push.Cancelled: 20_000})
+		if a := r.s.apps["a"]; a.inMemory != [2]int{} || a.ready != [2]int{} || len(a.streams) != 0 {
+			t.Errorf("something is counted still: %v %v %d", a.inMemory, a.ready, len(a.streams))
+		}
+	})
+}
+
 func TestExpiresWhileTheGatewayIsAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
