@@ -116,7 +116,7 @@ func (q *fakeQueue) broadcast(n *push.Notification, count int) *queue.Batch {
 // add gives the batch its sequence number and shard. mu is held.
 func (q *fakeQueue) add(b *queue.Batch) *queue.Batch {
 	q.seq++
-	b.Seq, b.Shard = q.seq, uint8(q.seq%queue.Shards)
+	b.Seq, b.Shard = q.seq, b.Notification[len(b.Notification)-1]%queue.Shards // one for all of a notification, as it is
 	q.rows[b.Key] = b
 	return clone(b)
 }

@@ -82,6 +82,7 @@ func (r *reader) run(ctx context.Context) {
 	failures := 0
 	rescan := time.Now().Add(rescanEvery)
 	var looked time.Time
+	more := false // there is more to be read at once: the timer is set for it already, and stays so when it is woken
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,7 +93,8 @@ func (r *reader) run(ctx context.Context) {
 				rescan = looked.Add(rescanEvery)
 				r.rewindAll()
 			}
-			more, err := r.poll(ctx, looked)
+			var err error
+			more, err = r.poll(ctx, looked)
 			switch {
 			case ctx.Err() != nil:
 				return
@@ -117,7 +119,7 @@ func (r *reader) run(ctx context.Context) {
 			continue
 		case <-r.wake:
 		}
-		if failures == 0 {
+		if failures == 0 && !more {
 			timer.Reset(r.pause(looked, time.Now()))
 		}
 	}
