@@ -40,6 +40,8 @@ type app struct {
 	window          window
 	pause           pause
 	topics          map[string]*topicHold // the topics that APNs refuses
+	// slow is the number of recipients in memory, of inMemory, whose notifications' own rates let few of them go.
+	slow int
 	// full is set when a batch was refused; the reader is told when there is room again and little is ready.
 	full bool
 	// expires is the earliest expiration among the streams, zero for none.
@@ -53,8 +55,12 @@ type stream struct {
 	items fifo[*item] // bulk batches that are ready
 	refs  int         // items in memory in any state
 	limit *rate.Limiter
-	turn  bool      // it is in turns
-	idle  time.Time // since when refs is 0, which it may be for a while: its limiter must not forget what was just sent
+	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that, and
+	// refused is set when a batch was not taken for it.
+	slow, refused bool
+	inMemory      int
+	turn          bool      // it is in turns
+	idle          time.Time // since when refs is 0, which it may be for a while: its limiter must not forget what was just sent
 }
 
 func newApp(s *Sender, name string, cfg AppConfig) *app {
@@ -98,6 +104,33 @@ func (a *app) room(lane queue.Lane) int {
 	return bound - a.inMemory[queue.Urgent] - a.inMemory[queue.Bulk]
 }
 
+// pending is the number of bulk recipients that are ready and not held back by a low rate of their own or by their topic:
+// what the app has in memory to send. a.mu is held.
+func (a *app) pending() int { return a.ready[queue.Bulk] - a.slow - a.parked() }
+
+// waits reports whether the batch is better left in the queue for now: what cannot be sent soon must not take the memory
+// that other notifications of the app need. Once it has expired it can be settled at once. a.mu is held.
+func (a *app) waits(b *queue.Batch, n *push.Notification, st *stream, weight int) bool {
+	switch {
+	case b.Kind == queue.Audience || n.Expired(time.Now()):
+		return false
+	case a.topics[n.Topic] != nil:
+		return a.parked() >= a.cfg.Memory/8
+	case !st.slow || b.Lane == queue.Urgent:
+		return false
+	}
+	return !a.fits(st, weight)
+}
+
+// fits reports whether n more recipients of a slow stream may be in memory: what its rate lets go in some seconds, as long as
+// all the slow ones leave enough to the others; and as long as they leave anything, for each of them a first batch. a.mu is held.
+func (a *app) fits(st *stream, n int) bool {
+	if st.inMemory == 0 {
+		return a.slow+n <= a.cfg.Memory/2
+	}
+	return st.inMemory+n <= max(2*queue.MaxBatch, int(st.n.Rate)*10) && a.slow+n <= a.cfg.Memory/3
+}
+
 // notification is the one with that id if it is in memory.
 func (a *app) notification(id uuid.UUID) *push.Notification {
 	a.mu.Lock()
@@ -120,12 +153,18 @@ func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
 		a.full = true
 		return noRoom
 	}
+	st := a.streams[b.Notification]
+	if st == nil {
+		st = &stream{n: n, limit: limiter(int(n.Rate)), slow: n.Rate > 0 && int(n.Rate)*10 < a.cfg.Memory/4}
+	}
+	if a.waits(b, n, st, it.weight()) && !a.s.memory.has(b.Key) {
+		st.refused = true
+		return postponed
+	}
 	if r := a.s.memory.add(it); r != admitted {
 		return r
 	}
-	st := a.streams[b.Notification]
-	if st == nil {
-		st = &stream{n: n, limit: limiter(int(n.Rate))}
+	if a.streams[b.Notification] == nil {
 		a.streams[b.Notification] = st
 		if e := n.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
 			a.expires = e
@@ -133,7 +172,7 @@ func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
 	}
 	it.n, it.stream = st.n, st // one copy of the payload, however often it was read
 	st.refs++
-	a.inMemory[b.Lane] += it.weight()
+	a.count(it, 1)
 	if b.Kind != queue.Ready {
 		a.unprepared[it.Lane].push(it)
 		signal(a.wakePrepare)
@@ -141,6 +180,15 @@ func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
 	}
 	a.enqueue(it, false)
 	return admitted
+}
+
+// count adds the item to what is in memory, or with sign -1 takes it off. a.mu is held.
+func (a *app) count(it *item, sign int) {
+	a.inMemory[it.Lane] += sign * it.weight()
+	if st := it.stream; st != nil && st.slow && it.Lane == queue.Bulk && it.Kind != queue.Audience {
+		st.inMemory += sign * it.weight()
+		a.slow += sign * it.weight()
+	}
 }
 
 // enqueue makes the item ready for dispatch. a.mu is held.
@@ -176,8 +224,13 @@ func (a *app) forget(it *item) {
 		it.held = false
 		a.s.q.Unhold(it.lease)
 	}
-	a.inMemory[it.Lane] -= it.weight()
+	a.count(it, -1)
 	if st := it.stream; st != nil {
+		if st.refused && st.inMemory <= max(queue.MaxBatch, int(st.n.Rate)*5) {
+			st.refused = false
+			a.s.reader.rewind(it.Shard, it.Lane)
+			signal(a.s.reader.wake)
+		}
 		if st.refs--; st.refs == 0 {
 			st.idle = time.Now()
 			if st.limit == nil {
@@ -185,7 +238,7 @@ func (a *app) forget(it *item) {
 			}
 		}
 	}
-	if a.full && a.ready[queue.Bulk] <= a.cfg.Memory/8 && a.room(queue.Bulk) >= expandPage {
+	if a.full && a.pending() <= a.cfg.Memory/8 && a.room(queue.Bulk) >= expandPage {
 		a.full = false
 		a.s.reader.rewindAll()
 	}
@@ -221,7 +274,7 @@ func (a *app) keepWaiting(keep func(it *item) bool) {
 	}
 	a.pruneTurns()
 	for _, h := range a.topics {
-		h.parked.keep(keep)
+		h.keep(keep)
 	}
 }
 

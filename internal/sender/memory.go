@@ -88,10 +88,11 @@ func newMemory() *memory {
 type admission uint8
 
 const (
-	admitted admission = iota
-	known              // it is, or just was, in memory
-	noRoom             // its app has enough
-	notOurs            // its shard is another replica's
+	admitted  admission = iota
+	known               // it is, or just was, in memory
+	noRoom              // its app has enough
+	postponed           // it could not be sent soon
+	notOurs             // its shard is another replica's
 )
 
 // add takes the item in, unless it is known or another replica's.

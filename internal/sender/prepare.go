@@ -18,7 +18,7 @@ const (
 // several audiences share.
 func (a *app) prepare(ctx context.Context) {
 	for failures := 0; ; {
-		work := a.nextUnprepared()
+		work, limit := a.nextUnprepared()
 		if len(work) == 0 {
 			select {
 			case <-ctx.Done():
@@ -27,7 +27,7 @@ func (a *app) prepare(ctx context.Context) {
 			}
 			continue
 		}
-		err := a.prepareSome(ctx, work)
+		err := a.prepareSome(ctx, work, limit)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -46,27 +46,62 @@ func (a *app) prepare(ctx context.Context) {
 	}
 }
 
-// nextUnprepared takes one Audience batch, or some Badges batches, to be worked on under holds. Of bulk ones it takes nothing
-// while enough is ready. What takes an audience's place is queued behind the others, and so they take turns.
-func (a *app) nextUnprepared() []*item {
+// page is how many recipients of the audience are to be expanded now: 0 while enough of it is ready. a.mu is held.
+func (a *app) page(it *item) int {
+	page := expandPage
+	switch st := it.stream; {
+	case a.topics[it.n.Topic] != nil && a.topics[it.n.Topic].left > 0: // one is enough to see whether the topic is taken again
+		return 0
+	case it.Lane == queue.Urgent:
+		return page
+	case !st.slow:
+		if a.pending() >= a.cfg.Memory/4 {
+			return 0
+		}
+	default: // what its own rate lets go in a few seconds
+		page = min(max(100, 5*int(st.n.Rate)), expandPage)
+		ready := 0
+		for i := range st.items.len() {
+			ready += st.items.at(i).left()
+		}
+		if ready >= page || !a.fits(st, page) {
+			return 0
+		}
+	}
+	if a.room(queue.Bulk) < page {
+		return 0
+	}
+	return page
+}
+
+// nextUnprepared takes one Audience batch, of which limit recipients are to be expanded, or some Badges batches, to be worked
+// on under holds. Of bulk ones it takes nothing while enough is ready. What takes an audience's place is queued behind the
+// others, and so they take turns.
+func (a *app) nextUnprepared() (work []*item, limit int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopping {
-		return nil
+		return nil, 0
 	}
-	var work []*item
 	recipients := 0
 	for lane := range a.unprepared {
-		if queue.Lane(lane) != queue.Urgent && (a.ready[lane] >= a.cfg.Memory/4 || a.room(queue.Bulk) < expandPage) {
-			break
-		}
-		for waiting := &a.unprepared[lane]; waiting.len() > 0; {
+		waiting := &a.unprepared[lane]
+		for turns := waiting.len(); turns > 0; turns-- {
 			it := waiting.at(0)
 			if len(work) > 0 && (work[0].Kind == queue.Audience || it.Kind == queue.Audience) ||
 				len(work) == badgesBatches || recipients >= expandPage {
-				return work
+				return work, limit
 			}
 			waiting.pop()
+			enough := it.Lane != queue.Urgent && a.pending() >= a.cfg.Memory/4
+			if it.Kind == queue.Audience {
+				limit = a.page(it)
+				enough = limit == 0
+			}
+			if enough {
+				waiting.push(it)
+				continue
+			}
 			lease, ok := a.s.q.Hold(it.Shard)
 			if !ok || lease.Epoch != it.epoch {
 				if ok {
@@ -80,18 +115,18 @@ func (a *app) nextUnprepared() []*item {
 			recipients += it.weight()
 		}
 	}
-	return work
+	return work, limit
 }
 
 // prepareSome works on what nextUnprepared gave.
-func (a *app) prepareSome(ctx context.Context, work []*item) error {
+func (a *app) prepareSome(ctx context.Context, work []*item, limit int) error {
 	callCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	var ready []*queue.Batch
 	var next *queue.Batch
 	var err error
 	if work[0].Kind == queue.Audience {
-		ready, next, err = a.s.q.Expand(callCtx, work[0].lease, work[0].Batch, expandPage)
+		ready, next, err = a.s.q.Expand(callCtx, work[0].lease, work[0].Batch, limit)
 	} else {
 		held := make([]queue.Held, len(work))
 		for i, it := range work {
@@ -127,7 +162,11 @@ func (a *app) prepareSome(ctx context.Context, work []*item) error {
 		if b.Notification != n.ID {
 			of = a.notification(b.Notification)
 		}
-		if of == nil || a.admit(b, of) == noRoom {
+		if of == nil {
+			a.s.reader.rewind(b.Shard, b.Lane)
+			continue
+		}
+		if r := a.admit(b, of); r == noRoom || r == postponed {
 			a.s.reader.rewind(b.Shard, b.Lane)
 		}
 	}

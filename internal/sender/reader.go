@@ -29,6 +29,8 @@ var (
 type reader struct {
 	s    *Sender
 	wake chan struct{}
+	// postponed says that batches were read since the last rescan that could not be sent soon. Only run uses it.
+	postponed bool
 
 	mu      sync.Mutex // guards all below
 	cursors [queue.Shards][2]cursor
@@ -81,7 +83,7 @@ func (r *reader) run(ctx context.Context) {
 	defer timer.Stop()
 	failures := 0
 	rescan := time.Now().Add(rescanEvery)
-	var looked time.Time
+	var looked, rescanned time.Time
 	more := false // there is more to be read at once: the timer is set for it already, and stays so when it is woken
 	for {
 		select {
@@ -90,7 +92,7 @@ func (r *reader) run(ctx context.Context) {
 		case <-timer.C:
 			looked = time.Now()
 			if !looked.Before(rescan) {
-				rescan = looked.Add(rescanEvery)
+				rescan, rescanned, r.postponed = looked.Add(rescanEvery), looked, false
 				r.rewindAll()
 			}
 			var err error
@@ -113,6 +115,10 @@ func (r *reader) run(ctx context.Context) {
 				timer.Reset(0)
 				continue
 			}
+			if r.postponed && !rescanned.IsZero() { // they are read in vain: not all the time
+				rescan = looked.Add(max(rescanEvery, 20*time.Since(rescanned)))
+			}
+			rescanned = time.Time{}
 		case <-r.s.q.Changed():
 			r.refresh()
 			timer.Reset(0)
@@ -274,7 +280,7 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 			n = loaded[b.App][b.Notification]
 		}
 		if n != nil { // else an orphan, or it was in memory a moment ago and is settled
-			a.admit(b, n)
+			r.postponed = a.admit(b, n) == postponed || r.postponed
 		}
 	}
 	return nil
@@ -358,7 +364,7 @@ func (a *app) cancelStored(b *queue.Batch) {
 	if a.stopping || a.s.memory.add(it) != admitted {
 		return
 	}
-	a.inMemory[it.Lane] += it.weight()
+	a.count(it, 1)
 	if it.Kind == queue.Ready {
 		a.ready[it.Lane] += it.left()
 	}

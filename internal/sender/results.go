@@ -199,6 +199,7 @@ func (a *app) sweep(now time.Time) {
 	}
 	a.split(now, paused)
 	a.probeTopics(now)
+	signal(a.wakePrepare) // less may be ready of a slow audience
 	for id, st := range a.streams {
 		if st.refs == 0 && now.Sub(st.idle) > 2*time.Second {
 			delete(a.streams, id)
@@ -219,7 +220,7 @@ func (a *app) split(now time.Time, all bool) {
 	}
 	a.pruneTurns()
 	for _, h := range a.topics {
-		h.parked.keep(func(it *item) bool {
+		h.keep(func(it *item) bool {
 			if it.open > 0 || !waiting(it) {
 				return true
 			}

@@ -188,7 +188,7 @@ func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
 	for _, b := range batches {
 		switch a.admit(b, n) {
 		case admitted, known:
-		case noRoom:
+		case noRoom, postponed:
 			s.metrics.refusedHandoff.Inc()
 			s.reader.rewind(b.Shard, b.Lane)
 		case notOurs:

@@ -238,17 +238,25 @@ func TestARefusedTopicHoldsOnlyItself(t *testing.T) {
 				return push.Result{Outcome: push.Accepted}
 			}
 		})
-		wrong, wrongOne, gone := note("a"), note("a"), note("a")
-		wrong.Topic, wrongOne.Topic, gone.Topic = "t.voip", "t.voip", "t.voip"
+		wrong, wrongOne, gone, broadcast := note("a"), note("a"), note("a"), note("a")
+		wrong.Topic, wrongOne.Topic, gone.Topic, broadcast.Topic = "t.voip", "t.voip", "t.voip", "t.voip"
 		gone.Expiration = time.Now().Add(time.Minute)
 		r.give(wrong, 2500)
 		r.give(wrongOne, 1)
 		r.give(gone, 1500)
+		for range 6 {
+			n := note("a")
+			n.Topic = "t.voip"
+			r.give(n, 10_000)
+		}
+		r.q.broadcast(broadcast, 100_000)
 		pass(time.Second)
 		for range 10 {
-			many, one := r.give(note("a"), 2500), r.give(note("a"), 1)
+			many, one, all := r.give(note("a"), 2500), r.give(note("a"), 1), note("a")
+			r.q.broadcast(all, 20_000)
 			pass(time.Minute)
 			r.want(many, map[push.Outcome]int{push.Accepted: 2500})
+			r.want(all, map[push.Outcome]int{push.Accepted: 20_000})
 			r.want(one, map[push.Outcome]int{push.Accepted: 1})
 		}
 		r.want(wrong, nil)
@@ -375,6 +383,48 @@ func TestRates(t *testing.T) {
 		pass(25 * time.Second)
 		r.want(slow, map[push.Outcome]int{push.Accepted: 3000})
 	})
+}
+
+// What a notification's own low rate keeps waiting must not fill the memory that the app's other notifications need; and
+// it must not fall below its rate either, though its results come seconds later.
+func TestASlowNotificationTakesNothingFromOthers(t *testing.T) {
+	t.Parallel()
+	for _, explicit := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+				r.tr["a"].delay = 3 * time.Second
+				r.tr["a"].window = make(chan struct{}, 10_000)
+			})
+			rates := []uint32{1, 10, 10, 10, 10, 100, 400, 1500}
+			slow := make([]*push.Notification, len(rates))
+			for i, rate := range rates {
+				slow[i] = note("a")
+				slow[i].Rate = rate
+				if explicit {
+					r.give(slow[i], 10_000)
+				} else {
+					r.q.broadcast(slow[i], 100_000)
+				}
+			}
+			pass(10 * time.Second)
+			quick, many := note("a"), note("a")
+			r.q.broadcast(quick, 60_000)
+			r.give(many, 10_000)
+			pass(20 * time.Second)
+			r.want(many, map[push.Outcome]int{push.Accepted: 10_000})
+			pass(20 * time.Second)
+			r.want(quick, map[push.Outcome]int{push.Accepted: 60_000})
+			for i, rate := range rates {
+				want, least := 50*int(rate), 45*int(rate)
+				if explicit { // the next ones are read when the quick ones leave room
+					want, least = min(want, 10_000), min(35*int(rate), 10_000)
+				}
+				if got := r.tr["a"].sendsOf(slow[i]); got < least || got > want+int(rate) {
+					t.Errorf("at %d a second (explicit: %v) %d were sent in 50 s", rate, explicit, got)
+				}
+			}
+		})
+	}
 }
 
 func TestCancelStopsWithinASecond(t *testing.T) {

@@ -12,6 +12,30 @@ type topicHold struct {
 	until  time.Time // when one notification may go, to see
 	since  time.Time
 	parked fifo[*item]
+	left   int // recipients of parked
+}
+
+// keep removes what keep returns false for from what is parked.
+func (h *topicHold) keep(keep func(*item) bool) {
+	h.parked.keep(keep)
+	h.left = 0
+	for i := range h.parked.len() {
+		h.left += h.parked.at(i).left()
+	}
+}
+
+func (h *topicHold) pop() *item {
+	it := h.parked.pop()
+	h.left -= it.left()
+	return it
+}
+
+// parked is the number of recipients that wait for their topic. a.mu is held.
+func (a *app) parked() (n int) {
+	for _, h := range a.topics {
+		n += h.left
+	}
+	return n
 }
 
 // ofTopic reports whether the reason is about the topic, not the app.
@@ -47,10 +71,12 @@ func (a *app) holdTopics(g *group, now time.Time) {
 func (a *app) releaseTopic(topic string, h *topicHold) {
 	delete(a.topics, topic)
 	for h.parked.len() > 0 {
-		it := h.parked.pop()
+		it := h.pop()
 		a.ready[it.Lane] -= it.left() // enqueue counts it again
 		a.enqueue(it, false)
 	}
+	a.s.reader.rewindAll() // for what was not taken meanwhile
+	signal(a.wakePrepare)
 }
 
 // topicAllows is how many of k the item's topic lets go: all of them, one as a probe, or none. a.mu is held.
@@ -66,8 +92,17 @@ func (a *app) topicAllows(it *item, k int, now time.Time) int {
 	return min(1, k)
 }
 
-// park sets the item aside until its topic is released. a.mu is held; the item is in no queue.
-func (a *app) park(it *item) { a.topics[it.n.Topic].parked.push(it) }
+// park sets the item aside until its topic is released; one for which there is no room leaves the memory. a.mu is held; the item
+// is in no queue.
+func (a *app) park(it *item) {
+	h := a.topics[it.n.Topic]
+	if h.parked.len() > 0 && it.next == 0 && a.parked()+it.left() > a.cfg.Memory/8 {
+		a.drop(it)
+		return
+	}
+	h.parked.push(it)
+	h.left += it.left()
+}
 
 // probeTopics puts one notification of each held topic whose time has come back into its queue. a.mu is held.
 func (a *app) probeTopics(now time.Time) {
@@ -75,7 +110,7 @@ func (a *app) probeTopics(now time.Time) {
 		switch {
 		case now.Before(h.until):
 		case h.parked.len() > 0:
-			it := h.parked.pop()
+			it := h.pop()
 			a.ready[it.Lane] -= it.left() // enqueue counts it again
 			a.enqueue(it, true)
 		case now.Sub(h.until) > time.Minute: // nothing of it is left: the next one will tell
