@@ -251,17 +251,22 @@ func (a *app) dropLost() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	keep := func(it *item) bool {
-		switch {
-		case a.s.memory.ours(it):
+		if a.s.memory.ours(it) {
 			return true
-		case it.next > 0: // a part of it is in flight
-			a.retire(it, unsent)
-		default:
-			a.drop(it)
 		}
+		a.lose(it)
 		return false
 	}
 	a.keepWaiting(keep)
+}
+
+// lose lets go of an item whose shard is not to be sent from any more. a.mu is held; the item is in no queue.
+func (a *app) lose(it *item) {
+	if it.next > 0 { // a part of it is in flight, or has its results
+		a.retire(it, unsent)
+	} else {
+		a.drop(it)
+	}
 }
 
 // keepWaiting removes what keep returns false for from all that waits. a.mu is held.

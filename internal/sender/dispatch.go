@@ -188,8 +188,7 @@ func (a *app) fillUrgent(g *group, budget int, now time.Time) {
 			continue
 		}
 		if !a.take(g, it, k, now) {
-			a.urgent.pop()
-			a.drop(it)
+			a.lose(a.urgent.pop())
 			continue
 		}
 		if budget -= k; it.left() == 0 {
@@ -224,7 +223,7 @@ func (a *app) fillBulk(g *group, budget int, now time.Time) (wait time.Duration)
 						wait = w
 					}
 				case !a.take(g, it, allowed, now):
-					a.drop(st.items.pop())
+					a.lose(st.items.pop())
 					progress = true
 				default:
 					k = allowed
@@ -252,15 +251,15 @@ func (a *app) fillBulk(g *group, budget int, now time.Time) (wait time.Duration)
 // take adds k of the item's recipients to the group. It is false where the item's shard is not to be sent from any more.
 // a.mu is held.
 func (a *app) take(g *group, it *item, k int, now time.Time) bool {
+	// Also of a batch that was sent in part, and so is held: that keeps the lease from being given up, not from running out.
+	lease, ok := a.s.q.Hold(it.Shard)
+	if ok && (it.held || lease.Epoch != it.epoch) {
+		a.s.q.Unhold(lease)
+	}
+	if !ok || lease.Epoch != it.epoch { // lost, or won again: another replica may have sent it meanwhile
+		return false
+	}
 	if !it.held {
-		lease, ok := a.s.q.Hold(it.Shard)
-		if ok && lease.Epoch != it.epoch { // lost and won again: another replica may have sent it meanwhile
-			a.s.q.Unhold(lease)
-			ok = false
-		}
-		if !ok {
-			return false
-		}
 		it.lease, it.held, it.sentAt = lease, true, now
 		it.start()
 	}

@@ -600,6 +600,39 @@ func TestAnotherReplicasShardsAreLeftAlone(t *testing.T) {
 	})
 }
 
+// A lease runs out while the database hangs, and with it the reader: what was sent in part stops all the same.
+func TestABatchSentInPartStopsWithItsLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(_ *rig, cfg *Config, _ map[string]AppConfig) { cfg.Poll = time.Minute })
+		pass(time.Second)
+		n := note("a")
+		n.Rate = 100
+		r.give(n, 1000)
+		pass(2 * time.Second)
+		sent := r.tr["a"].sendsOf(n)
+		hang := func(down error) {
+			r.q.mu.Lock()
+			defer r.q.mu.Unlock()
+			r.q.down = down
+			for i := range r.q.owned {
+				r.q.owned[i] = down == nil
+			}
+		}
+		hang(errors.New("no answer"))
+		pass(2 * time.Second)
+		if more := r.tr["a"].sendsOf(n) - sent; more != 0 || sent == 0 {
+			t.Errorf("%d were sent, and %d more when the lease had run out", sent, more)
+		}
+		hang(nil) // the same lease: what was sent is settled
+		pass(3 * time.Minute)
+		r.want(n, map[push.Outcome]int{push.Accepted: 1000})
+		if total := r.tr["a"].sendsOf(n); total != 1000 {
+			t.Errorf("sent %d times", total)
+		}
+	})
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
