@@ -59,7 +59,8 @@ type leases struct {
 
 	// Only run uses these.
 	seen   map[string]sighting
-	failed bool // the last pass did
+	looked time.Time // when that was last brought up to date
+	failed bool      // the last pass did
 
 	mu sync.Mutex
 	// All below are guarded by mu.
@@ -343,6 +344,15 @@ func (l *leases) watch(before, after time.Time, beats map[string]uint64, shards 
 			delete(l.seen, id)
 		}
 	}
+	// While this replica could not look, the others could perhaps not beat either: that time says nothing against them. Else the
+	// first one that finds the database back would bury all others, and what they have in flight would be sent again.
+	if blind := before.Sub(l.looked) - l.lease/5; blind > l.lease/5 {
+		for id, s := range l.seen {
+			s.at = s.at.Add(blind)
+			l.seen[id] = s
+		}
+	}
+	l.looked = after
 	dead = map[string]uint64{}
 	live = 1
 	for id, beat := range beats {

@@ -270,6 +270,45 @@ func TestLeasesSurviveAnOutage(t *testing.T) {
 	})
 }
 
+// TestLeasesSurviveAnOutageOfAll takes the database away from every replica: the first to find it back must not take the others,
+// who are a moment later, for dead. One that died meanwhile is still noticed.
+func TestLeasesSurviveAnOutageOfAll(t *testing.T) {
+	t.Parallel()
+	for _, outage := range []time.Duration{4 * time.Second, 9 * time.Second, 15 * time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			table := newMemoryTable()
+			replicas := []*replica{join(t, table, "a", nil), join(t, table, "b", nil), join(t, table, "c", nil), join(t, table, "d", nil)}
+			elapse(20 * time.Second)
+			dead, living := replicas[3], replicas[:3]
+			before := map[*replica][]Lease{}
+			for _, r := range living {
+				before[r] = r.Owned()
+			}
+			for i, r := range replicas {
+				r.view.set(true)
+				elapse(time.Duration(i) * 100 * time.Millisecond)
+			}
+			elapse(outage)
+			for _, r := range living {
+				r.view.set(false)
+			}
+			elapse(testLease * 9 / 10)
+			for r, leases := range before {
+				for _, lease := range leases {
+					if now, ok := r.Hold(lease.Shard); !ok || now != lease {
+						t.Fatalf("after %v without a database %s lost its leases", outage, r.id)
+					}
+					r.Unhold(lease)
+				}
+			}
+			elapse(testLease)
+			if n := len(living[0].Owned()) + len(living[1].Owned()) + len(living[2].Owned()); n != Shards || len(dead.Owned()) != 0 {
+				t.Errorf("after %v the living own %d shards, the dead one %d", outage, n, len(dead.Owned()))
+			}
+		})
+	}
+}
+
 // TestOneOwnerAtATime has replicas come, go, stall and lose the database at random, and looks all the time whether two
 // of them would use a shard.
 func TestOneOwnerAtATime(t *testing.T) {
