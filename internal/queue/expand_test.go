@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -108,6 +109,27 @@ func TestExpand(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The largest audience that the API lets through is kept whole.
+func TestExpandManyUsers(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		audience := push.Audience{Users: make([]string, 10_000)}
+		for i := range audience.Users {
+			audience.Users[i] = fmt.Sprintf("%0*d", push.MaxUserID, i)
+		}
+		n := r.notification()
+		r.accept(Submission{Notification: n, Audience: &audience})
+		batch := r.due()[0]
+		ready, next, err := r.Expand(t.Context(), r.lease(batch), batch, 1000)
+		if err != nil || len(ready) > 0 || next != nil {
+			t.Fatalf("%d batches, %v, %v", len(ready), next, err)
+		}
+		if s := r.get(n.ID); s.State != push.StateDone {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 func TestExpandNobody(t *testing.T) {
