@@ -62,6 +62,29 @@ func TestUpsert(t *testing.T) {
 	})
 }
 
+// The server's own defaults must not matter, and an address can still say otherwise.
+func TestSessionVariables(t *testing.T) {
+	t.Parallel()
+	address := dbtest.MySQLAddress(t)
+	for options, want := range map[string]string{
+		"":                             "+00:00 STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION 5",
+		"sql_mode=%27ANSI%5FQUOTES%27": "+00:00 ANSI_QUOTES 5",
+	} {
+		separator := "?"
+		if strings.Contains(address, "?") {
+			separator = "&"
+		}
+		db := dbtest.Open(t, address+separator+options)
+		var got string
+		if err := db.Reader().Get(&got, "SELECT CONCAT_WS(' ', @@time_zone, @@sql_mode, @@innodb_lock_wait_timeout)"); err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", options, got, want)
+		}
+	}
+}
+
 func TestDuplicateKey(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
