@@ -59,10 +59,6 @@ func TestGroupCommitLingers(t *testing.T) {
 			time.Sleep(commit) //nolint:forbidigo // the bubble's clock
 			return []error{nil}
 		})
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- g.Run(ctx) }()
-
 		done := make(chan struct{})
 		for i := range callers {
 			go func() {
@@ -75,6 +71,11 @@ func TestGroupCommitLingers(t *testing.T) {
 				done <- struct{}{}
 			}()
 		}
+		// Only when all of them wait: did the first transaction start with half of them, the halves could take turns from then on.
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- g.Run(ctx) }()
 		for range callers {
 			<-done
 		}
