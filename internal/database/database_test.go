@@ -215,6 +215,8 @@ func TestClusterErrors(t *testing.T) {
 		1180: false, // Galera: majority lost during the commit
 		3100: false, // group replication: no majority
 		1290: false, // group replication: not the primary
+		1021: false, // no room
+		1114: false, // no room, as InnoDB says it
 	} {
 		err := fmt.Errorf("commit: %w", &mysql.MySQLError{Number: number})
 		if database.IsDeadlock(err) != lostRace {
