@@ -68,6 +68,9 @@ type leases struct {
 	until   time.Time // when the leases must not be used any longer; with a monotonic reading
 	usable  bool      // what Changed last told of until
 	closing bool
+	// picked is where pick has new batches put until pickAgain.
+	picked    uint8
+	pickAgain time.Time
 }
 
 type ownedShard struct {
@@ -147,14 +150,23 @@ func (l *leases) OwnsJob(name string) bool {
 	return l.usableShard(uint8(xxhash.Sum64String(name) % Shards))
 }
 
+// pickFor is how long pick stays with a shard. What is accepted together is settled together, and costs a statement for each
+// shard that it lies in.
+const pickFor = 50 * time.Millisecond
+
 // pick is a shard for new batches: one that this replica owns, at random; any when it owns none.
 func (l *leases) pick() (shard uint8, ours bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Before(l.pickAgain) && l.usableShard(l.picked) {
+		return l.picked, true
+	}
 	start := rand.IntN(Shards)
 	for i := range Shards {
 		shard = uint8((start + i) % Shards)
 		if l.usableShard(shard) {
+			l.picked, l.pickAgain = shard, now.Add(pickFor)
 			return shard, true
 		}
 	}

@@ -411,3 +411,30 @@ func TestSQLiteTakesOverAtOnce(t *testing.T) {
 		t.Error("the epoch did not grow")
 	}
 }
+
+func TestNewBatchesStayInAShardForAMoment(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeases(nil, testLease, true, "a", slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry()))
+		for i := range l.shards {
+			l.shards[i].owned = true
+		}
+		first, ours := l.pick()
+		if again, _ := l.pick(); !ours || again != first {
+			t.Errorf("%d, then %d", first, again)
+		}
+		l.shards[first].leaving = true
+		if again, ours := l.pick(); !ours || again == first {
+			t.Errorf("%d is to be given up, and was picked", again)
+		}
+		seen := map[uint8]bool{}
+		for range 100 {
+			elapse(pickFor)
+			shard, _ := l.pick()
+			seen[shard] = true
+		}
+		if len(seen) < 10 {
+			t.Errorf("only %d shards in 100 turns", len(seen))
+		}
+	})
+}

@@ -798,3 +798,44 @@ func TestEveryRecipientEndsInOneOutcome(t *testing.T) {
 		})
 	})
 }
+
+// A transaction costs as much as tens of notifications in it: those that come one after the other must share them, and the
+// first after a pause must not wait for more.
+func TestSingleNotificationsShareSettlements(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		pass(time.Second)
+		one := r.give(note("a"), 1)
+		pass(time.Millisecond)
+		r.want(one, map[push.Outcome]int{push.Accepted: 1})
+		pass(time.Second)
+		before, last := r.q.settles, (*push.Notification)(nil)
+		const n = 200
+		for range n {
+			last = r.give(note("a"), 1)
+			pass(time.Millisecond)
+		}
+		pass(settleEvery)
+		r.want(last, map[push.Outcome]int{push.Accepted: 1})
+		if got := r.q.settles - before; got > n/10 {
+			t.Errorf("%d settlements of %d notifications", got, n)
+		}
+	})
+}
+
+// A full transaction waits for nothing: a broadcast must not be slowed.
+func TestAFullSettlementDoesNotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		pass(time.Second)
+		for range 3 * settleBatches {
+			r.give(note("a"), 1)
+		}
+		pass(time.Millisecond)
+		if r.q.batches < 2*settleBatches {
+			t.Errorf("%d settled, in %d transactions", r.q.batches, r.q.settles)
+		}
+	})
+}

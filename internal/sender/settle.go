@@ -15,6 +15,9 @@ import (
 const (
 	settleBatches    = 256
 	settleRecipients = 16 * groupSize
+	// settleEvery is the time from one transaction to the next, unless that is full before: a transaction costs as much as
+	// tens of single notifications in it. The first one after a pause begins at once.
+	settleEvery = 25 * time.Millisecond
 )
 
 // settling queues the items that have their results, and settles many of them in a transaction: the longer one takes, the
@@ -23,10 +26,13 @@ type settling struct {
 	s    *Sender
 	wake chan struct{} // an element for each settler that should look
 
-	mu    sync.Mutex // guards all below
-	items fifo[*item]
-	busy  int           // settlers with items in hand
-	idle  chan struct{} // closed when there is nothing to settle; nil unless drain waits
+	mu         sync.Mutex // guards all below
+	items      fifo[*item]
+	recipients int           // of the items
+	next       time.Time     // when the next transaction begins that is not full
+	waiting    bool          // a timer wakes a settler then
+	busy       int           // settlers with items in hand
+	idle       chan struct{} // closed when there is nothing to settle; nil unless drain waits
 }
 
 func newSettling(s *Sender) *settling {
@@ -36,24 +42,53 @@ func newSettling(s *Sender) *settling {
 // add queues an item, which from now on belongs to the settlers. It never blocks.
 func (q *settling) add(it *item) {
 	q.mu.Lock()
-	q.items.push(it)
+	q.push(it)
 	q.mu.Unlock()
 	signal(q.wake)
+}
+
+// push is called with mu held.
+func (q *settling) push(it *item) {
+	q.items.push(it)
+	q.recipients += it.weight()
+}
+
+// early reports whether it is too early for a transaction, and has a settler woken when it is not. mu is held.
+func (q *settling) early(now time.Time) bool {
+	full := q.items.len() >= settleBatches || q.recipients >= settleRecipients
+	wait := q.next.Sub(now)
+	if full || wait <= 0 || q.idle != nil {
+		return false
+	}
+	if !q.waiting {
+		q.waiting = true
+		time.AfterFunc(wait, func() {
+			q.mu.Lock()
+			q.waiting = false
+			q.mu.Unlock()
+			signal(q.wake)
+		})
+	}
+	return true
 }
 
 // take moves what fits into one transaction into batch.
 func (q *settling) take(batch []*item) []*item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := time.Now()
+	if q.items.len() == 0 || q.early(now) {
+		return batch
+	}
+	q.next = now.Add(settleEvery)
 	recipients := 0
 	for q.items.len() > 0 && len(batch) < settleBatches && recipients < settleRecipients {
 		it := q.items.pop()
 		recipients += it.weight()
 		batch = append(batch, it)
 	}
-	if len(batch) > 0 {
-		q.busy++
-	}
+	q.recipients -= recipients
+	q.busy++
 	if q.items.len() > 0 {
 		signal(q.wake)
 	}
@@ -179,7 +214,7 @@ func (q *settling) giveBack(items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range items {
-		q.items.push(it)
+		q.push(it)
 	}
 }
 
@@ -218,6 +253,7 @@ func (q *settling) drain(timeout time.Duration) error {
 	q.idle = idle
 	q.tellIdle()
 	q.mu.Unlock()
+	signal(q.wake) // what waits need not wait any longer
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
