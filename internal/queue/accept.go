@@ -109,7 +109,7 @@ func (q *Queue) Replayed(ctx context.Context, r *Request) (*Replay, error) {
 func (q *Queue) Empty(ctx context.Context, app string, a push.Audience) (bool, error) {
 	empty := false
 	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		page, next, err := q.registry.AudiencePage(ctx, tx, app, a, "", 1)
+		page, next, err := q.registry.AudiencePage(ctx, tx, app, a, "", 1, 0)
 		empty = len(page) == 0 && next == ""
 		return err
 	})

@@ -84,9 +84,9 @@ type Settlement struct {
 type Registry interface {
 	// AudiencePage returns up to limit recipients, with their stored badges, whose tokens come after after, in the
 	// tokens' order, and the token after which the next page goes on, empty after the last one. A page may be short, even
-	// empty, without being the last.
+	// empty, without being the last. An increment that is not 0 is added to the stored badges, which then are the sums.
 	AudiencePage(
-		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int,
+		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 	) (page []push.Recipient, next push.Token, err error)
 	// AddBadges adds n to the stored badge of each registered recipient, saturating, and writes the sums (n itself for
 	// a token that is not registered) into recipients. recipients are in the tokens' order.

@@ -80,15 +80,11 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 		if err := json.Unmarshal(encoded, &audience); err != nil {
 			return nil, nil, 0, fmt.Errorf("read the audience: %w", err)
 		}
-		if recipients, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience, b.Cursor.After, limit); err != nil {
+		if recipients, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience, b.Cursor.After, limit, increment); err != nil {
 			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
 		}
-		if increment > 0 && len(recipients) > 0 {
-			if err := q.registry.AddBadges(ctx, tx, b.App, recipients, increment); err != nil {
-				return nil, nil, 0, fmt.Errorf("count badges up: %w", err)
-			}
-		} else {
-			for i := range recipients {
+		for i := range recipients {
+			if increment == 0 {
 				recipients[i].Badge = 0 // none is sent, so none need be kept
 			}
 		}

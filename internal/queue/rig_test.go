@@ -288,7 +288,9 @@ func (g registry) put(tb testing.TB, at time.Time, ts ...push.Token) {
 	}
 }
 
-func (g registry) AudiencePage(ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int) ([]push.Recipient, push.Token, error) {
+func (g registry) AudiencePage(
+	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
+) ([]push.Recipient, push.Token, error) {
 	if a.Tags != nil && after == "" { // a rare combination: the first page finds nothing, and is not the last
 		return nil, token(0), nil
 	}
@@ -311,7 +313,11 @@ func (g registry) AudiencePage(ctx context.Context, tx *sqlx.Tx, app string, a p
 	if len(page) == limit {
 		next = page[limit-1].Token
 	}
-	return page, next, rows.Err()
+	if err := rows.Err(); err != nil || increment == 0 {
+		return page, next, err
+	}
+	_ = rows.Close() // the connection is needed
+	return page, next, g.AddBadges(ctx, tx, app, page, increment)
 }
 
 func (g registry) AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error {

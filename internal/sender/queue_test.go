@@ -30,7 +30,9 @@ type pagedRegistry struct {
 	counted int
 }
 
-func (r *pagedRegistry) AudiencePage(_ context.Context, _ *sqlx.Tx, _ string, _ push.Audience, after push.Token, limit int) ([]push.Recipient, push.Token, error) {
+func (r *pagedRegistry) AudiencePage(
+	ctx context.Context, tx *sqlx.Tx, app string, _ push.Audience, after push.Token, limit int, increment uint32,
+) ([]push.Recipient, push.Token, error) {
 	var page []push.Recipient
 	var next push.Token
 	for i := range r.size {
@@ -42,7 +44,10 @@ func (r *pagedRegistry) AudiencePage(_ context.Context, _ *sqlx.Tx, _ string, _ 
 	if len(page) < limit {
 		next = ""
 	}
-	return page, next, nil
+	if increment == 0 {
+		return page, next, nil
+	}
+	return page, next, r.AddBadges(ctx, tx, app, page, increment)
 }
 
 func (r *pagedRegistry) AddBadges(_ context.Context, _ *sqlx.Tx, _ string, recipients []push.Recipient, n uint32) error {

@@ -69,6 +69,10 @@ type selection struct {
 	tags        *push.Tags       // nil: any
 	// scan is the number of tokens after which reading stops although too few of them passed; 0: none.
 	scan int
+	// lock ends the SELECT when the registry itself is read.
+	lock string
+	// passedOver counts the rows among those scanned that did not meet the conditions.
+	passedOver int
 }
 
 // addEnvironment makes the environment one more stream where it has one. The other conditions must then be checked for each
@@ -96,7 +100,7 @@ func (sel *selection) each(
 		s := newStatement("")
 		if len(sel.streams) == 0 {
 			s.add("SELECT token, "+sel.columns+" FROM device_tokens WHERE app = ? AND token > ? ORDER BY token LIMIT ?",
-				sel.app, []byte(after), read)
+				sel.app, []byte(after), read).add(sel.lock)
 		} else {
 			st, err := sel.sparsest(ctx, q, after)
 			if err != nil {
@@ -116,8 +120,12 @@ func (sel *selection) each(
 			}
 			last = append(last[:0], r.token...)
 			ok, err := sel.matches(r)
-			if err != nil || !ok {
+			if err != nil {
 				return err
+			}
+			if !ok {
+				sel.passedOver++
+				return nil
 			}
 			found++
 			return fn()
@@ -187,17 +195,30 @@ func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after
 
 // AudiencePage returns up to limit recipients of the audience, with their stored badges, whose tokens come after after, in the
 // tokens' order, and the token after which the next page goes on; it is empty after the last page. A page costs what the
-// sparsest of the audience's conditions costs, and is short, even empty, where it would cost too much.
+// sparsest of the audience's conditions costs, and is short, even empty, where it would cost too much. Where increment is
+// not 0 it is added to the stored badges, as AddBadges does it, and the recipients have the sums.
 func (s *Store) AudiencePage(
-	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int,
+	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 ) (page []push.Recipient, next push.Token, err error) {
-	defer s.metrics.time("audience", time.Now())
-	return s.audiencePage(ctx, tx, app, a, after, limit)
+	begin := time.Now()
+	sel := s.selection(app, a)
+	locked := increment > 0 && len(sel.streams) == 0 && sel.tags == nil
+	if locked { // what is read is what is changed: it need not be read again for that
+		sel.lock = s.forUpdate()
+	}
+	page, next, err = s.audiencePage(ctx, tx, &sel, after, limit)
+	s.metrics.time("audience", begin)
+	if err != nil || increment == 0 {
+		return page, next, err
+	}
+	if locked {
+		return page, next, s.addToRead(ctx, tx, app, page, increment, sel.passedOver == 0)
+	}
+	return page, next, s.AddBadges(ctx, tx, app, page, increment)
 }
 
-func (s *Store) audiencePage(
-	ctx context.Context, q sqlx.QueryerContext, app string, a push.Audience, after push.Token, limit int,
-) (page []push.Recipient, next push.Token, err error) {
+// selection is what finds the audience.
+func (s *Store) selection(app string, a push.Audience) selection {
 	sel := selection{app: app, columns: "environment, badge", environment: a.Environment, scan: maxScan}
 	switch {
 	case a.Tags != nil:
@@ -215,10 +236,16 @@ func (s *Store) audiencePage(
 	case a.All:
 		sel.addEnvironment()
 	default:
-		if len(a.Users) == 0 {
-			return nil, "", nil
-		}
 		sel.streams = []stream{{kindUser, a.Users}}
+	}
+	return sel
+}
+
+func (s *Store) audiencePage(
+	ctx context.Context, q sqlx.QueryerContext, sel *selection, after push.Token, limit int,
+) (page []push.Recipient, next push.Token, err error) {
+	if len(sel.streams) == 1 && len(sel.streams[0].values) == 0 { // no users
+		return nil, "", nil
 	}
 	var r row
 	dest := []any{&r.token, &r.environment, &r.badge}

@@ -18,7 +18,7 @@ import (
 func page(tb testing.TB, s *Store, a push.Audience, after push.Token, limit int) (page []push.Recipient) {
 	tb.Helper()
 	err := s.db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		page, _, err = s.AudiencePage(ctx, tx, app, a, after, limit)
+		page, _, err = s.AudiencePage(ctx, tx, app, a, after, limit, 0)
 		return err
 	})
 	if err != nil {
@@ -260,7 +260,7 @@ func TestAudienceCostsWhatItFinds(t *testing.T) {
 				}
 				before := reads(tx)
 				idle := reads(tx) - before // what it costs to ask
-				found, _, err := s.AudiencePage(ctx, tx, app, c.audience, token(10), limit)
+				found, _, err := s.AudiencePage(ctx, tx, app, c.audience, token(10), limit, 0)
 				cost := reads(tx) - before - 2*idle
 				if len(found) != c.want || cost > 12*limit || cost < len(found) {
 					t.Errorf("%s: %d rows were read to find %d of %d", name, cost, len(found), n)
@@ -274,7 +274,8 @@ func TestAudienceCostsWhatItFinds(t *testing.T) {
 				continue
 			}
 			q := &recorder{QueryerContext: s.db.Reader()}
-			if found, _, err := s.audiencePage(t.Context(), q, app, c.audience, token(10), limit); err != nil || len(found) != c.want {
+			sel := s.selection(app, c.audience)
+			if found, _, err := s.audiencePage(t.Context(), q, &sel, token(10), limit); err != nil || len(found) != c.want {
 				t.Fatalf("%s: found %d, %v", name, len(found), err)
 			}
 			for _, st := range q.statements {

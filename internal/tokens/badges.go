@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -26,11 +27,41 @@ func (s *Store) AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipien
 	if err == nil && !done {
 		err = b.byTokens(ctx)
 	}
+	return wrapBadges(err)
+}
+
+// addToRead is AddBadges for recipients that the transaction has read with their badges, under lock. dense says that they are
+// all the registered tokens from the first to the last.
+func (s *Store) addToRead(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32, dense bool) error {
+	if len(recipients) == 0 {
+		return nil
+	}
+	defer s.metrics.time("badges", time.Now())
+	for i := range recipients {
+		recipients[i].Badge = sum(int64(recipients[i].Badge), n)
+	}
+	b := increment{store: s, tx: tx, app: app, recipients: recipients, n: n}
+	if dense {
+		return wrapBadges(b.updateRange(ctx, len(recipients)))
+	}
+	for run := range slices.Chunk(recipients, maxRows) {
+		b.recipients = run
+		if err := b.updateTokens(ctx, len(run)); err != nil {
+			return wrapBadges(err)
+		}
+	}
+	return nil
+}
+
+func wrapBadges(err error) error {
 	if err != nil {
 		return fmt.Errorf("add to badges: %w", err)
 	}
 	return nil
 }
+
+// sum is the badge after n more, saturating.
+func sum(badge int64, n uint32) uint32 { return uint32(min(badge+int64(n), math.MaxUint32)) }
 
 type increment struct {
 	store      *Store
@@ -51,7 +82,7 @@ func (b *increment) byRange(ctx context.Context) (done bool, err error) {
 	if count < minRange {
 		return false, nil
 	}
-	first, last := []byte(b.recipients[0].Token), []byte(b.recipients[count-1].Token)
+	first, last := b.ends()
 	// Two neighbours tell most other batches apart before anything is locked.
 	var token []byte
 	next := false
@@ -68,35 +99,50 @@ func (b *increment) byRange(ctx context.Context) (done bool, err error) {
 	if err != nil || rows > found {
 		return false, err
 	}
-	changed, err := b.update().add(" AND token BETWEEN ? AND ?", first, last).exec(ctx, b.tx)
-	if err == nil && changed != found { // a token was registered since the rows were read
-		err = database.ErrLostRace
-	}
+	err = b.updateRange(ctx, found)
 	return err == nil, err
 }
 
+func (b *increment) ends() (first, last []byte) {
+	return []byte(b.recipients[0].Token), []byte(b.recipients[len(b.recipients)-1].Token)
+}
+
+// updateRange changes all from the first to the last, which were count rows when they were read.
+func (b *increment) updateRange(ctx context.Context, count int) error {
+	first, last := b.ends()
+	changed, err := b.update().add(" AND token BETWEEN ? AND ?", first, last).exec(ctx, b.tx)
+	if err == nil && changed != count { // a token was registered since
+		err = database.ErrLostRace
+	}
+	return err
+}
+
 func (b *increment) byTokens(ctx context.Context) error {
-	for begin := 0; begin < len(b.recipients); begin += maxRows {
+	for run := range slices.Chunk(b.recipients, maxRows) {
 		part := *b
-		part.recipients = b.recipients[begin:min(begin+maxRows, len(b.recipients))]
-		tokens := func(i int) any { return []byte(part.recipients[i].Token) }
+		part.recipients = run
 		_, found, err := part.read(ctx, newStatement("SELECT token, badge FROM device_tokens WHERE app = ? AND token IN").add("", b.app).
-			list(len(part.recipients), tokens).add(" ORDER BY token"))
-		if err != nil {
-			return err
-		}
-		if found == 0 {
-			continue
-		}
-		changed, err := part.update().add(" AND token IN").list(len(part.recipients), tokens).exec(ctx, b.tx)
-		if err == nil && changed != found {
-			err = database.ErrLostRace
+			list(len(run), part.token).add(" ORDER BY token"))
+		if err == nil && found > 0 {
+			err = part.updateTokens(ctx, found)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// token is the i-th recipient's, as an argument.
+func (b *increment) token(i int) any { return []byte(b.recipients[i].Token) }
+
+// updateTokens changes those of the recipients that are registered, which were count when they were read.
+func (b *increment) updateTokens(ctx context.Context, count int) error {
+	changed, err := b.update().add(" AND token IN").list(len(b.recipients), b.token).exec(ctx, b.tx)
+	if err == nil && changed != count {
+		err = database.ErrLostRace
+	}
+	return err
 }
 
 // read locks the rows of the statement, which are in the tokens' order, and gives the recipients their sums. It counts the rows, and
@@ -113,7 +159,7 @@ func (b *increment) read(ctx context.Context, s *statement) (rows, found int, er
 			i++
 		}
 		if i < len(b.recipients) && string(b.recipients[i].Token) == string(r.token) {
-			b.recipients[i].Badge = uint32(min(r.badge.Int64+int64(b.n), math.MaxUint32))
+			b.recipients[i].Badge = sum(r.badge.Int64, b.n)
 			found++
 			i++
 		}

@@ -224,6 +224,121 @@ func TestAddBadgesBesideRegistration(t *testing.T) {
 	}
 }
 
+// countPage adds n to the badges of a page of everybody in production.
+func countPage(ctx context.Context, s *Store, after push.Token, limit int, n uint32) (page []push.Recipient, next push.Token, err error) {
+	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+		page, next, err = s.AudiencePage(ctx, tx, app, push.Audience{Environment: push.Production, All: true}, after, limit, n)
+		return err
+	})
+	return page, next, err
+}
+
+// A page of a broadcast counts up the badges of those in it, whoever else is registered between them.
+func TestPagesCountBadges(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		const n = 600 // more than a statement lists
+		for _, c := range []struct{ sandbox, high int }{{-1, -1}, {n / 2, n / 3}} {
+			fill(t, s, n, func(i int, d *push.Device) {
+				d.Badge, d.Environment, d.LastUpdated = 5, push.Production, s.now().Add(time.Hour)
+				if i == c.sandbox {
+					d.Environment = push.Sandbox
+				}
+				if i == c.high {
+					d.Badge = math.MaxUint32 - 1
+				}
+			})
+			after := push.Token("")
+			for pages := 0; ; pages++ {
+				page, next, err := countPage(t.Context(), s, after, n-50, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range page {
+					if want := uint32(7); r.Badge != want && (c.high < 0 || r.Token != token(c.high) || r.Badge != math.MaxUint32) {
+						t.Errorf("sum %d, want %d", r.Badge, want)
+					}
+				}
+				if after = next; after == "" {
+					break
+				}
+			}
+			for i := range n {
+				want := uint32(7)
+				switch i {
+				case c.sandbox:
+					want = 5
+				case c.high:
+					want = math.MaxUint32
+				}
+				if d, err := s.Get(t.Context(), app, token(i)); err != nil || d.Badge != want {
+					t.Fatalf("token %d: stored %d, want %d, %v", i, d.Badge, want, err)
+				}
+			}
+		}
+	})
+}
+
+// Pages counted by two replicas at once, beside registrations within them: each stored badge is the number of pages that the
+// token stood in, and each sum was given once.
+func TestPagesAtOnce(t *testing.T) {
+	t.Parallel()
+	const n, counters, rounds = 60, 4, 10
+	run := func(t *testing.T, stores ...*Store) {
+		t.Helper()
+		fill(t, stores[0], n, nil)
+		given := make(chan push.Recipient, counters*rounds*2*n)
+		var g errgroup.Group
+		for c := range counters {
+			g.Go(func() error {
+				for range rounds {
+					page, _, err := countPage(t.Context(), stores[c%len(stores)], "", 2*n, 1)
+					if err != nil {
+						return err
+					}
+					for _, r := range page {
+						given <- r
+					}
+				}
+				return nil
+			})
+		}
+		g.Go(func() error {
+			for i := range n {
+				between := push.Token(string(token(i)) + "\x00") // after it, before the next
+				r := push.Registration{Token: between, DefaultEnvironment: push.Production}
+				if _, _, err := stores[0].Register(t.Context(), app, r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		close(given)
+		sums := map[push.Token][]uint32{}
+		for r := range given {
+			sums[r.Token] = append(sums[r.Token], r.Badge)
+		}
+		for i := range n {
+			for _, tok := range []push.Token{token(i), push.Token(string(token(i)) + "\x00")} {
+				got := sums[tok]
+				slices.Sort(got)
+				for j, sum := range got {
+					if sum != uint32(j+1) {
+						t.Fatalf("%s: sums given %v", tok.Short(), got)
+					}
+				}
+				if d, err := stores[0].Get(t.Context(), app, tok); err != nil || d.Badge != uint32(len(got)) {
+					t.Fatalf("%s: stored %d after %d increments, %v", tok.Short(), d.Badge, len(got), err)
+				}
+			}
+		}
+	}
+	replicas(t, run)
+}
+
 func remove(tb testing.TB, s *Store, invalidations ...push.Invalidation) (removed []bool) {
 	tb.Helper()
 	err := s.db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) (err error) {

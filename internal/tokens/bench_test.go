@@ -91,11 +91,8 @@ func BenchmarkAudience(b *testing.B) {
 						after = token(rand.IntN(n - limit))
 					}
 					err := s.db.Tx(b.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
-						page, _, err := s.AudiencePage(ctx, tx, app, c.audience, after, limit)
+						page, _, err := s.AudiencePage(ctx, tx, app, c.audience, after, limit, c.badges)
 						found += len(page)
-						if err == nil && c.badges > 0 {
-							err = s.AddBadges(ctx, tx, app, page, c.badges)
-						}
 						return err
 					})
 					if err != nil {
