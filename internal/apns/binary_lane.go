@@ -427,6 +427,7 @@ func (l *lane) drain(c *binaryConn) {
 		c.fail()
 	}
 	l.draining = append(l.draining, c)
+	l.at(c.halfClosedAt.Add(l.b.cfg.ConfirmAfter)) // when retire looks at it again, should the gateway not close
 }
 
 // rotate puts the spare in the place of a connection whose window is full: the end of that one is the evidence for all of

@@ -93,6 +93,27 @@ func TestBinaryNeverEOF(t *testing.T) {
 	})
 }
 
+// Where all is confirmed already when the connection is half-closed, a gateway that does not close keeps it no longer.
+func TestBinaryNeverEOFAfterAcknowledgement(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		s := start(t, BinaryConfig{}, func(_ int, c *gatewayConn) {
+			for n, ok := c.next(t); ok; n, ok = c.next(t) {
+				_, _ = c.Write(frame.AppendErrorResponse(nil, frame.StatusNone, n.Identifier))
+			}
+			elapse(2 * DefaultConfirmAfter)
+			_, err := c.Write([]byte{frame.CommandError}) // fails if the client has closed
+			ended <- err
+		})
+		g := s.send(0, 3)
+		s.wait()
+		check(t, g, times(3, "accepted"))
+		if err := <-ended; err == nil {
+			t.Errorf("the connection is still open %v after the half-close", 2*DefaultConfirmAfter)
+		}
+	})
+}
+
 func TestBinaryErrorResponse(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
