@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -105,8 +103,6 @@ type Binary struct {
 	cfg     BinaryConfig
 	log     *slog.Logger
 	metrics *transportMetrics
-	warns   *rate.Limiter // of the log lines about single notifications
-	muted   atomic.Int64  // such lines left out since the last one
 	// dial connects, up to and including the handshake. Tests put their own here before Run.
 	dial func(context.Context) (net.Conn, error)
 
@@ -156,7 +152,6 @@ func NewBinary(cfg BinaryConfig, log *slog.Logger, m *Metrics) *Binary {
 	cfg = cfg.withDefaults()
 	b := &Binary{
 		cfg: cfg, log: log.With("app", cfg.App, "gateway", cfg.Address), metrics: m.binary(cfg.App, cfg.Address),
-		warns: rate.NewLimiter(20, 100),
 		space: make(chan struct{}, 1), drained: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	b.dial = newDialer(cfg)
@@ -397,21 +392,12 @@ func (b *Binary) back() {
 	}
 }
 
-// logRefused writes the line about one refused notification that the mission asks for. At a rate at which nobody could read
-// them some are left out, and the next one says how many.
+// logRefused writes the line about one refused notification that the mission asks for: about each, since every one of them
+// costs a connection, which bounds their rate.
 func (b *Binary) logRefused(d *push.Delivery, raw frame.Status) {
-	if !b.warns.Allow() {
-		b.muted.Add(1)
-		return
-	}
-	args := []any{
+	b.log.Warn("notification refused",
 		"identifier", d.Result.Identifier, "status", uint8(raw), "status_name", raw.String(),
-		"token", d.Token, "notification", d.Notification.ID, "outcome", d.Result.Outcome.String(),
-	}
-	if n := b.muted.Swap(0); n > 0 {
-		args = append(args, "left_out", n)
-	}
-	b.log.Warn("notification refused", args...)
+		"token", d.Token, "notification", d.Notification.ID, "outcome", d.Result.Outcome.String())
 }
 
 // binaryReasons are the reasons that this transport gives.

@@ -891,6 +891,36 @@ func TestBinaryLogsChangesOnce(t *testing.T) {
 }
 
 // Two apps share the metrics.
+// Each refused notification is a line, however many there are.
+func TestBinaryLogsEachRefusal(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		counted := &lines{n: map[slog.Level]int{}}
+		gw := &gateway{serve: func(_ int, c *gatewayConn) {
+			if n, ok := c.next(t); ok {
+				c.reject(frame.StatusInvalidToken, n.Identifier)
+			}
+		}}
+		b := NewBinary(BinaryConfig{}, slog.New(counted), NewMetrics(prometheus.NewRegistry()))
+		b.dial = gw.dial
+		stop := runBinary(t, b)
+		const refused = 500
+		done := make(chan struct{})
+		g := &push.Group{Done: func(*push.Group) { close(done) }}
+		for i := range refused {
+			g.Deliveries = append(g.Deliveries, push.Delivery{Notification: testNotification, Recipient: push.Recipient{Token: tokenOf(i)}})
+		}
+		if err := b.Send(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		stop()
+		gw.wg.Wait()
+		if n := counted.n[slog.LevelWarn]; n != refused {
+			t.Errorf("%d lines for %d refused notifications", n, refused)
+		}
+	})
+}
+
 func TestMetricsAreShared(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
