@@ -113,6 +113,8 @@ type Binary struct {
 	draining atomic.Bool   // no more Sends will come
 	isDown   atomic.Bool   // the gateway is away; also under mu while it changes
 	abrupt   atomic.Bool   // the gateway ends connections without close_notify
+	// settlements changes whenever a lane has settled something by the gateway's answer or by evidence: the gateway works.
+	settlements atomic.Uint64
 
 	mu sync.Mutex // guards what follows; held for moments, never while calling out
 	// queue is what no lane has taken yet, waiting the number of deliveries in it.
@@ -357,7 +359,12 @@ func (b *Binary) giveUpQueue() {
 	}
 }
 
-var notSent = push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+var (
+	notSent = push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+	// brokenOff: it was sent, and may even be the cause of the break. So the next to be tried is to be another, which a lost
+	// connection would not ask for.
+	brokenOff = push.Result{Outcome: push.NotSent, Reason: push.NoAnswer}
+)
 
 // otherConnected reports whether a lane other than l is connected.
 func (b *Binary) otherConnected(l *lane) bool {
@@ -404,7 +411,7 @@ func (b *Binary) logRefused(d *push.Delivery, raw frame.Status) {
 var binaryReasons = []push.Reason{
 	push.ProcessingError, push.MissingDeviceToken, push.MissingTopic, push.MissingPayload, push.InvalidTokenSize,
 	push.InvalidTopicSize, push.InvalidPayloadSize, push.InvalidToken, push.Shutdown, push.ProtocolError, push.UnknownReason,
-	push.ConnectionLost, push.ExpiredReason,
+	push.ConnectionLost, push.NoAnswer, push.ExpiredReason,
 }
 
 // binaryReason translates a status; any that Apple does not document is like 255.

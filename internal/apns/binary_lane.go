@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
@@ -38,14 +39,21 @@ const (
 	shrink = 8
 	// breaksOfCulprit is how often a notification must have broken a connection on which it was alone to be taken for the cause.
 	breaksOfCulprit = 3
-	// maxCulprits is how many notifications are blamed with nothing accepted in between; after them it is the gateway.
+	// maxCulprits is how many notifications are blamed, each once, with nothing accepted in between; after them it is the
+	// gateway.
 	maxCulprits = 4
 )
 
-// place identifies a delivery across resends.
+// place identifies a delivery across resends, by this transport and by the queue, which may have read the notification anew.
 type place struct {
-	notification *push.Notification
+	notification uuid.UUID
 	token        push.Token
+}
+
+// culprit is a delivery that was blamed, and what Binary.settlements was then.
+type culprit struct {
+	place
+	settlements uint64
 }
 
 // lane keeps one connection at work, and those that it has half-closed and that drain. One goroutine owns all of it.
@@ -88,7 +96,10 @@ type lane struct {
 	limit     int
 	alone     place
 	aloneFor  int
-	blamed    []place
+	blamed    []culprit
+	// fruitless: it was given up because whatever is written breaks the connection. That one can be opened and stays says
+	// nothing then: the gateway is back when something was settled.
+	fruitless bool
 
 	buf  []byte
 	note prepared
@@ -354,7 +365,8 @@ func (l *lane) forget(c *binaryConn, n int) {
 
 // progress notes that something written on c was settled: the gateway works.
 func (l *lane) progress(c *binaryConn) {
-	l.breaks, l.aloneFor, l.refusals = 0, 0, 0
+	l.breaks, l.aloneFor, l.refusals, l.fruitless = 0, 0, 0, false
+	l.b.settlements.Add(1)
 	if !c.progressed {
 		c.progressed = true
 		l.backoff.Reset()
@@ -375,7 +387,7 @@ func (l *lane) passProbe(now time.Time) {
 	}
 	c.writeAfter = time.Time{}
 	l.suspect, l.refusals = false, 0
-	if len(l.blamed) < maxCulprits {
+	if !l.fruitless {
 		l.backoff.Reset()
 		l.b.back()
 	}
@@ -475,7 +487,7 @@ func (l *lane) connectedOrNot(r dialResult) {
 		l.b.metrics.connects[connectFailed].Inc()
 		l.postpone()
 		if l.conn == nil {
-			l.giveUp("gateway unreachable", r.err)
+			l.giveUp("gateway unreachable", r.err, notSent)
 		}
 		return
 	}
@@ -504,15 +516,16 @@ func (l *lane) postpone() {
 	l.nextDial = time.Now().Add(l.backoff.NextBackOff())
 }
 
-// giveUp finishes all that waits as not sent: the gateway is away. What waits elsewhere can be cancelled and can expire.
-func (l *lane) giveUp(what string, err error) {
+// giveUp finishes all that waits as not sent, with result: the gateway is away. What waits elsewhere can be cancelled and can
+// expire.
+func (l *lane) giveUp(what string, err error, result push.Result) {
 	l.suspect = true
 	if !l.b.otherConnected(l) {
 		l.b.goneAway(what, err)
 		l.b.giveUpQueue()
 	}
 	for l.todo.len() > 0 {
-		l.b.finish(l.todo.popFront(), notSent)
+		l.b.finish(l.todo.popFront(), result)
 	}
 }
 
@@ -604,7 +617,7 @@ func (l *lane) endedUnused(c *binaryConn) {
 	if c.hasResponse {
 		err = fmt.Errorf("error response with status %d (%v)", c.response.Status, c.response.Status)
 	}
-	l.giveUp("gateway closes connections right after the handshake", err)
+	l.giveUp("gateway closes connections right after the handshake", err, notSent)
 	if l.refusals == refusalsToReport {
 		l.b.log.Error("gateway closes every connection right after the handshake: check that the certificate is valid, "+
 			"belongs to this app, and is for the gateway's environment", "error", err)
@@ -697,40 +710,44 @@ func (l *lane) broken(c *binaryConn) {
 		return
 	}
 	d := &head.deliveries()[0]
-	p := place{d.Notification, d.Token}
+	p := place{d.Notification.ID, d.Token}
 	if l.alone != p {
 		l.alone, l.aloneFor = p, 0
 	}
 	// All but the first of those connections were watched before: they did not end by themselves.
-	if l.aloneFor++; l.aloneFor >= breaksOfCulprit {
+	if l.aloneFor++; l.aloneFor >= breaksOfCulprit || l.fruitless { // then the next one is to have its turn soon
 		l.blame(head, p, c.err)
 	}
 }
 
 // blame gives the notification that broke every connection it was alone on back, to be sent again with its count grown,
-// so that it ends some time and holds up no other. When one after the other does so, with none accepted in between, it is
-// the gateway.
+// so that it ends some time and holds up no other. When one after the other does so, or one does so again, with nothing
+// settled in between, it is the gateway: a broken connection is no evidence against a notification.
 func (l *lane) blame(head span, p place, err error) {
 	l.aloneFor = 0
 	s := l.todo.at(0)
 	if s.job != head.job || s.from != head.from {
 		return // something that was sent before it has been put back meanwhile: that is to be looked at first
 	}
-	if !slices.Contains(l.blamed, p) {
-		if len(l.blamed) == maxCulprits {
-			l.postpone()
-			l.giveUp("gateway breaks off whatever is written", err)
-			return
-		}
-		l.blamed = append(l.blamed, p)
+	settlements := l.b.settlements.Load()
+	switch i := slices.IndexFunc(l.blamed, func(c culprit) bool { return c.place == p }); {
+	case i < 0 && len(l.blamed) < maxCulprits:
+		l.blamed = append(l.blamed, culprit{p, settlements})
+	case i >= 0 && l.blamed[i].settlements != settlements: // by another lane
+		l.blamed[i].settlements = settlements
+	default:
+		l.fruitless = true
+		l.postpone()
+		l.giveUp("gateway breaks off whatever is written", err, brokenOff)
+		return
 	}
-	culprit := span{job: s.job, from: s.from, to: s.from + 1}
+	one := span{job: s.job, from: s.from, to: s.from + 1}
 	if s.from++; s.from == s.to {
 		l.todo.popFront()
 	}
-	d := &culprit.deliveries()[0]
+	d := &one.deliveries()[0]
 	l.b.log.Warn("notification breaks each connection it is written to", "token", d.Token, "notification", d.Notification.ID, "error", err)
-	l.b.finish(culprit, push.Result{Outcome: push.Retry, Reason: push.ConnectionLost})
+	l.b.finish(one, push.Result{Outcome: push.Retry, Reason: push.ConnectionLost})
 }
 
 // putBack puts what is unconfirmed on c to the front of what is to be written, in the order of Send.

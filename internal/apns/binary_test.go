@@ -416,13 +416,42 @@ func TestBinaryPoison(t *testing.T) {
 	}
 }
 
+// A notification that is alone may break the connections, or the gateway may: its count grows again only when something else
+// was accepted meanwhile.
 func TestBinaryLonePoison(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := start(t, BinaryConfig{}, func(_ int, c *gatewayConn) { c.next(t) })
-		for range 4 { // as often as the queue offers it
-			g := s.send(7, 8)
+		const poison = 7
+		counted := &lines{n: map[slog.Level]int{}}
+		gw := &gateway{serve: func(_ int, c *gatewayConn) {
+			for f, ok := c.next(t); ok && numberOf(f.Token) != poison; {
+				f, ok = c.next(t)
+			}
+		}}
+		b := NewBinary(BinaryConfig{}, slog.New(counted), NewMetrics(prometheus.NewRegistry()))
+		b.dial = gw.dial
+		s := &tester{reporter: t, ledger: newLedger(), b: b, gw: gw}
+		stop := runBinary(t, b)
+		send := func(n int, want string) {
+			t.Helper()
+			again := *testNotification // the queue may have read it anew
+			g := &push.Group{Deliveries: []push.Delivery{{Notification: &again, Recipient: push.Recipient{Token: tokenOf(n)}}}}
+			s.sendGroup(g)
 			s.wait()
-			check(t, g, "retry/ConnectionLost/0/0")
+			check(t, g, want)
+		}
+		for range 3 {
+			send(poison, "retry/ConnectionLost/0/0")
+			for range 10 { // as often as the queue offers it
+				send(poison, "not_sent/NoAnswer/0/0")
+			}
+			send(8, "accepted")
+		}
+		stop()
+		gw.wg.Wait()
+		// Each time the blame and the gateway's going away are a line, and its being back is one.
+		want := map[slog.Level]int{slog.LevelWarn: 6, slog.LevelInfo: 3}
+		if diff := cmp.Diff(want, counted.n); diff != "" {
+			t.Errorf("lines by level: -want +got\n%s", diff)
 		}
 	})
 }
