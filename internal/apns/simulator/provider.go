@@ -81,7 +81,9 @@ type providerConn struct {
 	lastID        uint32 // with goingAway: streams above it are not processed
 	receiveWindow int64
 	sendWindow    int64
-	peerWindow    int64 // the initial window of the client's streams
+	peerWindow    int64  // the initial window of the client's streams
+	peerTable     uint32 // what the client takes our encoder's table for at the most
+	sizeUpdate    []byte // what the next header block begins with
 	blocked       []blockedData
 	delayed       []delayedAnswer // in the order in which they are due
 	waiting       bool            // the goroutine that sends them has been started
@@ -111,7 +113,7 @@ func (s *Simulator) serveProvider(ctx context.Context, raw net.Conn) {
 		streams: map[uint32]*stream{}, wake: make(chan struct{}, 1),
 		ackedLimit: unlimited, limit: unlimited,
 		receiveWindow: max(defaultWindow, int64(s.cfg.ConnectionWindow)),
-		sendWindow:    defaultWindow, peerWindow: defaultWindow,
+		sendWindow:    defaultWindow, peerWindow: defaultWindow, peerTable: headerTableSize,
 	}
 	c.headers = newHeaderDecoder(c.header)
 	if peers := conn.ConnectionState().PeerCertificates; len(peers) > 0 {
@@ -479,12 +481,19 @@ func (c *providerConn) settings(flags http2.Flags, id uint32, b []byte) error {
 	}
 	for ; len(b) > 0; b = b[settingEntry:] {
 		value := binary.BigEndian.Uint32(b[2:])
-		// Our header blocks are encoded without a table and our frames are small: only the window concerns us.
-		if http2.SettingID(binary.BigEndian.Uint16(b)) == http2.SettingInitialWindowSize {
+		switch http2.SettingID(binary.BigEndian.Uint16(b)) {
+		case http2.SettingInitialWindowSize:
 			if value > maxWindow {
 				return connError{http2.ErrCodeFlowControl, "initial window too large"}
 			}
 			c.peerWindow = int64(value)
+		case http2.SettingHeaderTableSize:
+			// Our header blocks are encoded without a table, but that it has become smaller must be said (RFC 7541, 4.2). As 0 it
+			// is said once and for all.
+			if value < c.peerTable {
+				c.peerTable, c.sizeUpdate = 0, []byte{0x20}
+			}
+		default: // our frames are small
 		}
 	}
 	c.out = appendFrameHead(c.out, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)

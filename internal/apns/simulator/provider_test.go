@@ -603,6 +603,48 @@ func TestProviderFrames(t *testing.T) {
 	}
 }
 
+// TestProviderSaysThatItsHeaderTableIsSmaller: nghttp2 ends the connection where the next block does not begin with that.
+func TestProviderSaysThatItsHeaderTableIsSmaller(t *testing.T) {
+	t.Parallel()
+	for name, token := range map[string]push.Token{"accepted": plainToken(1), "refused": MagicToken(Fault(0x0201), 1)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, Config{Provider: "127.0.0.1:0"})
+			c := newRawClient(t, s, true)
+			c.expect("settings: 1000 streams", connectionUpdate, "settings ack")
+			c.framer.ReadMetaHeaders = nil
+			updates := func(id uint32) (n int) {
+				c.request(id, token)
+				f, err := c.framer.ReadFrame()
+				c.must(err)
+				for _, b := range f.(*http2.HeadersFrame).HeaderBlockFragment() {
+					if b != 0x20 {
+						break
+					}
+					n++
+				}
+				if !f.(*http2.HeadersFrame).StreamEnded() {
+					c.next()
+				}
+				return n
+			}
+			if n := updates(1); n != 0 {
+				t.Errorf("%d updates before any SETTINGS that ask for one", n)
+			}
+			for _, size := range []uint32{100, 4096, 0} { // of two before one block, too
+				c.must(c.framer.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: size}))
+				c.expect("settings ack")
+			}
+			if n := updates(3); n != 1 {
+				t.Errorf("%d updates after the table has become smaller", n)
+			}
+			if n := updates(5); n != 0 {
+				t.Errorf("%d updates once it was said", n)
+			}
+		})
+	}
+}
+
 func TestProviderEndsAConnectionThatViolatesTheProtocol(t *testing.T) {
 	t.Parallel()
 	headers := func(c *rawClient, id uint32) {

@@ -478,10 +478,12 @@ func (c *providerConn) answer(st *stream) {
 	if st.idLen == 0 {
 		newUUID(st.idBytes[:])
 	}
+	update := c.sizeUpdate
+	c.sizeUpdate = nil
 	if st.verdict == accepted {
-		c.out = appendFrameHead(c.out, len(okHead)+uuidLen, http2.FrameHeaders,
+		c.out = appendFrameHead(c.out, len(update)+len(okHead)+uuidLen, http2.FrameHeaders,
 			http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, st.id)
-		c.out = append(c.out, okHead...)
+		c.out = append(append(c.out, update...), okHead...)
 		c.out = append(c.out, st.idBytes[:]...)
 		c.drop(st)
 		return
@@ -489,7 +491,7 @@ func (c *providerConn) answer(st *stream) {
 	reason := push.Reason(st.verdict)
 	status := strconv.Itoa(statusOf(reason))
 	// ":status" by the name's place in the static table, as a literal; the rest as in okHead.
-	block := append([]byte{0x08, byte(len(status))}, status...)
+	block := append(append(update, 0x08, byte(len(status))), status...)
 	block = append(append(block, okHead[1:]...), st.idBytes[:]...)
 	c.out = appendFrameHead(c.out, len(block), http2.FrameHeaders, http2.FlagHeadersEndHeaders, st.id)
 	c.out = append(c.out, block...)
