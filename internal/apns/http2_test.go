@@ -913,6 +913,39 @@ func TestHTTP2NeverAnswered(t *testing.T) {
 	})
 }
 
+// TestHTTP2LongLivedConnection: after 50 days a request still has its time to be answered.
+func TestHTTP2LongLivedConnection(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tr := startHTTP2(t, HTTP2Config{StreamTimeout: 30 * time.Second, PingInterval: time.Hour}, func(_ int, p *http2Peer) {
+			p.settings()
+			for r := p.next(); r != nil; r = p.next() {
+				if r.number() == 2 { // never answered
+					continue
+				}
+				time.Sleep(8 * time.Second)
+				p.answer(r.id, 200, "")
+			}
+		})
+		tr.send(http2Notification, 0, 1)
+		tr.wait()
+		time.Sleep(50 * 24 * time.Hour)
+		g := tr.send(http2Notification, 1, 2)
+		tr.wait()
+		tr.want(g, push.Accepted, push.ReasonNone)
+		time.Sleep(time.Second) // an answer at the same instant would tell that others are answered
+		start := time.Now()
+		g = tr.send(http2Notification, 2, 3)
+		tr.wait()
+		tr.want(g, push.NotSent, push.NoAnswer)
+		if d := time.Since(start); d < 30*time.Second || d > 35*time.Second {
+			t.Errorf("given up after %v", d)
+		}
+		if tr.gw.dials != 1 {
+			t.Errorf("%d connections", tr.gw.dials)
+		}
+	})
+}
+
 func TestHTTP2ExpiredProviderToken(t *testing.T) {
 	for _, test := range []struct {
 		name  string

@@ -45,7 +45,7 @@ const (
 type http2Stream struct {
 	ref     http2Ref
 	id      uint32
-	sent    uint32 // milliseconds since the connection was opened
+	sent    uint32 // by the connection's clock
 	status  uint16 // 0 until the answer's header block was read
 	body    uint16 // bytes of the answer's body so far
 	partial bool   // its own body is not written whole
@@ -442,7 +442,7 @@ func (c *http2Conn) request(buf []byte, ref http2Ref, now time.Time) []byte {
 	} else {
 		putFrameLength(buf[start:], block)
 	}
-	s := http2Stream{ref: ref, id: id, sent: uint32(now.Sub(c.since) / time.Millisecond)}
+	s := http2Stream{ref: ref, id: id, sent: c.clock(now)}
 	switch {
 	case length == 0:
 	case int64(length) <= min(c.sendWindow, c.initialWindow) && length <= c.maxFrame:
@@ -582,13 +582,7 @@ func (c *http2Conn) nextTick() time.Time {
 
 // giveUp cancels the requests whose own deadline has passed. mu is held.
 func (c *http2Conn) giveUp(now time.Time) {
-	deadline := now.Sub(c.since) - c.h.cfg.StreamTimeout
-	if deadline < 0 {
-		return
-	}
-	late := func(s *http2Stream) bool {
-		return s.id != 0 && time.Duration(s.sent)*time.Millisecond <= deadline
-	}
+	late := func(s *http2Stream) bool { return s.id != 0 && now.Sub(c.sentAt(s, now)) >= c.h.cfg.StreamTimeout }
 	var ids []uint32
 	for i := range c.streams {
 		if late(&c.streams[i]) {
@@ -603,9 +597,19 @@ func (c *http2Conn) giveUp(now time.Time) {
 	for _, id := range ids {
 		if s, ok := c.take(id); ok {
 			c.reset(id, http2.ErrCodeCancel)
-			c.writeDone.add(s.ref, c.unanswered(c.since.Add(time.Duration(s.sent)*time.Millisecond)).result())
+			c.writeDone.add(s.ref, c.unanswered(c.sentAt(&s, now)).result())
 		}
 	}
+}
+
+// clock is the connection's: milliseconds, in few bits, for there is one in each stream. It goes round after 49 days, which a
+// connection may well live; a stream does not.
+func (c *http2Conn) clock(now time.Time) uint32 { return uint32(now.Sub(c.since) / time.Millisecond) }
+
+// sentAt is when the request was sent, to the millisecond below.
+func (c *http2Conn) sentAt(s *http2Stream, now time.Time) time.Time {
+	age := time.Duration(c.clock(now)-s.sent) * time.Millisecond
+	return c.since.Add(now.Sub(c.since).Truncate(time.Millisecond) - age)
 }
 
 // reset tells the peer that we are done with a stream. mu is held.
