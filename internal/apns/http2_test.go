@@ -598,6 +598,31 @@ func TestHTTP2AnswersInAllForms(t *testing.T) {
 	}
 }
 
+// TestHTTP2KeepsNoBodies: whatever pieces an answer's body comes in, nothing of it stays behind.
+func TestHTTP2KeepsNoBodies(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tr := startHTTP2(t, HTTP2Config{}, func(_ int, p *http2Peer) {
+			p.settings()
+			for r := p.next(); r != nil; r = p.next() {
+				_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: r.id, EndHeaders: true, BlockFragment: p.block(":status", "400")})
+				body := []byte(reasonBody("BadPriority"))
+				cut := r.number() * len(body) / 2
+				_ = p.fr.WriteData(r.id, false, body[:cut])
+				_ = p.fr.WriteData(r.id, true, body[cut:])
+			}
+		})
+		g := tr.send(http2Notification, 0, 3) // cut before, in and behind the body
+		tr.wait()
+		tr.want(g, push.Failed, push.BadPriority)
+		c := tr.h.slots[0].conn
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.bodies) > 0 {
+			t.Errorf("%d bodies are left", len(c.bodies))
+		}
+	})
+}
+
 func TestHTTP2RefusedStreamsAreSentAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		seen := map[string]int{}

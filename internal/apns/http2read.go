@@ -318,7 +318,7 @@ func (c *http2Conn) onLongBody(s http2Stream, p []byte, end bool) {
 		c.answer(s, nil)
 		return
 	}
-	if s.status != 200 {
+	if s.status != 200 && len(p) > 0 { // what take removes with the stream is what has bytes
 		body = append(body, p...)
 		c.bodies[s.id] = body
 	}
