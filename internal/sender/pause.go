@@ -62,6 +62,7 @@ var remedies = map[push.Reason]string{
 	push.BadCertificateEnvironment:  "the certificate is for the other environment: check environment and certificate_file",
 	push.BadEnvironmentKeyIDInToken: "the key is for the other environment: check environment, key_file and key_id",
 	push.BadTopic:                   "the topic is not a bundle id as APNs expects it: check topic",
+	push.ExpiredProviderToken:       "APNs calls a new provider token expired: check the machine's clock",
 	push.Forbidden:                  "APNs refuses these credentials: check key_file, key_id and team_id, or certificate_file",
 	push.InvalidProviderToken:       "the provider token is not valid: check key_file, key_id, team_id and the machine's clock",
 	push.MissingProviderToken:       "no credentials were sent: set key_file, key_id and team_id, or certificate_file",

@@ -839,3 +839,16 @@ func TestAFullSettlementDoesNotWait(t *testing.T) {
 		}
 	})
 }
+
+// Whatever APNs may hold an app for (apns' verdict table), the log says what to look at.
+func TestRemedies(t *testing.T) {
+	t.Parallel()
+	for _, r := range []push.Reason{
+		push.BadCertificate, push.BadCertificateEnvironment, push.BadEnvironmentKeyIDInToken, push.BadTopic, push.ExpiredProviderToken,
+		push.Forbidden, push.InvalidProviderToken, push.MissingProviderToken, push.MissingTopic, push.TopicDisallowed,
+	} {
+		if remedies[r] == "" {
+			t.Errorf("none for %s", r)
+		}
+	}
+}
