@@ -169,11 +169,11 @@ func feedbackSource(app *config.App, a access) feedback.Source {
 	return &apns.Feedback{Address: app.APNs.FeedbackAddress, TLS: a.tls}
 }
 
-// gatewayName is for the log.
+// gatewayName is for the log. Of Apple's two it is that of the app's own environment.
 func gatewayName(app *config.App) string {
 	if app.APNs.Gateway != "" {
 		return app.APNs.Gateway
 	}
-	host, _, _ := net.SplitHostPort(appleGateways[push.Production])
+	host, _, _ := net.SplitHostPort(appleGateways[app.APNs.Environment])
 	return host
 }

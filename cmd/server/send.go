@@ -142,6 +142,12 @@ func hint(r push.Result) string {
 	switch {
 	case r.Reason.BadToken():
 		return "\nThe token is of another app or of the other environment: compare topic and environment with the build that registered it."
+	case r.Reason == push.TooManyProviderTokenUpdates:
+		return "\nAPNs takes a new provider token of a key every 20 minutes at the most, and each of these tries makes one: wait, and try again."
+	case r.Reason == push.ExpiredProviderToken:
+		return "\nThe provider token was made just now: check this machine's clock."
+	case r.Outcome == push.NotSent && r.Status != 0:
+		return "\nAPNs answered, but it did not take the notification on this connection: try again."
 	case r.Outcome == push.Unregistered:
 		return "\nThe app is no longer on that device since " + r.Timestamp.Format(time.RFC3339) + "."
 	case r.Outcome == push.Held:

@@ -9,10 +9,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -425,6 +427,44 @@ func TestDurationsAreLoggedWithTheirUnit(t *testing.T) {
 		if !strings.Contains(out.String(), "1m30s") {
 			t.Errorf("%s: %s", format, &out)
 		}
+	}
+}
+
+// What APNs answered is not taken for a gateway that cannot be reached, and what can be done is said.
+func TestSendCommandSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:unused.db")
+	for fault, want := range map[simulator.Fault]string{
+		0x0209: "APNs answered", // IdleTimeout
+		0x0212: "clock",         // ExpiredProviderToken
+		0x0216: "APNs answered", // UnrelatedKeyIdInToken
+		0x021c: "20 minutes",    // TooManyProviderTokenUpdates
+	} {
+		err := send(t.Context(), r.file, "", simulator.MagicToken(fault, 1).String(), "Hello", io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "could not be reached") {
+			t.Errorf("%#x: %v, want %q", fault, err, want)
+		}
+	}
+}
+
+// An app of the sandbox is sent to there, and the verdict names it.
+func TestSendCommandNamesTheGateway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:unused.db")
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(proxy.Close)
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`gateway: "[^"]*"`).ReplaceAll(text, []byte("environment: sandbox, proxy: "+strconv.Quote(proxy.URL)))
+	if err := os.WriteFile(r.file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = send(t.Context(), r.file, "", token(1), "Hello", io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "not accepted by api.sandbox.push.apple.com: ") ||
+		!strings.Contains(err.Error(), "CONNECT api.sandbox.push.apple.com:443: 403") {
+		t.Error(err)
 	}
 }
 
