@@ -7,11 +7,15 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
 )
+
+// proxyMaxAnswer bounds the head of a proxy's answer to CONNECT, which would else be read whatever its length.
+const proxyMaxAnswer = 64 << 10
 
 // dialThroughProxy opens a tunnel to address by HTTP CONNECT (RFC 9110, 9.3.6). The proxy resolves the name. The proxy's URL
 // has the scheme http, or https for TLS to the proxy itself, and may carry user and password.
@@ -63,7 +67,7 @@ func connectThrough(ctx context.Context, nc net.Conn, proxy *url.URL, address st
 	if err := req.Write(nc); err != nil {
 		return nil, fmt.Errorf("write CONNECT: %w", err)
 	}
-	br := bufio.NewReader(nc)
+	br := bufio.NewReader(io.LimitReader(nc, proxyMaxAnswer))
 	resp, err := http.ReadResponse(br, req) //nolint:bodyclose // the answer to CONNECT has no body: what follows is the tunnel
 	if err != nil {
 		return nil, fmt.Errorf("read the answer to CONNECT: %w", err)

@@ -114,3 +114,29 @@ func TestProxyThatHangs(t *testing.T) {
 		t.Error("a tunnel through silence")
 	}
 }
+
+// TestProxyHeaderBomb: of an answer without end only so much is read.
+func TestProxyHeaderBomb(t *testing.T) {
+	t.Parallel()
+	client, server := net.Pipe()
+	var sent atomic.Int64
+	var bomb sync.WaitGroup
+	bomb.Go(func() { _, _ = io.Copy(io.Discard, server) })
+	bomb.Go(func() {
+		defer server.Close()
+		line := []byte("X-Bomb: " + strings.Repeat("x", 1<<10) + "\r\n")
+		_, err := server.Write([]byte("HTTP/1.1 200 OK\r\n"))
+		for err == nil && sent.Load() < 64<<20 {
+			var n int
+			n, err = server.Write(line)
+			sent.Add(int64(n))
+		}
+	})
+	_, err := dialThroughProxy(t.Context(), func(context.Context, string, string) (net.Conn, error) { return client, nil },
+		&url.URL{Scheme: "http", Host: "proxy"}, "gateway.invalid:2197")
+	client.Close()
+	bomb.Wait()
+	if err == nil || sent.Load() > 128<<10 {
+		t.Errorf("%v after %d bytes", err, sent.Load())
+	}
+}
