@@ -19,8 +19,9 @@ const (
 	certificateWarning = 30 * 24 * time.Hour
 	// credentialSettle is how long a directory must be quiet before its files are read: a file is seldom replaced in one step.
 	credentialSettle = 500 * time.Millisecond
-	// credentialReread is when they are read although nothing was seen to change: not every file system tells.
-	credentialReread = time.Hour
+	// credentialReread is when they are read although nothing was seen to change: not every file system tells, and a directory
+	// above the file's own may have been replaced, by a symbolic link to the next release say.
+	credentialReread = time.Minute
 )
 
 // CertificateFile is a client certificate that follows its file. The present one is kept while the file holds no good one.
@@ -81,6 +82,7 @@ type CredentialWatch struct {
 	log     *slog.Logger
 	metrics *CredentialMetrics
 	settle  time.Duration // credentialSettle, but for tests
+	reread  time.Duration // credentialReread, but for tests
 
 	mu    sync.Mutex
 	files []*watchedCredential
@@ -99,7 +101,7 @@ type watchedCredential struct {
 
 // NewCredentialWatch returns a watch of nothing. It starts nothing: Run does.
 func NewCredentialWatch(log *slog.Logger, m *CredentialMetrics) *CredentialWatch {
-	return &CredentialWatch{log: log, metrics: m, settle: credentialSettle}
+	return &CredentialWatch{log: log, metrics: m, settle: credentialSettle, reread: credentialReread}
 }
 
 // Certificate has the certificate followed; changed, often HTTP2.Reconnect, is called after it has changed. Before Run only.
@@ -140,7 +142,7 @@ func (w *CredentialWatch) Run(ctx context.Context) error {
 	var errs <-chan error
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		w.log.Warn("credential files are not watched, and only read again from time to time", "every", credentialReread, "err", err)
+		w.log.Warn("credential files are not watched, and only read again from time to time", "every", w.reread, "err", err)
 	} else {
 		defer func() { _ = watcher.Close() }()
 		events, errs = watcher.Events, watcher.Errors
@@ -148,13 +150,13 @@ func (w *CredentialWatch) Run(ctx context.Context) error {
 		for _, f := range w.files {
 			if err := watcher.Add(filepath.Dir(f.file)); err != nil {
 				w.log.Warn("credential file is not watched, and only read again from time to time",
-					"app", f.app, "file", f.file, "every", credentialReread, "err", err)
+					"app", f.app, "file", f.file, "every", w.reread, "err", err)
 			}
 		}
 		w.mu.Unlock()
 	}
 	w.check(time.Now()) // what changed before the watch was set up, and what expires soon
-	timer := time.NewTimer(credentialReread)
+	timer := time.NewTimer(w.reread)
 	defer timer.Stop()
 	for {
 		select {
@@ -175,7 +177,7 @@ func (w *CredentialWatch) Run(ctx context.Context) error {
 			timer.Reset(w.settle) // events may have been lost
 		case now := <-timer.C:
 			w.check(now)
-			timer.Reset(credentialReread)
+			timer.Reset(w.reread)
 		}
 	}
 }

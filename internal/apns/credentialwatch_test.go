@@ -143,6 +143,65 @@ func TestCredentialWatch(t *testing.T) {
 	}
 }
 
+// TestCredentialWatchReadsAgain: the link above the file's directory is replaced, which no watch of the directory tells.
+func TestCredentialWatchReadsAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	current, next := filepath.Join(dir, "current"), filepath.Join(dir, "next")
+	release := func(name, link string) {
+		key := ecKey(t)
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		pair := []byte(pemCert(selfSigned(t, key, name, time.Now())) + pemKey(t, key))
+		if err := os.WriteFile(filepath.Join(dir, name, "push.pem"), pair, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(name, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release("first", current)
+	m := NewCredentialMetrics(prometheus.NewRegistry())
+	cert, err := LoadCertificateFile("app", filepath.Join(current, "push.pem"), "", m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewCredentialWatch(quiet(), m)
+	w.reread = 20 * time.Millisecond
+	read := make(chan struct{}, 1)
+	w.add(&watchedCredential{app: "app", file: filepath.Join(t.TempDir(), "none"), read: func() (bool, error) { // tells of the checks
+		select {
+		case read <- struct{}{}:
+		default:
+		}
+		return false, nil
+	}})
+	changed := make(chan struct{})
+	w.Certificate(cert, func() { close(changed) })
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error)
+	go func() { ran <- w.Run(ctx) }()
+	<-read // the first, after which the directory is watched
+	<-read
+	release("second", next)
+	if err := os.Rename(next, current); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-changed:
+	case <-time.After(20 * time.Second):
+		t.Error("never read again")
+	}
+	if got := cert.current.Load().Leaf.Subject.CommonName; got != "second" {
+		t.Errorf("the certificate is the %s", got)
+	}
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCertificateExpiryWarning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
