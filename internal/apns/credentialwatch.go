@@ -118,11 +118,15 @@ func (w *CredentialWatch) Certificate(c *CertificateFile, changed func()) {
 
 // SigningKey has the signing key of the tokens followed. Before Run only.
 func (w *CredentialWatch) SigningKey(app, file string, p *ProviderTokens, changed func()) {
+	// Apps may have the key in files of their own. While only one of them is replaced, the others are no news: they must not bring
+	// the old key back, and it the new one, with new provider tokens each time.
+	last := p.signingKey()
 	w.add(&watchedCredential{app: app, file: file, changed: changed, read: func() (bool, error) {
 		key, err := LoadSigningKey(file)
-		if err != nil {
+		if err != nil || key.Equal(last) {
 			return false, err
 		}
+		last = key
 		return p.SetKey(key), nil
 	}})
 }

@@ -202,6 +202,31 @@ func TestCredentialWatchReadsAgain(t *testing.T) {
 	}
 }
 
+// TestCredentialWatchOfOneKeyInTwoFiles: when one of them is replaced, its key is the new one, and stays it.
+func TestCredentialWatchOfOneKeyInTwoFiles(t *testing.T) {
+	t.Parallel()
+	old, fresh := ecKey(t), ecKey(t)
+	a, b := file(t, "a.p8", []byte(pemKey(t, old))), file(t, "b.p8", []byte(pemKey(t, old)))
+	var pool ProviderTokenPool
+	tokens, err := pool.Load(a, "ABC123DEFG", "DEF123GHIJ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewCredentialWatch(quiet(), NewCredentialMetrics(prometheus.NewRegistry()))
+	changes := 0
+	w.SigningKey("a", a, tokens, func() { changes++ })
+	w.SigningKey("b", b, tokens, func() { changes++ })
+	replace(t, a, []byte(pemKey(t, fresh)))
+	for range 3 {
+		w.check(time.Now())
+	}
+	replace(t, b, []byte(pemKey(t, fresh)))
+	w.check(time.Now())
+	if changes != 1 || !tokens.signingKey().Equal(fresh) {
+		t.Errorf("%d changes", changes)
+	}
+}
+
 func TestCertificateExpiryWarning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -107,6 +107,12 @@ func (p *ProviderTokens) SetKey(key *ecdsa.PrivateKey) (changed bool) {
 	return true
 }
 
+func (p *ProviderTokens) signingKey() *ecdsa.PrivateKey {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.key
+}
+
 // authorization is the value of the authorization header.
 func (p *ProviderTokens) authorization(now time.Time) (string, error) {
 	if t := p.current.Load(); t != nil && now.Sub(t.issued) < providerTokenLife {
@@ -163,7 +169,9 @@ func (p *ProviderTokenPool) Load(file, keyID, teamID string) (*ProviderTokens, e
 	defer p.mu.Unlock()
 	id := [2]string{teamID, keyID}
 	if known, ok := p.keys[id]; ok {
-		known.SetKey(key)
+		if !known.signingKey().Equal(key) {
+			return nil, fmt.Errorf("signing key %s: another app has a different key under key_id %s: an id is of one key", file, keyID)
+		}
 		return known, nil
 	}
 	if p.keys == nil {

@@ -95,6 +95,10 @@ func TestProviderTokenSharedByKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	different := file(t, "another.p8", []byte(pemKey(t, ecKey(t))))
+	if _, err := pool.Load(different, "ABC123DEFG", "DEF123GHIJ"); err == nil || !strings.Contains(err.Error(), "ABC123DEFG") {
+		t.Errorf("two keys under one id: %v", err)
+	}
 	other, err := pool.Load(f, "ABC123DEFH", "DEF123GHIJ")
 	if err != nil {
 		t.Fatal(err)
