@@ -2,6 +2,8 @@ package apns
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +103,10 @@ func TestVerdicts(t *testing.T) {
 				t.Errorf("%v %v at %v, action %v", got.Outcome, got.Reason, got.Timestamp, action)
 			}
 		})
+		// Where the status alone would give the same, only this tells that the row is gone.
+		if _, ok := verdictByReason[test.reason]; !ok && strings.Contains(test.body, strconv.Quote(test.reason)) {
+			t.Errorf("%d %s is tested and not in the table", test.status, test.reason)
+		}
 		for _, row := range verdictTable {
 			key := fmt.Sprintf(`{"reason":%q`, row.text)
 			if row.status == test.status && len(test.body) >= len(key) && test.body[:len(key)] == key {
