@@ -36,6 +36,11 @@ type providerToken struct {
 	issued        time.Time
 }
 
+// age is by whichever clock has gone on further: while a machine is suspended its monotonic one stands still, and APNs' does not.
+func (t *providerToken) age(now time.Time) time.Duration {
+	return max(now.Sub(t.issued), now.Round(0).Sub(t.issued.Round(0)))
+}
+
 // NewProviderTokens checks the ids, which are those the developer account shows for the key and the team.
 func NewProviderTokens(key *ecdsa.PrivateKey, keyID, teamID string) (*ProviderTokens, error) {
 	if err := checkAppleID("key id", keyID); err != nil {
@@ -115,12 +120,12 @@ func (p *ProviderTokens) signingKey() *ecdsa.PrivateKey {
 
 // authorization is the value of the authorization header.
 func (p *ProviderTokens) authorization(now time.Time) (string, error) {
-	if t := p.current.Load(); t != nil && now.Sub(t.issued) < providerTokenLife {
+	if t := p.current.Load(); t != nil && t.age(now) < providerTokenLife {
 		return t.authorization, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t := p.current.Load(); t != nil && now.Sub(t.issued) < providerTokenLife {
+	if t := p.current.Load(); t != nil && t.age(now) < providerTokenLife {
 		return t.authorization, nil
 	}
 	return p.sign(now)
@@ -131,7 +136,7 @@ func (p *ProviderTokens) authorization(now time.Time) (string, error) {
 func (p *ProviderTokens) renew(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t := p.current.Load(); t != nil && now.Sub(t.issued) >= providerTokenPause {
+	if t := p.current.Load(); t != nil && t.age(now) >= providerTokenPause {
 		p.current.Store(nil)
 	}
 }
