@@ -113,6 +113,7 @@ type Binary struct {
 	draining atomic.Bool   // no more Sends will come
 	isDown   atomic.Bool   // the gateway is away; also under mu while it changes
 	abrupt   atomic.Bool   // the gateway ends connections without close_notify
+	resets   atomic.Bool   // the gateway resets connections that we half-close
 	// settlements changes whenever a lane has settled something by the gateway's answer or by evidence: the gateway works.
 	settlements atomic.Uint64
 

@@ -425,6 +425,9 @@ func (l *lane) retire(now time.Time) {
 		l.at(t)
 		return
 	}
+	if l.mustHear(c) {
+		return // evidence asks for the turn in which it is
+	}
 	l.drain(c)
 	l.conn = nil
 	if l.spare != nil {
@@ -432,6 +435,10 @@ func (l *lane) retire(now time.Time) {
 		l.spare = nil
 	}
 }
+
+// mustHear reports whether c has to stay open until silence is evidence of what was written to it: a gateway that resets
+// connections in answer to a half-close gives no other, and all would be written again for ever.
+func (l *lane) mustHear(c *binaryConn) bool { return c.unconfirmed > 0 && l.b.resets.Load() }
 
 // drain half-closes c, and leaves it to be read to its end.
 func (l *lane) drain(c *binaryConn) {
@@ -446,7 +453,8 @@ func (l *lane) drain(c *binaryConn) {
 // it, long before silence would be.
 func (l *lane) rotate() {
 	c := l.conn
-	if c == nil || l.spare == nil || c.room(l.b.cfg.Window) > 0 || l.limit > 0 || len(l.draining) >= maxDraining || !c.writable() {
+	if c == nil || l.spare == nil || c.room(l.b.cfg.Window) > 0 || l.limit > 0 || len(l.draining) >= maxDraining || !c.writable() ||
+		l.mustHear(c) {
 		return
 	}
 	l.drain(c)
@@ -551,6 +559,9 @@ func (l *lane) end(c *binaryConn) {
 	case c.err == nil && c.failedAt.IsZero():
 		l.b.metrics.ends[endDrained].Inc()
 		l.b.abrupt.Store(false)
+		if c.unconfirmed > 0 {
+			l.b.resets.Store(false)
+		}
 		l.accept(c, c.unconfirmed)
 	case errors.Is(c.err, errAbruptEnd) && c.failedAt.IsZero() && c.unconfirmed > 0:
 		l.held = append(l.held, c)
@@ -558,6 +569,9 @@ func (l *lane) end(c *binaryConn) {
 		l.b.metrics.ends[endClosed].Inc()
 	default:
 		l.b.metrics.ends[endBroken].Inc()
+		if !c.halfClosedAt.IsZero() && c.failedAt.IsZero() {
+			l.b.resets.Store(true)
+		}
 		l.broken(c)
 	}
 	if l.conn == nil && l.spare != nil {

@@ -309,6 +309,34 @@ func TestBinaryResetDestroysErrorResponse(t *testing.T) {
 	})
 }
 
+// A gateway that answers each half-close by a reset gives no evidence but silence: that is waited for after the first time.
+func TestBinaryResetInAnswerToHalfClose(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := start(t, BinaryConfig{}, func(_ int, c *gatewayConn) {
+			c.drain(t)
+			c.reset(true)
+		})
+		g := s.send(0, 100)
+		s.wait()
+		check(t, g, times(100, "accepted"))
+		g = s.send(100, 200)
+		s.wait()
+		check(t, g, times(100, "accepted"))
+		s.stopNow()
+		sends := map[int]int{}
+		for _, c := range s.gw.conns {
+			for _, n := range c.got {
+				sends[n]++
+			}
+		}
+		for n := range 200 {
+			if most := 2 - n/100; sends[n] == 0 || sends[n] > most {
+				t.Fatalf("delivery %d was sent %d times, want %d at the most", n, sends[n], most)
+			}
+		}
+	})
+}
+
 func TestBinaryResponseInPieces(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := start(t, BinaryConfig{IdleClose: time.Hour}, func(n int, c *gatewayConn) {
