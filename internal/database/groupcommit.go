@@ -11,15 +11,22 @@ import (
 )
 
 // GroupCommit lets concurrent callers share a transaction: while one is under way the next callers' items gather, and go
-// together in the following one. Alone, a caller waits for nobody.
+// together in the following one, which another committer may begin before the first has ended. Alone, a caller waits for
+// nobody.
 type GroupCommit[T any] struct {
 	// items is unbuffered: an item that was sent has been taken by a committer, which answers it.
 	items chan groupItem[T]
 	max   int
 	run   func(ctx context.Context, items []T) []error
 
-	mu         sync.Mutex
-	committers int // running; guarded by mu
+	// turn has an element while a committer gathers. One gathers while the others commit: were all to gather at once, each would
+	// get a part of what one transaction could hold.
+	turn chan struct{}
+
+	mu         sync.Mutex    // guards what follows
+	committers int           // running
+	expected   int           // the size that groups had of late
+	took       time.Duration // the last transaction's time
 	// stopping is closed when the first committer is told to stop: nothing new is taken. stopped is closed when the last
 	// one has ended: what still waits is turned away.
 	stopping, stopped chan struct{}
@@ -39,7 +46,7 @@ var ErrStopped = fmt.Errorf("%w: stopping", push.ErrUnavailable)
 func NewGroupCommit[T any](most int, commit func(ctx context.Context, items []T) []error) *GroupCommit[T] {
 	return &GroupCommit[T]{
 		items: make(chan groupItem[T]), max: most, run: commit,
-		stopping: make(chan struct{}), stopped: make(chan struct{}),
+		turn: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 }
 
@@ -82,22 +89,8 @@ func (g *GroupCommit[T]) Run(ctx context.Context) error {
 	}()
 	group := make([]groupItem[T], 0, g.max)
 	items := make([]T, 0, g.max)
-	var expected int       // the size that groups had of late
-	var took time.Duration // the last transaction's time
 	for {
-		select {
-		case it := <-g.items:
-			group = append(group, it)
-		case <-ctx.Done():
-			g.stop.Do(func() { close(g.stopping) })
-		}
-		// Whoever is about to hand over an item gets the chance to do so first: under load the groups are larger for it, and
-		// where nobody else is about to run it takes no time.
-		runtime.Gosched()
-		group = g.gather(group)
-		if len(group) > 0 {
-			group = g.linger(group, expected, min(took/2, maxLinger))
-		}
+		group = g.next(ctx, group)
 		if len(group) == 0 {
 			return nil
 		}
@@ -107,7 +100,7 @@ func (g *GroupCommit[T]) Run(ctx context.Context) error {
 		// What was handed over is committed even while the service stops: its callers wait for the answer.
 		begin := time.Now()
 		errs := g.run(context.WithoutCancel(ctx), items)
-		expected, took = max(len(group), expected*3/4), time.Since(begin)
+		g.learn(len(group), time.Since(begin))
 		for i, it := range group {
 			it.done <- errs[min(i, len(errs)-1)]
 		}
@@ -115,6 +108,36 @@ func (g *GroupCommit[T]) Run(ctx context.Context) error {
 		clear(items)
 		group, items = group[:0], items[:0]
 	}
+}
+
+// next fills the empty group for the next transaction; it stays empty when ctx has ended and nobody waits.
+func (g *GroupCommit[T]) next(ctx context.Context, group []groupItem[T]) []groupItem[T] {
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
+	select {
+	case it := <-g.items:
+		group = append(group, it)
+	case <-ctx.Done():
+		g.stop.Do(func() { close(g.stopping) })
+	}
+	// Whoever is about to hand over an item gets the chance to do so first: under load the groups are larger for it, and
+	// where nobody else is about to run it takes no time.
+	runtime.Gosched()
+	group = g.gather(group)
+	if len(group) > 0 {
+		g.mu.Lock()
+		expected, limit := g.expected, min(g.took/2, maxLinger)
+		g.mu.Unlock()
+		group = g.linger(group, expected, limit)
+	}
+	return group
+}
+
+// learn takes in how a transaction was.
+func (g *GroupCommit[T]) learn(size int, took time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.expected, g.took = max(size, g.expected*3/4), took
 }
 
 // maxLinger bounds what a caller waits for others.

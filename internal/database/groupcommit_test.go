@@ -3,8 +3,10 @@ package database
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,56 +53,71 @@ func TestGroupCommitCoalesces(t *testing.T) {
 // Callers that come back one after the other share the next transaction, too; a caller alone waits for nobody.
 func TestGroupCommitLingers(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const callers, rounds, commit = 16, 10, 2 * time.Millisecond
-		var groups []int
-		g := NewGroupCommit(64, func(_ context.Context, items []int) []error {
-			groups = append(groups, len(items))
-			time.Sleep(commit) //nolint:forbidigo // the bubble's clock
-			return []error{nil}
+	for committers := 1; committers <= 2; committers++ { // a second one takes no part of what the first gathers
+		t.Run(fmt.Sprint(committers), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { testLingers(t, committers) })
 		})
-		done := make(chan struct{})
-		for i := range callers {
-			go func() {
-				for range rounds {
-					if err := g.Do(t.Context(), i); err != nil {
-						t.Error(err)
-					}
-					time.Sleep(time.Duration(i) * 20 * time.Microsecond) //nolint:forbidigo // they take more or less time to come back
+	}
+}
+
+func testLingers(t *testing.T, committers int) {
+	t.Helper()
+	const callers, rounds, commit = 16, 10, 2 * time.Millisecond
+	var mu sync.Mutex
+	var groups []int
+	g := NewGroupCommit(64, func(_ context.Context, items []int) []error {
+		mu.Lock()
+		groups = append(groups, len(items))
+		mu.Unlock()
+		time.Sleep(commit) //nolint:forbidigo // the bubble's clock
+		return []error{nil}
+	})
+	done := make(chan struct{})
+	for i := range callers {
+		go func() {
+			for range rounds {
+				if err := g.Do(t.Context(), i); err != nil {
+					t.Error(err)
 				}
-				done <- struct{}{}
-			}()
-		}
-		// Only when all of them wait: did the first transaction start with half of them, the halves could take turns from then on.
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
+				time.Sleep(time.Duration(i) * 20 * time.Microsecond) //nolint:forbidigo // they take more or less time to come back
+			}
+			done <- struct{}{}
+		}()
+	}
+	// Only when all of them wait: did the first transaction start with half of them, the halves could take turns from then on.
+	synctest.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, committers)
+	for range committers {
 		go func() { ended <- g.Run(ctx) }()
-		for range callers {
-			<-done
-		}
-		if most := rounds * 3 / 2; len(groups) > most { // without lingering it is two for each round
-			t.Errorf("%d transactions for %d rounds: %v", len(groups), rounds, groups)
-		}
-		time.Sleep(time.Second) //nolint:forbidigo // all is over
-		for range 10 {          // what is expected shrinks
-			begin := time.Now()
-			if err := g.Do(t.Context(), 0); err != nil {
-				t.Error(err)
-			}
-			if took := time.Since(begin); took > commit+maxLinger {
-				t.Errorf("a caller alone waited %v", took)
-			}
-		}
+	}
+	for range callers {
+		<-done
+	}
+	if most := rounds * 3 / 2; len(groups) > most { // without lingering it is two for each round
+		t.Errorf("%d transactions for %d rounds: %v", len(groups), rounds, groups)
+	}
+	time.Sleep(time.Second) //nolint:forbidigo // all is over
+	for range 10 {          // what is expected shrinks
 		begin := time.Now()
-		if err := g.Do(t.Context(), 0); err != nil || time.Since(begin) != commit {
-			t.Errorf("a caller alone waited %v for a commit of %v: %v", time.Since(begin), commit, err)
+		if err := g.Do(t.Context(), 0); err != nil {
+			t.Error(err)
 		}
-		cancel()
+		if took := time.Since(begin); took > commit+maxLinger {
+			t.Errorf("a caller alone waited %v", took)
+		}
+	}
+	begin := time.Now()
+	if err := g.Do(t.Context(), 0); err != nil || time.Since(begin) != commit {
+		t.Errorf("a caller alone waited %v for a commit of %v: %v", time.Since(begin), commit, err)
+	}
+	cancel()
+	for range committers {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	})
+	}
 }
 
 func TestGroupCommitAnswersEachItem(t *testing.T) {

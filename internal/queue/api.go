@@ -16,7 +16,7 @@ type Config struct {
 	Lease time.Duration
 	// MaxBacklog is the number of waiting recipients beyond which nothing is accepted; default 10,000,000.
 	MaxBacklog int64
-	// Committers is the number of acceptance transactions side by side; default 1, and always 1 on SQLite, which has
+	// Committers is the number of acceptance transactions side by side; default 2, and always 1 on SQLite, which has
 	// one writer.
 	Committers int
 	// Handoff is told of accepted batches that are due, right after their commit, so that the sender need not find them.

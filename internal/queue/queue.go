@@ -25,7 +25,7 @@ import (
 const (
 	defaultLease      = 10 * time.Second
 	defaultMaxBacklog = 10_000_000
-	defaultCommitters = 1
+	defaultCommitters = 2 // one gathers and prepares while the other waits for the server
 	minLease          = 50 * time.Millisecond
 	keyLifetime       = 24 * time.Hour // of idempotency keys
 	maxGroup          = 256            // requests that share a commit

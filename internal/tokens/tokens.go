@@ -31,8 +31,9 @@ type Store struct {
 const (
 	// maxGroup bounds the changes that share a transaction.
 	maxGroup = 256
-	// committers is how many such transactions run side by side on MySQL; SQLite has one writer.
-	committers = 1
+	// committers is how many such transactions run side by side on MySQL: one gathers while the other waits for the server.
+	// SQLite has one writer.
+	committers = 2
 	// commitTimeout bounds such a transaction, with its repetitions: its callers' own contexts do not.
 	commitTimeout = 15 * time.Second
 )
