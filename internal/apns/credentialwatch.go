@@ -146,7 +146,7 @@ func (w *CredentialWatch) Run(ctx context.Context) error {
 	var errs <-chan error
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		w.log.Warn("credential files are not watched, and only read again from time to time", "every", w.reread, "err", err)
+		w.log.Warn("credential files are not watched, and only read again from time to time", "every", w.reread, "error", err)
 	} else {
 		defer func() { _ = watcher.Close() }()
 		events, errs = watcher.Events, watcher.Errors
@@ -154,7 +154,7 @@ func (w *CredentialWatch) Run(ctx context.Context) error {
 		for _, f := range w.files {
 			if err := watcher.Add(filepath.Dir(f.file)); err != nil {
 				w.log.Warn("credential file is not watched, and only read again from time to time",
-					"app", f.app, "file", f.file, "every", w.reread, "err", err)
+					"app", f.app, "file", f.file, "every", w.reread, "error", err)
 			}
 		}
 		w.mu.Unlock()
@@ -177,7 +177,7 @@ func (w *CredentialWatch) Run(ctx context.Context) error {
 				errs = nil
 				continue
 			}
-			w.log.Warn("watching credential files", "err", err)
+			w.log.Warn("watching credential files", "error", err)
 			timer.Reset(w.settle) // events may have been lost
 		case now := <-timer.C:
 			w.check(now)
@@ -198,7 +198,7 @@ func (w *CredentialWatch) check(now time.Time) {
 			if f.failure != err.Error() {
 				f.failure = err.Error()
 				w.metrics.reloads.WithLabelValues(f.app, "refused").Inc()
-				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", f.file, "err", err)
+				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", f.file, "error", err)
 			}
 		case changed:
 			f.failure, f.warned = "", time.Time{}

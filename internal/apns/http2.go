@@ -326,7 +326,7 @@ func (h *HTTP2) failed(err error) {
 	if h.active == 0 && !h.down {
 		h.down = true
 		h.metrics.down.Set(1)
-		h.log.Warn("the gateway cannot be reached; trying again with growing pauses", "gateway", h.cfg.Address, "err", err)
+		h.log.Warn("the gateway cannot be reached; trying again with growing pauses", "gateway", h.cfg.Address, "error", err)
 	}
 }
 

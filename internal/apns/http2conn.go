@@ -238,7 +238,7 @@ func (c *http2Conn) run(ctx context.Context) {
 	cause, err := c.cause, c.err
 	c.mu.Unlock()
 	c.h.metrics.ends[cause].Inc()
-	c.h.log.Debug("connection ended", "cause", cause, "err", err, "answers", c.answers, "unanswered", len(left))
+	c.h.log.Debug("connection ended", "cause", cause, "error", err, "answers", c.answers, "unanswered", len(left))
 	c.h.requeue(left, verdictLost, &c.writeDone)
 	c.h.settle(&c.writeDone)
 	if c.h.unwanted() {

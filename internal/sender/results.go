@@ -111,8 +111,8 @@ func (a *app) judge(g *group, answers, lost int, held push.Reason, now time.Time
 			a.wakeAll()
 		}
 	case lost > 0:
-		if p.cause == notPaused {
-			a.log.Warn("nothing reaches the gateway; the app's notifications wait", "reason", g.Deliveries[0].Result.Reason.String())
+		if p.cause == notPaused { // the warning is the transport's, which knows why; this is what follows from it
+			a.log.Info("nothing reaches the gateway; the app's notifications wait", "reason", g.Deliveries[0].Result.Reason.String())
 		}
 		p.open(causeConnection, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
 	}
