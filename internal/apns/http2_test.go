@@ -947,17 +947,17 @@ func TestHTTP2LongLivedConnection(t *testing.T) {
 				if r.number() == 2 { // never answered
 					continue
 				}
-				time.Sleep(8 * time.Second)
+				elapse(8 * time.Second)
 				p.answer(r.id, 200, "")
 			}
 		})
 		tr.send(http2Notification, 0, 1)
 		tr.wait()
-		time.Sleep(50 * 24 * time.Hour)
+		elapse(50 * 24 * time.Hour)
 		g := tr.send(http2Notification, 1, 2)
 		tr.wait()
 		tr.want(g, push.Accepted, push.ReasonNone)
-		time.Sleep(time.Second) // an answer at the same instant would tell that others are answered
+		elapse(time.Second) // an answer at the same instant would tell that others are answered
 		start := time.Now()
 		g = tr.send(http2Notification, 2, 3)
 		tr.wait()
