@@ -1,7 +1,6 @@
 package apns
 
 import (
-	"context"
 	"crypto/tls"
 	"os"
 	"path/filepath"
@@ -18,20 +17,8 @@ import (
 // files an operator would have.
 func simulated(t *testing.T, faults simulator.Faults) (*simulator.Simulator, *tls.Config) {
 	t.Helper()
-	sim, err := simulator.New(simulator.Config{
+	sim := startSimulator(t, simulator.Config{
 		Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", RequireClientCert: true, Faults: faults,
-	}, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- sim.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			t.Errorf("simulator: %v", err)
-		}
 	})
 	dir := t.TempDir()
 	p12, err := sim.ClientCertificateP12("password")

@@ -22,21 +22,9 @@ import (
 // the simulator checks, or by certificate.
 func simulatedProvider(tb testing.TB, byToken bool, faults simulator.Faults) (*simulator.Simulator, HTTP2Config) {
 	tb.Helper()
-	sim, err := simulator.New(simulator.Config{
+	sim := startSimulator(tb, simulator.Config{
 		Provider: "127.0.0.1:0", Faults: faults, VerifyProviderTokens: true, TrackIDs: true, Record: simulator.RecordCounts,
 		Topic: http2Notification.Topic,
-	}, quiet())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- sim.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			tb.Errorf("simulator: %v", err)
-		}
 	})
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(sim.CAPEM())
