@@ -331,7 +331,7 @@ type checkInput struct {
 func (a *API) checkFeedback(ctx context.Context, in *checkInput) (*listAnswer[feedbackBody], error) {
 	items, err := a.feedback.Check(ctx, in.app())
 	if err != nil {
-		return nil, explainConflict(err, "A pass is running already.")
+		return nil, err
 	}
 	return showList(items, "", showFeedback), nil
 }

@@ -115,8 +115,8 @@ func (a *API) route(version string) {
 	}, a.listFeedback)
 	through(a, operation{
 		id: "check-feedback", method: http.MethodPost, path: "/v1/feedback/check", scopes: forAdmin, tag: feedback,
-		summary: "Run a pass of the feedback job now", about: "The answer has the items of that pass.",
-		timeout: checkTimeout, errors: []int{409, 422},
+		summary: "Run a pass of the feedback job now", about: "The answer has the items of that pass. Where one is running, it begins when that has ended.",
+		timeout: checkTimeout, errors: []int{422},
 	}, a.checkFeedback)
 
 	complete(a.huma.OpenAPI())
