@@ -1,8 +1,8 @@
 // Package config reads the one YAML file and the environment, refuses what is unknown or wrong with the line it stands in,
 // and knows what every setting is for: docs/configuration.md is made from the types here.
 //
-// It opens nothing but the files that the configuration names for secrets, connects to nothing, and does not know what
-// the settings do: keys and certificates are read where they are used.
+// Of the files that the configuration names it reads only those for secrets, and sees whether the others can be opened; it
+// connects to nothing, and does not know what the settings do: keys and certificates are read where they are used.
 package config
 
 import (
@@ -46,7 +46,7 @@ type Log struct {
 // API is the limits of the REST API.
 type API struct {
 	MaxBody int64         `yaml:"max_body" default:"8388608" min:"65536" max:"1073741824" doc:"Bytes of a request's body at the most. Imports have no limit."`
-	Timeout time.Duration `yaml:"timeout" default:"20s" min:"1s" max:"5m" doc:"How long a request may take before it is answered with 503. Not for imports and exports."`
+	Timeout time.Duration `yaml:"timeout" default:"20s" min:"1s" max:"5m" doc:"How long a request may take before it is answered with 503. Not for imports, exports and a feedback pass."`
 }
 
 // Queue is the settings of the durable queue.
@@ -61,7 +61,7 @@ type Feedback struct {
 	Interval      time.Duration `yaml:"interval" default:"1h" min:"1s" max:"168h" doc:"Time between two passes."`
 	BadTokenAfter int           `yaml:"bad_token_after" default:"3" min:"0" max:"1000" doc:"A token is removed when APNs has called it bad (BadDeviceToken, DeviceTokenNotForTopic, status 8) this often without a registration between. Such an answer may also mean that the gateway or the topic configured here is wrong. 0 removes none for that."`
 	BadTokenOver  time.Duration `yaml:"bad_token_over" default:"24h" min:"0s" max:"8760h" doc:"The least time between the first and the last of those answers."`
-	BadTokenGuard float64       `yaml:"bad_token_guard" default:"0.05" min:"0" max:"1" doc:"The share of an app's recent sends that may be answered so. Above it the configuration is suspected: none of that app's tokens is removed for such answers, and a metric says so."`
+	BadTokenGuard float64       `yaml:"bad_token_guard" default:"0.05" min:"0" max:"1" doc:"The share of an app's recent sends from which such answers make the configuration suspect: while it is reached, no token of that app is removed, not even one called unregistered, and a metric says so."`
 }
 
 // App is one app.
@@ -78,14 +78,14 @@ type APNs struct {
 	Transport           string           `yaml:"transport" default:"http2" enum:"http2,binary" doc:"http2 is what Apple runs. binary, the enhanced format, needs a gateway of your own: Apple closed theirs on 31 March 2021."`
 	Environment         push.Environment `yaml:"environment" default:"production" enum:"production,sandbox" doc:"Of tokens that are registered without one, and of notifications that name none."`
 	KeyFile             string           `yaml:"key_file" file:"true" doc:"The .p8 file of an APNs authentication key. With key_id and team_id; not together with a certificate."`
-	KeyID               string           `yaml:"key_id" doc:"The key's id, 10 characters."`
+	KeyID               string           `yaml:"key_id" doc:"The key's id, 10 characters. Apps with the same key_id and team_id share provider tokens, and so must have the same key."`
 	TeamID              string           `yaml:"team_id" doc:"The developer team's id, 10 characters."`
 	CertificateFile     string           `yaml:"certificate_file" file:"true" doc:"A client certificate with its key: .p12, or PEM. The binary protocol takes nothing else."`
 	CertificatePassword string           `yaml:"certificate_password" secret:"true" doc:"The .p12 file's password."`
 	Gateway             string           `yaml:"gateway" doc:"host:port of another gateway than Apple's, for both environments."`
 	FeedbackAddress     string           `yaml:"feedback_address" doc:"host:port of the feedback service that belongs to the gateway. Only with binary."`
 	CAFile              string           `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the gateway's certificate may be of, instead of the system's."`
-	Proxy               string           `yaml:"proxy" doc:"URL of an HTTP CONNECT proxy to reach APNs through, only with http2: http://user:password@host:port."`
+	Proxy               string           `yaml:"proxy" doc:"URL of an HTTP CONNECT proxy to reach APNs through, only with http2: http://user:password@host:port, or https:// for TLS to the proxy itself."`
 	Connections         int              `yaml:"connections" default:"2" min:"1" max:"100" doc:"Connections side by side at the most, for each environment and replica."`
 	MaxRate             int              `yaml:"max_rate" default:"0" min:"0" max:"10000000" doc:"Notifications a second that are sent at the most, for each replica. 0: no limit."`
 	MaxRetries          int              `yaml:"max_retries" default:"3" min:"0" max:"255" doc:"How often a notification that APNs says to try again is sent again. What did not reach APNs is sent again without counting."`
@@ -98,7 +98,7 @@ type APNs struct {
 // Key is an API key.
 type Key struct {
 	Name   string `yaml:"name" required:"true" doc:"For logs."`
-	Scope  string `yaml:"scope" required:"true" enum:"register,send,admin" doc:"register: a mobile app, which puts and deletes tokens that it names. send: an app backend, which also sends and reads. admin: everything, lists, import and export too."`
+	Scope  string `yaml:"scope" required:"true" enum:"register,send,admin" doc:"register: a mobile app, which puts and deletes tokens that it names. send: an app backend, which also sends and reads. admin: everything, lists, import, export and feedback too."`
 	SHA256 Hash   `yaml:"sha256" required:"true" doc:"The key's SHA-256 in hexadecimal, as server keygen prints it. The key itself stands nowhere."`
 	Rate   int    `yaml:"rate" default:"0" min:"0" max:"10000000" doc:"Requests a second that it may make, for each replica. 0: no limit."`
 }
