@@ -57,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		inFlight: gauges("in_flight", "Recipients with the transport.", "app"),
 		window:   gauges("window", "Bulk recipients that may be with the transport at once.", "app"),
 		ready:    gauges("ready", "Recipients in memory that wait for dispatch.", "app", "lane"),
-		paused:   gauges("app_paused", "1 while the app sends nothing but probes, by cause.", "app", "cause"),
+		paused:   gauges("app_paused", "1 while the app sends nothing but probes, by cause; where APNs refuses only a topic, of that topic.", "app", "cause"),
 		delay: prometheus.NewHistogramVec(histogram("delay_seconds",
 			"From acceptance (or send_at) to the result, a sample of each group.",
 			prometheus.ExponentialBuckets(0.001, 2.5, 15)), []string{"app", "lane"}),
