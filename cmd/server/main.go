@@ -64,7 +64,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Usage = func() { _, _ = fmt.Fprint(stderr, usage) }
+	flags.Usage = func() { _, _ = fmt.Fprint(stdout, usage) } // only where it is asked for
 	configFile := flags.String("config", "", "the configuration file")
 	var scope, token, alert, app *string
 	switch name {
