@@ -39,7 +39,35 @@ func Migrate(ctx context.Context, db *DB, log *slog.Logger) error {
 	if err := lock.prepare(ctx); err != nil {
 		return fmt.Errorf("prepare the migration lock: %w", err)
 	}
-	return lock.hold(ctx, func(ctx context.Context) error { return migrate(ctx, db.Dialect, pool, log) })
+	return lock.hold(ctx, func(ctx context.Context) error {
+		if err := completeVersionTable(ctx, pool); err != nil {
+			return fmt.Errorf("complete the table of versions: %w", MarkUnavailable(err))
+		}
+		return migrate(ctx, db.Dialect, pool, log)
+	})
+}
+
+// completeVersionTable makes the version table as goose does, with its row of version 0. Goose takes a table for complete, and
+// refuses one without that row; but MySQL commits the table before the row, and a process can end between the two.
+func completeVersionTable(ctx context.Context, pool *sql.DB) error {
+	store, err := gooseDatabase.NewStore(goose.DialectMySQL, versionTable)
+	if err != nil {
+		return err
+	}
+	var tables int
+	if err := pool.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
+		versionTable).Scan(&tables); err != nil {
+		return err
+	}
+	if tables == 0 {
+		if err := store.CreateVersionTable(ctx, pool); err != nil {
+			return err
+		}
+	}
+	if rows, err := store.ListMigrations(ctx, pool); err != nil || len(rows) > 0 {
+		return err
+	}
+	return store.Insert(ctx, pool, gooseDatabase.InsertRequest{Version: 0})
 }
 
 func migrate(ctx context.Context, d Dialect, pool *sql.DB, log *slog.Logger) error {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/jmoiron/sqlx"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database"
@@ -76,5 +77,31 @@ func TestMigrateAtOnce(t *testing.T) {
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A process that made the table of versions may have been killed before it wrote the first row: MySQL has committed the table
+// by then.
+func TestMigrateAfterHalfOfTheVersionTable(t *testing.T) {
+	t.Parallel()
+	db, err := database.Open(t.Context(), dbtest.MySQLAddress(t), database.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := database.Migrate(t.Context(), db, discard); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM schema_versions")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := database.Migrate(t.Context(), db, discard); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := database.Migrated(t.Context(), db); err != nil || !done {
+		t.Errorf("Migrated is %v, %v", done, err)
 	}
 }
