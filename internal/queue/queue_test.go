@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,6 +214,57 @@ func TestIdempotency(t *testing.T) {
 		}
 		if replay, err := first.Accept(t.Context(), request()); err != nil || replay != nil {
 			t.Errorf("the key a day later: %v, %v", replay, err)
+		}
+		first.checkBacklog()
+	})
+}
+
+// A key that is a day old is free again, but only once: of the requests that come with it at the same time one is accepted.
+func TestOldIdempotencyKeyAtOnce(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		replicas := []*rig{start(t, db, Config{})}
+		if db.Dialect == database.MySQL {
+			other := newRig(t, db, Config{})
+			other.run()
+			replicas = append(replicas, other)
+		}
+		first := replicas[0]
+		request := func(key string) *Request {
+			return &Request{
+				App: app, Submissions: []Submission{{Notification: first.notification(), Tokens: tokens(0, 1)}},
+				IdempotencyKey: key, Answer: []byte("answer"),
+			}
+		}
+		const keys, callers = 30, 8
+		for i := range keys {
+			if _, err := first.Accept(t.Context(), request(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, r := range replicas {
+			r.clock.Add(int64(25 * time.Hour))
+		}
+		for i := range keys {
+			var accepted atomic.Int64
+			var wg sync.WaitGroup
+			for c := range callers {
+				wg.Go(func() {
+					replay, err := replicas[c%len(replicas)].Accept(t.Context(), request(fmt.Sprint(i)))
+					if err != nil {
+						t.Error(err)
+					} else if replay == nil {
+						accepted.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if n := accepted.Load(); n != 1 {
+				t.Errorf("%d of the requests with key %d were accepted", n, i)
+			}
+		}
+		if n := first.scalar("SELECT COUNT(*) FROM notifications"); n != 2*keys {
+			t.Errorf("%d notifications", n)
 		}
 		first.checkBacklog()
 	})
