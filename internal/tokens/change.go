@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -57,10 +58,16 @@ type unit struct {
 	// devices has the one among the entries that has, or last had, each device id; moved has the device ids that came with
 	// another token than before.
 	devices map[deviceKey]*entry
-	moved   []deviceKey
+	moved   map[deviceKey]move
 }
 
 type deviceKey struct{ app, device string }
+
+// move is how a device came with another token: by a registration, or as an import tells it of some time.
+type move struct {
+	imported bool
+	at       time.Time
+}
 
 func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error {
 	u := unit{store: s, tx: tx, now: s.now().UTC().Truncate(time.Microsecond), entries: make(map[key]*entry, len(changes))}
@@ -227,7 +234,20 @@ func (u *unit) claim(e *entry) {
 	}
 	u.holds(e)
 	if !e.exists || e.stored.DeviceID != id || other != nil {
-		u.moved = append(u.moved, k)
+		u.moves(k, e)
+	}
+}
+
+func (u *unit) moves(k deviceKey, e *entry) {
+	if u.moved == nil {
+		u.moved = map[deviceKey]move{}
+	}
+	before, again := u.moved[k]
+	switch {
+	case !e.imported:
+		u.moved[k] = move{}
+	case !again || before.imported && before.at.Before(e.wanted.LastUpdated):
+		u.moved[k] = move{imported: true, at: e.wanted.LastUpdated}
 	}
 }
 
@@ -412,7 +432,7 @@ func (u *unit) replace(ctx context.Context) error {
 		return nil
 	}
 	var stale []indexRow
-	err := u.holders(ctx, u.moved, u.store.forUpdate(), func(d deviceKey, t push.Token) {
+	err := u.holders(ctx, slices.Collect(maps.Keys(u.moved)), u.store.forUpdate(), func(d deviceKey, t push.Token) {
 		if e := u.devices[d]; e.token != t || !e.has(d.device) {
 			stale = append(stale, indexRow{d.app, kindDevice, d.device, t})
 		}
@@ -434,7 +454,8 @@ func (u *unit) replace(ctx context.Context) error {
 		return fmt.Errorf("read the devices' other tokens: %w", err)
 	}
 	for _, e := range others.sorted {
-		if by := u.devices[deviceKey{e.app, e.stored.DeviceID}]; by != nil && by.outdated(&e.stored) {
+		// Not by what has the device now: that may have lost it again since, and then a repetition would come to the same.
+		if m := u.moved[deviceKey{e.app, e.stored.DeviceID}]; m.imported && m.at.Before(e.stored.LastUpdated) {
 			return fmt.Errorf("a device was registered elsewhere since it was looked for: %w", database.ErrLostRace)
 		}
 		e.remains, e.replaced = false, true

@@ -153,6 +153,37 @@ func TestModel(t *testing.T) {
 	})
 }
 
+// A registration takes the device from the token that has it, whatever an import then makes of the registered one.
+func TestRegisteredAndThenImportedWithoutTheDevice(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		s := New(db, prometheus.NewRegistry())
+		now := clock(s)
+		device := "d1"
+		register := func(n int) *change {
+			return &change{app: app, token: token(n), register: &push.Registration{Token: token(n), DefaultEnvironment: push.Production, DeviceID: &device}}
+		}
+		if errs := s.commit(t.Context(), []*change{register(1)}); errs[0] != nil {
+			t.Fatal(errs)
+		}
+		*now = now.Add(-5 * time.Second) // a replica whose clock is behind
+		without := &change{app: app, token: token(2), put: &push.Device{
+			Token: token(2), Environment: push.Production, LastUpdated: now.Add(time.Second), CreatedAt: *now,
+		}}
+		if errs := s.commit(t.Context(), []*change{register(2), without}); errs[0] != nil {
+			t.Fatal(errs)
+		}
+		var left []push.Token
+		if err := s.Export(t.Context(), app, func(d push.Device) error { left = append(left, d.Token); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(left, []push.Token{token(2)}) {
+			t.Errorf("left: %x", left)
+		}
+		checkIndex(t, s)
+	})
+}
+
 func execute(tb testing.TB, db *database.DB, query string) {
 	tb.Helper()
 	err := db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
