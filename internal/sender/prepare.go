@@ -83,7 +83,7 @@ func (a *app) nextUnprepared() (work []*item, limit int) {
 	if a.stopping {
 		return nil, 0
 	}
-	recipients := 0
+	recipients, now := 0, time.Now()
 	for lane := range a.unprepared {
 		waiting := &a.unprepared[lane]
 		for turns := waiting.len(); turns > 0; turns-- {
@@ -93,6 +93,11 @@ func (a *app) nextUnprepared() (work []*item, limit int) {
 				return work, limit
 			}
 			waiting.pop()
+			// The sweep sees only what waits here, which an audience that is being expanded does for moments.
+			if a.expired(it, now) {
+				a.retire(it, expired)
+				continue
+			}
 			enough := it.Lane != queue.Urgent && a.pending() >= a.cfg.Memory/4
 			if it.Kind == queue.Audience {
 				limit = a.page(it)

@@ -692,6 +692,27 @@ func TestAnAudienceIsExpandedOnlyAsFastAsItIsSent(t *testing.T) {
 	})
 }
 
+// What of an audience is not expanded when it expires stays so: no badges are counted, and no failures kept, for what is not sent.
+func TestAnExpiredAudienceIsExpandedNoFurther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		n := note("a")
+		n.Expiration = time.Now().Add(-time.Second)
+		r.q.broadcast(n, 200_000)
+		pass(2 * time.Second)
+		r.q.mu.Lock()
+		left := len(r.q.audience[n.ID])
+		r.q.mu.Unlock()
+		if left != 200_000 {
+			t.Errorf("%d expanded", 200_000-left)
+		}
+		if rows := r.q.left(); rows != 0 {
+			t.Errorf("%d rows are left", rows)
+		}
+	})
+}
+
 func TestBadgesAreCountedBeforeSending(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
