@@ -79,6 +79,9 @@ const (
 	http2MaxStreams = 1 << 14
 	// http2MaxTries is how often a delivery is put on a connection that then fails it, before the sender hears of it.
 	http2MaxTries = 5
+	// http2HandBack is how long notifications wait in the transport for the next attempt after one that brought no connection. In
+	// the sender's queue they can be cancelled and can expire.
+	http2HandBack = 500 * time.Millisecond
 	// http2ProductiveAnswers is how many answers make a connection's end an ordinary one, after which the next may follow at
 	// once however short its life was. APNs treats rapid connecting and disconnecting as an attack.
 	http2ProductiveAnswers = 1000
@@ -118,7 +121,9 @@ type HTTP2 struct {
 	retry     *backoff.ExponentialBackOff
 	failures  int
 	down      bool // said so in the log
-	idle      chan struct{}
+	// unreachable: the last attempt brought no connection.
+	unreachable bool
+	idle        chan struct{}
 
 	goAwayReason string // the last one in the log, and when: the same again and again is logged once a minute
 	goAwayAt     time.Time
@@ -251,6 +256,7 @@ func (h *HTTP2) runSlot(ctx context.Context, s *http2Slot, conns *sync.WaitGroup
 		if err != nil {
 			h.active--
 			if ctx.Err() == nil { // else it is our own end, not the gateway's
+				h.unreachable = true
 				h.failed(err)
 			}
 			alone := h.active == 0
@@ -261,6 +267,7 @@ func (h *HTTP2) runSlot(ctx context.Context, s *http2Slot, conns *sync.WaitGroup
 			}
 			continue
 		}
+		h.unreachable = false
 		s.conn = c
 		c.slot = s
 		if h.saturated {
@@ -275,6 +282,7 @@ func (h *HTTP2) runSlot(ctx context.Context, s *http2Slot, conns *sync.WaitGroup
 
 // awaitWork waits until the slot is to open a connection, and claims that. It returns false when ctx has ended.
 func (h *HTTP2) awaitWork(ctx context.Context, s *http2Slot) bool {
+	waited := false
 	for {
 		h.mu.Lock()
 		var timer *time.Timer
@@ -288,6 +296,15 @@ func (h *HTTP2) awaitWork(ctx context.Context, s *http2Slot) bool {
 				h.mu.Unlock()
 				return true
 			}
+			if h.unreachable && h.active == 0 {
+				if waited {
+					waited = false
+					h.mu.Unlock()
+					h.handBack(verdictLost)
+					continue
+				}
+				wait = min(wait, http2HandBack)
+			}
 			timer = time.NewTimer(wait)
 			due = timer.C
 		}
@@ -297,6 +314,7 @@ func (h *HTTP2) awaitWork(ctx context.Context, s *http2Slot) bool {
 			return false
 		case <-s.wake:
 		case <-due:
+			waited = true
 		}
 		if timer != nil {
 			timer.Stop()
