@@ -114,6 +114,20 @@ func TestAddBadgesSaturates(t *testing.T) {
 	})
 }
 
+// wantCounted checks that each increment by 1 of the token's badge gave a sum of its own, and that the last is stored.
+func wantCounted(t *testing.T, s *Store, token push.Token, sums []uint32) {
+	t.Helper()
+	slices.Sort(sums)
+	for i, sum := range sums {
+		if sum != uint32(i+1) {
+			t.Fatalf("%s: sums given %v", token, sums)
+		}
+	}
+	if d, err := s.Get(t.Context(), app, token); err != nil || d.Badge != uint32(len(sums)) {
+		t.Fatalf("%s: stored %d after %d increments, %v", token, d.Badge, len(sums), err)
+	}
+}
+
 // Increments of overlapping recipients at once, over two replicas, beside registrations of new tokens: every stored badge is
 // the sum, and every sum was given to somebody once.
 func TestAddBadgesAtOnce(t *testing.T) {
@@ -166,16 +180,7 @@ func TestAddBadgesAtOnce(t *testing.T) {
 			sums[r.Token] = append(sums[r.Token], r.Badge)
 		}
 		for i := range n {
-			got := sums[token(2*i)]
-			slices.Sort(got)
-			for j, sum := range got {
-				if sum != uint32(j+1) {
-					t.Fatalf("token %d: sums given %v", 2*i, got)
-				}
-			}
-			if d, err := stores[0].Get(t.Context(), app, token(2*i)); err != nil || d.Badge != uint32(len(got)) {
-				t.Fatalf("token %d: stored %d after %d increments, %v", 2*i, d.Badge, len(got), err)
-			}
+			wantCounted(t, stores[0], token(2*i), sums[token(2*i)])
 			if d, err := stores[0].Get(t.Context(), app, token(2*i+1)); err != nil || d.Badge != 0 {
 				t.Fatalf("token %d, in nobody's audience: stored %d, %v", 2*i+1, d.Badge, err)
 			}
@@ -323,16 +328,7 @@ func TestPagesAtOnce(t *testing.T) {
 		}
 		for i := range n {
 			for _, tok := range []push.Token{token(i), push.Token(string(token(i)) + "\x00")} {
-				got := sums[tok]
-				slices.Sort(got)
-				for j, sum := range got {
-					if sum != uint32(j+1) {
-						t.Fatalf("%s: sums given %v", tok.Short(), got)
-					}
-				}
-				if d, err := stores[0].Get(t.Context(), app, tok); err != nil || d.Badge != uint32(len(got)) {
-					t.Fatalf("%s: stored %d after %d increments, %v", tok.Short(), d.Badge, len(got), err)
-				}
+				wantCounted(t, stores[0], tok, sums[tok])
 			}
 		}
 	}
