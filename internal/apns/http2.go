@@ -282,11 +282,12 @@ func (h *HTTP2) runSlot(ctx context.Context, s *http2Slot, conns *sync.WaitGroup
 
 // awaitWork waits until the slot is to open a connection, and claims that. It returns false when ctx has ended.
 func (h *HTTP2) awaitWork(ctx context.Context, s *http2Slot) bool {
-	waited := false
+	waited := false // what is in the queue has waited for http2HandBack
 	for {
 		h.mu.Lock()
 		var timer *time.Timer
 		var due <-chan time.Time
+		waited = waited && h.queue.n > 0 // another slot may have handed it back
 		if h.queue.n > 0 && (h.active == 0 || h.saturated && h.opening == 0) && ctx.Err() == nil {
 			wait := time.Until(h.notBefore)
 			if wait <= 0 {

@@ -83,8 +83,8 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 		if recipients, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience, b.Cursor.After, limit, increment); err != nil {
 			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
 		}
-		for i := range recipients {
-			if increment == 0 {
+		if increment == 0 {
+			for i := range recipients {
 				recipients[i].Badge = 0 // none is sent, so none need be kept
 			}
 		}
