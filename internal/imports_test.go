@@ -50,13 +50,13 @@ var allowed = map[string]map[string]string{
 		"internal/apns/frame": "the binary codec",
 	},
 	"internal/apns/frame": {},
-	"internal/apns/simulator": {
+	"internal/simulator": {
 		"internal/push":       "device tokens",
 		"internal/apns/frame": "the binary codec",
 	},
 	"cmd/apns-simulator": {
-		"internal/apns/simulator": "it is the simulator as a program",
-		"internal/push":           "device tokens",
+		"internal/simulator": "it is the simulator as a program",
+		"internal/push":      "device tokens",
 	},
 	"cmd/server": nil, // wiring: all
 }

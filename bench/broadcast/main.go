@@ -22,8 +22,8 @@ import (
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
 	"github.com/lhspn/lhspn/bench/internal/rig"
-	"github.com/lhspn/lhspn/internal/apns/simulator"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 type options struct {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/lhspn/lhspn/bench/internal/drive"
 	"github.com/lhspn/lhspn/internal/apns"
-	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // client is our transport, driven as the sender drives it.

@@ -21,7 +21,7 @@ import (
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
 	"github.com/lhspn/lhspn/bench/internal/rig"
-	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // contenders are the clients; ours is the first, h2load, where it is installed, the last.

@@ -21,7 +21,7 @@ import (
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
 	"github.com/lhspn/lhspn/bench/internal/rig"
-	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 func main() {

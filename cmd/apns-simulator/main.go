@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

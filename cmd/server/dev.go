@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // devFolder is where dev mode keeps its database and the simulator's credentials.

@@ -19,7 +19,7 @@ import (
 )
 
 // Apple's hosts for the HTTP/2 provider API. Port 443; 2197 serves the same where a firewall wants it apart.
-var appleGateways = map[push.Environment]string{
+var appleGateways = map[push.Route]string{
 	push.Production: "api.push.apple.com:443",
 	push.Sandbox:    "api.sandbox.push.apple.com:443",
 }

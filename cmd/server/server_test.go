@@ -27,10 +27,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // The test binary is the program, too: what is tested here is tested from outside, as a process that can be killed.

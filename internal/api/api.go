@@ -121,8 +121,8 @@ type Key struct {
 type App struct {
 	Name        string
 	Topic       string
-	Environment push.Environment // the default for its tokens
-	Binary      bool             // it sends over the binary protocol, which takes smaller payloads
+	Environment push.Route // the default for its tokens
+	Binary      bool       // it sends over the binary protocol, which takes smaller payloads
 	Keys        []Key
 	UserTokens  *UserTokens // what proves a user_id to a register key; nil: nothing does
 }

@@ -232,8 +232,8 @@ func (rd *reader) uint32(at string, v push.JSON, least uint32) uint32 {
 	return uint32(n)
 }
 
-func (rd *reader) environment(at string, v push.JSON) push.Environment {
-	if env := push.Environment(v.Text()); env.Valid() {
+func (rd *reader) environment(at string, v push.JSON) push.Route {
+	if env := push.Route(v.Text()); env.Valid() {
 		return env
 	}
 	rd.fault(at, "must be production or sandbox")

@@ -129,7 +129,7 @@ func (a *API) listTokens(ctx context.Context, in *listTokensInput) (*listAnswer[
 	if err != nil {
 		return nil, err
 	}
-	filter := push.DeviceFilter{UserID: in.UserID, Tag: in.Tag, Environment: push.Environment(in.Environment)}
+	filter := push.DeviceFilter{UserID: in.UserID, Tag: in.Tag, Environment: push.Route(in.Environment)}
 	devices, err := a.tokens.List(ctx, in.app(), filter, after, in.Limit+1)
 	if err != nil {
 		return nil, err

@@ -176,7 +176,7 @@ func (rd *accepting) readTo(at string, to push.JSON, s *Submission) {
 	}
 	kinds := 0
 	var audience push.Audience
-	var environment push.Environment
+	var environment push.Route
 	rd.object(at, to, func(name string, v push.JSON) bool {
 		if v.IsNull() { // as good as left out
 			return slices.Contains(audienceFields[:], name)

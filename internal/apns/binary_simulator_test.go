@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // simulated starts a simulator that asks for the client certificate, and gives the TLS configuration for it, made from the

@@ -49,7 +49,7 @@ func (h *halfTransport) Drain(context.Context) error {
 func (h *halfTransport) Reconnect() { h.reconnected++ }
 
 // end gives every delivery of the half's groups a result that names its token, and ends them.
-func (h *halfTransport) end(t *testing.T, want push.Environment) {
+func (h *halfTransport) end(t *testing.T, want push.Route) {
 	t.Helper()
 	for _, g := range h.groups {
 		for i := range g.Deliveries {

@@ -14,8 +14,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // simulatedProvider starts a simulator of the provider API. The configuration authenticates by provider token, whose signature

@@ -12,8 +12,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // suite is one transport at work against the simulator, over TLS.

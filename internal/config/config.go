@@ -75,24 +75,24 @@ type App struct {
 
 // APNs is how an app reaches APNs, and with what credentials.
 type APNs struct {
-	Transport           string           `yaml:"transport" default:"http2" enum:"http2,binary" doc:"http2 is what Apple runs. binary, the enhanced format, needs a gateway of your own: Apple closed theirs on 31 March 2021."`
-	Environment         push.Environment `yaml:"environment" default:"production" enum:"production,sandbox" doc:"Of tokens that are registered without one, and of notifications that name none."`
-	KeyFile             string           `yaml:"key_file" file:"true" doc:"The .p8 file of an APNs authentication key. With key_id and team_id; not together with a certificate."`
-	KeyID               string           `yaml:"key_id" doc:"The key's id, 10 characters. Apps with the same key_id and team_id share provider tokens, and so must have the same key."`
-	TeamID              string           `yaml:"team_id" doc:"The developer team's id, 10 characters."`
-	CertificateFile     string           `yaml:"certificate_file" file:"true" doc:"A client certificate with its key: .p12, or PEM. The binary protocol takes nothing else."`
-	CertificatePassword string           `yaml:"certificate_password" secret:"true" doc:"The .p12 file's password."`
-	Gateway             string           `yaml:"gateway" doc:"host:port of another gateway than Apple's, for both environments."`
-	FeedbackAddress     string           `yaml:"feedback_address" doc:"host:port of the feedback service that belongs to the gateway. Only with binary."`
-	CAFile              string           `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the gateway's certificate may be of, instead of the system's."`
-	Proxy               string           `yaml:"proxy" doc:"URL of an HTTP CONNECT proxy to reach APNs through, only with http2: http://user:password@host:port, or https:// for TLS to the proxy itself."`
-	Connections         int              `yaml:"connections" default:"2" min:"1" max:"100" doc:"Connections side by side at the most, for each environment and replica."`
-	MaxRate             int              `yaml:"max_rate" default:"0" min:"0" max:"10000000" doc:"Notifications a second that are sent at the most, for each replica. 0: no limit."`
-	MaxRetries          int              `yaml:"max_retries" default:"3" min:"0" max:"255" doc:"How often a notification that APNs says to try again is sent again. What did not reach APNs is sent again without counting."`
-	RetryStatuses       []int            `yaml:"retry_statuses" default:"1,10" min:"0" max:"255" doc:"Only with binary: the statuses after which the notification that an error response names is sent again. Without 10 its shutdown is read as Apple's text has it, that the named one was the last to be sent: none is sent twice."`
-	Window              int              `yaml:"window" default:"16384" min:"100" max:"1000000" doc:"Only with binary: notifications that a connection keeps for sending again, until there is evidence that they were accepted."`
-	ConfirmAfter        time.Duration    `yaml:"confirm_after" default:"3s" min:"10ms" max:"10m" doc:"Only with binary, which answers nothing but errors: after this long without one, on a connection that still stands, a notification counts as accepted."`
-	IdleClose           time.Duration    `yaml:"idle_close" default:"1s" min:"10ms" max:"1h" doc:"Only with binary: when all is sent, a connection is closed after this long."`
+	Transport           string        `yaml:"transport" default:"http2" enum:"http2,binary" doc:"http2 is what Apple runs. binary, the enhanced format, needs a gateway of your own: Apple closed theirs on 31 March 2021."`
+	Environment         push.Route    `yaml:"environment" default:"production" enum:"production,sandbox" doc:"Of tokens that are registered without one, and of notifications that name none."`
+	KeyFile             string        `yaml:"key_file" file:"true" doc:"The .p8 file of an APNs authentication key. With key_id and team_id; not together with a certificate."`
+	KeyID               string        `yaml:"key_id" doc:"The key's id, 10 characters. Apps with the same key_id and team_id share provider tokens, and so must have the same key."`
+	TeamID              string        `yaml:"team_id" doc:"The developer team's id, 10 characters."`
+	CertificateFile     string        `yaml:"certificate_file" file:"true" doc:"A client certificate with its key: .p12, or PEM. The binary protocol takes nothing else."`
+	CertificatePassword string        `yaml:"certificate_password" secret:"true" doc:"The .p12 file's password."`
+	Gateway             string        `yaml:"gateway" doc:"host:port of another gateway than Apple's, for both environments."`
+	FeedbackAddress     string        `yaml:"feedback_address" doc:"host:port of the feedback service that belongs to the gateway. Only with binary."`
+	CAFile              string        `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the gateway's certificate may be of, instead of the system's."`
+	Proxy               string        `yaml:"proxy" doc:"URL of an HTTP CONNECT proxy to reach APNs through, only with http2: http://user:password@host:port, or https:// for TLS to the proxy itself."`
+	Connections         int           `yaml:"connections" default:"2" min:"1" max:"100" doc:"Connections side by side at the most, for each environment and replica."`
+	MaxRate             int           `yaml:"max_rate" default:"0" min:"0" max:"10000000" doc:"Notifications a second that are sent at the most, for each replica. 0: no limit."`
+	MaxRetries          int           `yaml:"max_retries" default:"3" min:"0" max:"255" doc:"How often a notification that APNs says to try again is sent again. What did not reach APNs is sent again without counting."`
+	RetryStatuses       []int         `yaml:"retry_statuses" default:"1,10" min:"0" max:"255" doc:"Only with binary: the statuses after which the notification that an error response names is sent again. Without 10 its shutdown is read as Apple's text has it, that the named one was the last to be sent: none is sent twice."`
+	Window              int           `yaml:"window" default:"16384" min:"100" max:"1000000" doc:"Only with binary: notifications that a connection keeps for sending again, until there is evidence that they were accepted."`
+	ConfirmAfter        time.Duration `yaml:"confirm_after" default:"3s" min:"10ms" max:"10m" doc:"Only with binary, which answers nothing but errors: after this long without one, on a connection that still stands, a notification counts as accepted."`
+	IdleClose           time.Duration `yaml:"idle_close" default:"1s" min:"10ms" max:"1h" doc:"Only with binary: when all is sent, a connection is closed after this long."`
 }
 
 // Key is an API key.

@@ -5,7 +5,7 @@ import "time"
 // Device is a registered device token with what is known of its device.
 type Device struct {
 	Token       Token
-	Environment Environment
+	Environment Route
 	// Badge is the number last stored for the device.
 	Badge  uint32
 	UserID string
@@ -27,8 +27,8 @@ type Device struct {
 type Registration struct {
 	Token Token
 	// Environment, where empty, keeps what is stored; a new token gets DefaultEnvironment, the app's.
-	Environment        Environment
-	DefaultEnvironment Environment
+	Environment        Route
+	DefaultEnvironment Route
 	// Badge is stored as it is, whatever was there: an app that registers has just been opened.
 	Badge       uint32
 	UserID      *string
@@ -45,7 +45,7 @@ type Registration struct {
 type DeviceFilter struct {
 	UserID      string
 	Tag         string
-	Environment Environment
+	Environment Route
 }
 
 // The limits of what is kept with a device token, in bytes where not in number.

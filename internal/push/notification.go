@@ -31,7 +31,7 @@ const (
 type Notification struct {
 	ID          uuid.UUID // version 7
 	App         string
-	Environment Environment
+	Environment Route
 	Type        Type
 	Topic       string // with its suffix, as in apns-topic
 	Priority    uint8  // 10, 5 or 1
@@ -123,10 +123,10 @@ const (
 // Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags and
 // All is set.
 type Audience struct {
-	Environment Environment `json:"environment,omitempty"` // empty: the app's default
-	Users       []string    `json:"users,omitempty"`
-	Tags        *Tags       `json:"tags,omitempty"`
-	All         bool        `json:"all,omitempty"`
+	Environment Route    `json:"environment,omitempty"` // empty: the app's default
+	Users       []string `json:"users,omitempty"`
+	Tags        *Tags    `json:"tags,omitempty"`
+	All         bool     `json:"all,omitempty"`
 }
 
 // Tags selects devices: those with at least one of Any (where given), every one of All, and none of None.

@@ -16,14 +16,14 @@ var (
 	ErrUnavailable = errors.New("temporarily unavailable")
 )
 
-// Environment is the APNs environment that a device token belongs to: a token of one is unknown in the other.
-type Environment string
+// Route is one way out of one app: a gateway to which a device token belongs. A token of one route is unknown on another.
+type Route string
 
-// The two environments of APNs.
+// The two routes to APNs: its environments.
 const (
-	Production Environment = "production"
-	Sandbox    Environment = "sandbox"
+	Production Route = "production"
+	Sandbox    Route = "sandbox"
 )
 
-// Valid reports whether e is one of the two.
-func (e Environment) Valid() bool { return e == Production || e == Sandbox }
+// Valid reports whether r is one of the two.
+func (r Route) Valid() bool { return r == Production || r == Sandbox }

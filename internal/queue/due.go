@@ -177,7 +177,7 @@ func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UU
 			return err
 		}
 		copy(n.ID[:], id)
-		n.Environment, n.Type = push.Environment(environment), push.Type(kind)
+		n.Environment, n.Type = push.Route(environment), push.Type(kind)
 		n.Topic, n.CollapseID = string(topic), string(collapse)
 		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
 		into[n.ID] = n

@@ -64,9 +64,9 @@ type selection struct {
 	columns string // of device_tokens to be scanned after the token
 	streams []stream
 	// The conditions that each device is checked for.
-	environment push.Environment // empty: either
-	userID      string           // empty: any
-	tags        *push.Tags       // nil: any
+	environment push.Route // empty: either
+	userID      string     // empty: any
+	tags        *push.Tags // nil: any
 	// scan is the number of tokens after which reading stops although too few of them passed; 0: none.
 	scan int
 	// lock ends the SELECT when the registry itself is read.

@@ -142,7 +142,7 @@ func TestAudienceWithStrayIndexRow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range []push.Environment{push.Production, ""} {
+		for _, e := range []push.Route{push.Production, ""} {
 			got := audience(t, s, push.Audience{Environment: e, Users: []string{"u"}}, 2)
 			if len(got) != 2 || got[0].Token != token(0) || got[1].Token != token(2) {
 				t.Errorf("%v", got)

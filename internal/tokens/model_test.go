@@ -85,7 +85,7 @@ func TestModel(t *testing.T) {
 						switch rapid.SampledFrom([]string{"register", "register", "register", "put", "remove", "badge"}).Draw(rt, "change") {
 						case "register":
 							c.register = &push.Registration{Token: c.token, DefaultEnvironment: push.Production, Badge: uint32(rapid.IntRange(0, 2).Draw(rt, "badge")),
-								Environment: rapid.SampledFrom([]push.Environment{"", push.Sandbox, push.Production}).Draw(rt, "environment"),
+								Environment: rapid.SampledFrom([]push.Route{"", push.Sandbox, push.Production}).Draw(rt, "environment"),
 								UserID:      few("u").Draw(rt, "user"), DeviceID: few("d").Draw(rt, "device"), Locale: few("l").Draw(rt, "locale"),
 								Tags: rapid.Ptr(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3), true).Draw(rt, "tags")}
 						case "put":

@@ -153,14 +153,14 @@ func (r *row) device() (push.Device, error) {
 	}, err
 }
 
-func environment(b []byte) push.Environment {
+func environment(b []byte) push.Route {
 	switch {
 	case string(b) == string(push.Production):
 		return push.Production
 	case string(b) == string(push.Sandbox):
 		return push.Sandbox
 	}
-	return push.Environment(b)
+	return push.Route(b)
 }
 
 func decodeTags(b []byte) (tags []string, err error) {

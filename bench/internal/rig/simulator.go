@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lhspn/lhspn/internal/apns/simulator"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // Simulator is cmd/apns-simulator as a process of its own.

@@ -110,7 +110,7 @@ func isTimeout(err error) bool {
 
 func TestDocumentationListsTheMagicTokens(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile("../../../docs/simulator.md")
+	doc, err := os.ReadFile("../../docs/simulator.md")
 	if err != nil {
 		t.Fatal(err)
 	}
