@@ -68,7 +68,7 @@ func (g *gateways) openAll(cfg *config.Config) (map[string]sender.AppConfig, map
 			continue
 		}
 		g.follow(app, access, transport)
-		c := sender.AppConfig{Transport: transport, Kind: app.APNs.Transport, MaxRetries: app.APNs.MaxRetries, MaxRate: app.APNs.MaxRate}
+		c := sender.AppConfig{Transport: transport, Kind: app.APNs.Transport, Reasons: apns.Reasons(), MaxRetries: app.APNs.MaxRetries, MaxRate: app.APNs.MaxRate}
 		if app.APNs.MaxRetries == 0 {
 			c.MaxRetries = -1 // where 0 stands for the default
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -140,11 +141,11 @@ func pickApp(cfg *config.Config, name string) (*config.App, error) {
 // hint says what an operator can do about it.
 func hint(r push.Result) string {
 	switch {
-	case r.Reason.BadToken():
+	case r.BadToken():
 		return "\nThe token is of another app or of the other environment: compare topic and environment with the build that registered it."
-	case r.Reason == push.TooManyProviderTokenUpdates:
+	case r.Reason == apns.TooManyProviderTokenUpdates:
 		return "\nAPNs takes a new provider token of a key every 20 minutes at the most, and each of these tries makes one: wait, and try again."
-	case r.Reason == push.ExpiredProviderToken:
+	case r.Reason == apns.ExpiredProviderToken:
 		return "\nThe provider token was made just now: check this machine's clock."
 	case r.Outcome == push.NotSent && r.Status != 0:
 		return "\nAPNs answered, but it did not take the notification on this connection: try again."

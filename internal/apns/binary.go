@@ -317,7 +317,7 @@ func (b *Binary) finish(s span, r push.Result) {
 		ds[i].Result = r
 	}
 	b.settled(s, r.Outcome)
-	if r.Reason != push.ReasonNone {
+	if r.Reason != nil {
 		b.metrics.refusals[r.Reason].Add(float64(len(ds)))
 	}
 }
@@ -327,7 +327,7 @@ func (b *Binary) accept(s span) {
 	ds := s.deliveries()
 	for i := range ds {
 		r := &ds[i].Result
-		r.Outcome, r.Reason, r.Status = push.Accepted, push.ReasonNone, 0
+		r.Outcome, r.Reason, r.Status = push.Accepted, nil, 0
 	}
 	b.settled(s, push.Accepted)
 }
@@ -409,35 +409,35 @@ func (b *Binary) logRefused(d *push.Delivery, raw frame.Status) {
 }
 
 // binaryReasons are the reasons that this transport gives.
-var binaryReasons = []push.Reason{
-	push.ProcessingError, push.MissingDeviceToken, push.MissingTopic, push.MissingPayload, push.InvalidTokenSize,
-	push.InvalidTopicSize, push.InvalidPayloadSize, push.InvalidToken, push.Shutdown, push.ProtocolError, push.UnknownReason,
+var binaryReasons = []*push.Reason{
+	ProcessingError, MissingDeviceToken, MissingTopic, MissingPayload, InvalidTokenSize,
+	InvalidTopicSize, InvalidPayloadSize, InvalidToken, Shutdown, ProtocolError, push.UnknownReason,
 	push.ConnectionLost, push.NoAnswer, push.ExpiredReason,
 }
 
 // binaryReason translates a status; any that Apple does not document is like 255.
-func binaryReason(s frame.Status) push.Reason {
+func binaryReason(s frame.Status) *push.Reason {
 	switch s {
 	case frame.StatusProcessingError:
-		return push.ProcessingError
+		return ProcessingError
 	case frame.StatusMissingToken:
-		return push.MissingDeviceToken
+		return MissingDeviceToken
 	case frame.StatusMissingTopic:
-		return push.MissingTopic
+		return MissingTopic
 	case frame.StatusMissingPayload:
-		return push.MissingPayload
+		return MissingPayload
 	case frame.StatusInvalidTokenSize:
-		return push.InvalidTokenSize
+		return InvalidTokenSize
 	case frame.StatusInvalidTopicSize:
-		return push.InvalidTopicSize
+		return InvalidTopicSize
 	case frame.StatusInvalidPayloadSize:
-		return push.InvalidPayloadSize
+		return InvalidPayloadSize
 	case frame.StatusInvalidToken:
-		return push.InvalidToken
+		return InvalidToken
 	case frame.StatusShutdown:
-		return push.Shutdown
+		return Shutdown
 	case frame.StatusProtocolError:
-		return push.ProtocolError
+		return ProtocolError
 	default:
 		return push.UnknownReason
 	}

@@ -351,7 +351,7 @@ func outcomes(g *push.Group) string {
 	for i := range g.Deliveries {
 		r := g.Deliveries[i].Result
 		w := r.Outcome.String()
-		if r.Reason != push.ReasonNone {
+		if r.Reason != nil {
 			w += fmt.Sprintf("/%v/%d/%d", r.Reason, r.Status, r.Identifier)
 		}
 		if s != "" {

@@ -882,13 +882,13 @@ func unsendable(d *push.Delivery, expired bool) push.Result {
 	case expired:
 		return push.Result{Outcome: push.Expired, Reason: push.ExpiredReason}
 	case len(d.Token) == 0:
-		return push.Result{Outcome: push.Failed, Reason: push.MissingDeviceToken}
+		return push.Result{Outcome: push.Failed, Reason: MissingDeviceToken}
 	case len(d.Token) > frame.MaxToken:
-		return push.Result{Outcome: push.Failed, Reason: push.InvalidTokenSize}
+		return push.Result{Outcome: push.Failed, Reason: InvalidTokenSize}
 	case size == 0:
-		return push.Result{Outcome: push.Failed, Reason: push.MissingPayload}
+		return push.Result{Outcome: push.Failed, Reason: MissingPayload}
 	default:
-		return push.Result{Outcome: push.Failed, Reason: push.InvalidPayloadSize}
+		return push.Result{Outcome: push.Failed, Reason: InvalidPayloadSize}
 	}
 }
 

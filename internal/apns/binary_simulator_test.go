@@ -111,7 +111,7 @@ func TestBinaryAgainstSimulator(t *testing.T) {
 			if again > tc.innocent {
 				t.Errorf("%d without a fault of their own had their count grown", again)
 			}
-			if r := groups[0].Deliveries[each/2].Result; r.Outcome != push.Failed || r.Reason != push.InvalidToken || r.Status != 8 {
+			if r := groups[0].Deliveries[each/2].Result; r.Outcome != push.Failed || r.Reason != InvalidToken || r.Status != 8 {
 				t.Errorf("the invalid token: %+v", r)
 			}
 		})

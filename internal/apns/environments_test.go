@@ -64,7 +64,7 @@ func (h *halfTransport) end(t *testing.T, want push.Route) {
 }
 
 func resultFor(n int) push.Result {
-	return push.Result{Outcome: push.Failed, Reason: push.BadDeviceToken, Status: uint16(n)}
+	return push.Result{Outcome: push.Failed, Reason: BadDeviceToken, Status: uint16(n)}
 }
 
 // environmentsGroup is a group of a delivery for each character: p for production, s for sandbox. done counts its Dones.

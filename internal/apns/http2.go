@@ -451,7 +451,7 @@ type http2Settled struct {
 	groups   []http2Count
 	n        int
 	outcomes [push.Cancelled + 1]int
-	refusals map[push.Reason]int
+	refusals map[*push.Reason]int
 }
 
 type http2Count struct {
@@ -465,7 +465,7 @@ func (s *http2Settled) add(r http2Ref, result push.Result) {
 	s.outcomes[result.Outcome]++
 	if result.Outcome != push.Accepted {
 		if s.refusals == nil {
-			s.refusals = make(map[push.Reason]int)
+			s.refusals = make(map[*push.Reason]int)
 		}
 		s.refusals[result.Reason]++
 	}

@@ -309,7 +309,7 @@ func (t *http2Tester) sendGroup(g *push.Group) {
 }
 
 // want fails unless every delivery of g has this outcome and reason.
-func (t *http2Tester) want(g *push.Group, o push.Outcome, r push.Reason) {
+func (t *http2Tester) want(g *push.Group, o push.Outcome, r *push.Reason) {
 	t.Helper()
 	for i := range g.Deliveries {
 		if got := g.Deliveries[i].Result; got.Outcome != o || got.Reason != r {

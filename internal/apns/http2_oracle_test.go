@@ -111,7 +111,7 @@ func TestHTTP2SameAsNetHTTP(t *testing.T) {
 				resp.Body.Close()
 			}
 			tr.wait()
-			tr.want(g, push.Accepted, push.ReasonNone)
+			tr.want(g, push.Accepted, nil)
 		}
 	}
 	mu.Lock()

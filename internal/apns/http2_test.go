@@ -68,7 +68,7 @@ func TestHTTP2FollowsMaxConcurrentStreams(t *testing.T) {
 		})
 		g := tr.send(http2Notification, 0, 100)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 	})
 }
 
@@ -169,7 +169,7 @@ func TestHTTP2FollowsHeaderTableSize(t *testing.T) {
 		n.Expiration = time.Now().Add(time.Hour)
 		g := tr.send(&n, 0, 100)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 	})
 }
 
@@ -232,7 +232,7 @@ func TestHTTP2Windows(t *testing.T) {
 				})
 				g := tr.send(&n, 0, 200)
 				tr.wait()
-				tr.want(g, push.Accepted, push.ReasonNone)
+				tr.want(g, push.Accepted, nil)
 			})
 		})
 	}
@@ -284,7 +284,7 @@ func TestHTTP2NegativeWindow(t *testing.T) {
 		})
 		g := tr.send(&n, 0, 1)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 	})
 }
 
@@ -379,7 +379,7 @@ func TestHTTP2PingsWhatIsSilent(t *testing.T) {
 		}
 		g := tr.send(http2Notification, 1, 2)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 	})
 }
 
@@ -404,7 +404,7 @@ func TestHTTP2SilentWithOpenStreams(t *testing.T) {
 		start := time.Now()
 		g := tr.send(http2Notification, 0, 1)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 		if d := time.Since(start); d < 6*time.Second || d > 7*time.Second {
 			t.Errorf("resent after %v", d)
 		}
@@ -495,7 +495,7 @@ func TestHTTP2HostilePeer(t *testing.T) {
 				if test.code == http2.ErrCodeStreamClosed {
 					return // what matters is that it ends well
 				}
-				tr.want(g, push.Accepted, push.ReasonNone)
+				tr.want(g, push.Accepted, nil)
 				tr.cancel()
 				tr.gw.wg.Wait()
 				// A peer that floods loses the last words with the rest of what it has not read.
@@ -516,14 +516,14 @@ func TestHTTP2AnswersInAllForms(t *testing.T) {
 		name   string
 		answer func(p *http2Peer, id uint32)
 		want   push.Outcome
-		reason push.Reason
+		reason *push.Reason
 		reset  bool
 	}{
-		{"headers alone", func(p *http2Peer, id uint32) { p.answer(id, 200, "") }, push.Accepted, push.ReasonNone, false},
+		{"headers alone", func(p *http2Peer, id uint32) { p.answer(id, 200, "") }, push.Accepted, nil, false},
 		{"empty data", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "200")})
 			_ = p.fr.WriteData(id, true, nil)
-		}, push.Accepted, push.ReasonNone, false},
+		}, push.Accepted, nil, false},
 		{"continued, with padding and priority", func(p *http2Peer, id uint32) {
 			block := p.block("x-a", "b", ":status", "413", "x-c", strings.Repeat("d", 300))
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{
@@ -534,13 +534,13 @@ func TestHTTP2AnswersInAllForms(t *testing.T) {
 			_ = p.fr.WriteContinuation(id, true, block[9:])
 			_ = p.fr.WriteDataPadded(id, false, []byte(`{"reason":"Paylo`), make([]byte, 17))
 			_ = p.fr.WriteDataPadded(id, true, []byte(`adTooLarge"}`), make([]byte, 3))
-		}, push.Failed, push.PayloadTooLarge, false},
+		}, push.Failed, PayloadTooLarge, false},
 		{"interim, then trailers", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "103")})
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "400")})
 			_ = p.fr.WriteData(id, false, []byte(reasonBody("BadTopic")))
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: p.block("x", "y")})
-		}, push.Held, push.BadTopic, false},
+		}, push.Held, BadTopic, false},
 		{"a body without end", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "400")})
 			for len(long) > 1000 {
@@ -553,22 +553,22 @@ func TestHTTP2AnswersInAllForms(t *testing.T) {
 			for range 10 {
 				_ = p.fr.WriteData(id, false, make([]byte, 500))
 			}
-		}, push.Accepted, push.ReasonNone, true},
+		}, push.Accepted, nil, true},
 		{"without a status", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block("x", "y")})
-		}, push.Accepted, push.ReasonNone, true},
-		{"data before headers", func(p *http2Peer, id uint32) { _ = p.fr.WriteData(id, true, []byte("x")) }, push.Accepted, push.ReasonNone, true},
-		{"reset", func(p *http2Peer, id uint32) { _ = p.fr.WriteRSTStream(id, http2.ErrCodeInternal) }, push.Accepted, push.ReasonNone, false},
+		}, push.Accepted, nil, true},
+		{"data before headers", func(p *http2Peer, id uint32) { _ = p.fr.WriteData(id, true, []byte("x")) }, push.Accepted, nil, true},
+		{"reset", func(p *http2Peer, id uint32) { _ = p.fr.WriteRSTStream(id, http2.ErrCodeInternal) }, push.Accepted, nil, false},
 		{"reset after the headers", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "200")})
 			_ = p.fr.WriteRSTStream(id, http2.ErrCodeNo)
-		}, push.Accepted, push.ReasonNone, false},
-		{"stream window overflow", func(p *http2Peer, id uint32) { _ = p.fr.WriteWindowUpdate(id, 0) }, push.Accepted, push.ReasonNone, true},
+		}, push.Accepted, nil, false},
+		{"stream window overflow", func(p *http2Peer, id uint32) { _ = p.fr.WriteWindowUpdate(id, 0) }, push.Accepted, nil, true},
 		{"frames of tomorrow", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteRawFrame(0x77, 0xff, id, []byte("whatever"))
 			p.settings(http2.Setting{ID: 0x77, Val: 1})
 			p.answer(id, 503, reasonBody("Shutdown"))
-		}, push.Retry, push.Shutdown, false},
+		}, push.Retry, Shutdown, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -589,7 +589,7 @@ func TestHTTP2AnswersInAllForms(t *testing.T) {
 				tr.want(g, test.want, test.reason)
 				g = tr.send(http2Notification, 1, 3) // the connection is as good as before
 				tr.wait()
-				tr.want(g, push.Accepted, push.ReasonNone)
+				tr.want(g, push.Accepted, nil)
 				if tr.gw.dials != 1 {
 					t.Errorf("%d connections", tr.gw.dials)
 				}
@@ -613,7 +613,7 @@ func TestHTTP2KeepsNoBodies(t *testing.T) {
 		})
 		g := tr.send(http2Notification, 0, 3) // cut before, in and behind the body
 		tr.wait()
-		tr.want(g, push.Failed, push.BadPriority)
+		tr.want(g, push.Failed, BadPriority)
 		c := tr.h.slots[0].conn
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -640,7 +640,7 @@ func TestHTTP2RefusedStreamsAreSentAgain(t *testing.T) {
 		g := tr.send(http2Notification, 0, 99)
 		never := tr.send(http2Notification, 99, 100)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 		tr.want(never, push.NotSent, push.ConnectionLost)
 		if n := seen[push.APNsID(http2Notification.ID, tokenOf(99)).String()]; n != http2MaxTries {
 			t.Errorf("tried %d times", n)
@@ -757,7 +757,7 @@ func TestHTTP2GoAwayAgainAndAgain(t *testing.T) {
 		begin := time.Now()
 		g := tr.send(http2Notification, 0, each*connections)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 		if took := time.Since(begin); took > connections*time.Second {
 			t.Errorf("%d connections took %v", connections, took)
 		}
@@ -807,7 +807,7 @@ func TestHTTP2GoAway(t *testing.T) {
 				})
 				g := tr.send(http2Notification, 0, 50)
 				tr.wait()
-				tr.want(g, push.Accepted, push.ReasonNone)
+				tr.want(g, push.Accepted, nil)
 				mu.Lock()
 				defer mu.Unlock()
 				if len(accepted) != 50 {
@@ -848,7 +848,7 @@ func TestHTTP2IdentifiersRunOut(t *testing.T) {
 		c.mu.Unlock()
 		g := tr.send(http2Notification, 1, 50)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 		if id := <-last; id != http2MaxID {
 			t.Errorf("the last identifier was %d", id)
 		}
@@ -878,7 +878,7 @@ func TestHTTP2PeerThatStopsReading(t *testing.T) {
 		g := tr.send(&n, 1, 1000)
 		tr.wait()
 		close(release)
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 		if d := time.Since(start); d < 5*time.Second || d > 7*time.Second {
 			t.Errorf("took %v", d)
 		}
@@ -956,7 +956,7 @@ func TestHTTP2LongLivedConnection(t *testing.T) {
 		elapse(50 * 24 * time.Hour)
 		g := tr.send(http2Notification, 1, 2)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 		elapse(time.Second) // an answer at the same instant would tell that others are answered
 		start := time.Now()
 		g = tr.send(http2Notification, 2, 3)
@@ -1028,9 +1028,9 @@ func TestHTTP2ExpiredProviderToken(t *testing.T) {
 func TestHTTP2AnswersThatAskForANewConnection(t *testing.T) {
 	for _, test := range []struct {
 		status int
-		reason push.Reason
+		reason *push.Reason
 	}{
-		{403, push.UnrelatedKeyIDInToken}, {429, push.TooManyProviderTokenUpdates}, {400, push.IdleTimeout},
+		{403, UnrelatedKeyIDInToken}, {429, TooManyProviderTokenUpdates}, {400, IdleTimeout},
 	} {
 		t.Run(test.reason.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -1051,7 +1051,7 @@ func TestHTTP2AnswersThatAskForANewConnection(t *testing.T) {
 				tr.want(g, push.NotSent, test.reason)
 				g = tr.send(http2Notification, 0, 10)
 				tr.wait()
-				tr.want(g, push.Accepted, push.ReasonNone)
+				tr.want(g, push.Accepted, nil)
 				if tr.gw.dials != 2 || len(auth) != 1 {
 					t.Errorf("%d connections, %d tokens", tr.gw.dials, len(auth))
 				}
@@ -1089,7 +1089,7 @@ func TestHTTP2GatewayDown(t *testing.T) {
 			tr.want(g, push.NotSent, push.ConnectionLost)
 			g = send()
 		}
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 	})
 }
 
@@ -1176,7 +1176,7 @@ func TestHTTP2HeadersTooLarge(t *testing.T) {
 		ok := tr.send(http2Notification, 0, 10)
 		tr.wait()
 		tr.want(g, push.Held, push.UnknownReason)
-		tr.want(ok, push.Accepted, push.ReasonNone)
+		tr.want(ok, push.Accepted, nil)
 	})
 }
 
@@ -1199,7 +1199,7 @@ func TestHTTP2LongHeadersAreContinued(t *testing.T) {
 		})
 		g := tr.send(&long, 0, 10)
 		tr.wait()
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 	})
 }
 
@@ -1222,7 +1222,7 @@ func TestHTTP2Expired(t *testing.T) {
 		elapse(time.Second)
 		close(release)
 		tr.wait()
-		tr.want(first, push.Accepted, push.ReasonNone)
+		tr.want(first, push.Accepted, nil)
 		tr.want(g, push.Expired, push.ExpiredReason)
 	})
 }
@@ -1245,7 +1245,7 @@ func TestHTTP2SendWaitsAtTheBound(t *testing.T) {
 		close(release)
 		large := tr.send(http2Notification, 0, 100) // beyond the bound by itself
 		tr.wait()
-		tr.want(large, push.Accepted, push.ReasonNone)
+		tr.want(large, push.Accepted, nil)
 		empty := tr.send(http2Notification, 0, 0)
 		tr.wait()
 		_ = empty
@@ -1273,7 +1273,7 @@ func TestHTTP2Drain(t *testing.T) {
 		if err := tr.h.Drain(t.Context()); err != nil {
 			t.Errorf("Drain: %v", err)
 		}
-		tr.want(g, push.Accepted, push.ReasonNone)
+		tr.want(g, push.Accepted, nil)
 	})
 }
 
@@ -1315,10 +1315,10 @@ func TestHTTP2ReconnectForNewCredentials(t *testing.T) {
 		tr.h.Reconnect()
 		g := tr.send(http2Notification, 1, 2)
 		synctest.Wait()
-		tr.want(g, push.Accepted, push.ReasonNone) // on the new connection, while the old one still waits
+		tr.want(g, push.Accepted, nil) // on the new connection, while the old one still waits
 		close(release)
 		tr.wait()
-		tr.want(old, push.Accepted, push.ReasonNone)
+		tr.want(old, push.Accepted, nil)
 	})
 }
 

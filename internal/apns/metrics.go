@@ -64,7 +64,7 @@ const (
 // transportMetrics are the metrics of one app's transport, resolved once: none is looked up while sending.
 type transportMetrics struct {
 	results     [push.Cancelled + 1]prometheus.Counter // nil for outcomes that the transport does not give
-	refusals    map[push.Reason]prometheus.Counter
+	refusals    map[*push.Reason]prometheus.Counter
 	connects    map[string]prometheus.Counter
 	ends        map[string]prometheus.Counter
 	resent      prometheus.Counter
@@ -77,13 +77,13 @@ type transportMetrics struct {
 // labels are all the values that a transport's labels take.
 type labels struct {
 	outcomes       []push.Outcome
-	reasons        []push.Reason
+	reasons        []*push.Reason
 	connects, ends []string
 }
 
 func (m *Metrics) resolve(app, transport, gateway string, all labels) *transportMetrics {
 	t := &transportMetrics{
-		refusals:    map[push.Reason]prometheus.Counter{},
+		refusals:    map[*push.Reason]prometheus.Counter{},
 		connects:    map[string]prometheus.Counter{},
 		ends:        map[string]prometheus.Counter{},
 		resent:      m.resent.WithLabelValues(app, transport),

@@ -70,7 +70,7 @@ func TestHTTP2ThroughProxy(t *testing.T) {
 	t.Cleanup(tr.stop)
 	g := tr.send(http2Notification, 0, 10)
 	tr.wait()
-	tr.want(g, push.Accepted, push.ReasonNone)
+	tr.want(g, push.Accepted, nil)
 	if connects.Load() != 1 {
 		t.Errorf("%d CONNECTs", connects.Load())
 	}

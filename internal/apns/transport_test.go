@@ -223,7 +223,7 @@ func TestTransportVerdicts(t *testing.T) {
 					s.Errorf("fault %x: neighbour %d: %+v after %d retries", c.fault, i, r, retries[i])
 				}
 			}
-			if r := results[50]; r.Outcome != c.outcome || r.Reason.BadToken() != c.badToken || retries[50] != c.retries {
+			if r := results[50]; r.Outcome != c.outcome || r.BadToken() != c.badToken || retries[50] != c.retries {
 				s.Errorf("fault %x: %+v after %d retries", c.fault, r, retries[50])
 			}
 		}

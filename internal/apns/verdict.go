@@ -25,7 +25,7 @@ const (
 // verdict is what one answer of APNs means: for the delivery, and for the connection it came on.
 type verdict struct {
 	outcome push.Outcome
-	reason  push.Reason
+	reason  *push.Reason
 	action  http2Action
 }
 
@@ -56,47 +56,47 @@ type verdictRow struct {
 // status alone: see judge.
 var verdictTable = [...]verdictRow{
 	// The notification's own fault: final.
-	{400, "BadCollapseId", verdict{push.Failed, push.BadCollapseID, actionNone}},
-	{400, "BadDeviceToken", verdict{push.Failed, push.BadDeviceToken, actionNone}},
-	{400, "BadExpirationDate", verdict{push.Failed, push.BadExpirationDate, actionNone}},
-	{400, "BadMessageId", verdict{push.Failed, push.BadMessageID, actionNone}},
-	{400, "BadPriority", verdict{push.Failed, push.BadPriority, actionNone}},
-	{400, "DeviceTokenNotForTopic", verdict{push.Failed, push.DeviceTokenNotForTopic, actionNone}},
-	{400, "DuplicateHeaders", verdict{push.Failed, push.DuplicateHeaders, actionNone}},
-	{400, "InvalidPushType", verdict{push.Failed, push.InvalidPushType, actionNone}},
-	{400, "MissingDeviceToken", verdict{push.Failed, push.MissingDeviceToken, actionNone}},
-	{400, "PayloadEmpty", verdict{push.Failed, push.PayloadEmpty, actionNone}},
-	{404, "BadPath", verdict{push.Failed, push.BadPath, actionNone}},
-	{405, "MethodNotAllowed", verdict{push.Failed, push.MethodNotAllowed, actionNone}},
-	{413, "PayloadTooLarge", verdict{push.Failed, push.PayloadTooLarge, actionNone}},
+	{400, "BadCollapseId", verdict{push.Failed, BadCollapseID, actionNone}},
+	{400, "BadDeviceToken", verdict{push.Failed, BadDeviceToken, actionNone}},
+	{400, "BadExpirationDate", verdict{push.Failed, BadExpirationDate, actionNone}},
+	{400, "BadMessageId", verdict{push.Failed, BadMessageID, actionNone}},
+	{400, "BadPriority", verdict{push.Failed, BadPriority, actionNone}},
+	{400, "DeviceTokenNotForTopic", verdict{push.Failed, DeviceTokenNotForTopic, actionNone}},
+	{400, "DuplicateHeaders", verdict{push.Failed, DuplicateHeaders, actionNone}},
+	{400, "InvalidPushType", verdict{push.Failed, InvalidPushType, actionNone}},
+	{400, "MissingDeviceToken", verdict{push.Failed, MissingDeviceToken, actionNone}},
+	{400, "PayloadEmpty", verdict{push.Failed, PayloadEmpty, actionNone}},
+	{404, "BadPath", verdict{push.Failed, BadPath, actionNone}},
+	{405, "MethodNotAllowed", verdict{push.Failed, MethodNotAllowed, actionNone}},
+	{413, "PayloadTooLarge", verdict{push.Failed, PayloadTooLarge, actionNone}},
 
 	// The token is dead since the answer's timestamp.
-	{410, "Unregistered", verdict{push.Unregistered, push.UnregisteredReason, actionNone}},
-	{410, "ExpiredToken", verdict{push.Unregistered, push.ExpiredToken, actionNone}},
+	{410, "Unregistered", verdict{push.Unregistered, Unregistered, actionNone}},
+	{410, "ExpiredToken", verdict{push.Unregistered, ExpiredToken, actionNone}},
 
 	// The app's configuration: nothing of this app gets through until it is mended.
-	{400, "BadTopic", verdict{push.Held, push.BadTopic, actionNone}},
-	{400, "MissingTopic", verdict{push.Held, push.MissingTopic, actionNone}},
-	{400, "TopicDisallowed", verdict{push.Held, push.TopicDisallowed, actionNone}},
-	{403, "BadCertificate", verdict{push.Held, push.BadCertificate, actionNone}},
-	{403, "BadCertificateEnvironment", verdict{push.Held, push.BadCertificateEnvironment, actionNone}},
-	{403, "BadEnvironmentKeyIdInToken", verdict{push.Held, push.BadEnvironmentKeyIDInToken, actionNone}},
-	{403, "BadEnvironmentKeyInToken", verdict{push.Held, push.BadEnvironmentKeyIDInToken, actionNone}}, // Apple spells it both ways
-	{403, "Forbidden", verdict{push.Held, push.Forbidden, actionNone}},
-	{403, "InvalidProviderToken", verdict{push.Held, push.InvalidProviderToken, actionNone}},
-	{403, "MissingProviderToken", verdict{push.Held, push.MissingProviderToken, actionNone}},
+	{400, "BadTopic", verdict{push.Held, BadTopic, actionNone}},
+	{400, "MissingTopic", verdict{push.Held, MissingTopic, actionNone}},
+	{400, "TopicDisallowed", verdict{push.Held, TopicDisallowed, actionNone}},
+	{403, "BadCertificate", verdict{push.Held, BadCertificate, actionNone}},
+	{403, "BadCertificateEnvironment", verdict{push.Held, BadCertificateEnvironment, actionNone}},
+	{403, "BadEnvironmentKeyIdInToken", verdict{push.Held, BadEnvironmentKeyIDInToken, actionNone}},
+	{403, "BadEnvironmentKeyInToken", verdict{push.Held, BadEnvironmentKeyIDInToken, actionNone}}, // Apple spells it both ways
+	{403, "Forbidden", verdict{push.Held, Forbidden, actionNone}},
+	{403, "InvalidProviderToken", verdict{push.Held, InvalidProviderToken, actionNone}},
+	{403, "MissingProviderToken", verdict{push.Held, MissingProviderToken, actionNone}},
 
 	// The provider token and the connection it was used on.
-	{403, "ExpiredProviderToken", verdict{push.Held, push.ExpiredProviderToken, actionRenewToken}},
-	{403, "UnrelatedKeyIdInToken", verdict{push.NotSent, push.UnrelatedKeyIDInToken, actionReconnect}},
-	{429, "TooManyProviderTokenUpdates", verdict{push.NotSent, push.TooManyProviderTokenUpdates, actionReconnect}},
-	{400, "IdleTimeout", verdict{push.NotSent, push.IdleTimeout, actionReconnect}},
+	{403, "ExpiredProviderToken", verdict{push.Held, ExpiredProviderToken, actionRenewToken}},
+	{403, "UnrelatedKeyIdInToken", verdict{push.NotSent, UnrelatedKeyIDInToken, actionReconnect}},
+	{429, "TooManyProviderTokenUpdates", verdict{push.NotSent, TooManyProviderTokenUpdates, actionReconnect}},
+	{400, "IdleTimeout", verdict{push.NotSent, IdleTimeout, actionReconnect}},
 
 	// Later.
-	{429, "TooManyRequests", verdict{push.Retry, push.TooManyRequests, actionNone}},
-	{500, "InternalServerError", verdict{push.Retry, push.InternalServerError, actionNone}},
-	{503, "ServiceUnavailable", verdict{push.Retry, push.ServiceUnavailable, actionNone}},
-	{503, "Shutdown", verdict{push.Retry, push.Shutdown, actionNone}},
+	{429, "TooManyRequests", verdict{push.Retry, TooManyRequests, actionNone}},
+	{500, "InternalServerError", verdict{push.Retry, InternalServerError, actionNone}},
+	{503, "ServiceUnavailable", verdict{push.Retry, ServiceUnavailable, actionNone}},
+	{503, "Shutdown", verdict{push.Retry, Shutdown, actionNone}},
 }
 
 var verdictByReason = func() map[string]verdictRow {
@@ -111,7 +111,7 @@ var verdictByReason = func() map[string]verdictRow {
 // only a 410 makes a token dead. Without one the status decides, for APNs adds reasons without notice.
 func judge(status int, reason string) verdict {
 	if status == 200 {
-		return verdict{push.Accepted, push.ReasonNone, actionNone}
+		return verdict{push.Accepted, nil, actionNone}
 	}
 	if row, ok := verdictByReason[reason]; ok {
 		if row.status == status || row.status/100 == status/100 && row.outcome != push.Unregistered {
@@ -120,9 +120,9 @@ func judge(status int, reason string) verdict {
 	}
 	switch {
 	case status == 410:
-		return verdict{push.Unregistered, push.UnregisteredReason, actionNone}
+		return verdict{push.Unregistered, Unregistered, actionNone}
 	case status == 429:
-		return verdict{push.Retry, push.TooManyRequests, actionNone}
+		return verdict{push.Retry, TooManyRequests, actionNone}
 	case status == 403:
 		// Every 403 there is so far is about the credentials: a new one must not cost the app its notifications.
 		return verdict{push.Held, push.UnknownReason, actionDoubt}

@@ -55,11 +55,15 @@ func (o Outcome) Final() bool {
 // Result is the verdict on one delivery. It is data, not an error.
 type Result struct {
 	Outcome Outcome
-	Reason  Reason
+	Reason  *Reason
 	// Status is the HTTP status, or the status byte of the binary protocol; 0 where there was no answer.
 	Status uint16
 	// Identifier is the binary protocol's identifier of the failed frame, for the log.
 	Identifier uint32
-	// Timestamp is when APNs found the token dead; only with Unregistered.
+	// Timestamp is when the service found the token dead; only with Unregistered.
 	Timestamp time.Time
 }
+
+// BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or key.
+// Such an answer removes nothing by itself: a wrong gateway in the configuration gives it for every token there is.
+func (r Result) BadToken() bool { return r.Outcome == Failed && r.Reason.Is(ClassToken) }

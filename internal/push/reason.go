@@ -1,128 +1,47 @@
 package push
 
-// Reason is why a delivery was not accepted. It is a closed enum: the reasons Apple documents for the HTTP/2 API, the
-// status codes of the binary protocol, and our own. Its text is what the API and the metrics show.
-type Reason uint8
+// Class says what a reason is about, and so how much it holds up: it is the scope of what is blocked or comes later.
+type Class uint8
 
-// The reasons. ReasonNone goes with what was accepted.
+// The classes.
 const (
-	ReasonNone Reason = iota
-
-	// HTTP/2 provider API.
-	BadCertificate
-	BadCertificateEnvironment
-	BadCollapseID
-	BadDeviceToken
-	BadEnvironmentKeyIDInToken
-	BadExpirationDate
-	BadMessageID
-	BadPath
-	BadPriority
-	BadTopic
-	DeviceTokenNotForTopic
-	DuplicateHeaders
-	ExpiredProviderToken
-	ExpiredToken
-	Forbidden
-	IdleTimeout
-	InternalServerError
-	InvalidProviderToken
-	InvalidPushType
-	MethodNotAllowed
-	MissingDeviceToken
-	MissingProviderToken
-	MissingTopic
-	PayloadEmpty
-	PayloadTooLarge
-	ServiceUnavailable
-	Shutdown
-	TooManyProviderTokenUpdates
-	TooManyRequests
-	TopicDisallowed
-	UnregisteredReason
-	UnrelatedKeyIDInToken
-
-	// Binary protocol, where it has no counterpart above.
-	ProcessingError
-	MissingPayload
-	InvalidTokenSize
-	InvalidTopicSize
-	InvalidPayloadSize
-	InvalidToken
-	ProtocolError
-
-	// Ours.
-	UnknownReason // APNs answered something that is in no table
-	ConnectionLost
-	NoAnswer
-	ExpiredReason
-	CancelledReason
-
-	reasonCount
+	ClassNone  Class = iota // the notification itself, or nothing in particular
+	ClassToken              // the recipient's device token: it may be wrong, or be of another route or key
+	ClassKey                // the notification's key: what the service refuses is everything with that key
+	ClassRoute              // the route: the service refuses all that this app sends there
 )
 
-var reasonNames = [reasonCount]string{
-	ReasonNone:                  "",
-	BadCertificate:              "BadCertificate",
-	BadCertificateEnvironment:   "BadCertificateEnvironment",
-	BadCollapseID:               "BadCollapseId",
-	BadDeviceToken:              "BadDeviceToken",
-	BadEnvironmentKeyIDInToken:  "BadEnvironmentKeyIdInToken",
-	BadExpirationDate:           "BadExpirationDate",
-	BadMessageID:                "BadMessageId",
-	BadPath:                     "BadPath",
-	BadPriority:                 "BadPriority",
-	BadTopic:                    "BadTopic",
-	DeviceTokenNotForTopic:      "DeviceTokenNotForTopic",
-	DuplicateHeaders:            "DuplicateHeaders",
-	ExpiredProviderToken:        "ExpiredProviderToken",
-	ExpiredToken:                "ExpiredToken",
-	Forbidden:                   "Forbidden",
-	IdleTimeout:                 "IdleTimeout",
-	InternalServerError:         "InternalServerError",
-	InvalidProviderToken:        "InvalidProviderToken",
-	InvalidPushType:             "InvalidPushType",
-	MethodNotAllowed:            "MethodNotAllowed",
-	MissingDeviceToken:          "MissingDeviceToken",
-	MissingProviderToken:        "MissingProviderToken",
-	MissingTopic:                "MissingTopic",
-	PayloadEmpty:                "PayloadEmpty",
-	PayloadTooLarge:             "PayloadTooLarge",
-	ServiceUnavailable:          "ServiceUnavailable",
-	Shutdown:                    "Shutdown",
-	TooManyProviderTokenUpdates: "TooManyProviderTokenUpdates",
-	TooManyRequests:             "TooManyRequests",
-	TopicDisallowed:             "TopicDisallowed",
-	UnregisteredReason:          "Unregistered",
-	UnrelatedKeyIDInToken:       "UnrelatedKeyIdInToken",
-	ProcessingError:             "ProcessingError",
-	MissingPayload:              "MissingPayload",
-	InvalidTokenSize:            "InvalidTokenSize",
-	InvalidTopicSize:            "InvalidTopicSize",
-	InvalidPayloadSize:          "InvalidPayloadSize",
-	InvalidToken:                "InvalidToken",
-	ProtocolError:               "ProtocolError",
-	UnknownReason:               "Unknown",
-	ConnectionLost:              "ConnectionLost",
-	NoAnswer:                    "NoAnswer",
-	ExpiredReason:               "Expired",
-	CancelledReason:             "Cancelled",
+// A Reason is why a delivery was not accepted. Reasons are compared by address: each platform declares a closed list of
+// them, in its service's own spelling, beside those of this package. A nil Reason goes with what was accepted.
+type Reason struct {
+	// Text is what the API, the logs and the metrics show.
+	Text  string
+	Class Class
+	// Remedy says what an operator can do about it; it may be empty.
+	Remedy string
 }
 
-// String is Apple's spelling for what Apple documents.
-func (r Reason) String() string { return reasonNames[r] }
+// The reasons that are no service's: what we decide or find ourselves.
+var (
+	UnknownReason   = &Reason{Text: "Unknown"} // the service answered something that is in no table
+	ConnectionLost  = &Reason{Text: "ConnectionLost"}
+	NoAnswer        = &Reason{Text: "NoAnswer"}
+	ExpiredReason   = &Reason{Text: "Expired"}
+	CancelledReason = &Reason{Text: "Cancelled"}
+)
 
-// Reasons lists every reason but ReasonNone, to initialise metrics with.
-func Reasons() []Reason {
-	all := make([]Reason, 0, reasonCount-1)
-	for r := ReasonNone + 1; r < reasonCount; r++ {
-		all = append(all, r)
+// OwnReasons lists the reasons of this package, to initialise metrics with.
+func OwnReasons() []*Reason {
+	return []*Reason{UnknownReason, ConnectionLost, NoAnswer, ExpiredReason, CancelledReason}
+}
+
+// String is the reason's text, empty for nil.
+func (r *Reason) String() string {
+	if r == nil {
+		return ""
 	}
-	return all
+	return r.Text
 }
 
-// BadToken reports whether the reason says "wrong token or wrong environment or topic". Such an answer removes nothing by
-// itself: a wrong gateway in the configuration gives it for every token there is.
-func (r Reason) BadToken() bool {
-	return r == BadDeviceToken || r == DeviceTokenNotForTopic || r == InvalidToken
-}
+// Is reports whether the reason is of the class. Nil is of none.
+func (r *Reason) Is(c Class) bool { return r != nil && r.Class == c }

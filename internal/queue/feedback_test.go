@@ -109,7 +109,7 @@ func TestBadTokens(t *testing.T) {
 		bad := func(i int) {
 			r.accept(Submission{Notification: r.notification(), Tokens: tokens(i, i+1)})
 			for _, b := range r.due() {
-				r.settle(r.settlement(b, push.Result{Outcome: push.Failed, Reason: push.BadDeviceToken, Status: 400}))
+				r.settle(r.settlement(b, push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400}))
 			}
 		}
 		list := func() []push.Token {
@@ -190,7 +190,7 @@ func TestPurge(t *testing.T) {
 				continue
 			}
 			if b.Notification == old.ID {
-				result = push.Result{Outcome: push.Unregistered, Reason: push.UnregisteredReason, Timestamp: r.now().Add(-time.Hour)}
+				result = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Timestamp: r.now().Add(-time.Hour)}
 			}
 			r.settle(r.settlement(b, result))
 		}

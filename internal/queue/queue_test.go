@@ -68,10 +68,10 @@ func TestAcceptAndSettle(t *testing.T) {
 		// Of the second batch some are to be sent again; the rest is final in every way there is.
 		s := r.settlement(batches[2], accepted)
 		gone := r.now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
-		s.Results[0] = push.Result{Outcome: push.Failed, Reason: push.BadDeviceToken, Status: 400}
-		s.Results[1] = push.Result{Outcome: push.Unregistered, Reason: push.UnregisteredReason, Status: 410, Timestamp: gone}
+		s.Results[0] = push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400}
+		s.Results[1] = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Status: 410, Timestamp: gone}
 		s.Results[2] = push.Result{Outcome: push.Expired}
-		s.Results[3] = push.Result{Outcome: push.Retry, Reason: push.TooManyRequests, Status: 429}
+		s.Results[3] = push.Result{Outcome: push.Retry, Reason: reasonTooManyRequests, Status: 429}
 		s.Results[4] = push.Result{Outcome: push.NotSent}
 		s.RetryAt = r.now().Add(time.Minute)
 		followUps := r.settle(s)
@@ -86,7 +86,7 @@ func TestAcceptAndSettle(t *testing.T) {
 		if left := r.due(); len(left) != 2 || !cmp.Equal(left[1], followUps[0]) {
 			t.Errorf("due later: %+v, want also %+v", left, followUps[0])
 		}
-		r.settle(r.settlement(batches[3], accepted), r.settlement(followUps[0], push.Result{Outcome: push.Failed, Reason: push.PayloadTooLarge, Status: 413}))
+		r.settle(r.settlement(batches[3], accepted), r.settlement(followUps[0], push.Result{Outcome: push.Failed, Reason: reasonPayloadTooLarge, Status: 413}))
 		st := r.get(many.ID)
 		if diff := cmp.Diff(push.Counts{Accepted: 2495, Failed: 3, Unregistered: 1, Expired: 1}, st.Counts); diff != "" || st.State != push.StateDone {
 			t.Errorf("%s, counts (-want +got):\n%s", st.State, diff)
@@ -365,7 +365,7 @@ func TestSettleAfterLostCommit(t *testing.T) {
 					s := r.settlement(batch, accepted)
 					if len(s.Results) == 3 {
 						s.Results[1] = push.Result{Outcome: push.Retry}
-						s.Results[2] = push.Result{Outcome: push.Failed, Reason: push.InvalidToken, Status: 8}
+						s.Results[2] = push.Result{Outcome: push.Failed, Reason: reasonInvalidToken, Status: 8}
 					}
 					settlements = append(settlements, s)
 				}

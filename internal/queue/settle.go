@@ -399,7 +399,7 @@ func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient
 	case push.Cancelled:
 		reason = cmp.Or(reason, push.CancelledReason)
 	case push.Unregistered:
-		reason = cmp.Or(reason, push.UnregisteredReason)
+		reason = cmp.Or(reason, push.UnknownReason)
 	}
 	if (r.Outcome == push.Failed || r.Outcome == push.Unregistered) && attempts < math.MaxUint8 {
 		attempts++ // the one that was answered now
@@ -413,7 +413,7 @@ func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient
 		}
 		err = o.invalidations.add(ctx, tx, 200, s.Batch.App, token, stamp(at), string(push.SourceUnregistered))
 	}
-	if err == nil && r.Outcome == push.Failed && r.Reason.BadToken() {
+	if err == nil && r.BadToken() {
 		at := stamp(s.SentAt)
 		err = o.badTokens.add(ctx, tx, 200, s.Batch.App, token, 1, at, at)
 	}

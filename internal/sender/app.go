@@ -65,7 +65,7 @@ type stream struct {
 
 func newApp(s *Sender, name string, cfg AppConfig) *app {
 	a := &app{
-		s: s, name: name, cfg: cfg, log: s.log.With("app", name), metrics: s.metrics.app(name, cfg.Kind), share: newShare(),
+		s: s, name: name, cfg: cfg, log: s.log.With("app", name), metrics: s.metrics.app(name, cfg.Kind, cfg.Reasons), share: newShare(),
 		limit:      limiter(cfg.MaxRate),
 		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
 		streams: map[uuid.UUID]*stream{}, topics: map[string]*topicHold{},

@@ -689,12 +689,12 @@ func (m *model) answer(d *push.Delivery) push.Result {
 		i++
 	}
 	k := answered{d.Notification.ID, d.Token}
-	r := push.Result{Outcome: outcomes[i], Reason: push.InternalServerError}
+	r := push.Result{Outcome: outcomes[i], Reason: reasonInternalServerError}
 	switch {
 	case r.Outcome == push.Retry:
 		m.retries[k]++
 	case r.Outcome == push.Held && m.rand.IntN(2) == 0:
-		r.Reason = push.TopicDisallowed
+		r.Reason = reasonTopicDisallowed
 	}
 	m.last[k] = r
 	return r

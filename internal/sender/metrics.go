@@ -1,6 +1,8 @@
 package sender
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -79,7 +81,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // appMetrics are an app's, looked up once.
 type appMetrics struct {
 	outcomes         [push.Cancelled + 1]prometheus.Counter
-	reasons          []prometheus.Counter // by push.Reason
+	reasons          map[*push.Reason]prometheus.Counter
 	retries, gaveUp  prometheus.Counter
 	inFlight, window prometheus.Gauge
 	ready            [2]prometheus.Gauge
@@ -88,16 +90,16 @@ type appMetrics struct {
 	groupSize        prometheus.Observer
 }
 
-func (m *metrics) app(name, kind string) appMetrics {
+func (m *metrics) app(name, kind string, reasons []*push.Reason) appMetrics {
 	am := appMetrics{
 		retries: m.retries.WithLabelValues(name), gaveUp: m.gaveUp.WithLabelValues(name),
 		inFlight: m.inFlight.WithLabelValues(name), window: m.window.WithLabelValues(name), groupSize: m.groupSize,
-		reasons: make([]prometheus.Counter, len(push.Reasons())+1),
+		reasons: make(map[*push.Reason]prometheus.Counter),
 	}
 	for o := range am.outcomes {
 		am.outcomes[o] = m.outcomes.WithLabelValues(name, kind, push.Outcome(o).String())
 	}
-	for _, r := range push.Reasons() {
+	for _, r := range slices.Concat(push.OwnReasons(), reasons) {
 		am.reasons[r] = m.reasons.WithLabelValues(name, r.String())
 	}
 	for lane, label := range [...]string{queue.Urgent: "urgent", queue.Bulk: "bulk"} {
@@ -108,6 +110,15 @@ func (m *metrics) app(name, kind string) appMetrics {
 		am.paused[c] = m.paused.WithLabelValues(name, causeNames[c])
 	}
 	return am
+}
+
+// refused counts a result that was not accepted. A reason that no list names is counted as unknown: labels are closed.
+func (m *appMetrics) refused(r *push.Reason) {
+	counter := m.reasons[r]
+	if counter == nil {
+		counter = m.reasons[push.UnknownReason]
+	}
+	counter.Inc()
 }
 
 func (m *appMetrics) showPause(now cause) {

@@ -56,23 +56,10 @@ func backoff(base, most time.Duration, n int) time.Duration {
 	return 1 + rand.N(d)
 }
 
-// remedies say what to look at when APNs refuses an app's configuration.
-var remedies = map[push.Reason]string{
-	push.BadCertificate:             "the certificate is not one that APNs issued or still accepts: check certificate_file",
-	push.BadCertificateEnvironment:  "the certificate is for the other environment: check environment and certificate_file",
-	push.BadEnvironmentKeyIDInToken: "the key is for the other environment: check environment, key_file and key_id",
-	push.BadTopic:                   "the topic is not a bundle id as APNs expects it: check topic",
-	push.ExpiredProviderToken:       "APNs calls a new provider token expired: check the machine's clock",
-	push.Forbidden:                  "APNs refuses these credentials: check key_file, key_id and team_id, or certificate_file",
-	push.InvalidProviderToken:       "the provider token is not valid: check key_file, key_id, team_id and the machine's clock",
-	push.MissingProviderToken:       "no credentials were sent: set key_file, key_id and team_id, or certificate_file",
-	push.MissingTopic:               "the certificate covers several topics: set topic",
-	push.TopicDisallowed:            "these credentials may not send to the topic: check topic, team_id and the certificate",
-}
-
-func remedy(r push.Reason) string {
-	if s, ok := remedies[r]; ok {
-		return s
+// remedy says what to look at when the service refuses everything of a route or key.
+func remedy(r *push.Reason) string {
+	if r != nil && r.Remedy != "" {
+		return r.Remedy
 	}
-	return "check the app's apns settings"
+	return "check the app's credentials and settings"
 }

@@ -76,11 +76,11 @@ func TestOverTheQueue(t *testing.T) {
 			defer mu.Unlock()
 			switch d.Token[7] {
 			case 1:
-				return push.Result{Outcome: push.Unregistered, Reason: push.UnregisteredReason, Status: 410, Timestamp: time.Now()}
+				return push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Status: 410, Timestamp: time.Now()}
 			case 2:
-				return push.Result{Outcome: push.Failed, Reason: push.BadDeviceToken, Status: 400}
+				return push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400}
 			case 3:
-				return push.Result{Outcome: push.Retry, Reason: push.ServiceUnavailable, Status: 503}
+				return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 503}
 			case 4:
 				if retried[d.Token]++; retried[d.Token]%2 == 1 {
 					return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}

@@ -16,7 +16,7 @@ func (a *app) done(g *group) {
 	now := time.Now()
 	var outcomes [push.Cancelled + 1]int
 	var bad int
-	var held push.Reason
+	var held *push.Reason
 	topics := false // something was held for its topic
 	i := 0
 	for _, p := range g.parts {
@@ -24,16 +24,16 @@ func (a *app) done(g *group) {
 			r := &g.Deliveries[i].Result
 			p.item.results[p.from+j] = *r
 			outcomes[r.Outcome]++
-			if r.Reason != push.ReasonNone && r.Outcome != push.Accepted {
-				a.metrics.reasons[r.Reason].Inc()
+			if r.Reason != nil && r.Outcome != push.Accepted {
+				a.metrics.refused(r.Reason)
 				switch {
 				case r.Outcome != push.Held:
-				case ofTopic(r.Reason):
+				case r.Reason.Is(push.ClassKey):
 					topics = true
 				default:
 					held = r.Reason
 				}
-				if r.Outcome == push.Failed && r.Reason.BadToken() {
+				if r.BadToken() {
 					bad++
 				}
 			}
@@ -89,7 +89,7 @@ func later(a, b time.Time) time.Time {
 }
 
 // judge opens or closes the app's pause by what came of a group. a.mu is held.
-func (a *app) judge(g *group, answers, lost int, held push.Reason, now time.Time) {
+func (a *app) judge(g *group, answers, lost int, held *push.Reason, now time.Time) {
 	p := &a.pause
 	if g.probe {
 		p.probing = false
@@ -98,7 +98,7 @@ func (a *app) judge(g *group, answers, lost int, held push.Reason, now time.Time
 	switch {
 	case a.stopping || g.epoch != p.epoch && (p.cause == causeConfiguration || answers == 0):
 		// It was sent before the pause began, and says nothing new.
-	case held != push.ReasonNone:
+	case held != nil:
 		if p.cause != causeConfiguration {
 			a.log.Error("APNs refuses the app's configuration; its notifications wait, and one is tried now and then",
 				"reason", held.String(), "remedy", remedy(held), "every", a.s.cfg.Hold)

@@ -117,6 +117,8 @@ type AppConfig struct {
 	Transport Transport
 	// Kind names the transport in metrics: binary or http2.
 	Kind string
+	// Reasons are those that the transport gives beside push's own, to initialise metrics with.
+	Reasons []*push.Reason
 	// MaxRetries is how often a delivery that APNs answered with "try again" is sent again; default 3, negative for never.
 	MaxRetries int
 	// MaxRate is the number of recipients a second that are sent to, by this replica; 0 for no limit.

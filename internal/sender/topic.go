@@ -38,11 +38,6 @@ func (a *app) parked() (n int) {
 	return n
 }
 
-// ofTopic reports whether the reason is about the topic, not the app.
-func ofTopic(r push.Reason) bool {
-	return r == push.BadTopic || r == push.MissingTopic || r == push.TopicDisallowed
-}
-
 // holdTopics learns from a group in which something was held for its topic, or which went while topics are held. a.mu is held.
 func (a *app) holdTopics(g *group, now time.Time) {
 	for i := range g.Deliveries {
@@ -50,7 +45,7 @@ func (a *app) holdTopics(g *group, now time.Time) {
 		topic := d.Notification.Topic
 		h := a.topics[topic]
 		switch r := d.Result; {
-		case r.Outcome == push.Held && ofTopic(r.Reason):
+		case r.Outcome == push.Held && r.Reason.Is(push.ClassKey):
 			if h == nil {
 				h = &topicHold{since: now}
 				a.topics[topic] = h

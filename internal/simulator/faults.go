@@ -94,12 +94,12 @@ func StatusFault(status uint8) Fault { return statusFaults + Fault(status) }
 
 // ReasonFault answers with the reason of the provider API and the HTTP status that goes with it, always; the binary
 // gateway accepts such tokens. It panics when Apple documents no such reason.
-func ReasonFault(reason push.Reason) Fault { return reasonFaults + reasonPlace(reason) }
+func ReasonFault(reason Reason) Fault { return reasonFaults + reasonPlace(reason) }
 
 // ReasonOnceFault is ReasonFault, once.
-func ReasonOnceFault(reason push.Reason) Fault { return reasonOnceFaults + reasonPlace(reason) }
+func ReasonOnceFault(reason Reason) Fault { return reasonOnceFaults + reasonPlace(reason) }
 
-func reasonPlace(reason push.Reason) Fault {
+func reasonPlace(reason Reason) Fault {
 	for i, a := range answers {
 		if a.reason == reason {
 			return Fault(i + 1)
@@ -139,47 +139,47 @@ func faultOf(token []byte) Fault {
 // answer is one answer of the provider API other than 200.
 type answer struct {
 	status int
-	reason push.Reason
+	reason Reason
 }
 
 // answers are all that Apple documents. The order is part of the magic tokens: append only.
 var answers = [...]answer{
-	{400, push.BadCollapseID},
-	{400, push.BadDeviceToken},
-	{400, push.BadExpirationDate},
-	{400, push.BadMessageID},
-	{400, push.BadPriority},
-	{400, push.BadTopic},
-	{400, push.DeviceTokenNotForTopic},
-	{400, push.DuplicateHeaders},
-	{400, push.IdleTimeout},
-	{400, push.InvalidPushType},
-	{400, push.MissingDeviceToken},
-	{400, push.MissingTopic},
-	{400, push.PayloadEmpty},
-	{400, push.TopicDisallowed},
-	{403, push.BadCertificate},
-	{403, push.BadCertificateEnvironment},
-	{403, push.BadEnvironmentKeyIDInToken},
-	{403, push.ExpiredProviderToken},
-	{403, push.Forbidden},
-	{403, push.InvalidProviderToken},
-	{403, push.MissingProviderToken},
-	{403, push.UnrelatedKeyIDInToken},
-	{404, push.BadPath},
-	{405, push.MethodNotAllowed},
-	{410, push.ExpiredToken},
-	{410, push.UnregisteredReason},
-	{413, push.PayloadTooLarge},
-	{429, push.TooManyProviderTokenUpdates},
-	{429, push.TooManyRequests},
-	{500, push.InternalServerError},
-	{503, push.ServiceUnavailable},
-	{503, push.Shutdown},
+	{400, ReasonBadCollapseID},
+	{400, ReasonBadDeviceToken},
+	{400, ReasonBadExpirationDate},
+	{400, ReasonBadMessageID},
+	{400, ReasonBadPriority},
+	{400, ReasonBadTopic},
+	{400, ReasonDeviceTokenNotForTopic},
+	{400, ReasonDuplicateHeaders},
+	{400, ReasonIdleTimeout},
+	{400, ReasonInvalidPushType},
+	{400, ReasonMissingDeviceToken},
+	{400, ReasonMissingTopic},
+	{400, ReasonPayloadEmpty},
+	{400, ReasonTopicDisallowed},
+	{403, ReasonBadCertificate},
+	{403, ReasonBadCertificateEnvironment},
+	{403, ReasonBadEnvironmentKeyIDInToken},
+	{403, ReasonExpiredProviderToken},
+	{403, ReasonForbidden},
+	{403, ReasonInvalidProviderToken},
+	{403, ReasonMissingProviderToken},
+	{403, ReasonUnrelatedKeyIDInToken},
+	{404, ReasonBadPath},
+	{405, ReasonMethodNotAllowed},
+	{410, ReasonExpiredToken},
+	{410, ReasonUnregistered},
+	{413, ReasonPayloadTooLarge},
+	{429, ReasonTooManyProviderTokenUpdates},
+	{429, ReasonTooManyRequests},
+	{500, ReasonInternalServerError},
+	{503, ReasonServiceUnavailable},
+	{503, ReasonShutdown},
 }
 
 // statusOf is the HTTP status that goes with a reason.
-func statusOf(reason push.Reason) int {
+func statusOf(reason Reason) int {
 	if int(reason) < len(statusByReason) && statusByReason[reason] != 0 {
 		return int(statusByReason[reason])
 	}
@@ -213,8 +213,8 @@ type effect struct {
 	code   Fault
 	text   string // for the list of magic tokens
 	act    act
-	status uint8       // binary, with actReject
-	reason push.Reason // provider API, with actReject and actUnregistered
+	status uint8  // binary, with actReject
+	reason Reason // provider API, with actReject and actUnregistered
 	once   bool
 	late   bool
 }
@@ -222,26 +222,26 @@ type effect struct {
 // effects are the magic tokens' named faults. The ranges of statuses and reasons are not listed here; see effectOf.
 var effects = [...]effect{
 	{code: ProcessingErrorOnce, text: "processing error once (status 1; 500 InternalServerError), then accepted",
-		act: actReject, status: 1, reason: push.InternalServerError, once: true},
+		act: actReject, status: 1, reason: ReasonInternalServerError, once: true},
 	{code: ProcessingErrorAlways, text: "processing error always (status 1; 500 InternalServerError)",
-		act: actReject, status: 1, reason: push.InternalServerError},
+		act: actReject, status: 1, reason: ReasonInternalServerError},
 	{code: InvalidToken, text: "invalid token (status 8; 400 BadDeviceToken)",
-		act: actReject, status: 8, reason: push.BadDeviceToken},
+		act: actReject, status: 8, reason: ReasonBadDeviceToken},
 	{code: ShutdownOnce, text: "shutdown once (status 10; 503 Shutdown), then accepted",
-		act: actReject, status: 10, reason: push.Shutdown, once: true},
+		act: actReject, status: 10, reason: ReasonShutdown, once: true},
 	{code: ShutdownAlways, text: "shutdown always (status 10; 503 Shutdown)",
-		act: actReject, status: 10, reason: push.Shutdown},
+		act: actReject, status: 10, reason: ReasonShutdown},
 	{code: AcceptThenShutdown, text: "accepted, and then the connection shuts down (status 10 naming it; GOAWAY)",
 		act: actShutdown},
 	{code: Unregistered, text: "unregistered (accepted, then in the feedback list; 410 Unregistered)",
-		act: actUnregistered, reason: push.UnregisteredReason},
+		act: actUnregistered, reason: ReasonUnregistered},
 	{code: ExpiredToken, text: "expired token (accepted, then in the feedback list; 410 ExpiredToken)",
-		act: actUnregistered, reason: push.ExpiredToken},
+		act: actUnregistered, reason: ReasonExpiredToken},
 	{code: DropOnce, text: "the connection is closed without an answer once, then accepted", act: actDrop, once: true},
 	{code: DropAlways, text: "the connection is closed without an answer, always", act: actDrop},
 	{code: ResetOnce, text: "the connection is reset (RST) once, then accepted", act: actReset, once: true},
 	{code: LateInvalidToken, text: "invalid token, answered late (status 8; 400 BadDeviceToken)",
-		act: actReject, status: 8, reason: push.BadDeviceToken, late: true},
+		act: actReject, status: 8, reason: ReasonBadDeviceToken, late: true},
 	{code: LateAccept, text: "accepted, answered late (binary: accepted)", act: actAccept, late: true},
 	{code: NeverAnswerOnce, text: "never answered (binary: the connection is not read any more) once, then accepted",
 		act: actSilent, once: true},
@@ -278,7 +278,7 @@ func MagicTokens() [][2]string {
 func effectOf(fault Fault) effect {
 	switch fault &^ 0xff {
 	case statusFaults:
-		return effect{code: fault, act: actReject, status: uint8(fault & 0xff), reason: push.ReasonNone}
+		return effect{code: fault, act: actReject, status: uint8(fault & 0xff), reason: ReasonNone}
 	case reasonFaults, reasonOnceFaults:
 		place := int(fault & 0xff)
 		if place == 0 || place > len(answers) {
@@ -286,7 +286,7 @@ func effectOf(fault Fault) effect {
 		}
 		reason := answers[place-1].reason
 		e := effect{code: fault, act: actReject, reason: reason, once: fault&^0xff == reasonOnceFaults}
-		if reason == push.UnregisteredReason || reason == push.ExpiredToken {
+		if reason == ReasonUnregistered || reason == ReasonExpiredToken {
 			e.act = actUnregistered
 		}
 		return e

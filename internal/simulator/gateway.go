@@ -76,7 +76,7 @@ func (c *gatewayConn) process(ctx context.Context, b []byte) (used int, goOn boo
 			var bad *frame.ProtocolError
 			errors.As(err, &bad)
 			c.s.log.Debug("gateway: not a frame", "remote", c.raw.RemoteAddr(), "error", err)
-			c.tally[push.ProtocolError]++
+			c.tally[ReasonProtocolError]++
 			c.s.recorder.add(&c.tally)
 			c.answer(ctx, faults.Latency, frame.StatusProtocolError, bad.Identifier)
 			return used, false
@@ -259,18 +259,18 @@ func statusVerdict(status frame.Status) verdict {
 	if reason, ok := statusReasons[status]; ok {
 		return verdict(reason)
 	}
-	return verdict(push.UnknownReason)
+	return verdict(ReasonUnknown)
 }
 
-var statusReasons = map[frame.Status]push.Reason{
-	frame.StatusProcessingError:    push.ProcessingError,
-	frame.StatusMissingToken:       push.MissingDeviceToken,
-	frame.StatusMissingTopic:       push.MissingTopic,
-	frame.StatusMissingPayload:     push.MissingPayload,
-	frame.StatusInvalidTokenSize:   push.InvalidTokenSize,
-	frame.StatusInvalidTopicSize:   push.InvalidTopicSize,
-	frame.StatusInvalidPayloadSize: push.InvalidPayloadSize,
-	frame.StatusInvalidToken:       push.InvalidToken,
-	frame.StatusShutdown:           push.Shutdown,
-	frame.StatusProtocolError:      push.ProtocolError,
+var statusReasons = map[frame.Status]Reason{
+	frame.StatusProcessingError:    ReasonProcessingError,
+	frame.StatusMissingToken:       ReasonMissingDeviceToken,
+	frame.StatusMissingTopic:       ReasonMissingTopic,
+	frame.StatusMissingPayload:     ReasonMissingPayload,
+	frame.StatusInvalidTokenSize:   ReasonInvalidTokenSize,
+	frame.StatusInvalidTopicSize:   ReasonInvalidTopicSize,
+	frame.StatusInvalidPayloadSize: ReasonInvalidPayloadSize,
+	frame.StatusInvalidToken:       ReasonInvalidToken,
+	frame.StatusShutdown:           ReasonShutdown,
+	frame.StatusProtocolError:      ReasonProtocolError,
 }

@@ -103,7 +103,7 @@ func TestGatewayErrorResponses(t *testing.T) {
 		{"magic: accepted, then shutdown", one(string(MagicToken(AcceptThenShutdown, 0)), hello), errorResponse(10, 42)},
 		{"magic: status 255", one(string(MagicToken(StatusFault(255), 0)), hello), errorResponse(255, 42)},
 		{"magic: status 0", one(string(MagicToken(StatusFault(0), 0)), hello), errorResponse(0, 42)},
-		{"magic: of the provider API", one(string(MagicToken(ReasonFault(push.BadTopic), 0)), hello), nil},
+		{"magic: of the provider API", one(string(MagicToken(ReasonFault(ReasonBadTopic), 0)), hello), nil},
 		{"magic: unknown code", one(string(MagicToken(0x7777, 0)), hello), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

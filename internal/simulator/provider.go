@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-
-	"github.com/lhspn/lhspn/internal/push"
 )
 
 const (
@@ -584,7 +582,7 @@ func (c *providerConn) keep(st *stream) {
 }
 
 // goAway tells the client that no further stream is processed. What was opened before is.
-func (c *providerConn) goAway(reason push.Reason) {
+func (c *providerConn) goAway(reason Reason) {
 	if c.goingAway {
 		return
 	}

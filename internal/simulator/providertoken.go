@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/lhspn/lhspn/internal/push"
 )
 
 const (
@@ -20,8 +18,8 @@ const (
 
 // providerToken is a provider token that has been looked at. It is immutable.
 type providerToken struct {
-	reason   push.Reason // why it is refused; ReasonNone where it is good until it expires
-	key      string      // key id
+	reason   Reason // why it is refused; ReasonNone where it is good until it expires
+	key      string // key id
 	team     string
 	issuedAt time.Time
 }
@@ -43,9 +41,9 @@ func (c *tokenCache) lookUp(text string, key *ecdsa.PublicKey, keyID string, int
 		return t
 	}
 	t := parseProviderToken(text, key, keyID, now)
-	if t.reason == push.ReasonNone {
+	if t.reason == ReasonNone {
 		if last, ok := c.newest[t.key]; ok && now.Sub(last) < interval {
-			return &providerToken{reason: push.TooManyProviderTokenUpdates}
+			return &providerToken{reason: ReasonTooManyProviderTokenUpdates}
 		}
 		if c.newest == nil {
 			c.newest = map[string]time.Time{}
@@ -61,7 +59,7 @@ func (c *tokenCache) lookUp(text string, key *ecdsa.PublicKey, keyID string, int
 
 // parseProviderToken checks form, age and, with a key, signature. With a key id the token must name that key.
 func parseProviderToken(text string, key *ecdsa.PublicKey, keyID string, now time.Time) *providerToken {
-	invalid := &providerToken{reason: push.InvalidProviderToken}
+	invalid := &providerToken{reason: ReasonInvalidProviderToken}
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {
 		return invalid

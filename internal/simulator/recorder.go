@@ -66,11 +66,11 @@ type Totals struct {
 	IDsRepeated uint64 `json:"ids_repeated"`
 }
 
-// verdict is a push.Reason, ReasonNone for what was accepted, or one of those that no reason stands for.
+// verdict is a Reason, ReasonNone for what was accepted, or one of those that no reason stands for.
 type verdict uint8
 
 const (
-	accepted       = verdict(push.ReasonNone)
+	accepted       = verdict(ReasonNone)
 	dropped        = verdict(200)
 	connReset      = verdict(201)
 	neverAnswered  = verdict(202)
@@ -94,7 +94,7 @@ func (v verdict) String() string {
 	case streamReset:
 		return "stream reset"
 	}
-	return push.Reason(v).String()
+	return Reason(v).String()
 }
 
 // incoming is a notification on its way to the record. Its slices belong to the connection; the recorder copies what it

@@ -44,8 +44,8 @@ type stream struct {
 type request struct {
 	seen        uint16 // a bit for each header
 	post        bool
-	pathReason  push.Reason // what is wrong with the path
-	headReason  push.Reason // what is wrong with the first wrong header
+	pathReason  Reason // what is wrong with the path
+	headReason  Reason // what is wrong with the first wrong header
 	auth        *providerToken
 	topic       string
 	pushType    string
@@ -58,8 +58,8 @@ type request struct {
 
 func (st *stream) has(h header) bool { return st.seen&(1<<h) != 0 }
 
-func (st *stream) fault(reason push.Reason) {
-	if st.headReason == push.ReasonNone {
+func (st *stream) fault(reason Reason) {
+	if st.headReason == ReasonNone {
 		st.headReason = reason
 	}
 }
@@ -84,7 +84,7 @@ func (c *providerConn) newStream(id uint32) *stream {
 	if c.ackedLimit != unlimited {
 		st.receiveWindow = int64(c.s.cfg.StreamWindow)
 	}
-	st.request = request{priority: 10, pathReason: push.BadPath}
+	st.request = request{priority: 10, pathReason: ReasonBadPath}
 	st.payload, st.size = st.payload[:0], 0
 	st.timestamp = 0
 	return st
@@ -114,7 +114,7 @@ func (c *providerConn) header(h header, _, value []byte) {
 	}
 	st := c.current
 	if st.has(h) {
-		st.fault(push.DuplicateHeaders)
+		st.fault(ReasonDuplicateHeaders)
 		return
 	}
 	st.seen |= 1 << h
@@ -127,14 +127,14 @@ func (c *providerConn) header(h header, _, value []byte) {
 		st.auth = c.authorize(value)
 	case headerID:
 		if !isUUID(value) {
-			st.fault(push.BadMessageID)
+			st.fault(ReasonBadMessageID)
 			return
 		}
 		st.idLen = uint8(copy(st.idBytes[:], value)) // a UUID
 	case headerExpiration:
 		n, err := strconv.ParseUint(string(value), 10, 64)
 		if err != nil {
-			st.fault(push.BadExpirationDate)
+			st.fault(ReasonBadExpirationDate)
 		}
 		st.expiration = uint32(min(n, 1<<32-1))
 	case headerPriority:
@@ -146,45 +146,45 @@ func (c *providerConn) header(h header, _, value []byte) {
 		case "1":
 			st.priority = 1
 		default:
-			st.fault(push.BadPriority)
+			st.fault(ReasonBadPriority)
 		}
 	case headerTopic:
 		if !isTopic(value) {
-			st.fault(push.BadTopic)
+			st.fault(ReasonBadTopic)
 		}
 		st.topic = c.topics.intern(value)
 	case headerCollapseID:
 		if len(value) > maxCollapseID {
-			st.fault(push.BadCollapseID)
+			st.fault(ReasonBadCollapseID)
 		}
 		st.collapseLen = uint8(copy(st.collapseID[:], value)) // at most 64
 	case headerPushType:
 		if st.pushType = pushType(value); st.pushType == "" {
-			st.fault(push.InvalidPushType)
+			st.fault(ReasonInvalidPushType)
 		}
 	case headerOther: // returned above
 	}
 }
 
-func (st *stream) parsePath(path []byte) push.Reason {
+func (st *stream) parsePath(path []byte) Reason {
 	hexToken, ok := bytes.CutPrefix(path, []byte(devicePath))
 	switch {
 	case !ok:
-		return push.BadPath
+		return ReasonBadPath
 	case len(hexToken) == 0:
-		return push.MissingDeviceToken
+		return ReasonMissingDeviceToken
 	case len(hexToken)%2 != 0 || len(hexToken) < 2*push.MinTokenLen || len(hexToken) > 2*push.MaxTokenLen:
-		return push.BadDeviceToken
+		return ReasonBadDeviceToken
 	}
 	for i := 0; i < len(hexToken); i += 2 {
 		hi, lo := hexDigit[hexToken[i]], hexDigit[hexToken[i+1]]
 		if hi|lo > 15 {
-			return push.BadDeviceToken
+			return ReasonBadDeviceToken
 		}
 		st.tokenBytes[i/2] = hi<<4 | lo
 	}
 	st.tokenLen = uint8(len(hexToken) / 2) // at most 100
-	return push.ReasonNone
+	return ReasonNone
 }
 
 // hexDigit is the value of a hexadecimal digit, 255 for every other byte.
@@ -267,41 +267,41 @@ func (c *providerConn) authorize(value []byte) *providerToken {
 	}
 	const scheme = "bearer "
 	if len(value) < len(scheme) || !strings.EqualFold(string(value[:len(scheme)]), scheme) {
-		return &providerToken{reason: push.InvalidProviderToken}
+		return &providerToken{reason: ReasonInvalidProviderToken}
 	}
 	keyID := ""
 	if c.s.cfg.ProviderTokenKey == nil && c.s.tokenKey != nil {
 		keyID = ProviderKeyID
 	}
 	token := c.s.tokens.lookUp(string(value[len(scheme):]), c.s.tokenKey, keyID, c.s.cfg.ProviderTokenInterval, c.now)
-	if token.reason != push.TooManyProviderTokenUpdates {
+	if token.reason != ReasonTooManyProviderTokenUpdates {
 		c.auth.text, c.auth.token = append(c.auth.text[:0], value...), token
 	}
 	return token
 }
 
 // check validates a request as APNs does and says what is wrong with it.
-func (c *providerConn) check(st *stream, payload []byte) push.Reason {
+func (c *providerConn) check(st *stream, payload []byte) Reason {
 	switch {
 	case !st.post:
-		return push.MethodNotAllowed
-	case st.pathReason != push.ReasonNone:
+		return ReasonMethodNotAllowed
+	case st.pathReason != ReasonNone:
 		return st.pathReason
 	}
-	if reason := c.checkAuthorization(st); reason != push.ReasonNone {
+	if reason := c.checkAuthorization(st); reason != ReasonNone {
 		return reason
 	}
-	if st.headReason != push.ReasonNone {
+	if st.headReason != ReasonNone {
 		return st.headReason
 	}
 	switch {
 	case st.has(headerTopic):
 		// A certificate is for its topic and what is derived from it.
 		if st.auth == nil && c.certTopic != "" && st.topic != c.certTopic && !strings.HasPrefix(st.topic, c.certTopic+".") {
-			return push.TopicDisallowed
+			return ReasonTopicDisallowed
 		}
 	case st.auth != nil || c.certTopic == "":
-		return push.MissingTopic
+		return ReasonMissingTopic
 	default:
 		st.topic = c.certTopic
 	}
@@ -311,31 +311,31 @@ func (c *providerConn) check(st *stream, payload []byte) push.Reason {
 	}
 	switch size := max(st.size, len(payload)); {
 	case size == 0:
-		return push.PayloadEmpty
+		return ReasonPayloadEmpty
 	case size > limit:
-		return push.PayloadTooLarge
+		return ReasonPayloadTooLarge
 	}
-	return push.ReasonNone
+	return ReasonNone
 }
 
-func (c *providerConn) checkAuthorization(st *stream) push.Reason {
+func (c *providerConn) checkAuthorization(st *stream) Reason {
 	switch token := st.auth; {
 	case token == nil && !c.hasCert:
-		return push.MissingProviderToken
+		return ReasonMissingProviderToken
 	case token == nil:
-		return push.ReasonNone
-	case token.reason != push.ReasonNone:
+		return ReasonNone
+	case token.reason != ReasonNone:
 		return token.reason
 	case token.expired(c.now):
-		return push.ExpiredProviderToken
+		return ReasonExpiredProviderToken
 	case c.auth.first == nil:
 		c.auth.first = token
 	case token.team != c.auth.first.team:
-		return push.InvalidProviderToken
+		return ReasonInvalidProviderToken
 	case token.key != c.auth.first.key:
-		return push.UnrelatedKeyIDInToken
+		return ReasonUnrelatedKeyIDInToken
 	}
-	return push.ReasonNone
+	return ReasonNone
 }
 
 // effectFor is what the faults ask for on this request: by count, by chance, or by its token.
@@ -360,13 +360,13 @@ func (c *providerConn) effectFor(token []byte) effect {
 	for _, share := range [...]struct {
 		percent float64
 		act     act
-		reason  push.Reason
+		reason  Reason
 	}{
-		{f.BadTokenPercent, actReject, push.BadDeviceToken},
-		{f.UnregisteredPercent, actUnregistered, push.UnregisteredReason},
-		{f.TooManyRequestsPercent, actReject, push.TooManyRequests},
-		{f.InternalErrorPercent, actReject, push.InternalServerError},
-		{f.ServiceUnavailablePercent, actReject, push.ServiceUnavailable},
+		{f.BadTokenPercent, actReject, ReasonBadDeviceToken},
+		{f.UnregisteredPercent, actUnregistered, ReasonUnregistered},
+		{f.TooManyRequestsPercent, actReject, ReasonTooManyRequests},
+		{f.InternalErrorPercent, actReject, ReasonInternalServerError},
+		{f.ServiceUnavailablePercent, actReject, ReasonServiceUnavailable},
 	} {
 		if p -= share.percent; p < 0 {
 			return effect{act: share.act, reason: share.reason}
@@ -382,7 +382,7 @@ func (c *providerConn) request(ctx context.Context, st *stream, payload []byte) 
 	token := st.tokenBytes[:st.tokenLen]
 	var e effect
 	reason := c.check(st, payload)
-	if reason == push.ReasonNone {
+	if reason == ReasonNone {
 		e = c.effectFor(token)
 	}
 	st.verdict = verdict(reason)
@@ -445,7 +445,7 @@ func (c *providerConn) request(ctx context.Context, st *stream, payload []byte) 
 		c.sendLimit(1)
 	}
 	if n := c.faults.GoAwayEvery; e.act == actShutdown || n > 0 && c.requests%n == 0 {
-		c.goAway(push.Shutdown)
+		c.goAway(ReasonShutdown)
 	}
 	return nil
 }
@@ -488,7 +488,7 @@ func (c *providerConn) answer(st *stream) {
 		c.drop(st)
 		return
 	}
-	reason := push.Reason(st.verdict)
+	reason := Reason(st.verdict)
 	status := strconv.Itoa(statusOf(reason))
 	// ":status" by the name's place in the static table, as a literal; the rest as in okHead.
 	block := append(append(update, 0x08, byte(len(status))), status...)

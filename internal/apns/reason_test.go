@@ -1,0 +1,34 @@
+package apns
+
+import (
+	"testing"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, r := range append(Reasons(), push.OwnReasons()...) {
+		if r.Text == "" || seen[r.Text] {
+			t.Errorf("%q stands twice, or is empty", r.Text)
+		}
+		seen[r.Text] = true
+		if wide := r.Is(push.ClassKey) || r.Is(push.ClassRoute); wide != (r.Remedy != "") {
+			t.Errorf("%s: the remedy is %q", r, r.Remedy)
+		}
+	}
+	for _, row := range verdictTable {
+		if !seen[row.reason.Text] {
+			t.Errorf("%s is not in the list", row.reason)
+		}
+		if row.outcome == push.Held && row.reason.Remedy == "" {
+			t.Errorf("%s holds a route or topic, and has no remedy", row.reason)
+		}
+	}
+	for _, r := range binaryReasons {
+		if !seen[r.Text] {
+			t.Errorf("%s is not in the list", r)
+		}
+	}
+}
