@@ -227,18 +227,22 @@ func (rd *accepting) readTokens(at string, v push.JSON) []push.Token {
 		return nil
 	}
 	tokens := make([]push.Token, 0, n)
-	var raw [push.MaxTokenLen]byte
+	var raw [push.MaxHexTokenLen]byte
 	for i, element := range v.Elements() {
 		text := element.Text()
-		if length := len(text) / 2; len(text)%2 == 0 && length >= push.MinTokenLen && length <= push.MaxTokenLen {
+		if length := len(text) / 2; len(text)%2 == 0 && length >= push.MinHexTokenLen && length <= push.MaxHexTokenLen {
 			if _, err := hex.Decode(raw[:], text); err == nil {
-				tokens = append(tokens, push.Token(raw[:length]))
+				tokens = append(tokens, push.HexToken(raw[:length]))
 				continue
 			}
 		}
 		message := "must be a string"
 		if element.IsString() {
-			_, err := push.ParseToken(string(text))
+			token, err := push.ParseToken(string(text))
+			if err == nil {
+				tokens = append(tokens, token)
+				continue
+			}
 			message = err.Error()
 		}
 		rd.fault(at+"["+strconv.Itoa(i)+"]", message)

@@ -845,15 +845,15 @@ func (l *lane) encode(c *binaryConn, s *span, room int, now time.Time) int {
 			l.prepare(d.Notification, now)
 		}
 		p := &d.Notification.Payload
-		size := p.Len(d.Badge)
-		if l.note.expired || uint(len(d.Token)-1) >= frame.MaxToken || uint(size-1) >= frame.MaxPayload {
+		size, token := p.Len(d.Badge), d.Token.Address()
+		if l.note.expired || uint(len(token)-1) >= frame.MaxToken || uint(size-1) >= frame.MaxPayload {
 			break
 		}
 		if l.note.command == frame.Command1 {
-			buf = frame.AppendCommand1Head(buf, id, l.note.expiration, d.Token, size)
+			buf = frame.AppendCommand1Head(buf, id, l.note.expiration, token, size)
 			buf = p.AppendTo(buf, d.Badge)
 		} else {
-			buf = frame.AppendCommand2Head(buf, d.Token, size)
+			buf = frame.AppendCommand2Head(buf, token, size)
 			buf = p.AppendTo(buf, d.Badge)
 			buf = frame.AppendCommand2Tail(buf, id, l.note.expiration, l.note.priority)
 		}
@@ -881,9 +881,9 @@ func unsendable(d *push.Delivery, expired bool) push.Result {
 	switch size := d.Notification.Payload.Len(d.Badge); {
 	case expired:
 		return push.Result{Outcome: push.Expired, Reason: push.ExpiredReason}
-	case len(d.Token) == 0:
+	case d.Token.Address() == "":
 		return push.Result{Outcome: push.Failed, Reason: MissingDeviceToken}
-	case len(d.Token) > frame.MaxToken:
+	case len(d.Token.Address()) > frame.MaxToken:
 		return push.Result{Outcome: push.Failed, Reason: InvalidTokenSize}
 	case size == 0:
 		return push.Result{Outcome: push.Failed, Reason: MissingPayload}

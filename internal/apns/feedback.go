@@ -90,7 +90,7 @@ func readFeedback(ctx context.Context, conn net.Conn, silence time.Duration, fn 
 			}
 			used += size
 			count++
-			if ferr := fn(time.Unix(int64(tuple.Unix), 0).UTC(), push.Token(tuple.Token)); ferr != nil {
+			if ferr := fn(time.Unix(int64(tuple.Unix), 0).UTC(), push.HexToken(tuple.Token)); ferr != nil {
 				return ferr
 			}
 		}

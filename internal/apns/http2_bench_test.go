@@ -57,7 +57,7 @@ func newHTTP2Round(tb testing.TB, n int) *http2Round {
 	enc := hpack.NewEncoder(&b)
 	enc.SetMaxDynamicTableSizeLimit(0)
 	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-	_ = enc.WriteField(hpack.HeaderField{Name: "apns-id", Value: push.APNsID(http2Notification.ID, tokenOf(1)).String()})
+	_ = enc.WriteField(hpack.HeaderField{Name: "apns-id", Value: ID(http2Notification.ID, tokenOf(1).Address()).String()})
 	r.block = b.Bytes()
 	return r
 }
@@ -113,7 +113,7 @@ func BenchmarkHTTP2Encode(b *testing.B) {
 	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = e.appendBlock(buf[:0], http2Notification, token)
+		buf = e.appendBlock(buf[:0], http2Notification, token.Address())
 	}
 }
 

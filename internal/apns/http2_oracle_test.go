@@ -85,7 +85,7 @@ func TestHTTP2SameAsNetHTTP(t *testing.T) {
 			tr.sendGroup(g)
 			for i := range g.Deliveries {
 				d := &g.Deliveries[i]
-				id := push.APNsID(n.ID, d.Token).String()
+				id := ID(n.ID, d.Token.Address()).String()
 				keys = append(keys, id)
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+cfg.Address+"/3/device/"+d.Token.String(),
 					strings.NewReader(string(n.Payload.AppendTo(nil, d.Badge))))

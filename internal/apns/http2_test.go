@@ -642,7 +642,7 @@ func TestHTTP2RefusedStreamsAreSentAgain(t *testing.T) {
 		tr.wait()
 		tr.want(g, push.Accepted, nil)
 		tr.want(never, push.NotSent, push.ConnectionLost)
-		if n := seen[push.APNsID(http2Notification.ID, tokenOf(99)).String()]; n != http2MaxTries {
+		if n := seen[ID(http2Notification.ID, tokenOf(99).Address()).String()]; n != http2MaxTries {
 			t.Errorf("tried %d times", n)
 		}
 	})
@@ -1380,7 +1380,7 @@ func TestHTTP2ManyNotifications(t *testing.T) {
 			}
 			to := int(1 + random(4))
 			for i := range to {
-				want[push.APNsID(n.ID, tokenOf(i)).String()] = n
+				want[ID(n.ID, tokenOf(i).Address()).String()] = n
 			}
 			tr.send(n, 0, to)
 			tr.wait() // the map may be written only while nothing is under way

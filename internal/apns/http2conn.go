@@ -419,7 +419,7 @@ func (c *http2Conn) request(buf []byte, ref http2Ref, now time.Time) []byte {
 		c.writeDone.add(ref, verdictExpired.result())
 		return buf
 	}
-	if c.maxHeaderList < 1<<20 && c.enc.listSize(n, d.Token) > int(c.maxHeaderList) {
+	if c.maxHeaderList < 1<<20 && c.enc.listSize(n, d.Token.Address()) > int(c.maxHeaderList) {
 		c.writeDone.add(ref, verdictUnsendable.result())
 		return buf
 	}
@@ -435,7 +435,7 @@ func (c *http2Conn) request(buf []byte, ref http2Ref, now time.Time) []byte {
 	}
 	start := len(buf)
 	buf = appendFrameHeader(buf, 0, http2.FrameHeaders, flags, id)
-	buf = c.enc.appendBlock(buf, n, d.Token)
+	buf = c.enc.appendBlock(buf, n, d.Token.Address())
 	block := len(buf) - start - http2FrameHeaderLen
 	if block > c.maxFrame {
 		buf = splitHeaders(buf, start, c.maxFrame)

@@ -132,8 +132,8 @@ func (en hpackEntry) size() int {
 }
 
 // appendBlock appends the header block of one notification for one token.
-func (e *http2Encoder) appendBlock(dst []byte, n *push.Notification, token push.Token) []byte {
-	id := push.APNsID(n.ID, token)
+func (e *http2Encoder) appendBlock(dst []byte, n *push.Notification, token string) []byte {
+	id := ID(n.ID, token)
 	if e.templateOf == n && e.templateTokenLen == len(token) && !e.templateOnce {
 		start := len(dst)
 		dst = append(dst, e.template...)
@@ -146,7 +146,7 @@ func (e *http2Encoder) appendBlock(dst []byte, n *push.Notification, token push.
 }
 
 // appendNewBlock spells a block out, and keeps it as the template if it can be repeated as it is.
-func (e *http2Encoder) appendNewBlock(dst []byte, n *push.Notification, token push.Token, id uuid.UUID) []byte {
+func (e *http2Encoder) appendNewBlock(dst []byte, n *push.Notification, token string, id uuid.UUID) []byte {
 	start := len(dst)
 	repeated := e.templateOf == n
 	repeatable := e.announceMax < 0
@@ -169,7 +169,8 @@ func (e *http2Encoder) appendNewBlock(dst []byte, n *push.Notification, token pu
 	dst = appendHPACKInt(dst, 0, 7, uint64(len(http2PathPrefix)+2*len(token)))
 	dst = append(dst, http2PathPrefix...)
 	tokenAt := len(dst) - start
-	dst = token.AppendHex(dst)
+	dst = append(dst, make([]byte, 2*len(token))...)
+	putHex(dst[start+tokenAt:], token)
 
 	if e.authorization != "" {
 		field(fieldAuthorization, e.authorization, true)
@@ -250,7 +251,7 @@ func (e *http2Encoder) appendName(dst []byte, representation byte, prefix uint8,
 }
 
 // listSize is the size of the header list as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113, 6.5.2).
-func (e *http2Encoder) listSize(n *push.Notification, token push.Token) int {
+func (e *http2Encoder) listSize(n *push.Notification, token string) int {
 	size := len(":method"+"POST"+":scheme"+"https") + 2*hpackEntryCost +
 		len(":path"+http2PathPrefix) + 2*len(token) + hpackEntryCost +
 		len(http2APNsID) + uuidTextLen + hpackEntryCost +

@@ -29,7 +29,7 @@ func (j *Job) read(ctx context.Context, a *appJob) error {
 	defer cancel()
 	err := a.source.Read(readCtx, func(at time.Time, token push.Token) error {
 		j.metrics.tuples.WithLabelValues(a.name).Inc()
-		if len(token) == 0 || len(token) > push.MaxTokenLen {
+		if !token.Valid() {
 			j.metrics.malformed.WithLabelValues(a.name).Inc()
 			return nil // it can be nobody's; those that follow can be
 		}

@@ -412,5 +412,5 @@ func Member(location string, key JSON) string {
 
 // looksSecret reports whether a key might be a device token or an API key put in the wrong place.
 func looksSecret(name string) bool {
-	return len(name) >= 2*MinTokenLen || strings.HasPrefix(name, "lhspn_")
+	return len(name) >= 2*MinHexTokenLen || strings.HasPrefix(name, "lhspn_")
 }

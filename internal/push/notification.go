@@ -1,11 +1,9 @@
 package push
 
 import (
-	"encoding/binary"
 	"strconv"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
 )
 
@@ -59,23 +57,6 @@ func (n *Notification) ExpirationUnix() uint32 {
 // has its one try whenever that comes.
 func (n *Notification) Expired(now time.Time) bool {
 	return !n.Expiration.IsZero() && !now.Before(n.Expiration)
-}
-
-// APNsID is the apns-id of the notification for one token. It is derived, not stored, so that every resend carries the
-// same one, after a crash too.
-func APNsID(notification uuid.UUID, t Token) uuid.UUID {
-	var seed [16 + MaxTokenLen]byte
-	n := copy(seed[:], notification[:])
-	n += copy(seed[n:], t)
-	hi := xxhash.Sum64(seed[:n])
-	seed[0] ^= 0xff
-	lo := xxhash.Sum64(seed[:n])
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], hi)
-	binary.BigEndian.PutUint64(id[8:], lo)
-	id[6] = id[6]&0x0f | 0x80 // version 8: vendor-defined (RFC 9562)
-	id[8] = id[8]&0x3f | 0x80 // variant
-	return id
 }
 
 // Payload is a JSON document ready to be sent, with at most one place where each device's own badge goes in. Documents are

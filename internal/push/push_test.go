@@ -7,15 +7,13 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 func TestParseToken(t *testing.T) {
 	t.Parallel()
-	for n := MinTokenLen; n <= MaxTokenLen; n++ {
+	for n := MinHexTokenLen; n <= MaxHexTokenLen; n++ {
 		token, err := ParseToken(strings.Repeat("aF", n))
-		if err != nil || len(token) != n || token.String() != strings.Repeat("af", n) || string(token.AppendHex(nil)) != token.String() {
+		if err != nil || len(token) != n || token.String() != strings.Repeat("af", n) || string(token.AppendText(nil)) != token.String() {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
@@ -23,6 +21,47 @@ func TestParseToken(t *testing.T) {
 		if _, err := ParseToken(bad); err == nil || bad != "" && strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+func TestTokensOfNamedPlatforms(t *testing.T) {
+	t.Parallel()
+	for _, written := range []string{"fcm:a", "fcm:" + strings.Repeat("x", MaxTokenLen-4), "webpush:x_-9:y"} {
+		token, err := ParseToken(written)
+		name, address, _ := strings.Cut(written, ":")
+		if err != nil || token.String() != written || token.Platform() != name || token.Address() != address {
+			t.Errorf("%s: %v, platform %q, %v", written[:5], token, token.Platform(), err)
+		}
+		if token != TextToken(name, address) {
+			t.Errorf("%s: TextToken makes another", written[:5])
+		}
+	}
+	for _, bad := range []string{"fcm:", ":a", "Fcm:a", "fcm:a b", "fcm:ä", "fcm:\x00", "fcm:" + strings.Repeat("x", MaxTokenLen-3),
+		"averylongname1:a", "thirteenchars:a", "hex:" + strings.Repeat("a", 64)} {
+		if token, err := ParseToken(bad); err == nil {
+			t.Errorf("%q is taken for %v", bad, token)
+		}
+	}
+}
+
+// Bytes may look like anything: what they are stored as must be no other token's.
+func TestBareBytesAreNoNamedPlatforms(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{"fcm:0123456789012345678901234567", "hex:0123456789012345678901234567", "hex:fcm:456789012345678901234567",
+		"abcdefghijklmnopqrstuvwxyz012345", ":bcdefghijklmnopqrstuvwxyz012345"} {
+		token := HexToken(raw)
+		if token.Address() != raw || token.Platform() != "" {
+			t.Errorf("%q: address %q, platform %q", raw, token.Address(), token.Platform())
+		}
+		if back, err := ParseToken(token.String()); err != nil || back != token {
+			t.Errorf("%q: %v comes back as %v: %v", raw, token, back, err)
+		}
+		if named, err := ParseToken(raw); err == nil && named == token {
+			t.Errorf("%q: the same as a named platform's", raw)
+		}
+	}
+	if raw := strings.Repeat("\xab", 32); HexToken(raw) != Token(raw) {
+		t.Error("bare bytes are not stored as they are")
 	}
 }
 
@@ -66,20 +105,6 @@ func TestMakeAlert(t *testing.T) {
 		if got, err := json.Marshal(c.alert); err != nil || string(got) != c.want {
 			t.Errorf("%s, want %s: %v", got, c.want, err)
 		}
-	}
-}
-
-func TestAPNsIDIsStable(t *testing.T) {
-	t.Parallel()
-	n := uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057")
-	a, b := Token(strings.Repeat("a", 32)), Token(strings.Repeat("b", 32))
-	id := APNsID(n, a)
-	if id != APNsID(n, a) || id == APNsID(n, b) || id == APNsID(uuid.Nil, a) || id.Version() != 8 || id.Variant() != uuid.RFC4122 {
-		t.Errorf("%v", id)
-	}
-	// It is never stored: a restart, or a newer version of this program, must come to the same one.
-	if got := id.String(); got != "45b81e5b-ed2f-8ccf-b5ec-b0ddc29084f3" {
-		t.Errorf("it has become %s", got)
 	}
 }
 

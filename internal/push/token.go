@@ -2,61 +2,142 @@ package push
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 )
 
-// Limits of a device token, in bytes. Apple documents tokens as of variable length, 32 bytes in practice and up to 100.
+// Limits of a device token. One of hexadecimal digits is 32 to 100 bytes long, one in another written form up to 1,024
+// characters, its platform's name included.
 const (
-	MinTokenLen = 32
-	MaxTokenLen = 100
+	MinHexTokenLen = 32
+	MaxHexTokenLen = 100
+	MaxTokenLen    = 1024
+	maxPlatformLen = 12
 )
 
-// Token is a device token as its raw bytes. A string, so that it compares, keys a map, and can share the memory of the
-// batch it was decoded from. Its text form is lower-case hexadecimal.
+// Token is a device token: an opaque address on a platform. It compares, keys a map, and can share the memory of the batch
+// it was decoded from.
+//
+// Each has one written form (String): "name:address", with the platform's name and printable text, or only hexadecimal
+// digits, which are of the one platform that has no name there. What a Token holds, and what is stored, is the written form
+// of the first kind and the bare bytes of the second, so that those cost half. Bytes that happen to look like the first
+// kind have "hex:" before them.
 type Token string
 
-// ParseToken reads a token from hexadecimal of either case: 64 to 200 digits.
-func ParseToken(s string) (Token, error) {
-	if len(s)%2 != 0 {
-		return "", fmt.Errorf("a device token is hexadecimal and so has an even number of digits, not %d", len(s))
+const hexPlatform = "hex"
+
+// HexToken is the token of the platform whose tokens are bare bytes.
+func HexToken[T string | []byte](address T) Token {
+	if prefixLen(string(address)) > 0 {
+		return Token(hexPlatform + ":" + string(address))
 	}
-	if n := len(s) / 2; n < MinTokenLen || n > MaxTokenLen {
-		return "", fmt.Errorf("a device token is %d to %d bytes long (%d to %d hexadecimal digits), not %d digits",
-			MinTokenLen, MaxTokenLen, 2*MinTokenLen, 2*MaxTokenLen, len(s))
+	return Token(address)
+}
+
+// TextToken is the token of the named platform (lower-case letters) with the address in printable ASCII.
+func TextToken(platform, address string) Token { return Token(platform + ":" + address) }
+
+// ParseToken reads a token from its written form. Whether the platform exists, and takes such an address, is its own to say.
+func ParseToken(s string) (Token, error) {
+	if n := prefixLen(s); n > 0 && s[:n-1] != hexPlatform {
+		return parseText(s, n)
+	}
+	if len(s)%2 != 0 {
+		return "", fmt.Errorf("a hexadecimal device token has an even number of digits, not %d", len(s))
+	}
+	if n := len(s) / 2; n < MinHexTokenLen || n > MaxHexTokenLen {
+		return "", fmt.Errorf("a hexadecimal device token is %d to %d bytes long (%d to %d digits), not %d digits",
+			MinHexTokenLen, MaxHexTokenLen, 2*MinHexTokenLen, 2*MaxHexTokenLen, len(s))
 	}
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		return "", fmt.Errorf("a device token is hexadecimal: 0-9, a-f")
+		return "", errors.New("a device token is hexadecimal (0-9, a-f), or begins with its platform's name and a colon")
 	}
-	return Token(b), nil
+	return HexToken(b), nil
 }
 
-// String is the token in lower-case hexadecimal. Not for logs: see Short.
-func (t Token) String() string { return hex.EncodeToString([]byte(t)) }
-
-// AppendHex appends the token in lower-case hexadecimal.
-func (t Token) AppendHex(dst []byte) []byte {
-	const digits = "0123456789abcdef"
-	for i := 0; i < len(t); i++ {
-		dst = append(dst, digits[t[i]>>4], digits[t[i]&15])
+func parseText(s string, prefix int) (Token, error) {
+	switch {
+	case len(s) == prefix:
+		return "", errors.New("a device token has an address after the colon")
+	case len(s) > MaxTokenLen:
+		return "", fmt.Errorf("a device token has at most %d characters, not %d", MaxTokenLen, len(s))
 	}
-	return dst
+	for i := prefix; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return "", errors.New("a device token is printable ASCII without spaces")
+		}
+	}
+	return Token(s), nil
+}
+
+// prefixLen is the length of the platform's name that s begins with, and its colon; 0 where it begins with none.
+func prefixLen(s string) int {
+	for i := 0; i < len(s) && i <= maxPlatformLen; i++ {
+		switch c := s[i]; {
+		case c == ':':
+			if i > 0 {
+				return i + 1
+			}
+			return 0
+		case c < 'a' || c > 'z':
+			return 0
+		}
+	}
+	return 0
+}
+
+// Valid reports whether the token has an address within the limits. One that a service told us of may be shorter than one
+// that ParseToken takes.
+func (t Token) Valid() bool {
+	longest := MaxHexTokenLen
+	if t.Platform() != "" {
+		longest = MaxTokenLen - prefixLen(string(t))
+	}
+	n := len(t.Address())
+	return n > 0 && n <= longest
+}
+
+// Platform is the name of the platform in the written form; empty for that of hexadecimal tokens.
+func (t Token) Platform() string {
+	n := prefixLen(string(t))
+	if n == 0 || t[:n-1] == hexPlatform {
+		return ""
+	}
+	return string(t[:n-1])
+}
+
+// Address is what the platform's service knows the device by: the bare bytes, or the text after the platform's name.
+func (t Token) Address() string { return string(t[prefixLen(string(t)):]) }
+
+// String is the written form. Not for logs: see Short.
+func (t Token) String() string { return string(t.AppendText(nil)) }
+
+// AppendText appends the written form.
+func (t Token) AppendText(dst []byte) []byte {
+	if t.Platform() != "" {
+		return append(dst, t...)
+	}
+	return hex.AppendEncode(dst, []byte(t.Address()))
 }
 
 // Short is the form for logs: enough to find a token again, too little to send to it.
 func (t Token) Short() string {
-	if len(t) < 4 {
-		return "…"
+	const shown = 8
+	text := t.String()
+	n := prefixLen(text)
+	if len(text) < n+shown {
+		return text[:n] + "…"
 	}
-	return hex.EncodeToString([]byte(t[:4])) + "…"
+	return text[:n+shown] + "…"
 }
 
 // LogValue keeps whole tokens out of logs.
 func (t Token) LogValue() slog.Value { return slog.StringValue(t.Short()) }
 
-// MarshalText is the hexadecimal form, for JSON.
-func (t Token) MarshalText() ([]byte, error) { return t.AppendHex(nil), nil }
+// MarshalText is the written form, for JSON.
+func (t Token) MarshalText() ([]byte, error) { return t.AppendText(nil), nil }
 
 // UnmarshalText is ParseToken.
 func (t *Token) UnmarshalText(b []byte) error {

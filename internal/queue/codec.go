@@ -9,13 +9,10 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// A batch's body is a version byte and then, for a Ready or Badges batch, each recipient: the token's length, which takes
-// seven bits, with the eighth set where badge (uvarint) and attempts (one byte) follow the token; or, for an Audience
-// batch, the cursor's token.
-const (
-	bodyVersion = 1
-	extraBit    = 0x80
-)
+// A batch's body is a version byte and then, for a Ready or Badges batch, each recipient: twice the token's length
+// (uvarint), one more where badge (uvarint) and attempts (one byte) follow the token; or, for an Audience batch, the
+// cursor's token.
+const bodyVersion = 1
 
 var errBody = errors.New("malformed batch body")
 
@@ -23,13 +20,13 @@ func appendRecipients(dst []byte, recipients []push.Recipient) []byte {
 	dst = append(dst, bodyVersion)
 	for i := range recipients {
 		r := &recipients[i]
-		size := byte(len(r.Token)) // tokens have at most push.MaxTokenLen bytes
+		size := uint64(len(r.Token)) << 1
 		if r.Badge == 0 && r.Attempts == 0 {
-			dst = append(dst, size)
+			dst = binary.AppendUvarint(dst, size)
 			dst = append(dst, r.Token...)
 			continue
 		}
-		dst = append(dst, size|extraBit)
+		dst = binary.AppendUvarint(dst, size|1)
 		dst = append(dst, r.Token...)
 		dst = binary.AppendUvarint(dst, uint64(r.Badge))
 		dst = append(dst, r.Attempts)
@@ -42,20 +39,20 @@ func decodeRecipients(body []byte, n int) ([]push.Recipient, error) {
 	if len(body) == 0 || body[0] != bodyVersion {
 		return nil, fmt.Errorf("%w: unknown version", errBody)
 	}
-	if n < 0 || n > len(body)/push.MinTokenLen {
+	if n < 0 || n > len(body) {
 		return nil, fmt.Errorf("%w: %d recipients in %d bytes", errBody, n, len(body))
 	}
 	text := string(body)
 	recipients := make([]push.Recipient, n)
 	at := 1
 	for i := range recipients {
-		if at >= len(text) {
+		length, width := binary.Uvarint(body[at:])
+		if width <= 0 {
 			return nil, fmt.Errorf("%w: ends after %d of %d recipients", errBody, i, n)
 		}
-		size := int(text[at] &^ extraBit)
-		extra := text[at]&extraBit != 0
-		at++
-		if size > len(text)-at {
+		size, extra := int(length>>1), length&1 != 0
+		at += width
+		if size < 0 || size > len(text)-at {
 			return nil, fmt.Errorf("%w: ends within a token", errBody)
 		}
 		r := &recipients[i]
@@ -64,12 +61,12 @@ func decodeRecipients(body []byte, n int) ([]push.Recipient, error) {
 		if !extra {
 			continue
 		}
-		badge, length := binary.Uvarint(body[at:])
-		if length <= 0 || badge > math.MaxUint32 || at+length >= len(text) {
+		badge, width := binary.Uvarint(body[at:])
+		if width <= 0 || badge > math.MaxUint32 || at+width >= len(text) {
 			return nil, fmt.Errorf("%w: ends within a recipient", errBody)
 		}
-		r.Badge, r.Attempts = uint32(badge), text[at+length] // checked just above
-		at += length + 1
+		r.Badge, r.Attempts = uint32(badge), text[at+width] // checked just above
+		at += width + 1
 	}
 	if at != len(text) {
 		return nil, fmt.Errorf("%w: %d bytes too many", errBody, len(text)-at)

@@ -126,7 +126,7 @@ func MagicTokenAt(fault Fault, n int, t time.Time) push.Token {
 
 // faultOf is the fault that a token asks for; NoFault for what is not a magic token.
 func faultOf(token []byte) Fault {
-	if len(token) < push.MinTokenLen {
+	if len(token) < push.MinHexTokenLen {
 		return NoFault
 	}
 	head := binary.BigEndian.Uint64(token)

@@ -103,7 +103,7 @@ func (c *gatewayConn) process(ctx context.Context, b []byte) (used int, goOn boo
 // goes on.
 func (c *gatewayConn) notification(ctx context.Context, faults *Faults, n *frame.Notification) bool {
 	status := n.Check(push.MaxPayloadBinary)
-	if status == frame.StatusNone && len(n.Token) < push.MinTokenLen {
+	if status == frame.StatusNone && len(n.Token) < push.MinHexTokenLen {
 		status = frame.StatusInvalidTokenSize
 	}
 	if status == frame.StatusNone && faults.BadTokenPercent > 0 && rand.Float64()*100 < faults.BadTokenPercent {

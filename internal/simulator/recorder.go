@@ -129,7 +129,7 @@ const countShards = 16
 // without pointers, which the garbage collector does not scan.
 type countShard struct {
 	mu     sync.Mutex
-	usual  map[[push.MinTokenLen]byte]Counts
+	usual  map[[push.MinHexTokenLen]byte]Counts
 	others map[string]Counts
 }
 
@@ -175,7 +175,7 @@ func (r *recorder) reset() {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		s.usual, s.others = map[[push.MinTokenLen]byte]Counts{}, map[string]Counts{}
+		s.usual, s.others = map[[push.MinHexTokenLen]byte]Counts{}, map[string]Counts{}
 		s.mu.Unlock()
 	}
 	r.mu.Lock()
@@ -229,8 +229,8 @@ func (r *recorder) count(token []byte, v verdict) {
 	s := &r.shards[maphash.Bytes(r.seed, token)%countShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(token) == push.MinTokenLen {
-		key := [push.MinTokenLen]byte(token)
+	if len(token) == push.MinHexTokenLen {
+		key := [push.MinHexTokenLen]byte(token)
 		s.usual[key] = r.plus(s.usual[key], v)
 		return
 	}
@@ -329,8 +329,8 @@ func (r *recorder) countsOf(token push.Token) Counts {
 	s := &r.shards[maphash.String(r.seed, string(token))%countShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(token) == push.MinTokenLen {
-		return s.usual[[push.MinTokenLen]byte([]byte(token))]
+	if len(token) == push.MinHexTokenLen {
+		return s.usual[[push.MinHexTokenLen]byte([]byte(token))]
 	}
 	return s.others[string(token)]
 }

@@ -30,7 +30,7 @@ type stream struct {
 	extraWindow   int64 // what WINDOW_UPDATEs added to the client's initial window
 
 	request
-	tokenBytes [push.MaxTokenLen]byte
+	tokenBytes [push.MaxHexTokenLen]byte
 	idBytes    [uuidLen]byte
 	collapseID [maxCollapseID]byte
 	payload    []byte // the DATA of all frames but the last, as long as it may be
@@ -173,7 +173,7 @@ func (st *stream) parsePath(path []byte) Reason {
 		return ReasonBadPath
 	case len(hexToken) == 0:
 		return ReasonMissingDeviceToken
-	case len(hexToken)%2 != 0 || len(hexToken) < 2*push.MinTokenLen || len(hexToken) > 2*push.MaxTokenLen:
+	case len(hexToken)%2 != 0 || len(hexToken) < 2*push.MinHexTokenLen || len(hexToken) > 2*push.MaxHexTokenLen:
 		return ReasonBadDeviceToken
 	}
 	for i := 0; i < len(hexToken); i += 2 {

@@ -2,7 +2,7 @@
 -- +goose Up
 CREATE TABLE IF NOT EXISTS device_tokens (
     app          VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    token        VARBINARY(100) NOT NULL,              -- raw bytes; HEX(token) shows it as the API does
+    token        VARBINARY(1024) NOT NULL,              -- raw bytes, where HEX(token) is its written form, or the written form
     environment  VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     badge        INT UNSIGNED NOT NULL DEFAULT 0,
     last_updated DATETIME(6) NOT NULL,                 -- the last registration

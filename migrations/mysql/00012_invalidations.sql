@@ -2,7 +2,7 @@
 -- +goose Up
 CREATE TABLE IF NOT EXISTS invalidations ( -- the inbox of dead tokens, and its history
     app            VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    token          VARBINARY(100) NOT NULL,
+    token          VARBINARY(1024) NOT NULL,
     invalidated_at DATETIME(6) NOT NULL,               -- since when APNs knows the token as dead
     source         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- feedback, unregistered, bad_token
     removed        TINYINT UNSIGNED NOT NULL DEFAULT 0,

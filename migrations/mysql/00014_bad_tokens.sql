@@ -2,7 +2,7 @@
 -- +goose Up
 CREATE TABLE IF NOT EXISTS bad_tokens ( -- answers that say "wrong token or wrong environment"
     app      VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    token    VARBINARY(100) NOT NULL,
+    token    VARBINARY(1024) NOT NULL,
     answers  INT UNSIGNED NOT NULL,
     first_at DATETIME(6) NOT NULL,
     last_at  DATETIME(6) NOT NULL,

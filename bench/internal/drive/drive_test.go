@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -32,7 +33,7 @@ func (f *fake) Send(_ context.Context, g *push.Group) error {
 			d.Result.Outcome = push.Unregistered
 		default:
 			d.Result.Outcome = push.Accepted
-			f.accepted[push.APNsID(d.Notification.ID, d.Token)]++
+			f.accepted[apns.ID(d.Notification.ID, d.Token.Address())]++
 		}
 	}
 	g.Done(g)
