@@ -140,7 +140,7 @@ func (g *gateways) transport(app *config.App, a access) (sender.Transport, error
 		}
 		return apns.NewBinary(apns.BinaryConfig{
 			App: app.Name, Address: c.Gateway, TLS: a.tls, Connections: c.Connections, Window: c.Window,
-			RetryStatuses: statuses, ConfirmAfter: c.ConfirmAfter, IdleClose: c.IdleClose,
+			RetryStatuses: statuses, ConfirmAfter: c.ConfirmAfter, EndAfter: c.EndAfter, IdleClose: c.IdleClose,
 		}, g.log, g.metrics), nil
 	}
 	var proxy *url.URL

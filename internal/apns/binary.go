@@ -22,6 +22,7 @@ const (
 	// small enough that what is sent twice after a crash, and the memory behind it, stays modest.
 	DefaultWindow       = 16384
 	DefaultConfirmAfter = 3 * time.Second
+	DefaultEndAfter     = time.Minute
 	DefaultIdleClose    = time.Second
 	DefaultDialTimeout  = 10 * time.Second
 	DefaultWriteTimeout = 20 * time.Second
@@ -49,9 +50,12 @@ type BinaryConfig struct {
 	// (Outcome Retry). Shutdown (10) without being listed is read as Apple describes it: the identified one was the last
 	// that succeeded. Nil means DefaultRetryStatuses; an empty slice means none.
 	RetryStatuses []uint8
-	// ConfirmAfter of silence since it was written a notification counts as accepted, on a connection that is still open
-	// and read, and whose peer has acknowledged all of the bytes.
+	// ConfirmAfter the write a notification of which nothing is known yet has its connection half-closed, to be told by its
+	// end. With a gateway that ends no half-closed connection, or resets them, that much silence counts as acceptance, on a
+	// connection that is still open and read, and whose peer has acknowledged all of the bytes.
 	ConfirmAfter time.Duration
+	// EndAfter is how long a gateway may take to end a half-closed connection. One that takes longer never ends them.
+	EndAfter time.Duration
 	// IdleClose after the last write with nothing more to send, a connection is half-closed and read to its end.
 	IdleClose    time.Duration
 	DialTimeout  time.Duration // of resolving, connecting and the TLS handshake together
@@ -70,6 +74,7 @@ func (c BinaryConfig) withDefaults() BinaryConfig {
 		}
 	}
 	set(&c.ConfirmAfter, DefaultConfirmAfter)
+	set(&c.EndAfter, DefaultEndAfter)
 	set(&c.IdleClose, DefaultIdleClose)
 	set(&c.DialTimeout, DefaultDialTimeout)
 	set(&c.WriteTimeout, DefaultWriteTimeout)
@@ -114,6 +119,7 @@ type Binary struct {
 	isDown   atomic.Bool   // the gateway is away; also under mu while it changes
 	abrupt   atomic.Bool   // the gateway ends connections without close_notify
 	resets   atomic.Bool   // the gateway resets connections that we half-close
+	endless  atomic.Bool   // the gateway does not end connections that we half-close
 	// settlements changes whenever a lane has settled something by the gateway's answer or by evidence: the gateway works.
 	settlements atomic.Uint64
 
@@ -208,6 +214,18 @@ func (b *Binary) Send(ctx context.Context, g *push.Group) error {
 		b.mu.Unlock()
 		return errClosed
 	}
+	b.enqueue(g)
+	more := b.waiting < b.cfg.Window
+	b.mu.Unlock()
+	if more {
+		b.signalSpace()
+	}
+	b.wakeLanes()
+	return nil
+}
+
+// enqueue puts a group to the end of the queue. mu is held.
+func (b *Binary) enqueue(g *push.Group) {
 	var j *job
 	if n := len(b.free); n > 0 {
 		j, b.free = b.free[n-1], b.free[:n-1]
@@ -220,13 +238,14 @@ func (b *Binary) Send(ctx context.Context, g *push.Group) error {
 	b.unsettled++
 	b.queue.pushBack(span{job: j, to: len(g.Deliveries)})
 	b.waiting += len(g.Deliveries)
-	more := b.waiting < b.cfg.Window
+}
+
+// sendAgain is Send for a lane, which cannot wait for room.
+func (b *Binary) sendAgain(g *push.Group) {
+	b.mu.Lock()
+	b.enqueue(g)
 	b.mu.Unlock()
-	if more {
-		b.signalSpace()
-	}
 	b.wakeLanes()
-	return nil
 }
 
 // Drain says that no more Sends will come: what is written is half-closed at once, to get the evidence without waiting for

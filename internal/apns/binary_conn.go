@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // sent is a run of deliveries that were written, with consecutive identifiers.
@@ -45,6 +46,9 @@ type binaryConn struct {
 	halfClosedAt time.Time
 	failedAt     time.Time // of a write; from then on only the reader is waited for
 	progressed   bool      // something written here was settled
+	overdue      bool      // what was written waits for evidence as long as silence would take: it is time to half-close
+	// believed holds the last deliveries that silence alone has confirmed, the ones right before the window.
+	believed ring[push.Delivery]
 
 	// Set by the reader.
 	acked   atomic.Uint64 // highest identifier acknowledged by a status 0, plus one

@@ -251,7 +251,7 @@ func (l *lane) conns(yield func(*binaryConn) bool) {
 	}
 }
 
-// evidence settles what has been acknowledged, or has met with silence for long enough.
+// evidence settles what has been acknowledged, or has met with silence for long enough where silence counts.
 func (l *lane) evidence(now time.Time) {
 	for c := range l.conns {
 		l.acknowledge(c)
@@ -265,12 +265,50 @@ func (l *lane) evidence(now time.Time) {
 			}
 			continue
 		}
+		if !c.halfClosedAt.IsZero() && !l.silenceCounts() {
+			l.awaitEnd(c, now)
+			continue
+		}
 		l.believeSilence(c, now)
 	}
 }
 
-// believeSilence accepts what was written ConfirmAfter ago and has reached the peer's TCP.
+// silenceCounts reports whether silence is the best evidence that this gateway gives. The end of a half-closed connection is
+// better: a gateway that is busy is silent, too, before it refuses. So silence counts only where the gateway has shown that
+// it ends no such connection, or resets them.
+func (l *lane) silenceCounts() bool { return l.b.endless.Load() || l.b.resets.Load() }
+
+// awaitEnd waits for the end of a half-closed connection. A gateway that reads everything and does not end one in all of
+// EndAfter never does.
+func (l *lane) awaitEnd(c *binaryConn, now time.Time) {
+	if c.wire.arrived() < c.window.at(c.window.len()-1).end {
+		if l.overdue(now, c.halfClosedAt, l.b.cfg.ConfirmAfter+l.b.cfg.WriteTimeout) {
+			c.close() // nothing gets through any more
+			return
+		}
+		l.at(now.Add(l.slack()))
+	}
+	since := c.halfClosedAt
+	if c.quietSince.After(since) {
+		since = c.quietSince
+	}
+	if !l.overdue(now, since, l.b.cfg.EndAfter) {
+		return
+	}
+	if !l.b.endless.Swap(true) {
+		l.b.log.Warn("gateway does not end half-closed connections; from now on silence counts as acceptance",
+			"waited", l.b.cfg.EndAfter, "confirm_after", l.b.cfg.ConfirmAfter)
+	}
+	l.believeSilence(c, now)
+}
+
+// believeSilence accepts what was written ConfirmAfter ago and has reached the peer's TCP, where silence counts. Elsewhere
+// it has retire half-close the connection, whose end is better evidence.
 func (l *lane) believeSilence(c *binaryConn, now time.Time) {
+	if !l.silenceCounts() {
+		c.overdue = l.overdue(now, c.window.at(0).at, l.b.cfg.ConfirmAfter)
+		return
+	}
 	arrived := int64(-1)
 	for c.window.len() > 0 {
 		e := c.window.at(0)
@@ -292,7 +330,20 @@ func (l *lane) believeSilence(c *binaryConn, now time.Time) {
 			l.at(now.Add(l.slack()))
 			return
 		}
+		l.remember(c, e.len())
 		l.accept(c, e.len())
+	}
+}
+
+// remember keeps a copy of the first n of the window, which silence alone is going to confirm: a response that comes late
+// may yet tell that they were thrown away.
+func (l *lane) remember(c *binaryConn, n int) {
+	e := c.window.at(0)
+	for i := range e.deliveries()[:n] {
+		c.believed.pushBack(e.deliveries()[i])
+	}
+	for c.believed.len() > l.b.cfg.Window {
+		c.believed.popFront()
 	}
 }
 
@@ -396,7 +447,7 @@ func (l *lane) passProbe(now time.Time) {
 // retire half-closes the connection when there is nothing more to write to it, and sees to those that were half-closed.
 func (l *lane) retire(now time.Time) {
 	for _, c := range l.draining {
-		// All was confirmed, and the peer has had as long as that to close.
+		// All was confirmed otherwise, and the peer has had as long as that to close.
 		if c.unconfirmed == 0 && !c.stop.Load() && l.overdue(now, c.halfClosedAt, l.b.cfg.ConfirmAfter) {
 			c.close()
 		}
@@ -410,7 +461,7 @@ func (l *lane) retire(now time.Time) {
 	switch {
 	case c.limit > 0 && c.next > 0 && (!more || c.room(l.b.cfg.Window) <= 0):
 		t = c.lastWrite.Add(probeTime)
-	case c.next >= lastIdentifier:
+	case c.next >= lastIdentifier, c.overdue && len(l.draining) < maxDraining:
 		t = now
 	case more:
 		return
@@ -436,9 +487,9 @@ func (l *lane) retire(now time.Time) {
 	}
 }
 
-// mustHear reports whether c has to stay open until silence is evidence of what was written to it: a gateway that resets
-// connections in answer to a half-close gives no other, and all would be written again for ever.
-func (l *lane) mustHear(c *binaryConn) bool { return c.unconfirmed > 0 && l.b.resets.Load() }
+// mustHear reports whether c has to stay open until silence is evidence of what was written to it: the gateway gives no
+// other. One that resets connections in answer to a half-close would get everything again and again.
+func (l *lane) mustHear(c *binaryConn) bool { return c.unconfirmed > 0 && l.silenceCounts() }
 
 // drain half-closes c, and leaves it to be read to its end.
 func (l *lane) drain(c *binaryConn) {
@@ -559,6 +610,7 @@ func (l *lane) end(c *binaryConn) {
 	case c.err == nil && c.failedAt.IsZero():
 		l.b.metrics.ends[endDrained].Inc()
 		l.b.abrupt.Store(false)
+		l.b.endless.Store(false)
 		if c.unconfirmed > 0 {
 			l.b.resets.Store(false)
 		}
@@ -657,7 +709,10 @@ func (l *lane) refused(c *binaryConn) {
 	// Status 2, identifier 0 has been seen for whichever notification. Ours have a token and a payload, and so an answer that
 	// says otherwise of identifier 0 says nothing of which one failed, unless no other was sent.
 	filler := id == 0 && c.next > 1 && (known == frame.StatusMissingToken || known == frame.StatusMissingPayload)
+	late := int64(first) - int64(id) // how far before the window it is
 	switch {
+	case late > 0 && late <= int64(c.believed.len()) && !filler && !succeeded:
+		l.undo(c, int(late), verdict, status)
 	case id >= first && id < c.next && !filler:
 		l.accept(c, int(id-first))
 		accepted := c.progressed
@@ -687,6 +742,35 @@ func (l *lane) refused(c *binaryConn) {
 		l.setback(c.unconfirmed)
 	}
 	l.putBack(c)
+}
+
+// undo handles an error response for a notification that silence had confirmed: the one that is late from the end of what
+// is remembered. It was counted as accepted, and so were those after it, which the gateway has thrown away: they are sent
+// again, without a result of their own any more.
+func (l *lane) undo(c *binaryConn, late int, verdict push.Result, raw frame.Status) {
+	for c.believed.len() > late {
+		c.believed.popFront()
+	}
+	d := c.believed.popFront()
+	d.Result = verdict
+	l.b.log.Warn("error response came after its notification had counted as accepted; those after it are sent again: "+
+		"raise confirm_after", "identifier", verdict.Identifier, "status", uint8(raw), "status_name", raw.String(),
+		"token", d.Token, "notification", d.Notification.ID, "again", c.believed.len())
+	l.b.metrics.late.Inc()
+	if verdict.Outcome != push.Retry && c.believed.len() == 0 {
+		return
+	}
+	g := &push.Group{Done: func(*push.Group) {}}
+	if verdict.Outcome == push.Retry {
+		g.Deliveries = append(g.Deliveries, d)
+	}
+	for c.believed.len() > 0 {
+		g.Deliveries = append(g.Deliveries, c.believed.popFront())
+	}
+	for i := range g.Deliveries {
+		g.Deliveries[i].Result = push.Result{}
+	}
+	l.b.sendAgain(g)
 }
 
 // setback notes that a connection with n unconfirmed deliveries ended without having brought anything forward. The first
@@ -853,9 +937,8 @@ func (l *lane) encode(c *binaryConn, s *span, room int, now time.Time) int {
 			buf = frame.AppendCommand1Head(buf, id, l.note.expiration, token, size)
 			buf = p.AppendTo(buf, d.Badge)
 		} else {
-			buf = frame.AppendCommand2Head(buf, token, size)
+			buf = frame.AppendCommand2Head(buf, id, l.note.expiration, l.note.priority, token, size)
 			buf = p.AppendTo(buf, d.Badge)
-			buf = frame.AppendCommand2Tail(buf, id, l.note.expiration, l.note.priority)
 		}
 		id++
 	}

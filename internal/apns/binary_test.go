@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
@@ -75,6 +76,7 @@ func TestBinaryAcceptsOnSilence(t *testing.T) {
 	})
 }
 
+// A gateway that never ends a half-closed connection shows so once; from then on silence is the evidence.
 func TestBinaryNeverEOF(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		began := time.Now()
@@ -86,10 +88,93 @@ func TestBinaryNeverEOF(t *testing.T) {
 		g := s.send(0, 3)
 		s.wait()
 		check(t, g, times(3, "accepted"))
+		if took := time.Since(began); took != DefaultIdleClose+DefaultEndAfter {
+			t.Errorf("settled after %v, want %v", took, DefaultIdleClose+DefaultEndAfter)
+		}
+		began = time.Now()
+		g = s.send(3, 6)
+		s.wait()
+		check(t, g, times(3, "accepted"))
 		if took := time.Since(began); took != DefaultConfirmAfter {
-			t.Errorf("settled after %v, want %v", took, DefaultConfirmAfter)
+			t.Errorf("later ones were settled after %v, want %v", took, DefaultConfirmAfter)
 		}
 		close(release)
+	})
+}
+
+// A gateway that is busy is silent, too, before it refuses: what it says after that is what counts.
+func TestBinaryBusyGateway(t *testing.T) {
+	for _, busy := range []time.Duration{3400 * time.Millisecond, 6 * time.Second, 50 * time.Second} {
+		for _, pause := range []time.Duration{0, 100 * time.Millisecond} { // between the groups: one connection never idle
+			t.Run(busy.String()+" "+pause.String(), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					s := start(t, BinaryConfig{}, func(_ int, c *gatewayConn) {
+						elapse(busy)
+						for n, ok := c.next(t); ok; n, ok = c.next(t) {
+							if numberOf(n.Token) == 50 {
+								c.reject(frame.StatusInvalidToken, n.Identifier)
+								return
+							}
+						}
+					})
+					groups := []*push.Group{}
+					for i := range 101 {
+						groups = append(groups, s.send(i, i+1))
+						elapse(pause)
+					}
+					s.wait()
+					for i, g := range groups {
+						if r := g.Deliveries[0].Result; i == 50 && r.Outcome != push.Failed || i != 50 && r.Outcome != push.Accepted {
+							t.Errorf("delivery %d: %+v", i, r)
+						}
+					}
+					processed := map[int]bool{} // by a gateway that went on after them
+					for _, c := range s.gw.conns {
+						if !slices.Contains(c.got, 50) {
+							for _, n := range c.got {
+								processed[n] = true
+							}
+						}
+					}
+					for i := 51; i < 101; i++ {
+						if !processed[i] {
+							t.Fatalf("delivery %d was thrown away and not sent again", i)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Where silence had to be believed, and a response comes all the same, what it says was thrown away is sent again.
+func TestBinaryLateResponse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := start(t, BinaryConfig{IdleClose: time.Hour}, func(n int, c *gatewayConn) {
+			if n > 0 {
+				c.drain(t)
+				return
+			}
+			for range 10 {
+				c.next(t)
+			}
+			elapse(2 * DefaultConfirmAfter)
+			c.reject(frame.StatusInvalidToken, 5)
+		})
+		s.b.endless.Store(true)
+		g := s.send(0, 10)
+		s.wait()
+		check(t, g, times(10, "accepted")) // by silence
+		elapse(2 * DefaultConfirmAfter)
+		synctest.Wait()
+		var late dto.Metric
+		if err := s.b.metrics.late.Write(&late); err != nil || late.GetCounter().GetValue() != 1 {
+			t.Errorf("%v late responses are counted, want 1: %v", late.GetCounter().GetValue(), err)
+		}
+		s.stopNow()
+		if got := s.gw.conns[1].got; !slices.Equal(got, []int{6, 7, 8, 9}) {
+			t.Errorf("sent again: %v, want those after the refused one", got)
+		}
 	})
 }
 
@@ -849,6 +934,7 @@ func TestBinaryStandstill(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			b := NewBinary(BinaryConfig{}, quiet(), NewMetrics(prometheus.NewRegistry()))
+			b.endless.Store(true)
 			l := b.lanes[0]
 			if l.slack() != slack {
 				t.Fatalf("the slack is %v", l.slack())
@@ -1030,6 +1116,7 @@ func TestBinarySilenceWithoutArrival(t *testing.T) {
 		t.Error("an end now would count as evidence")
 	}
 	l := NewBinary(BinaryConfig{}, quiet(), NewMetrics(prometheus.NewRegistry())).lanes[0]
+	l.b.endless.Store(true)
 	g := &push.Group{Deliveries: make([]push.Delivery, 2), Done: func(*push.Group) {}}
 	j := &job{group: g}
 	j.left.Store(2)

@@ -14,6 +14,7 @@ type Metrics struct {
 	connects    *prometheus.CounterVec
 	ends        *prometheus.CounterVec
 	resent      *prometheus.CounterVec
+	late        *prometheus.CounterVec
 	written     *prometheus.CounterVec
 	connections *prometheus.GaugeVec
 	unconfirmed *prometheus.GaugeVec
@@ -40,8 +41,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		refusals: counter("refusals_total", "Deliveries that were not accepted, by reason.", "reason"),
 		connects: counter("connects_total",
 			"Attempts to connect, by result; closed: the gateway closed right after the handshake.", "result"),
-		ends:        counter("connection_ends_total", "Connections that ended, by cause.", "cause"),
-		resent:      counter("resent_total", "Notifications put back to be written again on another connection."),
+		ends:   counter("connection_ends_total", "Connections that ended, by cause.", "cause"),
+		resent: counter("resent_total", "Notifications put back to be written again on another connection."),
+		late: counter("late_responses_total",
+			"Error responses for notifications that had counted as accepted because the gateway had been silent."),
 		written:     counter("written_bytes_total", "Bytes of frames written, before TLS."),
 		connections: gauge("connections", "Connections that are open."),
 		unconfirmed: gauge("unconfirmed", "Notifications written of which nothing is known yet."),
@@ -68,6 +71,7 @@ type transportMetrics struct {
 	connects    map[string]prometheus.Counter
 	ends        map[string]prometheus.Counter
 	resent      prometheus.Counter
+	late        prometheus.Counter // of the binary transport only
 	written     prometheus.Counter
 	connections prometheus.Gauge
 	unconfirmed prometheus.Gauge
@@ -108,10 +112,12 @@ func (m *Metrics) resolve(app, transport, gateway string, all labels) *transport
 }
 
 func (m *Metrics) binary(app, gateway string) *transportMetrics {
-	return m.resolve(app, "binary", gateway, labels{
+	t := m.resolve(app, "binary", gateway, labels{
 		outcomes: []push.Outcome{push.Accepted, push.Failed, push.Retry, push.NotSent, push.Expired},
 		reasons:  binaryReasons,
 		connects: []string{connectOK, connectFailed, connectClosed},
 		ends:     []string{endDrained, endResponse, endClosed, endBroken},
 	})
+	t.late = m.late.WithLabelValues(app, "binary")
+	return t
 }

@@ -166,7 +166,7 @@ func (l *loader) apns(at string, a *APNs) {
 		if a.FeedbackAddress != "" {
 			l.fault(at+".feedback_address", "goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead")
 		}
-		for _, name := range []string{"retry_statuses", "window", "confirm_after", "idle_close"} {
+		for _, name := range []string{"retry_statuses", "window", "confirm_after", "end_after", "idle_close"} {
 			if _, given := l.where[at+"."+name]; given {
 				l.fault(at+"."+name, "goes with transport binary only")
 			}

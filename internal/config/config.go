@@ -91,7 +91,8 @@ type APNs struct {
 	MaxRetries          int           `yaml:"max_retries" default:"3" min:"0" max:"255" doc:"How often a notification that APNs says to try again is sent again. What did not reach APNs is sent again without counting."`
 	RetryStatuses       []int         `yaml:"retry_statuses" default:"1,10" min:"0" max:"255" doc:"Only with binary: the statuses after which the notification that an error response names is sent again. Without 10 its shutdown is read as Apple's text has it, that the named one was the last to be sent: none is sent twice."`
 	Window              int           `yaml:"window" default:"16384" min:"100" max:"1000000" doc:"Only with binary: notifications that a connection keeps for sending again, until there is evidence that they were accepted."`
-	ConfirmAfter        time.Duration `yaml:"confirm_after" default:"3s" min:"10ms" max:"10m" doc:"Only with binary, which answers nothing but errors: after this long without one, on a connection that still stands, a notification counts as accepted."`
+	ConfirmAfter        time.Duration `yaml:"confirm_after" default:"3s" min:"10ms" max:"10m" doc:"Only with binary, which answers nothing but errors: this long after a notification was written its connection is half-closed, and the gateway's end of it tells that all was accepted. With a gateway that ends no half-closed connection, so much silence counts as acceptance instead."`
+	EndAfter            time.Duration `yaml:"end_after" default:"1m" min:"10ms" max:"1h" doc:"Only with binary: how long a gateway may take to end a connection that we half-closed. One that takes longer counts as one that never ends them, which the log says."`
 	IdleClose           time.Duration `yaml:"idle_close" default:"1s" min:"10ms" max:"1h" doc:"Only with binary: when all is sent, a connection is closed after this long."`
 }
 

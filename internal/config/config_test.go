@@ -68,7 +68,7 @@ func TestLoad(t *testing.T) {
 			Name: "hedgehog", Topic: "com.example.other",
 			APNs: APNs{
 				Transport: "http2", Environment: push.Production, KeyFile: filepath.Join(filepath.Dir(path), "AuthKey_ABC123DEFG.p8"), KeyID: "ABC123DEFG", TeamID: "DEF123GHIJ",
-				Connections: 4, MaxRate: 5, MaxRetries: 3, RetryStatuses: []int{1, 10}, Window: 16384, ConfirmAfter: 3 * time.Second, IdleClose: time.Second,
+				Connections: 4, MaxRate: 5, MaxRetries: 3, RetryStatuses: []int{1, 10}, Window: 16384, ConfirmAfter: 3 * time.Second, EndAfter: time.Minute, IdleClose: time.Second,
 			},
 			Keys: []Key{
 				{Name: "backend", Scope: "send", SHA256: HashKey("password"), Rate: 7},

@@ -99,28 +99,25 @@ func AppendCommand1Head[T ~string | ~[]byte](dst []byte, identifier, expiration 
 	return append(dst, byte(payloadLen>>8), byte(payloadLen))
 }
 
-// AppendCommand2 appends a frame with all five items, in the order of their numbers.
+// AppendCommand2 appends a frame with all five items.
 func AppendCommand2[T ~string | ~[]byte](dst []byte, identifier, expiration uint32, priority uint8, token T, payload []byte) []byte {
-	dst = append(AppendCommand2Head(dst, token, len(payload)), payload...)
-	return AppendCommand2Tail(dst, identifier, expiration, priority)
+	return append(AppendCommand2Head(dst, identifier, expiration, priority, token, len(payload)), payload...)
 }
 
-// AppendCommand2Head appends a frame with command 2 up to its payload. The caller appends the payloadLen bytes of that, and
-// then AppendCommand2Tail.
-func AppendCommand2Head[T ~string | ~[]byte](dst []byte, token T, payloadLen int) []byte {
-	size := 5*itemHead + len(token) + payloadLen + 4 + 4 + 1
+// AppendCommand2Head appends all of a frame with command 2 but its payload, whose payloadLen bytes the caller appends next.
+// The identifier comes first, and the token before the payload: a gateway that refuses an item as it reads it has then read
+// which notification it is refusing.
+func AppendCommand2Head[T ~string | ~[]byte](
+	dst []byte, identifier, expiration uint32, priority uint8, token T, payloadLen int,
+) []byte {
+	size := 5*itemHead + 4 + 4 + 1 + len(token) + payloadLen
 	dst = append(dst, Command2, byte(size>>24), byte(size>>16), byte(size>>8), byte(size),
+		itemIdentifier, 0, 4, byte(identifier>>24), byte(identifier>>16), byte(identifier>>8), byte(identifier),
+		itemExpiration, 0, 4, byte(expiration>>24), byte(expiration>>16), byte(expiration>>8), byte(expiration),
+		itemPriority, 0, 1, priority,
 		itemToken, byte(len(token)>>8), byte(len(token)))
 	dst = append(dst, token...)
 	return append(dst, itemPayload, byte(payloadLen>>8), byte(payloadLen))
-}
-
-// AppendCommand2Tail appends what follows the payload in a frame with command 2.
-func AppendCommand2Tail(dst []byte, identifier, expiration uint32, priority uint8) []byte {
-	return append(dst,
-		itemIdentifier, 0, 4, byte(identifier>>24), byte(identifier>>16), byte(identifier>>8), byte(identifier),
-		itemExpiration, 0, 4, byte(expiration>>24), byte(expiration>>16), byte(expiration>>8), byte(expiration),
-		itemPriority, 0, 1, priority)
 }
 
 // AppendErrorResponse appends an error response.

@@ -40,7 +40,7 @@ func TestGolden(t *testing.T) {
 		},
 		{
 			"command 2", frame.AppendCommand2(nil, 0x01020304, 0x65000000, 5, token, []byte("{}")),
-			"02 0000003a 01 0020" + tok + "02 0002 7b7d 03 0004 01020304 04 0004 65000000 05 0001 05",
+			"02 0000003a 03 0004 01020304 04 0004 65000000 05 0001 05 01 0020" + tok + "02 0002 7b7d",
 		},
 		{"error response", frame.AppendErrorResponse(nil, frame.StatusInvalidToken, 0x01020304), "08 08 01020304"},
 		{"feedback", frame.AppendFeedback(nil, 0x65000000, token), "65000000 0020" + tok},
