@@ -395,12 +395,12 @@ func (h *HTTP2) retired(c *http2Conn, err error) {
 	h.wake()
 }
 
-// unwanted reports whether what waits is to be handed back when a connection has ended: there is no other, and this was not
-// the first in a row without an answer. One is an accident; two are a gateway that does not want us.
+// unwanted reports whether what waits is to be handed back when a connection has ended: there is no other, and it was one of
+// so many in a row without an answer that a single delivery cannot be the cause: that would have been alone by now.
 func (h *HTTP2) unwanted() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.active == 0 && h.failures >= 2
+	return h.active == 0 && h.failures > http2LoneBreaks
 }
 
 // requeue puts deliveries that a connection failed back to the front, in their order; v is the result of those that have
@@ -409,11 +409,17 @@ func (h *HTTP2) requeue(refs []http2Ref, v verdict, s *http2Settled) {
 	again := refs[:0]
 	h.mu.Lock()
 	for _, r := range refs {
-		if r.tries >= http2MaxTries || h.stopped {
+		switch {
+		case r.breaks >= http2MostBreaks && h.failures <= 1 && !h.stopped: // others were answered between
+			h.blame(r, s)
+		case r.tries >= http2MaxTries && (r.breaks == 0 || r.breaks >= http2MostBreaks) || h.stopped:
 			s.add(r, v.result())
-			continue
+		case r.breaks >= http2LoneBreaks: // the others first: what they are answered tells whether it is the gateway
+			h.queue.pushBack(r)
+			h.wake()
+		default:
+			again = append(again, r)
 		}
-		again = append(again, r)
 	}
 	if len(again) > 0 {
 		h.queue.pushFront(again)
@@ -421,6 +427,14 @@ func (h *HTTP2) requeue(refs []http2Ref, v verdict, s *http2Settled) {
 	}
 	h.mu.Unlock()
 	h.metrics.resent.Add(float64(len(again)))
+}
+
+// blame has the attempts of a delivery counted that broke each connection it was alone on, while others were answered: so
+// it ends some time and holds up no other. mu is held.
+func (h *HTTP2) blame(r http2Ref, s *http2Settled) {
+	d := r.delivery()
+	h.log.Warn("notification breaks each connection it is sent on", "token", d.Token, "notification", d.Notification.ID)
+	s.add(r, push.Result{Outcome: push.Retry, Reason: push.ConnectionLost})
 }
 
 // handBack finishes everything that waits in the queue with the given verdict.

@@ -113,7 +113,7 @@ func BenchmarkHTTP2Encode(b *testing.B) {
 	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = e.appendBlock(buf[:0], http2Notification, token.Address())
+		buf = e.appendBlock(buf[:0], http2Notification, token.Address(), 100)
 	}
 }
 

@@ -547,7 +547,7 @@ func TestHTTP2AnswersInAllForms(t *testing.T) {
 				_ = p.fr.WriteData(id, false, []byte(long[:1000]))
 				long = long[1000:]
 			}
-		}, push.Failed, push.UnknownReason, true},
+		}, push.Held, Unrecognized, true},
 		{"a 200 without end", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "200")})
 			for range 10 {
@@ -1423,6 +1423,64 @@ func TestHTTP2QueueKeepsOrder(t *testing.T) {
 				t.Fatalf("step %d: %v, want %v", i, got, want[:n])
 			}
 			want = want[n:]
+		}
+	}
+}
+
+// One notification whose request ends the connection, in whatever way, is found, and takes no other with it.
+func TestHTTP2CulpritIsFound(t *testing.T) {
+	const culprit = 7
+	for name, end := range map[string]func(p *http2Peer, id uint32){
+		"dropped": func(p *http2Peer, _ uint32) { p.Close() },
+		"GOAWAY ENHANCE_YOUR_CALM": func(p *http2Peer, _ uint32) {
+			_ = p.fr.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, nil)
+			p.Close()
+		},
+		"30 KB of headers": func(p *http2Peer, id uint32) {
+			block := p.block(":status", "200", "x", strings.Repeat("y", 30<<10))
+			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: false, BlockFragment: block[:16000]})
+			_ = p.fr.WriteContinuation(id, true, block[16000:])
+			for p.next() != nil { // until the client has had enough
+				continue
+			}
+		},
+	} {
+		for _, first := range []bool{true, false} { // before anything is answered on the connection, or after
+			t.Run(fmt.Sprint(name, " first=", first), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					tr := startHTTP2(t, HTTP2Config{}, func(_ int, p *http2Peer) {
+						p.settings()
+						var waiting []uint32
+						for r := p.next(); r != nil; r = p.next() {
+							if r.number()%30 == culprit {
+								end(p, r.id)
+								return
+							}
+							if waiting = append(waiting, r.id); !first || r.number()%30 > culprit || len(waiting) == 1 {
+								for _, id := range waiting {
+									p.answer(id, 200, "")
+								}
+								waiting = nil
+							}
+						}
+					})
+					began := time.Now()
+					g := tr.send(http2Notification, 0, 30)
+					tr.wait()
+					for i, d := range g.Deliveries {
+						want := push.Accepted
+						if i == culprit {
+							want = push.Retry
+						}
+						if d.Result.Outcome != want {
+							t.Errorf("delivery %d: %v %v, want %v", i, d.Result.Outcome, d.Result.Reason, want)
+						}
+					}
+					if took := time.Since(began); took > 20*time.Second {
+						t.Errorf("it took %v", took)
+					}
+				})
+			})
 		}
 	}
 }

@@ -75,6 +75,7 @@ type http2Conn struct {
 	overflow map[uint32]http2Stream
 	bodies   map[uint32][]byte // of answers that came in several frames
 	opened   int               // streams without an answer
+	together int               // how many streams may be open while those are that are open now; see http2Ref.together
 	nextID   uint32
 	partial  []http2Partial
 	control  []byte // frames that go before all others
@@ -234,6 +235,9 @@ func (c *http2Conn) run(ctx context.Context) {
 	left := c.takeAbove(0)
 	for i := range left {
 		left[i].tries++
+		if c.cause != endStopped {
+			left[i].breaks++
+		}
 	}
 	cause, err := c.cause, c.err
 	c.mu.Unlock()
@@ -373,7 +377,10 @@ func (c *http2Conn) fill(buf []byte, now time.Time) []byte {
 	for more && len(buf) < http2WriteSize && !c.isRetired {
 		n := 0
 		if c.sendWindow > 0 && len(c.partial) < http2MaxPartial {
-			n = min(c.limit()-c.opened, len(c.chunk))
+			if c.opened == 0 {
+				c.together = http2MaxStreams
+			}
+			n = min(c.limit()-c.opened, c.together-c.opened, len(c.chunk))
 		}
 		c.h.mu.Lock()
 		if n <= 0 {
@@ -392,7 +399,8 @@ func (c *http2Conn) fill(buf []byte, now time.Time) []byte {
 		more = c.h.queue.n > 0
 		c.h.mu.Unlock()
 		for i := range n {
-			if c.sendWindow <= 0 || len(c.partial) >= http2MaxPartial || c.nextID > http2MaxID {
+			together := min(c.together, c.chunk[i].together())
+			if c.sendWindow <= 0 || len(c.partial) >= http2MaxPartial || c.nextID > http2MaxID || c.opened >= together {
 				c.h.mu.Lock()
 				c.h.queue.pushFront(c.chunk[i:n])
 				c.h.mu.Unlock()
@@ -400,8 +408,10 @@ func (c *http2Conn) fill(buf []byte, now time.Time) []byte {
 					// Its identifiers have run out: another connection begins again at 1.
 					c.retire(nil)
 				}
+				more = false
 				break
 			}
+			c.together = together
 			buf = c.request(buf, c.chunk[i], now)
 		}
 	}
@@ -435,7 +445,7 @@ func (c *http2Conn) request(buf []byte, ref http2Ref, now time.Time) []byte {
 	}
 	start := len(buf)
 	buf = appendFrameHeader(buf, 0, http2.FrameHeaders, flags, id)
-	buf = c.enc.appendBlock(buf, n, d.Token.Address())
+	buf = c.enc.appendBlock(buf, n, d.Token.Address(), length)
 	block := len(buf) - start - http2FrameHeaderLen
 	if block > c.maxFrame {
 		buf = splitHeaders(buf, start, c.maxFrame)

@@ -39,17 +39,18 @@ var http2FieldNames = [fieldCount]struct {
 
 // HPACK (RFC 7541): the first byte of each representation, and the length of the static table.
 const (
-	hpackIndexed      = 0x80 // 6.1, 7-bit index
-	hpackIncremental  = 0x40 // 6.2.1, 6-bit index of the name
-	hpackWithout      = 0x00 // 6.2.2, 4-bit
-	hpackNever        = 0x10 // 6.2.3, 4-bit
-	hpackTableSize    = 0x20 // 6.3, 5-bit
-	hpackStaticLen    = 61
-	hpackEntryCost    = 32 // 4.1
-	hpackMethodPost   = 3
-	hpackPath         = 4
-	hpackSchemeHTTPS  = 7
-	hpackDefaultTable = 4096
+	hpackIndexed       = 0x80 // 6.1, 7-bit index
+	hpackIncremental   = 0x40 // 6.2.1, 6-bit index of the name
+	hpackWithout       = 0x00 // 6.2.2, 4-bit
+	hpackNever         = 0x10 // 6.2.3, 4-bit
+	hpackTableSize     = 0x20 // 6.3, 5-bit
+	hpackStaticLen     = 61
+	hpackEntryCost     = 32 // 4.1
+	hpackMethodPost    = 3
+	hpackPath          = 4
+	hpackSchemeHTTPS   = 7
+	hpackContentLength = 28
+	hpackDefaultTable  = 4096
 )
 
 const (
@@ -131,8 +132,8 @@ func (en hpackEntry) size() int {
 	return len(http2FieldNames[en.field].name) + len(en.value) + hpackEntryCost
 }
 
-// appendBlock appends the header block of one notification for one token.
-func (e *http2Encoder) appendBlock(dst []byte, n *push.Notification, token string) []byte {
+// appendBlock appends the header block of one notification for one token, with a body of length bytes.
+func (e *http2Encoder) appendBlock(dst []byte, n *push.Notification, token string, length int) []byte {
 	id := ID(n.ID, token)
 	if e.templateOf == n && e.templateTokenLen == len(token) && !e.templateOnce {
 		start := len(dst)
@@ -140,9 +141,21 @@ func (e *http2Encoder) appendBlock(dst []byte, n *push.Notification, token strin
 		block := dst[start:]
 		putHex(block[e.templateToken:], token)
 		putUUID(block[e.templateID:], id)
-		return dst
+		return appendContentLength(dst, length)
 	}
-	return e.appendNewBlock(dst, n, token, id)
+	return appendContentLength(e.appendNewBlock(dst, n, token, id), length)
+}
+
+// appendContentLength appends the one field that may differ with each recipient's badge. APNs does without it; proxies on
+// the way may not.
+func appendContentLength(dst []byte, length int) []byte {
+	dst = appendHPACKInt(dst, hpackWithout, 4, hpackContentLength)
+	digits := 1
+	for n := length; n >= 10; n /= 10 {
+		digits++
+	}
+	dst = append(dst, byte(digits))
+	return strconv.AppendUint(dst, uint64(length), 10)
 }
 
 // appendNewBlock spells a block out, and keeps it as the template if it can be repeated as it is.
@@ -259,7 +272,8 @@ func (e *http2Encoder) listSize(n *push.Notification, token string) int {
 		hpackEntry{fieldTopic, n.Topic}.size() +
 		hpackEntry{fieldPushType, string(n.Type)}.size() +
 		hpackEntry{fieldPriority, priorityText(n.Priority)}.size() +
-		hpackEntry{fieldExpiration, "4294967295"}.size()
+		hpackEntry{fieldExpiration, "4294967295"}.size() +
+		len("content-length"+"4096") + hpackEntryCost
 	if e.authorization != "" {
 		size += hpackEntry{fieldAuthorization, e.authorization}.size()
 	}

@@ -14,7 +14,7 @@ const (
 
 func (m *Metrics) http2(app, gateway string) *transportMetrics {
 	all := labels{
-		reasons:  []*push.Reason{push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason},
+		reasons:  []*push.Reason{push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason, Unrecognized},
 		connects: []string{connectOK, connectFailed},
 		ends:     []string{endGoAway, endRetired, endLost, endProtocol, endSilent, endStopped},
 	}

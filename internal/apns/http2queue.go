@@ -20,8 +20,31 @@ type http2Ref struct {
 	index uint32
 	// tries counts how often the transport has resent it because a connection failed it.
 	tries uint8
+	// breaks counts the connections that broke while it was open on them; see together.
+	breaks uint8
 	// renewed: it has had its second try after ExpiredProviderToken.
 	renewed bool
+}
+
+const (
+	// http2LoneBreaks is the number of breaks from which on a delivery goes alone.
+	http2LoneBreaks = 3
+	// http2MostBreaks is the number after which the delivery is the cause: it was alone on the last three of them.
+	http2MostBreaks = http2LoneBreaks + 3
+)
+
+// together is how many deliveries may be open beside each other on a connection where r is one of them. A request can be
+// such that the gateway, or we, end the connection over it. The first break may be chance; after that fewer and fewer go
+// together, so that those without fault are answered and the one that is the cause is alone in the end.
+func (r http2Ref) together() int {
+	switch {
+	case r.breaks < 2:
+		return http2MaxStreams
+	case r.breaks >= http2LoneBreaks:
+		return 1
+	default:
+		return 16
+	}
 }
 
 func (r http2Ref) delivery() *push.Delivery { return &r.group.group.Deliveries[r.index] }
@@ -50,6 +73,16 @@ func (q *http2Queue) pushFront(refs []http2Ref) {
 		q.ring[q.head] = refs[i]
 		q.n++
 	}
+}
+
+// front is the first; there must be one.
+func (q *http2Queue) front() http2Ref { return q.ring[q.head] }
+
+// pushBack puts ref behind all others.
+func (q *http2Queue) pushBack(ref http2Ref) {
+	q.grow(1)
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = ref
+	q.n++
 }
 
 // pop moves up to len(dst) from the front into dst.

@@ -509,6 +509,9 @@ func (c *http2Conn) onGoAway(last uint32, code http2.ErrCode, debug []byte) {
 	c.retire(fmt.Errorf("GOAWAY %v %s", code, reason))
 	for _, ref := range c.takeAbove(last) {
 		ref.tries++
+		if code != http2.ErrCodeNo {
+			ref.breaks++
+		}
 		c.resend = append(c.resend, ref)
 	}
 }

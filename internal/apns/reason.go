@@ -4,21 +4,24 @@ import "github.com/lhspn/lhspn/internal/push"
 
 // The reasons of the HTTP/2 provider API, in Apple's spelling.
 var (
-	BadCollapseID         = &push.Reason{Text: "BadCollapseId"}
-	BadExpirationDate     = &push.Reason{Text: "BadExpirationDate"}
-	BadMessageID          = &push.Reason{Text: "BadMessageId"}
-	BadPath               = &push.Reason{Text: "BadPath"}
-	BadPriority           = &push.Reason{Text: "BadPriority"}
-	DuplicateHeaders      = &push.Reason{Text: "DuplicateHeaders"}
-	IdleTimeout           = &push.Reason{Text: "IdleTimeout"}
-	InternalServerError   = &push.Reason{Text: "InternalServerError"}
-	InvalidPushType       = &push.Reason{Text: "InvalidPushType"}
-	MethodNotAllowed      = &push.Reason{Text: "MethodNotAllowed"}
-	MissingDeviceToken    = &push.Reason{Text: "MissingDeviceToken"}
-	PayloadEmpty          = &push.Reason{Text: "PayloadEmpty"}
-	PayloadTooLarge       = &push.Reason{Text: "PayloadTooLarge"}
-	ServiceUnavailable    = &push.Reason{Text: "ServiceUnavailable"}
-	Shutdown              = &push.Reason{Text: "Shutdown"}
+	BadCollapseID       = &push.Reason{Text: "BadCollapseId"}
+	BadExpirationDate   = &push.Reason{Text: "BadExpirationDate"}
+	BadMessageID        = &push.Reason{Text: "BadMessageId"}
+	BadPath             = &push.Reason{Text: "BadPath"}
+	BadPriority         = &push.Reason{Text: "BadPriority"}
+	DuplicateHeaders    = &push.Reason{Text: "DuplicateHeaders"}
+	IdleTimeout         = &push.Reason{Text: "IdleTimeout"}
+	InternalServerError = &push.Reason{Text: "InternalServerError"}
+	InvalidPushType     = &push.Reason{Text: "InvalidPushType"}
+	MethodNotAllowed    = &push.Reason{Text: "MethodNotAllowed"}
+	MissingDeviceToken  = &push.Reason{Text: "MissingDeviceToken"}
+	PayloadEmpty        = &push.Reason{Text: "PayloadEmpty"}
+	PayloadTooLarge     = &push.Reason{Text: "PayloadTooLarge"}
+	ServiceUnavailable  = &push.Reason{Text: "ServiceUnavailable"}
+	Shutdown            = &push.Reason{Text: "Shutdown"}
+	// Unrecognized is for an answer that is not APNs' own, as of a proxy, or of which the status alone says nothing.
+	Unrecognized = &push.Reason{Text: "UnrecognizedAnswer", Class: push.ClassRoute,
+		Remedy: "something other than APNs answers: check gateway, proxy and the network between"}
 	UnrelatedKeyIDInToken = &push.Reason{Text: "UnrelatedKeyIdInToken", Class: push.ClassRoute,
 		Remedy: "the key is of another team than the one this connection began with: check key_id and team_id"}
 	TooManyProviderTokenUpdates = &push.Reason{Text: "TooManyProviderTokenUpdates", Class: push.ClassRoute,
@@ -75,7 +78,7 @@ func Reasons() []*push.Reason {
 		ExpiredProviderToken, ExpiredToken, Forbidden, IdleTimeout, InternalServerError, InvalidProviderToken,
 		InvalidPushType, MethodNotAllowed, MissingDeviceToken, MissingProviderToken, MissingTopic, PayloadEmpty,
 		PayloadTooLarge, ServiceUnavailable, Shutdown, TooManyProviderTokenUpdates, TooManyRequests,
-		TopicDisallowed, Unregistered, UnrelatedKeyIDInToken,
+		TopicDisallowed, Unrecognized, Unregistered, UnrelatedKeyIDInToken,
 		ProcessingError, MissingPayload, InvalidTokenSize, InvalidTopicSize, InvalidPayloadSize, InvalidToken, ProtocolError,
 	}
 }

@@ -108,7 +108,8 @@ var verdictByReason = func() map[string]verdictRow {
 }()
 
 // judge is the verdict on a status with a reason. A reason in the table counts with any status of its class, except that
-// only a 410 makes a token dead. Without one the status decides, for APNs adds reasons without notice.
+// only a 410 makes a token dead. With another reason the status decides, for APNs adds
+// some without notice; without any it is not APNs that answered.
 func judge(status int, reason string) verdict {
 	if status == 200 {
 		return verdict{push.Accepted, nil, actionNone}
@@ -119,18 +120,20 @@ func judge(status int, reason string) verdict {
 		}
 	}
 	switch {
-	case status == 410:
-		return verdict{push.Unregistered, Unregistered, actionNone}
 	case status == 429:
 		return verdict{push.Retry, TooManyRequests, actionNone}
+	case status >= 500:
+		return verdict{push.Retry, push.UnknownReason, actionNone} // it can pass
 	case status == 403:
 		// Every 403 there is so far is about the credentials: a new one must not cost the app its notifications.
 		return verdict{push.Held, push.UnknownReason, actionDoubt}
-	case status >= 400 && status < 500:
-		return verdict{push.Failed, push.UnknownReason, actionNone}
+	case reason == "" || status < 400:
+		// It is not APNs that answers so: a proxy, or another server. That says nothing of the notification or its token.
+		return verdict{push.Held, Unrecognized, actionDoubt}
+	case status == 410:
+		return verdict{push.Unregistered, Unregistered, actionNone}
 	default:
-		// 5xx, and what is no answer of APNs at all (a redirect, say): it can pass.
-		return verdict{push.Retry, push.UnknownReason, actionNone}
+		return verdict{push.Failed, push.UnknownReason, actionNone}
 	}
 }
 
@@ -154,6 +157,9 @@ func judgeRefusal(status int, body []byte, now time.Time) (push.Result, http2Act
 	}
 	// A body that does not parse leaves the reason unknown; the status is judged then.
 	_ = json.Unmarshal(body, &answer)
+	if status == 410 && answer.Reason == "" && answer.Timestamp > 0 {
+		answer.Reason = Unregistered.Text // nobody else says since when
+	}
 	v := judge(status, answer.Reason)
 	r := v.result()
 	r.Status = uint16(status)

@@ -36,7 +36,8 @@ func TestVerdicts(t *testing.T) {
 		{410, fmt.Sprintf(`{"reason":"Unregistered","timestamp":%d}`, now.Add(time.Hour).UnixMilli()), push.Unregistered, "Unregistered", actionNone, now}, // a clock that is ahead
 		{410, `{"reason":"Unregistered","timestamp":8782345678901234567}`, push.Unregistered, "Unregistered", actionNone, now},
 		{410, `{"reason":"Unregistered","timestamp":-1}`, push.Unregistered, "Unregistered", actionNone, now},
-		{410, ``, push.Unregistered, "Unregistered", actionNone, now},
+		{410, ``, push.Held, "UnrecognizedAnswer", actionDoubt, none}, // not APNs': it removes no token
+		{410, `<html>Gone</html>`, push.Held, "UnrecognizedAnswer", actionDoubt, none},
 
 		{400, `{"reason":"BadDeviceToken"}`, push.Failed, "BadDeviceToken", actionNone, none},
 		{400, `{"reason":"DeviceTokenNotForTopic"}`, push.Failed, "DeviceTokenNotForTopic", actionNone, none},
@@ -77,15 +78,15 @@ func TestVerdicts(t *testing.T) {
 		{400, `{"reason":"SomethingNew"}`, push.Failed, "Unknown", actionNone, none},
 		{403, `{"reason":"SomethingNew"}`, push.Held, "Unknown", actionDoubt, none},
 		{403, ``, push.Held, "Unknown", actionDoubt, none},
-		{400, `<html>`, push.Failed, "Unknown", actionNone, none},
-		{400, ``, push.Failed, "Unknown", actionNone, none},
-		{404, ``, push.Failed, "Unknown", actionNone, none},
+		{400, `<html>`, push.Held, "UnrecognizedAnswer", actionDoubt, none},
+		{400, ``, push.Held, "UnrecognizedAnswer", actionDoubt, none},
+		{404, ``, push.Held, "UnrecognizedAnswer", actionDoubt, none},
 		{429, ``, push.Retry, "TooManyRequests", actionNone, none},
 		{500, ``, push.Retry, "Unknown", actionNone, none},
 		{503, `{"reason":"SomethingNew"}`, push.Retry, "Unknown", actionNone, none},
 		{502, `<html>Bad gateway</html>`, push.Retry, "Unknown", actionNone, none},
-		{302, ``, push.Retry, "Unknown", actionNone, none},
-		{204, ``, push.Retry, "Unknown", actionNone, none},
+		{302, ``, push.Held, "UnrecognizedAnswer", actionDoubt, none},
+		{204, ``, push.Held, "UnrecognizedAnswer", actionDoubt, none},
 
 		// Known reasons with another status than theirs: the class counts, and only a 410 kills a token.
 		{403, `{"reason":"TopicDisallowed"}`, push.Held, "TopicDisallowed", actionNone, none},
