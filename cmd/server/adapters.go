@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 )
@@ -15,15 +14,8 @@ import (
 type notifications struct{ *queue.Queue }
 
 // Accept implements api.Notifications.
-func (n notifications) Accept(ctx context.Context, r *api.Request) ([]byte, error) {
-	request := &queue.Request{
-		App: r.App, IdempotencyKey: r.IdempotencyKey, Hash: r.Hash, Answer: r.Answer,
-		Submissions: make([]queue.Submission, len(r.Submissions)),
-	}
-	for i, s := range r.Submissions {
-		request.Submissions[i] = queue.Submission(s)
-	}
-	replay, err := n.Queue.Accept(ctx, request)
+func (n notifications) Accept(ctx context.Context, r *push.Request) ([]byte, error) {
+	replay, err := n.Queue.Accept(ctx, r)
 	if replay != nil {
 		return replay.Answer, err
 	}
@@ -31,8 +23,8 @@ func (n notifications) Accept(ctx context.Context, r *api.Request) ([]byte, erro
 }
 
 // Replayed implements api.Notifications.
-func (n notifications) Replayed(ctx context.Context, r *api.Request) ([]byte, error) {
-	replay, err := n.Queue.Replayed(ctx, &queue.Request{App: r.App, IdempotencyKey: r.IdempotencyKey, Hash: r.Hash})
+func (n notifications) Replayed(ctx context.Context, r *push.Request) ([]byte, error) {
+	replay, err := n.Queue.Replayed(ctx, r)
 	if replay == nil {
 		return nil, err
 	}
@@ -73,7 +65,7 @@ func (i inbox) BadTokens(ctx context.Context, app string, answers int, over time
 	bad, err := i.Queue.BadTokens(ctx, app, answers, over, limit)
 	invalidations := make([]push.Invalidation, len(bad))
 	for n, b := range bad {
-		invalidations[n] = push.Invalidation{App: app, Token: b.Token, At: b.FirstAt, Source: push.SourceBadToken}
+		invalidations[n] = push.Invalidation{App: app, Token: b.Token, Route: b.Route, At: b.FirstAt, Source: push.SourceBadToken}
 	}
 	return invalidations, err
 }

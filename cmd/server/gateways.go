@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +18,7 @@ import (
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
 )
 
@@ -38,108 +42,172 @@ type gateways struct {
 	credentials *apns.CredentialMetrics
 	watch       *apns.CredentialWatch
 	tokens      apns.ProviderTokenPool // apps with the same key share its provider tokens
-	// users are those apps' transports: a new key is new for all of them.
-	users map[*apns.ProviderTokens][]func()
+	unusable    *prometheus.GaugeVec
+
+	mu sync.Mutex // guards what follows: credentials that could not be used at the start are read later
+	// users are the transports with the same key or certificate: a new one is new for all of them.
+	users        map[any][]func()
+	certificates map[string]*apns.CertificateFile // by app and file
 }
 
 func newGateways(log *slog.Logger, reg prometheus.Registerer) *gateways {
 	credentials := apns.NewCredentialMetrics(reg)
+	unusable := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "lhspn", Subsystem: "apns", Name: "credentials_unusable",
+		Help: "1 while the route's notifications wait because its credentials cannot be used.",
+	}, []string{"app", "route"})
+	reg.MustRegister(unusable)
 	return &gateways{
 		log: log, metrics: apns.NewMetrics(reg), credentials: credentials, watch: apns.NewCredentialWatch(log, credentials),
-		users: map[*apns.ProviderTokens][]func(){},
+		users: map[any][]func(){}, certificates: map[string]*apns.CertificateFile{}, unusable: unusable,
 	}
 }
 
-// openAll reads every app's credentials and makes its transport and feedback source.
-func (g *gateways) openAll(cfg *config.Config) (map[string]sender.AppConfig, map[string]feedback.Source, error) {
-	apps := map[string]sender.AppConfig{}
+// openAll reads the credentials of every route and makes its transport, and each app's feedback source. Of a route whose
+// credentials cannot be used it makes one that waits until they can. The error says what is wrong with which.
+func (g *gateways) openAll(cfg *config.Config) (map[queue.Outlet]sender.AppConfig, map[string]feedback.Source, error) {
+	routes := map[queue.Outlet]sender.AppConfig{}
 	sources := map[string]feedback.Source{}
 	var errs []error
 	for i := range cfg.Apps {
 		app := &cfg.Apps[i]
-		access, err := g.open(app)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		var feedbacks feedbackSources
+		for _, route := range app.APNs.Routes() {
+			w := &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}
+			transport, err := w.open()
+			if err != nil {
+				errs = append(errs, err)
+				transport = &unusable{way: w, err: err}
+			} else if source := w.feedback(); source != nil && !feedbacks.has(source) {
+				feedbacks = append(feedbacks, source)
+			}
+			routes[queue.Outlet{App: app.Name, Route: route}] = w.senderConfig(transport)
+			g.log.Info("route", "app", app.Name, "route", route, "transport", w.apns.Transport, "gateway", w.gateway())
 		}
-		transport, err := g.transport(app, access)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		if sources[app.Name] = nil; len(feedbacks) > 0 {
+			sources[app.Name] = feedbacks
 		}
-		g.follow(app, access, transport)
-		c := sender.AppConfig{Transport: transport, Kind: app.APNs.Transport, Reasons: apns.Reasons(), MaxRetries: app.APNs.MaxRetries, MaxRate: app.APNs.MaxRate}
-		if app.APNs.MaxRetries == 0 {
-			c.MaxRetries = -1 // where 0 stands for the default
-		}
-		if app.APNs.Transport == "http2" {
-			c.QueueTarget = urgentWait
-		} else {
-			c.InFlight = binaryWindows * app.APNs.Connections * app.APNs.Window
-		}
-		apps[app.Name] = c
-		sources[app.Name] = feedbackSource(app, access)
-		g.log.Info("app", "app", app.Name, "transport", app.APNs.Transport, "gateway", gatewayName(app), "keys", len(app.Keys))
 	}
-	return apps, sources, errors.Join(errs...)
+	return routes, sources, errors.Join(errs...)
 }
 
-// access is how an app proves to APNs who it is, and by what it knows APNs.
+// way is one route of one app, with the settings that hold for it.
+type way struct {
+	g     *gateways
+	app   *config.App
+	route push.Route
+	apns  config.APNs
+	access
+}
+
+// open reads the route's credentials, makes its transport, and has the credentials followed. It connects to nothing yet.
+func (w *way) open() (sender.Transport, error) {
+	w.g.mu.Lock()
+	defer w.g.mu.Unlock()
+	if err := w.read(); err != nil {
+		return nil, err
+	}
+	t, err := w.transport()
+	if err == nil {
+		w.follow(t)
+	}
+	return t, err
+}
+
+func (w *way) senderConfig(t sender.Transport) sender.AppConfig {
+	c := sender.AppConfig{
+		Transport: t, Kind: w.apns.Transport, Reasons: apns.Reasons(), MaxRetries: w.apns.MaxRetries, MaxRate: w.apns.MaxRate,
+	}
+	if w.apns.MaxRetries == 0 {
+		c.MaxRetries = -1 // where 0 stands for the default
+	}
+	if w.apns.Transport == "http2" {
+		c.QueueTarget = urgentWait
+	} else {
+		c.InFlight = binaryWindows * w.apns.Connections * w.apns.Window
+	}
+	return c
+}
+
+// access is how a route proves to APNs who it is, and by what it knows APNs.
 type access struct {
 	tls         *tls.Config
 	tokens      *apns.ProviderTokens  // nil with a client certificate
 	certificate *apns.CertificateFile // nil with a key
 }
 
-// open reads an app's credentials. Its errors name the file and what was expected, and no secret.
-func (g *gateways) open(app *config.App) (a access, err error) {
-	c := &app.APNs
-	a.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+// read reads the route's credentials. Its errors name the file and what was expected, and no secret.
+func (w *way) read() (err error) {
+	c := &w.apns
+	w.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
-		if a.tls.RootCAs, err = apns.LoadCAs(c.CAFile); err != nil {
-			return a, fmt.Errorf("app %s: %w", app.Name, err)
+		if w.tls.RootCAs, err = apns.LoadCAs(c.CAFile); err != nil {
+			return fmt.Errorf("app %s, %s: %w", w.app.Name, w.route, err)
 		}
 	}
 	if c.KeyFile != "" {
-		a.tokens, err = g.tokens.Load(c.KeyFile, c.KeyID, c.TeamID)
-	} else if a.certificate, err = apns.LoadCertificateFile(app.Name, c.CertificateFile, c.CertificatePassword, g.credentials); err == nil {
-		a.tls.GetClientCertificate = a.certificate.GetClientCertificate
+		w.tokens, err = w.g.tokens.Load(c.KeyFile, c.KeyID, c.TeamID)
+	} else if w.certificate, err = w.g.certificate(w.app.Name, c); err == nil {
+		w.tls.GetClientCertificate = w.certificate.GetClientCertificate
 	}
 	if err != nil {
-		return a, fmt.Errorf("app %s: %w", app.Name, err)
+		return fmt.Errorf("app %s, %s: %w", w.app.Name, w.route, err)
 	}
-	return a, nil
+	return nil
 }
 
-// follow has the app's transport take up new credentials when their file changes. A connection keeps the ones that it was
+// certificate loads an app's certificate file once, also where both environments use it.
+func (g *gateways) certificate(app string, c *config.APNs) (*apns.CertificateFile, error) {
+	key := app + "\x00" + c.CertificateFile
+	if f := g.certificates[key]; f != nil {
+		return f, nil
+	}
+	f, err := apns.LoadCertificateFile(app, c.CertificateFile, c.CertificatePassword, g.credentials)
+	if err == nil {
+		g.certificates[key] = f
+	}
+	return f, err
+}
+
+// follow has the route's transport take up new credentials when their file changes. A connection keeps the ones that it was
 // opened with; the binary transport opens new ones all the time.
-func (g *gateways) follow(app *config.App, a access, t sender.Transport) {
+func (w *way) follow(t sender.Transport) {
+	g := w.g
 	changed := func() {}
 	if r, ok := t.(interface{ Reconnect() }); ok {
 		changed = r.Reconnect
 	}
-	if a.tokens != nil {
-		g.users[a.tokens] = append(g.users[a.tokens], changed)
-		g.watch.SigningKey(app.Name, app.APNs.KeyFile, a.tokens, func() {
-			for _, reconnect := range g.users[a.tokens] {
-				reconnect()
-			}
-		})
-	} else {
-		g.watch.Certificate(a.certificate, changed)
+	var credential any = w.certificate
+	if w.tokens != nil {
+		credential = w.tokens
+	}
+	g.users[credential] = append(g.users[credential], changed)
+	all := func() {
+		g.mu.Lock()
+		users := slices.Clone(g.users[credential])
+		g.mu.Unlock()
+		for _, changed := range users {
+			changed()
+		}
+	}
+	switch {
+	case w.tokens != nil:
+		g.watch.SigningKey(w.app.Name, w.apns.KeyFile, w.tokens, all)
+	case len(g.users[credential]) == 1: // else it is followed already
+		g.watch.Certificate(w.certificate, all)
 	}
 }
 
-// transport makes the app's transport. It connects to nothing yet.
-func (g *gateways) transport(app *config.App, a access) (sender.Transport, error) {
-	c := &app.APNs
+// transport makes the route's transport. It connects to nothing yet.
+func (w *way) transport() (sender.Transport, error) {
+	c, g := &w.apns, w.g
 	if c.Transport == "binary" {
 		statuses := make([]uint8, 0, len(c.RetryStatuses))
 		for _, s := range c.RetryStatuses {
 			statuses = append(statuses, uint8(s)) // the configuration checks that it is 0 to 255
 		}
 		return apns.NewBinary(apns.BinaryConfig{
-			App: app.Name, Address: c.Gateway, TLS: a.tls, Connections: c.Connections, Window: c.Window,
+			App: w.app.Name, Route: w.route, Address: w.gateway(), TLS: w.tls, Connections: c.Connections, Window: c.Window,
 			RetryStatuses: statuses, ConfirmAfter: c.ConfirmAfter, EndAfter: c.EndAfter, IdleClose: c.IdleClose,
 		}, g.log, g.metrics), nil
 	}
@@ -147,33 +215,45 @@ func (g *gateways) transport(app *config.App, a access) (sender.Transport, error
 	if c.Proxy != "" {
 		var err error
 		if proxy, err = url.Parse(c.Proxy); err != nil {
-			return nil, fmt.Errorf("app %s: the proxy is not a URL", app.Name) // not the error: it quotes the password
+			return nil, fmt.Errorf("app %s: the proxy is not a URL", w.app.Name) // not the error: it quotes the password
 		}
 	}
-	to := func(address string) *apns.HTTP2 {
-		return apns.NewHTTP2(apns.HTTP2Config{
-			App: app.Name, Address: address, TLS: a.tls, Tokens: a.tokens, Connections: c.Connections, Proxy: proxy,
-		}, g.log, g.metrics)
-	}
-	if c.Gateway != "" {
-		return to(c.Gateway), nil
-	}
-	return apns.NewEnvironments(to(appleGateways[push.Production]), to(appleGateways[push.Sandbox])), nil
+	return apns.NewHTTP2(apns.HTTP2Config{
+		App: w.app.Name, Route: w.route, Address: w.gateway(), TLS: w.tls, Tokens: w.tokens, Connections: c.Connections, Proxy: proxy,
+	}, g.log, g.metrics), nil
 }
 
-// feedbackSource is the app's feedback service, nil where it has none: over HTTP/2 the answers tell of dead tokens.
-func feedbackSource(app *config.App, a access) feedback.Source {
-	if app.APNs.FeedbackAddress == "" {
+// name is the gateway's, for messages: without the port that goes without saying.
+func (w *way) name() string { return strings.TrimSuffix(w.gateway(), ":443") }
+
+// gateway is the address of the route's gateway: a configured one, or Apple's.
+func (w *way) gateway() string {
+	if w.apns.Gateway != "" {
+		return w.apns.Gateway
+	}
+	return appleGateways[w.route]
+}
+
+// feedback is the route's feedback service, nil where it has none: over HTTP/2 the answers tell of dead tokens.
+func (w *way) feedback() *apns.Feedback {
+	if w.apns.FeedbackAddress == "" {
 		return nil
 	}
-	return &apns.Feedback{Address: app.APNs.FeedbackAddress, TLS: a.tls}
+	return &apns.Feedback{Address: w.apns.FeedbackAddress, TLS: w.tls}
 }
 
-// gatewayName is for the log. Of Apple's two it is that of the app's own environment.
-func gatewayName(app *config.App) string {
-	if app.APNs.Gateway != "" {
-		return app.APNs.Gateway
+// feedbackSources are an app's feedback services, one for each gateway, read one after the other.
+type feedbackSources []*apns.Feedback
+
+func (s feedbackSources) has(f *apns.Feedback) bool {
+	return slices.ContainsFunc(s, func(o *apns.Feedback) bool { return o.Address == f.Address })
+}
+
+// Read implements feedback.Source. One that cannot be read does not keep the others from being read.
+func (s feedbackSources) Read(ctx context.Context, f func(at time.Time, token push.Token) error) error {
+	var errs []error
+	for _, source := range s {
+		errs = append(errs, source.Read(ctx, f))
 	}
-	host, _, _ := net.SplitHostPort(appleGateways[app.APNs.Environment])
-	return host
+	return errors.Join(errs...)
 }

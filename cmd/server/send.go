@@ -46,11 +46,8 @@ func send(ctx context.Context, file, appName, tokenText, alert string, stdout io
 	}
 	log := new(errorLog)
 	g := newGateways(slog.New(log), prometheus.NewRegistry())
-	access, err := g.open(app)
-	if err != nil {
-		return err
-	}
-	transport, err := g.transport(app, access)
+	w := &way{g: g, app: app, route: app.APNs.Environment, apns: app.APNs.Of(app.APNs.Environment)}
+	transport, err := w.open()
 	if err != nil {
 		return err
 	}
@@ -84,14 +81,14 @@ func send(ctx context.Context, file, appName, tokenText, alert string, stdout io
 	<-done
 	r := group.Deliveries[0].Result
 	if r.Outcome == push.Accepted {
-		_, err = fmt.Fprintf(stdout, "accepted by %s\n", gatewayName(app))
+		_, err = fmt.Fprintf(stdout, "accepted by %s\n", w.name())
 		return err
 	}
 	why := ""
 	if r.Outcome == push.NotSent {
 		why = log.last()
 	}
-	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", gatewayName(app), r.Reason, r.Outcome, r.Status, why, hint(r))
+	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(r))
 }
 
 // errorLog is a log of which only the last error is kept: where a transport gets no connection, only its log says why.

@@ -85,10 +85,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 
 	g := newGateways(log, reg)
 	s.credentials = g.watch
-	apps, sources, err := g.openAll(cfg)
-	if err != nil {
-		return nil, err
-	}
+	routes, sources, _ := g.openAll(cfg) // a route whose credentials cannot be used says so itself, and holds up no other
 	publicApps, err := apiApps(cfg)
 	if err != nil {
 		return nil, err
@@ -116,7 +113,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the rest is
 	// for handing back the shards.
 	part := cfg.ShutdownDeadline / 5
-	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, apps, log, reg); err != nil {
+	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, routes, log, reg); err != nil {
 		return nil, err
 	}
 	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, sources, log, reg); err != nil {
@@ -177,7 +174,7 @@ func apiApps(cfg *config.Config) ([]api.App, error) {
 	var errs []error
 	for i := range cfg.Apps {
 		app := &cfg.Apps[i]
-		a := api.App{Name: app.Name, Topic: app.Topic, Environment: app.APNs.Environment, Binary: app.APNs.Transport == "binary"}
+		a := api.App{Name: app.Name, Topic: app.Topic, Routes: app.APNs.Routes(), Binary: app.APNs.Transport == "binary"}
 		for _, k := range app.Keys {
 			a.Keys = append(a.Keys, api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate})
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -66,6 +67,7 @@ type rig struct {
 	process  *exec.Cmd
 	stderr   *bytes.Buffer
 	api, ops string
+	apiKey   string // where it is not testKey
 }
 
 // newRig starts a simulator and writes a configuration. Of the processes it starts, none outlives the test.
@@ -180,7 +182,7 @@ func (r *rig) call(method, path, body string, status int) map[string]any {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+testKey)
+	req.Header.Set("Authorization", "Bearer "+cmp.Or(r.apiKey, testKey))
 	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -523,4 +525,138 @@ func TestSendCommand(t *testing.T) {
 			}
 		})
 	}
+}
+
+// One environment of an app that is away, or refused, takes nothing from the other one.
+func TestOneRouteNeverStopsAnother(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ transport, sandbox string }{
+		{"binary", ""}, {"http2", ""},
+		{"http2", `403 {"reason":"BadEnvironmentKeyIdInToken"}`},
+		{"http2", `403 {"reason":"BadCertificateEnvironment"}`},
+		{"http2", `400 {"reason":"TopicDisallowed"}`},
+	} {
+		t.Run(c.transport+" "+c.sandbox, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, c.transport, "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+			gateway := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				status, body, _ := strings.Cut(c.sandbox, " ")
+				code, _ := strconv.Atoi(status)
+				w.WriteHeader(code)
+				_, _ = io.WriteString(w, body)
+			}))
+			gateway.EnableHTTP2 = true
+			gateway.StartTLS()
+			t.Cleanup(gateway.Close)
+			if c.sandbox == "" {
+				gateway.Close() // nobody listens there
+			}
+			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: gateway.Certificate().Raw})
+			if err := os.WriteFile(filepath.Join(r.dir, "sandbox.pem"), ca, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(r.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own := fmt.Sprintf("ca_file: certs/ca.pem, sandbox: {gateway: %q, ca_file: sandbox.pem}, ", gateway.Listener.Addr())
+			text = bytes.Replace(text, []byte("ca_file: certs/ca.pem, "), []byte(own), 1)
+			if err := os.WriteFile(r.file, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r.start()
+			r.call("PUT", "/v1/tokens/"+token(9999), `{"environment": "sandbox", "user_id": "u"}`, 201)
+			waiting := []any{
+				r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(9998)+`"], "environment": "sandbox"}, "aps": {"alert": "x"}}`, 202)["id"],
+				r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(9999)+`"]}, "aps": {"alert": "x"}}`, 202)["id"],
+				r.call("POST", "/v1/notifications", `{"to": {"users": ["u"]}, "aps": {"alert": "x"}}`, 202)["id"],
+			}
+			r.until("the sandbox route is paused", func() bool {
+				return strings.Contains(r.metrics(), `lhspn_sender_app_paused{app="hedgehog",cause="c`) &&
+					regexp.MustCompile(`lhspn_sender_app_paused\{app="hedgehog",cause="\w+",route="sandbox"\} 1`).MatchString(r.metrics())
+			})
+			began := time.Now()
+			for i := range 6 {
+				tokens := make([]string, 100)
+				for j := range tokens {
+					tokens[j] = strconv.Quote(token(100*i + j))
+				}
+				id := r.call("POST", "/v1/notifications", `{"to": {"tokens": [`+strings.Join(tokens, ",")+`]}, "aps": {"alert": "x"}}`, 202)["id"]
+				if counts := r.done(id.(string))["counts"].(map[string]any); counts["accepted"] != 100.0 {
+					t.Errorf("production: %v", counts)
+				}
+			}
+			if took := time.Since(began); took > 30*time.Second {
+				t.Errorf("600 notifications to production took %v", took)
+			}
+			for _, id := range waiting { // and nothing of the sandbox is lost, or went to production
+				if s := r.call("GET", "/v1/notifications/"+id.(string), "", 200); s["state"] == "done" {
+					t.Errorf("a notification to the sandbox: %v", s)
+				}
+			}
+		})
+	}
+}
+
+// An app whose credentials cannot be used waits until they can, and holds up no other.
+func TestUnusableCredentialsHoldOneAppOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(r.dir, "certs", "AuthKey_"+simulator.ProviderKeyID+".p8")
+	broken := filepath.Join(r.dir, "AuthKey_BROKEN1234.p8")
+	if err := os.WriteFile(broken, []byte("not a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const otherKey = "lhspn_other_key_of_the_tests"
+	text = fmt.Appendf(text, `  - name: other
+    topic: %s
+    apns: {gateway: %q, ca_file: certs/ca.pem, key_file: %q, key_id: %s, team_id: %s}
+    keys: [{name: other, scope: admin, sha256: %s}]
+`, simulator.DefaultTopic, r.sim.ProviderAddr(), broken, "BROKEN1234", simulator.TeamID, config.HashKey(otherKey))
+	if err := os.WriteFile(r.file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	if err := check(r.file, io.Discard); err == nil || !strings.Contains(err.Error(), broken) {
+		t.Errorf("server check: %v", err)
+	}
+	id := r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(1)+`"]}, "aps": {"alert": "x"}}`, 202)["id"].(string)
+	if counts := r.done(id)["counts"].(map[string]any); counts["accepted"] != 1.0 {
+		t.Errorf("the other app: %v", counts)
+	}
+	if m := r.metrics(); !strings.Contains(m, `lhspn_apns_credentials_unusable{app="other",route="production"} 1`) {
+		t.Error("no metric says that the credentials cannot be used")
+	}
+	good, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(broken, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The sender tries a blocked route with a notification now and then: there is none yet, so the first one is the try.
+	r.apiKey = otherKey
+	r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(2)+`"]}, "aps": {"alert": "x"}}`, 202)
+	r.until("the repaired app's notification is tried", func() bool {
+		return strings.Contains(r.metrics(), `lhspn_apns_credentials_unusable{app="other",route="production"} 0`)
+	})
+}
+
+// metrics is what Prometheus would scrape.
+func (r *rig) metrics() string {
+	r.t.Helper()
+	res, err := http.Get(r.ops + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text)
 }

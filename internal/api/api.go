@@ -48,34 +48,13 @@ type Tokens interface {
 	Import(ctx context.Context, app string, page []push.Device) error
 }
 
-// Submission is one notification with those it goes to: Tokens, distinct and in the order in
-// which they are sent, or an Audience.
-type Submission struct {
-	Notification *push.Notification
-	Tokens       []push.Token
-	Audience     *push.Audience
-	// Empty says that the Audience has no member: the notification is done when it is accepted.
-	Empty bool
-}
-
-// Request is what is accepted together, all or none.
-type Request struct {
-	App         string
-	Submissions []Submission
-	// IdempotencyKey, where not empty, makes a repetition with the same Hash answer what the first answered.
-	IdempotencyKey string
-	Hash           [sha256.Size]byte
-	// Answer is kept with the key for those repetitions.
-	Answer []byte
-}
-
 // Notifications is the queue.
 type Notifications interface {
 	// Accept is durable when it returns. A non-nil replay is the answer that an earlier request with the same idempotency key
 	// got; nothing was accepted then. push.ErrConflict: the key was used for another request.
-	Accept(ctx context.Context, r *Request) (replay []byte, err error)
+	Accept(ctx context.Context, r *push.Request) (replay []byte, err error)
 	// Replayed is the answer to a repetition, nil where the request is none; it accepts nothing.
-	Replayed(ctx context.Context, r *Request) (replay []byte, err error)
+	Replayed(ctx context.Context, r *push.Request) (replay []byte, err error)
 	// Empty reports whether an audience has no member now.
 	Empty(ctx context.Context, app string, a push.Audience) (bool, error)
 	Get(ctx context.Context, app string, id uuid.UUID) (push.Status, error)
@@ -119,12 +98,12 @@ type Key struct {
 
 // App is one app as far as the API must know it.
 type App struct {
-	Name        string
-	Topic       string
-	Environment push.Route // the default for its tokens
-	Binary      bool       // it sends over the binary protocol, which takes smaller payloads
-	Keys        []Key
-	UserTokens  *UserTokens // what proves a user_id to a register key; nil: nothing does
+	Name       string
+	Topic      string
+	Routes     []push.Route // its ways out, the one of tokens that are registered without any first
+	Binary     bool         // it sends over the binary protocol, which takes smaller payloads
+	Keys       []Key
+	UserTokens *UserTokens // what proves a user_id to a register key; nil: nothing does
 }
 
 // Config is what the API is made of. Zero limits take the defaults.

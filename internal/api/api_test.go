@@ -47,8 +47,8 @@ type stores struct {
 	devices     map[string]map[push.Token]push.Device
 	imports     [][]push.Device
 	registered  []push.Registration
-	requests    []*Request
-	answers     map[string]*Request
+	requests    []*push.Request
+	answers     map[string]*push.Request
 	statuses    []push.Status
 	failures    []push.Failure
 	cancelErr   error
@@ -58,7 +58,7 @@ type stores struct {
 }
 
 func newStores() *stores {
-	return &stores{devices: map[string]map[push.Token]push.Device{}, answers: map[string]*Request{}}
+	return &stores{devices: map[string]map[push.Token]push.Device{}, answers: map[string]*push.Request{}}
 }
 
 func (s *stores) begin() func() {
@@ -160,7 +160,7 @@ func (s *stores) Import(_ context.Context, app string, page []push.Device) error
 // queue is the fake as Notifications, and inbox as Feedback: two of their methods have the names of others.
 type queue struct{ *stores }
 
-func (q queue) Accept(_ context.Context, r *Request) ([]byte, error) {
+func (q queue) Accept(_ context.Context, r *push.Request) ([]byte, error) {
 	defer q.begin()()
 	if q.err != nil {
 		return nil, q.err
@@ -178,7 +178,7 @@ func (q queue) Accept(_ context.Context, r *Request) ([]byte, error) {
 	return nil, nil
 }
 
-func (q queue) Replayed(_ context.Context, r *Request) ([]byte, error) {
+func (q queue) Replayed(_ context.Context, r *push.Request) ([]byte, error) {
 	defer q.begin()()
 	if first := q.answers[r.App+r.IdempotencyKey]; first != nil && first.Hash == r.Hash {
 		return first.Answer, q.err
@@ -269,17 +269,17 @@ func newFixture(tb testing.TB) *fixture {
 		Tokens: s, Notifications: queue{s}, Feedback: inbox{s}, Metrics: registry, Version: "1.2.3",
 		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Apps: []App{
-			{Name: "hedgehog", Topic: "com.example.hedgehog", Environment: push.Production, UserTokens: proofs, Keys: []Key{
+			{Name: "hedgehog", Topic: "com.example.hedgehog", Routes: []push.Route{push.Production, push.Sandbox}, UserTokens: proofs, Keys: []Key{
 				{Name: "admin", Scope: ScopeAdmin, Hash: keyHash(adminKey)},
 				{Name: "backend", Scope: ScopeSend, Hash: keyHash(sendKey)},
 				{Name: "mobile", Scope: ScopeRegister, Hash: keyHash(registerKey)},
 				{Name: "slow", Scope: ScopeSend, Hash: keyHash(slowKey), Rate: 3},
 			}},
-			{Name: "other", Topic: "com.example.other", Environment: push.Sandbox, Keys: []Key{
+			{Name: "other", Topic: "com.example.other", Routes: []push.Route{push.Sandbox, push.Production}, Keys: []Key{
 				{Name: "other", Scope: ScopeAdmin, Hash: keyHash(otherKey)},
 				{Name: "other mobile", Scope: ScopeRegister, Hash: keyHash("other-register-key")},
 			}},
-			{Name: "binary", Topic: "com.example.binary", Environment: push.Production, Binary: true, Keys: []Key{
+			{Name: "binary", Topic: "com.example.binary", Routes: []push.Route{push.Production, push.Sandbox}, Binary: true, Keys: []Key{
 				{Name: "binary", Scope: ScopeSend, Hash: keyHash(binaryKey)},
 			}},
 		},

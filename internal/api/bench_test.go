@@ -26,7 +26,7 @@ func (idle) Register(_ context.Context, _ string, r push.Registration) (push.Dev
 
 type idleQueue struct{ queue }
 
-func (idleQueue) Accept(context.Context, *Request) ([]byte, error) { return nil, nil }
+func (idleQueue) Accept(context.Context, *push.Request) ([]byte, error) { return nil, nil }
 
 const benchNotification = `{"to": {"tokens": ["` + token1 + `"]}, "aps": {"alert": {"title": "Hello", "body": "` +
 	`0123456789012345678901234567890123456789012345678901234567890123456789"}, "sound": "default"}, "data": {"id": 4711}}`

@@ -41,7 +41,7 @@ type audienceBody struct {
 	Users       []string  `json:"users,omitempty" nullable:"true" minItems:"1" maxItems:"10000" doc:"All devices of these users"`
 	Tags        *tagsBody `json:"tags,omitempty" doc:"All devices with these tags"`
 	All         *bool     `json:"all,omitempty" nullable:"true" enum:"true" doc:"All devices of the app"`
-	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" doc:"Only devices of this APNs; the app's default where left out"`
+	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" doc:"Only devices of this APNs. Left out: an audience reaches each device by the one it is registered with; of tokens a registered one goes to its own, others to the app's default"`
 }
 
 type tagsBody struct {
@@ -87,14 +87,14 @@ type accepting struct {
 }
 
 // readNotification reads one notification at at, which begins with body. The error is push.ErrTooLarge; faults are in the reader.
-func (rd *accepting) readNotification(at string, body push.JSON) (Submission, error) {
+func (rd *accepting) readNotification(at string, body push.JSON) (push.Submission, error) {
 	if !body.IsObject() {
 		rd.fault(at, "must be an object")
-		return Submission{}, nil
+		return push.Submission{}, nil
 	}
 	before := len(rd.faults)
-	n := &push.Notification{App: rd.app.Name, Environment: rd.app.Environment, CreatedAt: rd.now, SendAt: rd.now}
-	s := Submission{Notification: n}
+	n := &push.Notification{App: rd.app.Name, Environment: rd.app.Routes[0], CreatedAt: rd.now, SendAt: rd.now}
+	s := push.Submission{Notification: n, Routes: rd.app.Routes}
 	var to, aps, data, pushType, priority, expiresAt, sendAt, suffix push.JSON
 	rd.object(at, body, func(name string, v push.JSON) bool {
 		if name == "to" {
@@ -165,7 +165,7 @@ func (rd *accepting) readNotification(at string, body push.JSON) (Submission, er
 
 var audienceFields = [...]string{"tokens", "users", "tags", "all", "environment"}
 
-func (rd *accepting) readTo(at string, to push.JSON, s *Submission) {
+func (rd *accepting) readTo(at string, to push.JSON, s *push.Submission) {
 	if to == nil {
 		rd.fault(at, "is missing")
 		return
@@ -210,10 +210,11 @@ func (rd *accepting) readTo(at string, to push.JSON, s *Submission) {
 	if kinds != 1 {
 		rd.fault(at, "must have exactly one of tokens, users, tags and all")
 	}
-	if environment != "" {
-		s.Notification.Environment = environment
+	if environment == "" {
+		s.ByToken = true
+		return
 	}
-	audience.Environment = s.Notification.Environment
+	audience.Environment, s.Notification.Environment, s.Routes = environment, environment, []push.Route{environment}
 }
 
 func (rd *accepting) readTokens(at string, v push.JSON) []push.Token {
@@ -393,7 +394,7 @@ func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request
 		if err := a.findEmpty(ctx, &s); err != nil {
 			return err
 		}
-		return a.accept(ctx, x, r, body, []Submission{s}, showAccepted(&s))
+		return a.accept(ctx, x, r, body, []push.Submission{s}, showAccepted(&s))
 	})
 }
 
@@ -419,7 +420,7 @@ func (a *API) postBatch(ctx context.Context, x *exchange, r *http.Request) error
 	})
 }
 
-func (rd *accepting) readBatch(body push.JSON) ([]Submission, error) {
+func (rd *accepting) readBatch(body push.JSON) ([]push.Submission, error) {
 	const at = "body.notifications"
 	var list push.JSON
 	rd.object("body", body, func(name string, v push.JSON) bool {
@@ -437,7 +438,7 @@ func (rd *accepting) readBatch(body push.JSON) ([]Submission, error) {
 		rd.fault(at, "must have 1 to "+strconv.Itoa(maxBatch)+" elements, and has "+strconv.Itoa(n))
 		return nil, nil
 	}
-	submissions := make([]Submission, 0, n)
+	submissions := make([]push.Submission, 0, n)
 	var tooLarge error
 	for i, element := range list.Elements() {
 		s, err := rd.readNotification(at+"["+strconv.Itoa(i)+"]", element)
@@ -455,7 +456,7 @@ func (rd *accepting) readBatch(body push.JSON) ([]Submission, error) {
 // now is to the microsecond, which is what the databases keep.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-func showAccepted(s *Submission) acceptedBody {
+func showAccepted(s *push.Submission) acceptedBody {
 	n := s.Notification
 	b := acceptedBody{ID: n.ID.String(), State: string(push.StateQueued), CreatedAt: n.CreatedAt}
 	if n.SendAt.After(n.CreatedAt) {
@@ -472,7 +473,7 @@ func showAccepted(s *Submission) acceptedBody {
 }
 
 // findEmpty looks whether an audience that would be sent to now has a member at all.
-func (a *API) findEmpty(ctx context.Context, s *Submission) (err error) {
+func (a *API) findEmpty(ctx context.Context, s *push.Submission) (err error) {
 	if s.Audience != nil && !s.Notification.SendAt.After(s.Notification.CreatedAt) {
 		s.Empty, err = a.notifications.Empty(ctx, s.Notification.App, *s.Audience)
 	}
@@ -482,8 +483,8 @@ func (a *API) findEmpty(ctx context.Context, s *Submission) (err error) {
 // repeated answers a request that is wrong: as it was answered before, where it repeats one that was right when it was made (its
 // send_at was still to come), and with what is wrong otherwise.
 func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body push.JSON, wrong error) error {
-	request := &Request{App: x.who.app.Name}
-	if err := request.setKey(r, body); err != nil || request.IdempotencyKey == "" {
+	request := &push.Request{App: x.who.app.Name}
+	if err := setKey(request, r, body); err != nil || request.IdempotencyKey == "" {
 		return wrong
 	}
 	replay, err := a.notifications.Replayed(ctx, request)
@@ -494,9 +495,9 @@ func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body p
 	return nil
 }
 
-// setKey takes the idempotency key from the header, if there is one. The path belongs to what is repeated: a batch's body sent to the
+// setKey takes the request's idempotency key from the header, if there is one. The path belongs to what is repeated: a batch's body sent to the
 // path of a single notification is wrong, and its answer would be none of that path's.
-func (r *Request) setKey(from *http.Request, body push.JSON) error {
+func setKey(r *push.Request, from *http.Request, body push.JSON) error {
 	keys := from.Header["Idempotency-Key"]
 	if len(keys) == 0 {
 		return nil
@@ -525,14 +526,14 @@ func (x *exchange) answerAccepted(answer []byte, replayed bool) {
 }
 
 // accept has the submissions made durable and only then answers.
-func (a *API) accept(ctx context.Context, x *exchange, r *http.Request, body push.JSON, submissions []Submission, answer any) error {
+func (a *API) accept(ctx context.Context, x *exchange, r *http.Request, body push.JSON, submissions []push.Submission, answer any) error {
 	b, err := json.Marshal(answer)
 	if err != nil {
 		return fmt.Errorf("marshal the answer: %w", err)
 	}
 	b = append(b, '\n')
-	request := &Request{App: x.who.app.Name, Submissions: submissions, Answer: b}
-	if err := request.setKey(r, body); err != nil {
+	request := &push.Request{App: x.who.app.Name, Submissions: submissions, Answer: b}
+	if err := setKey(request, r, body); err != nil {
 		return err
 	}
 	replay, err := a.notifications.Accept(ctx, request)

@@ -45,13 +45,14 @@ func TestSend(t *testing.T) {
 			t.Errorf("payload\n%s, want\n%s", payload, want)
 		}
 		s.Notification.Payload = push.Payload{}
-		if diff := cmp.Diff(s, Submission{
+		if diff := cmp.Diff(s, push.Submission{
 			Notification: &push.Notification{
 				ID: id, App: "hedgehog", Environment: push.Production, Type: push.TypeAlert, Topic: "com.example.hedgehog", Priority: 10,
 				Expiration: time.Now().UTC().Add(24 * time.Hour), CollapseID: "c", BadgeIncrement: 2, Rate: 100,
 				CreatedAt: time.Now().UTC(), SendAt: time.Now().UTC(),
 			},
 			Tokens: []push.Token{mustToken(t, token2), mustToken(t, token1)}, // in the order of the request
+			Routes: []push.Route{push.Production, push.Sandbox}, ByToken: true,
 		}); diff != "" {
 			t.Error(diff)
 		}
@@ -59,7 +60,7 @@ func TestSend(t *testing.T) {
 }
 
 // send posts a notification whose members are given, and returns what was submitted.
-func (f *fixture) send(t *testing.T, key, members string) Submission {
+func (f *fixture) send(t *testing.T, key, members string) push.Submission {
 	t.Helper()
 	wantStatus(t, f.call(key, http.MethodPost, "/v1/notifications", `{`+members+`}`), 202)
 	return f.requests[len(f.requests)-1].Submissions[0]
@@ -153,15 +154,22 @@ func TestAudiences(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for to, want := range map[string]push.Audience{
-		`{"users": ["a", "b", "a"]}`:                                                      {Environment: push.Production, Users: []string{"a", "b"}},
+		`{"users": ["a", "b", "a"]}`:                                                      {Users: []string{"a", "b"}},
 		`{"all": true, "environment": "sandbox"}`:                                         {Environment: push.Sandbox, All: true},
-		`{"tags": {"any": ["a"], "all": ["b"], "none": ["c"]}}`:                           {Environment: push.Production, Tags: &push.Tags{Any: []string{"a"}, All: []string{"b"}, None: []string{"c"}}},
-		`{"users": null, "tags": null, "all": true, "tokens": null, "environment": null}`: {Environment: push.Production, All: true},
+		`{"tags": {"any": ["a"], "all": ["b"], "none": ["c"]}}`:                           {Tags: &push.Tags{Any: []string{"a"}, All: []string{"b"}, None: []string{"c"}}},
+		`{"users": null, "tags": null, "all": true, "tokens": null, "environment": null}`: {All: true},
 		`{"environment": "production", "tags": {"none": ["c"]}}`:                          {Environment: push.Production, Tags: &push.Tags{None: []string{"c"}}},
 	} {
 		s := f.send(t, sendKey, `"to": `+to+`, "aps": {"alert": "x"}`)
-		if diff := cmp.Diff(&want, s.Audience); diff != "" || s.Tokens != nil || s.Notification.Environment != want.Environment {
+		if diff := cmp.Diff(&want, s.Audience); diff != "" || s.Tokens != nil {
 			t.Errorf("%s: %s", to, diff)
+		}
+		routes := []push.Route{push.Production, push.Sandbox} // all of the app's, where none is named
+		if want.Environment != "" {
+			routes = []push.Route{want.Environment}
+		}
+		if !slices.Equal(s.Routes, routes) {
+			t.Errorf("%s: routes %v, want %v", to, s.Routes, routes)
 		}
 	}
 	w := f.call(sendKey, http.MethodPost, "/v1/notifications", `{"to": {"all": true}, "aps": {"alert": "x"}}`)
@@ -358,7 +366,7 @@ func TestFaultsAreBounded(t *testing.T) {
 	for _, to := range []string{`{"tokens": ` + list + `}`, `{"users": ` + list + `}`, `{"tokens": [""]}`} {
 		one := `{"to": ` + to + `, "aps": {"url-args": [` + strings.Repeat("1,", 999) + `1]}}`
 		body := `{"notifications": [` + one + strings.Repeat(`,`+one, 99) + `]}`
-		rd := accepting{app: &App{Name: "a", Topic: "t"}, now: now()}
+		rd := accepting{app: &App{Name: "a", Topic: "t", Routes: []push.Route{push.Production}}, now: now()}
 		if _, err := rd.readBatch(push.JSON(body)); err != nil || len(rd.faults) > 3*maxFaults {
 			t.Errorf("%.20s: %v, %d faults", to, err, len(rd.faults))
 		}
@@ -496,7 +504,7 @@ func FuzzNotification(f *testing.F) {
 	f.Add(`{` + toOne + `, "aps": {"alert": {"title": "x", "loc-args": ["\u00e9"]}, "x": 1.0e5}, "data": {"a": [null, {}]}, "badge_increment": 3}`)
 	f.Add(`{"to":{"tags":{"any":["a"]}},"aps":{"content-available":1},"expires_at":"0"}`)
 	f.Add(`{"notifications":[]}`)
-	app := &App{Name: "a", Topic: "t", Environment: push.Production}
+	app := &App{Name: "a", Topic: "t", Routes: []push.Route{push.Production}}
 	f.Fuzz(func(t *testing.T, text string) {
 		body, err := push.ParseJSON([]byte(text))
 		if err != nil {

@@ -334,7 +334,7 @@ func refs(doc string) map[string]bool {
 // The documented types and the readers know the same fields, and agree about which may be null.
 func TestDocumentedFieldsAreRead(t *testing.T) {
 	t.Parallel()
-	app := &App{Name: "a", Topic: "t", Environment: push.Production}
+	app := &App{Name: "a", Topic: "t", Routes: []push.Route{push.Production}}
 	registry := huma.NewMapRegistry("#/", schemaName)
 	for name, c := range map[string]struct {
 		documented reflect.Type
@@ -352,7 +352,7 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 		}},
 		"audience": {reflect.TypeFor[audienceBody](), func(v push.JSON) []push.Fault {
 			rd := accepting{app: app}
-			rd.readTo("body", v, &Submission{Notification: &push.Notification{}})
+			rd.readTo("body", v, &push.Submission{Notification: &push.Notification{}})
 			return rd.faults
 		}},
 		"tags": {reflect.TypeFor[tagsBody](), func(v push.JSON) []push.Fault {

@@ -184,7 +184,7 @@ const clockSkew = time.Minute
 // readDevice reads a line of an import: what a line of an export has, all of it optional but the token.
 func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 	var rd reader
-	reg := push.Registration{DefaultEnvironment: app.Environment}
+	reg := push.Registration{DefaultEnvironment: app.Routes[0]}
 	d := push.Device{LastUpdated: now}
 	rd.object("line", body, func(name string, v push.JSON) bool {
 		switch name {
@@ -222,7 +222,7 @@ func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 	}
 	d.Badge = reg.Badge
 	if d.Environment = reg.Environment; d.Environment == "" {
-		d.Environment = app.Environment
+		d.Environment = app.Routes[0]
 	}
 	d.UserID, d.DeviceID, d.AppVersion, d.OSVersion = value(reg.UserID), value(reg.DeviceID), value(reg.AppVersion), value(reg.OSVersion)
 	d.DeviceModel, d.Locale, d.TimeZone = value(reg.DeviceModel), value(reg.Locale), value(reg.TimeZone)

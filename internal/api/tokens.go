@@ -158,7 +158,7 @@ func (a *API) putToken(ctx context.Context, x *exchange, r *http.Request) error 
 	}
 	return x.readBody(r, maxRegistration, func(body push.JSON) error {
 		var rd reader
-		reg := push.Registration{Token: token, DefaultEnvironment: x.who.app.Environment}
+		reg := push.Registration{Token: token, DefaultEnvironment: x.who.app.Routes[0]}
 		rd.readRegistration("body", body, &reg)
 		if err := rd.err(); err != nil {
 			return err

@@ -38,6 +38,7 @@ func DefaultRetryStatuses() []uint8 {
 // BinaryConfig configures the binary transport of one app. Zero values stand for the defaults.
 type BinaryConfig struct {
 	App     string
+	Route   push.Route  // of its notifications, for log and metrics
 	Address string      // host:port; the name is resolved anew at each connect
 	TLS     *tls.Config // roots, client certificate, server name (that of Address if empty)
 	// Connections are kept side by side while there is enough to send for them.
@@ -160,7 +161,7 @@ func (s span) before(o span) bool {
 func NewBinary(cfg BinaryConfig, log *slog.Logger, m *Metrics) *Binary {
 	cfg = cfg.withDefaults()
 	b := &Binary{
-		cfg: cfg, log: log.With("app", cfg.App, "gateway", cfg.Address), metrics: m.binary(cfg.App, cfg.Address),
+		cfg: cfg, log: log.With("app", cfg.App, "route", cfg.Route, "gateway", cfg.Address), metrics: m.binary(cfg.App, string(cfg.Route), cfg.Address),
 		space: make(chan struct{}, 1), drained: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	b.dial = newDialer(cfg)

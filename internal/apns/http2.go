@@ -16,10 +16,11 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// HTTP2Config says where and how one app's notifications go out over the HTTP/2 provider API.
+// HTTP2Config says where and how the notifications of one route of an app go out over the HTTP/2 provider API.
 type HTTP2Config struct {
 	App     string
-	Address string // host:port
+	Route   push.Route // of its notifications, for log and metrics
+	Address string     // host:port
 	// TLS holds the roots and, in GetClientCertificate or Certificates, the client certificate if that is how the app
 	// authenticates. What HTTP/2 itself asks of it is set here.
 	TLS *tls.Config
@@ -92,7 +93,7 @@ var (
 	errHTTP2Stalled = errors.New("the gateway lets no request through")
 )
 
-// HTTP2 is the transport over the HTTP/2 provider API for one app. It is pipelined: on each connection one goroutine packs
+// HTTP2 is the transport over the HTTP/2 provider API for one route of an app. It is pipelined: on each connection one goroutine packs
 // many requests into a write while another reads the answers; nothing is started or allocated for a single notification.
 //
 // A delivery that a connection fails (lost, refused, above the last stream of a GOAWAY) is sent again on another with the
@@ -143,8 +144,8 @@ func NewHTTP2(cfg HTTP2Config, log *slog.Logger, m *Metrics) *HTTP2 {
 	retry.Reset()
 	h := &HTTP2{
 		cfg:     cfg,
-		log:     log.With("app", cfg.App, "transport", "http2"),
-		metrics: m.http2(cfg.App, cfg.Address),
+		log:     log.With("app", cfg.App, "route", cfg.Route, "transport", "http2"),
+		metrics: m.http2(cfg.App, string(cfg.Route), cfg.Address),
 		room:    semaphore.NewWeighted(int64(cfg.MaxInFlight)),
 		retry:   retry,
 		idle:    make(chan struct{}),

@@ -12,7 +12,7 @@ const (
 	endStopped  = "stopped"  // by our own end
 )
 
-func (m *Metrics) http2(app, gateway string) *transportMetrics {
+func (m *Metrics) http2(app, route, gateway string) *transportMetrics {
 	all := labels{
 		reasons:  []*push.Reason{push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason, Unrecognized},
 		connects: []string{connectOK, connectFailed},
@@ -24,5 +24,5 @@ func (m *Metrics) http2(app, gateway string) *transportMetrics {
 	for _, row := range verdictTable {
 		all.reasons = append(all.reasons, row.reason)
 	}
-	return m.resolve(app, "http2", gateway, all)
+	return m.resolve(app, route, "http2", gateway, all)
 }

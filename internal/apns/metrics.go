@@ -25,14 +25,13 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "lhspn", Subsystem: "apns", Name: name, Help: help},
-			append([]string{"app", "transport"}, labels...))
+			append([]string{"app", "route", "transport"}, labels...))
 		reg.MustRegister(v)
 		return v
 	}
-	// Those without the label gateway count, so that the gateways of both environments add up; see Environments.
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "lhspn", Subsystem: "apns", Name: name, Help: help},
-			append([]string{"app", "transport"}, labels...))
+			append([]string{"app", "route", "transport"}, labels...))
 		reg.MustRegister(v)
 		return v
 	}
@@ -85,39 +84,39 @@ type labels struct {
 	connects, ends []string
 }
 
-func (m *Metrics) resolve(app, transport, gateway string, all labels) *transportMetrics {
+func (m *Metrics) resolve(app, route, transport, gateway string, all labels) *transportMetrics {
 	t := &transportMetrics{
 		refusals:    map[*push.Reason]prometheus.Counter{},
 		connects:    map[string]prometheus.Counter{},
 		ends:        map[string]prometheus.Counter{},
-		resent:      m.resent.WithLabelValues(app, transport),
-		written:     m.written.WithLabelValues(app, transport),
-		connections: m.connections.WithLabelValues(app, transport),
-		unconfirmed: m.unconfirmed.WithLabelValues(app, transport),
-		down:        m.down.WithLabelValues(app, transport, gateway),
+		resent:      m.resent.WithLabelValues(app, route, transport),
+		written:     m.written.WithLabelValues(app, route, transport),
+		connections: m.connections.WithLabelValues(app, route, transport),
+		unconfirmed: m.unconfirmed.WithLabelValues(app, route, transport),
+		down:        m.down.WithLabelValues(app, route, transport, gateway),
 	}
 	for _, o := range all.outcomes {
-		t.results[o] = m.results.WithLabelValues(app, transport, o.String())
+		t.results[o] = m.results.WithLabelValues(app, route, transport, o.String())
 	}
 	for _, r := range all.reasons {
-		t.refusals[r] = m.refusals.WithLabelValues(app, transport, r.String())
+		t.refusals[r] = m.refusals.WithLabelValues(app, route, transport, r.String())
 	}
 	for _, c := range all.connects {
-		t.connects[c] = m.connects.WithLabelValues(app, transport, c)
+		t.connects[c] = m.connects.WithLabelValues(app, route, transport, c)
 	}
 	for _, e := range all.ends {
-		t.ends[e] = m.ends.WithLabelValues(app, transport, e)
+		t.ends[e] = m.ends.WithLabelValues(app, route, transport, e)
 	}
 	return t
 }
 
-func (m *Metrics) binary(app, gateway string) *transportMetrics {
-	t := m.resolve(app, "binary", gateway, labels{
+func (m *Metrics) binary(app, route, gateway string) *transportMetrics {
+	t := m.resolve(app, route, "binary", gateway, labels{
 		outcomes: []push.Outcome{push.Accepted, push.Failed, push.Retry, push.NotSent, push.Expired},
 		reasons:  binaryReasons,
 		connects: []string{connectOK, connectFailed, connectClosed},
 		ends:     []string{endDrained, endResponse, endClosed, endBroken},
 	})
-	t.late = m.late.WithLabelValues(app, "binary")
+	t.late = m.late.WithLabelValues(app, route, "binary")
 	return t
 }

@@ -16,6 +16,13 @@ import (
 	"github.com/lhspn/lhspn/internal/simulator"
 )
 
+// transport is what the sender needs of one.
+type transport interface {
+	Run(ctx context.Context) error
+	Send(ctx context.Context, g *push.Group) error
+	Drain(ctx context.Context) error
+}
+
 // suite is one transport at work against the simulator, over TLS.
 type suite struct {
 	*testing.T

@@ -97,7 +97,7 @@ func (l *loader) check(c *Config) {
 		names[app.Name] = i
 		l.app(at, app)
 		if !c.Dev || i > 0 { // dev mode's own app is pointed at the simulator afterwards
-			l.apns(at+".apns", &app.APNs)
+			l.routes(at+".apns", &app.APNs)
 		}
 		for j, key := range app.Keys {
 			keyAt := at + ".keys[" + strconv.Itoa(j) + "]"
@@ -142,6 +142,18 @@ const appleSuffix = ".apple.com"
 func isApple(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	return err == nil && strings.HasSuffix(strings.TrimSuffix(strings.ToLower(host), "."), appleSuffix)
+}
+
+// routes checks both environments where they differ, and the common settings once where they do not.
+func (l *loader) routes(at string, a *APNs) {
+	if a.Production == (APNsRoute{}) && a.Sandbox == (APNsRoute{}) {
+		l.apns(at, a)
+		return
+	}
+	for _, route := range a.Routes() {
+		of := a.Of(route)
+		l.apns(at+"."+string(route), &of)
+	}
 }
 
 func (l *loader) apns(at string, a *APNs) {

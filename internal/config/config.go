@@ -94,6 +94,60 @@ type APNs struct {
 	ConfirmAfter        time.Duration `yaml:"confirm_after" default:"3s" min:"10ms" max:"10m" doc:"Only with binary, which answers nothing but errors: this long after a notification was written its connection is half-closed, and the gateway's end of it tells that all was accepted. With a gateway that ends no half-closed connection, so much silence counts as acceptance instead."`
 	EndAfter            time.Duration `yaml:"end_after" default:"1m" min:"10ms" max:"1h" doc:"Only with binary: how long a gateway may take to end a connection that we half-closed. One that takes longer counts as one that never ends them, which the log says."`
 	IdleClose           time.Duration `yaml:"idle_close" default:"1s" min:"10ms" max:"1h" doc:"Only with binary: when all is sent, a connection is closed after this long."`
+	Production          APNsRoute     `yaml:"production" doc:"What is different for the production environment. The two environments are two routes: one that is away or refused takes nothing from the other."`
+	Sandbox             APNsRoute     `yaml:"sandbox" doc:"What is different for the sandbox environment."`
+}
+
+// APNsRoute is how one environment of APNs is reached, where that is not as the app's other one is.
+type APNsRoute struct {
+	KeyFile             string `yaml:"key_file" file:"true" doc:"As apns.key_file, for this environment only; with a key_id of its own."`
+	KeyID               string `yaml:"key_id" doc:"As apns.key_id."`
+	TeamID              string `yaml:"team_id" doc:"As apns.team_id, which is taken where this is left out."`
+	CertificateFile     string `yaml:"certificate_file" file:"true" doc:"As apns.certificate_file."`
+	CertificatePassword string `yaml:"certificate_password" secret:"true" doc:"As apns.certificate_password."`
+	Gateway             string `yaml:"gateway" doc:"As apns.gateway."`
+	FeedbackAddress     string `yaml:"feedback_address" doc:"As apns.feedback_address."`
+	CAFile              string `yaml:"ca_file" file:"true" doc:"As apns.ca_file."`
+	Proxy               string `yaml:"proxy" doc:"As apns.proxy."`
+}
+
+// Of is how the route is reached: the common settings, but for what is set for it alone. Credentials are taken as a whole.
+func (a *APNs) Of(route push.Route) APNs {
+	of := *a
+	own := a.Production
+	if route == push.Sandbox {
+		own = a.Sandbox
+	}
+	set := func(into *string, value string) {
+		if value != "" {
+			*into = value
+		}
+	}
+	switch {
+	case own.CertificateFile != "":
+		of.KeyFile, of.KeyID, of.TeamID = "", "", ""
+		of.CertificatePassword = ""
+	case own.KeyFile != "":
+		of.CertificateFile, of.CertificatePassword = "", ""
+	}
+	set(&of.KeyFile, own.KeyFile)
+	set(&of.KeyID, own.KeyID)
+	set(&of.TeamID, own.TeamID)
+	set(&of.CertificateFile, own.CertificateFile)
+	set(&of.CertificatePassword, own.CertificatePassword)
+	set(&of.Gateway, own.Gateway)
+	set(&of.FeedbackAddress, own.FeedbackAddress)
+	set(&of.CAFile, own.CAFile)
+	set(&of.Proxy, own.Proxy)
+	return of
+}
+
+// Routes are the app's ways out, the one of tokens that are registered without an environment first.
+func (a *APNs) Routes() []push.Route {
+	if a.Environment == push.Sandbox {
+		return []push.Route{push.Sandbox, push.Production}
+	}
+	return []push.Route{push.Production, push.Sandbox}
 }
 
 // Key is an API key.

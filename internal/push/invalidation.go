@@ -15,8 +15,10 @@ const (
 // Invalidation is the news that a token has been dead since At. What becomes of it is decided later, by the scheduled
 // job: a token that was registered again after At stays.
 type Invalidation struct {
-	App    string
-	Token  Token
+	App   string
+	Token Token
+	// Route is the one whose answers said so, where that matters: a token that is registered for another one stays.
+	Route  Route
 	At     time.Time
 	Source Source
 }

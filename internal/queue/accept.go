@@ -17,7 +17,7 @@ import (
 
 // acceptance is one request on its way through a group's transaction.
 type acceptance struct {
-	*Request
+	*push.Request
 	rows       []acceptedRow
 	recipients int64
 	// What the transaction decides. It is decided anew in each attempt, and holds once the commit is known.
@@ -50,7 +50,7 @@ type acceptedRow struct {
 // It fails with push.ErrConflict where the key was used for another request, push.ErrBacklogFull, or
 // push.ErrUnavailable; with the last one the request may have been committed all the same, and only a key makes its
 // repetition safe.
-func (q *Queue) Accept(ctx context.Context, r *Request) (*Replay, error) {
+func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 	a, err := prepare(r)
 	if err != nil {
 		q.metrics.refusals.WithLabelValues("error").Inc()
@@ -88,7 +88,7 @@ func (q *Queue) Accept(ctx context.Context, r *Request) (*Replay, error) {
 // Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is for
 // requests that can no longer be accepted (the times that they name have passed), whose repetitions still must be answered as
 // they were the first time. push.ErrConflict: the key was used for another request.
-func (q *Queue) Replayed(ctx context.Context, r *Request) (*Replay, error) {
+func (q *Queue) Replayed(ctx context.Context, r *push.Request) (*Replay, error) {
 	stored, err := selectKeys(ctx, q.db.Reader(), r.App, []any{[]byte(r.IdempotencyKey)})
 	if err != nil {
 		return nil, wrap(err, "look up the idempotency key")
@@ -109,7 +109,7 @@ func (q *Queue) Replayed(ctx context.Context, r *Request) (*Replay, error) {
 func (q *Queue) Empty(ctx context.Context, app string, a push.Audience) (bool, error) {
 	empty := false
 	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		page, next, err := q.registry.AudiencePage(ctx, tx, app, a, "", 1, 0)
+		page, _, next, err := q.registry.AudiencePage(ctx, tx, app, a, "", 1, 0)
 		empty = len(page) == 0 && next == ""
 		return err
 	})
@@ -122,13 +122,16 @@ func (a *acceptance) waits() bool {
 }
 
 // prepare does what can be done outside of the committers.
-func prepare(r *Request) (*acceptance, error) {
+func prepare(r *push.Request) (*acceptance, error) {
 	a := &acceptance{Request: r, rows: make([]acceptedRow, len(r.Submissions))}
 	for i, s := range r.Submissions {
 		row := &a.rows[i]
 		row.Notification = s.Notification
 		if s.Notification.App != r.App {
 			return nil, fmt.Errorf("accept: notification of app %q in a request of app %q", s.Notification.App, r.App)
+		}
+		if len(s.Routes) == 0 {
+			return nil, errors.New("accept: a notification without a route")
 		}
 		if (s.Audience != nil) == (len(s.Tokens) > 0) {
 			return nil, fmt.Errorf("accept: a notification goes to tokens or to an audience, one of them")
@@ -146,7 +149,13 @@ func prepare(r *Request) (*acceptance, error) {
 			if len(s.Audience.Users) == 1 { // a person has a few devices: as urgent as one device
 				lane = Urgent
 			}
-			row.batch(0, lane, Audience, nil)
+			if lane == Urgent && len(s.Routes) > 1 {
+				row.batch(0, lane, Audience, "", nil) // a few devices: one expansion for all routes
+				continue
+			}
+			for j, route := range s.Routes { // each is expanded as fast as it is sent
+				row.batch(uint32(j)*audienceSpan, lane, Audience, route, nil)
+			}
 			continue
 		}
 		row.expanded, row.n = true, len(s.Tokens)
@@ -162,19 +171,24 @@ func prepare(r *Request) (*acceptance, error) {
 		for j, t := range s.Tokens {
 			recipients[j].Token = t
 		}
-		for seq := uint32(0); len(recipients) > 0; seq++ {
-			n := min(MaxBatch, len(recipients))
-			row.batch(seq, lane, kind, recipients[:n:n])
-			recipients = recipients[n:]
-		}
+		row.divide(lane, kind, s.Routes[0], recipients)
 	}
 	return a, nil
 }
 
-func (row *acceptedRow) batch(seq uint32, lane Lane, kind Kind, recipients []push.Recipient) {
+// divide makes batches of recipients that go one way.
+func (row *acceptedRow) divide(lane Lane, kind Kind, route push.Route, recipients []push.Recipient) {
+	for len(recipients) > 0 {
+		n := min(MaxBatch, len(recipients))
+		row.batch(uint32(len(row.batches)), lane, kind, route, recipients[:n:n])
+		recipients = recipients[n:]
+	}
+}
+
+func (row *acceptedRow) batch(seq uint32, lane Lane, kind Kind, route push.Route, recipients []push.Recipient) {
 	b := &Batch{
 		Key: Key{Lane: lane, DueAt: row.SendAt.UnixMicro(), Notification: row.ID, Seq: seq},
-		App: row.App, Kind: kind, Recipients: recipients,
+		App: row.App, Route: route, Kind: kind, Recipients: recipients,
 	}
 	row.batches = append(row.batches, b)
 	row.bodies = append(row.bodies, b.body())
@@ -188,7 +202,10 @@ func (q *Queue) commitGroup(ctx context.Context, group []*acceptance) []error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	start := time.Now()
-	err := q.insertGroup(ctx, group)
+	err := q.route(ctx, group)
+	if err == nil {
+		err = q.insertGroup(ctx, group)
+	}
 	q.metrics.groups.WithLabelValues("accept").Observe(float64(len(group)))
 	q.metrics.seconds.WithLabelValues("accept").Observe(time.Since(start).Seconds())
 	errs := make([]error, len(group))
@@ -209,6 +226,64 @@ func (q *Queue) commitGroup(ctx context.Context, group []*acceptance) []error {
 		}
 	}
 	return errs
+}
+
+// route has each registered token of the group go the way that it is registered for. Most are registered for the route that
+// they were given, and so one short look at the registry for the whole group finds nothing to do.
+func (q *Queue) route(ctx context.Context, group []*acceptance) error {
+	type way struct {
+		app   string
+		route push.Route
+	}
+	asked := map[way][]push.Token{}
+	for _, a := range group {
+		for i := range a.Submissions {
+			if s := &a.Submissions[i]; s.ByToken {
+				w := way{a.App, s.Routes[0]}
+				asked[w] = append(asked[w], s.Tokens...)
+			}
+		}
+	}
+	for w, tokens := range asked {
+		elsewhere, err := q.registry.Elsewhere(ctx, q.db.Reader(), w.app, tokens, w.route)
+		if err != nil {
+			return wrap(err, "look up the tokens' routes")
+		}
+		if len(elsewhere) == 0 {
+			continue
+		}
+		for _, a := range group {
+			for i := range a.Submissions {
+				if s := &a.Submissions[i]; s.ByToken && a.App == w.app && s.Routes[0] == w.route {
+					a.rows[i].redirect(s.Tokens, w.route, elsewhere)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// redirect makes the row's batches anew where one of its tokens goes another way.
+func (row *acceptedRow) redirect(tokens []push.Token, usual push.Route, elsewhere map[push.Token]push.Route) {
+	byRoute := map[push.Route][]push.Recipient{}
+	order := []push.Route{usual}
+	for _, t := range tokens {
+		route, other := elsewhere[t]
+		if !other {
+			route = usual
+		} else if byRoute[route] == nil {
+			order = append(order, route)
+		}
+		byRoute[route] = append(byRoute[route], push.Recipient{Token: t})
+	}
+	if len(byRoute[usual]) == len(tokens) {
+		return
+	}
+	lane, kind := row.batches[0].Lane, row.batches[0].Kind
+	row.batches, row.bodies = nil, nil
+	for _, route := range order {
+		row.divide(lane, kind, route, byRoute[route])
+	}
 }
 
 // settle turns the verdict into the answer, after the commit.
@@ -454,10 +529,10 @@ func bytesOf(b []byte) []byte {
 }
 
 // batchColumns are all of a batch's columns, in addBatch's order.
-const batchColumns = "shard, lane, due_at, notification_id, seq, app, kind, recipients, body"
+const batchColumns = "shard, lane, due_at, notification_id, seq, app, environment, kind, recipients, body"
 
 func addBatch(ctx context.Context, tx *sqlx.Tx, in *insert, b *Batch, body []byte) error {
-	return wrap(in.add(ctx, tx, len(body)+100, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, b.Kind, len(b.Recipients), body),
+	return wrap(in.add(ctx, tx, len(body)+100, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), b.Kind, len(b.Recipients), body),
 		"insert batches")
 }
 

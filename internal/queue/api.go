@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"crypto/sha256"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,27 +23,6 @@ type Config struct {
 	Handoff func(n *push.Notification, batches []*Batch)
 }
 
-// Submission is one notification with those it goes to: Tokens, distinct and in the order in
-// which they are sent, or an Audience.
-type Submission struct {
-	Notification *push.Notification // its ID is a UUIDv7 made for it
-	Tokens       []push.Token
-	Audience     *push.Audience
-	// Empty says that the Audience has no member now (see Queue.Empty): the notification is done when it is accepted.
-	Empty bool
-}
-
-// Request is what is accepted together, all or none.
-type Request struct {
-	App         string
-	Submissions []Submission
-	// IdempotencyKey, where not empty, makes a repetition with the same Hash within 24 hours answer what the first answered.
-	IdempotencyKey string
-	Hash           [sha256.Size]byte
-	// Answer is kept with the key for those repetitions. The queue does not look into it.
-	Answer []byte
-}
-
 // Replay is what a repeated request was answered the first time; nothing new was accepted.
 type Replay struct {
 	Answer []byte
@@ -58,8 +36,14 @@ type DueQuery struct {
 	Until time.Time
 	// Limit is the number of batches of each shard at the most.
 	Limit int
-	// Without names apps whose batches are passed over: those that have enough in memory already, or are held.
-	Without []string
+	// Without names outlets whose batches are passed over: those that have enough in memory already.
+	Without []Outlet
+}
+
+// Outlet is one way out of one app.
+type Outlet struct {
+	App   string
+	Route push.Route
 }
 
 // Head is when a shard's earliest batch is due; a zero time stands for an empty lane.
@@ -75,7 +59,9 @@ type FencedError struct {
 
 // BadToken is a token that answers of "wrong token or wrong environment" have been counted against.
 type BadToken struct {
-	Token   push.Token
+	Token push.Token
+	// Route is where the answers came from.
+	Route   push.Route
 	Answers int
 	// FirstAt and LastAt are the times of the first and the last of them.
 	FirstAt, LastAt time.Time
@@ -89,10 +75,10 @@ type api interface {
 
 	// Accept is durable when it returns. A non-nil Replay is the answer to a repetition. push.ErrConflict: the key was used
 	// for another request; push.ErrBacklogFull; push.ErrUnavailable.
-	Accept(ctx context.Context, r *Request) (*Replay, error)
+	Accept(ctx context.Context, r *push.Request) (*Replay, error)
 
 	// Replayed is what Accept would answer to a repetition, nil where the request is none. It accepts nothing.
-	Replayed(ctx context.Context, r *Request) (*Replay, error)
+	Replayed(ctx context.Context, r *push.Request) (*Replay, error)
 	// Empty reports whether an audience has no member now.
 	Empty(ctx context.Context, app string, a push.Audience) (bool, error)
 

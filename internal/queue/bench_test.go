@@ -44,7 +44,7 @@ func BenchmarkAcceptAndSettle(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				ts := tokens(1, 2)
 				for pb.Next() {
-					r.accept(Submission{Notification: r.notification(), Tokens: ts})
+					r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: ts})
 				}
 			})
 			b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "accepted/s")

@@ -48,7 +48,9 @@ type Key struct {
 // Batch is a part of a notification's recipients, or what stands for them until they are known.
 type Batch struct {
 	Key
-	App        string
+	App string
+	// Route is the way out that the batch goes. An Audience batch without one is of all routes.
+	Route      push.Route
 	Kind       Kind
 	Recipients []push.Recipient // of a Ready or Badges batch
 	Cursor     Cursor           // of an Audience batch
@@ -83,11 +85,14 @@ type Settlement struct {
 // Registry is what the queue needs of the token store inside its own transactions.
 type Registry interface {
 	// AudiencePage returns up to limit recipients, with their stored badges, whose tokens come after after, in the
-	// tokens' order, and the token after which the next page goes on, empty after the last one. A page may be short, even
-	// empty, without being the last. An increment that is not 0 is added to the stored badges, which then are the sums.
+	// tokens' order, the route of each, and the token after which the next page goes on, empty after the last one. A page
+	// may be short, even empty, without being the last. An increment that is not 0 is added to the stored badges, which
+	// then are the sums.
 	AudiencePage(
 		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
-	) (page []push.Recipient, next push.Token, err error)
+	) (page []push.Recipient, routes []push.Route, next push.Token, err error)
+	// Elsewhere says which of the tokens are registered for another route than the given one, and for which.
+	Elsewhere(ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token, route push.Route) (map[push.Token]push.Route, error)
 	// AddBadges adds n to the stored badge of each registered recipient, saturating, and writes the sums (n itself for
 	// a token that is not registered) into recipients. recipients are in the tokens' order.
 	AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error

@@ -66,7 +66,7 @@ func (q *Queue) Due(ctx context.Context, query DueQuery) ([]*Batch, error) {
 	part := "SELECT " + batchColumns + ` FROM batches WHERE shard = ? AND lane = ? AND due_at >= ? AND due_at <= ?
 		AND (due_at > ? OR notification_id > ? OR (notification_id = ? AND seq > ?))`
 	if len(query.Without) > 0 {
-		part += " AND app NOT IN " + list(len(query.Without))
+		part += strings.Repeat(" AND NOT (app = ? AND environment = ?)", len(query.Without))
 	}
 	part += " ORDER BY due_at, notification_id, seq LIMIT ?"
 	until := query.Until.UnixMicro()
@@ -81,8 +81,8 @@ func (q *Queue) Due(ctx context.Context, query DueQuery) ([]*Batch, error) {
 			after = -1
 		}
 		args := []any{k.Shard, query.Lane, k.DueAt, until, after, k.Notification[:], k.Notification[:], k.Seq}
-		for _, app := range query.Without {
-			args = append(args, app)
+		for _, o := range query.Without {
+			args = append(args, o.App, string(o.Route))
 		}
 		parts = append(parts, append(args, query.Limit))
 	}
@@ -122,19 +122,19 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 	}
 	defer rows.Close()
 	var batches []*Batch
-	var id, app, body sql.RawBytes
-	lastApp := ""
+	var id, app, route, body sql.RawBytes
+	var last Outlet
 	for rows.Next() {
 		b := &Batch{}
 		var n int
-		if err := rows.Scan(&b.Shard, &b.Lane, &b.DueAt, &id, &b.Seq, &app, &b.Kind, &n, &body); err != nil {
+		if err := rows.Scan(&b.Shard, &b.Lane, &b.DueAt, &id, &b.Seq, &app, &route, &b.Kind, &n, &body); err != nil {
 			return nil, err
 		}
 		copy(b.Notification[:], id)
-		if string(app) != lastApp { // most batches in a row are of one app, and share its name
-			lastApp = string(app)
+		if string(app) != last.App || string(route) != string(last.Route) { // most batches in a row are of one, and share its name
+			last = Outlet{string(app), push.Route(route)}
 		}
-		b.App = lastApp
+		b.App, b.Route = last.App, last.Route
 		if err := b.setBody(body, n); err != nil {
 			return nil, fmt.Errorf("batch %d of notification %s: %w", b.Seq, b.Notification, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -74,13 +75,18 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 		return nil, nil, 0, fmt.Errorf("read the notification: %w", err)
 	}
 	var recipients []push.Recipient
+	var routes []push.Route
 	var after push.Token
 	if state != stateCancelled {
 		var audience push.Audience
 		if err := json.Unmarshal(encoded, &audience); err != nil {
 			return nil, nil, 0, fmt.Errorf("read the audience: %w", err)
 		}
-		if recipients, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience, b.Cursor.After, limit, increment); err != nil {
+		if b.Route != "" {
+			audience.Environment = b.Route
+		}
+		recipients, routes, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience, b.Cursor.After, limit, increment)
+		if err != nil {
 			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
 		}
 		if increment == 0 {
@@ -91,9 +97,9 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 	}
 	out := newInsert("batches", batchColumns, "")
 	key := b.Key // the cursor's own seq is used up: a repetition must not take a ready batch for it
-	for part := range slices.Chunk(recipients, MaxBatch) {
+	for route, part := range batchesByRoute(recipients, routes) {
 		key.Seq++
-		r := &Batch{Key: key, App: b.App, Kind: Ready, Recipients: part}
+		r := &Batch{Key: key, App: b.App, Route: route, Kind: Ready, Recipients: part}
 		ready = append(ready, r)
 		if err := addBatch(ctx, tx, out, r, r.body()); err != nil {
 			return nil, nil, 0, err
@@ -101,7 +107,7 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 	}
 	if after != "" {
 		key.Seq++
-		next = &Batch{Key: key, App: b.App, Kind: Audience, Cursor: Cursor{After: after}}
+		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: after}}
 		if err := addBatch(ctx, tx, out, next, next.body()); err != nil {
 			return nil, nil, 0, err
 		}
@@ -109,25 +115,59 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 	if err := out.flush(ctx, tx); err != nil {
 		return nil, nil, 0, fmt.Errorf("insert batches: %w", err)
 	}
-	c := change{expanded: next == nil, recipients: len(recipients)}
+	expanded := next == nil
+	if expanded && b.Route != "" { // the fence's row keeps two of them from ending at once
+		var others int
+		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM batches WHERE notification_id = ? AND kind = ?",
+			b.Notification[:], Audience).Scan(&others); err != nil {
+			return nil, nil, 0, fmt.Errorf("look for the audience's other routes: %w", err)
+		}
+		expanded = others == 0
+	}
+	c := change{expanded: expanded, recipients: len(recipients)}
 	err = c.apply(ctx, tx, b.App, []uuid.UUID{b.Notification}, now)
 	return ready, next, int64(len(recipients)), err
+}
+
+// audienceSpan is how far apart the first seqs of an audience's batches are, one for each route: each has room for what it
+// expands to, and all of them are below generation.
+const audienceSpan = generation / 8
+
+// batchesByRoute divides a page into what goes each way, and that into batches.
+func batchesByRoute(page []push.Recipient, routes []push.Route) iter.Seq2[push.Route, []push.Recipient] {
+	return func(yield func(push.Route, []push.Recipient) bool) {
+		for _, route := range slices.Compact(slices.Sorted(slices.Values(routes))) {
+			of := page
+			if routes[0] != route || slices.ContainsFunc(routes, func(r push.Route) bool { return r != route }) {
+				of = make([]push.Recipient, 0, len(page))
+				for i, r := range routes {
+					if r == route {
+						of = append(of, page[i])
+					}
+				}
+			}
+			for part := range slices.Chunk(of, MaxBatch) {
+				if !yield(route, part) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // expandedBefore finds what an earlier expansion of the batch, whose commit's answer was lost, has left: all that comes
 // after it. Whoever repeats the expansion knows none of that yet.
 func (q *Queue) expandedBefore(ctx context.Context, b *Batch) (ready []*Batch, next *Batch, err error) {
 	batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+` FROM batches
-		WHERE shard = ? AND lane = ? AND due_at = ? AND notification_id = ? AND seq > ? ORDER BY seq`,
-		b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq)
+		WHERE shard = ? AND lane = ? AND due_at = ? AND notification_id = ? AND seq > ? AND seq < ? ORDER BY seq`,
+		b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, (b.Seq/audienceSpan+1)*audienceSpan)
 	if err != nil {
 		return nil, nil, wrap(err, "find what was expanded")
 	}
 	for _, found := range batches {
-		switch {
-		case found.Kind == Audience:
+		if found.Kind == Audience {
 			next = found
-		case found.Seq < generation: // not a follow-up, which some other batch left
+		} else {
 			ready = append(ready, found)
 		}
 	}

@@ -25,14 +25,14 @@ func TestExpandSparseAudience(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		all := tokens(0, 5)
-		registry{r.db}.put(t, r.now(), all...)
+		registry{db: r.db}.put(t, r.now(), all...)
 		behind := len(all) - 1 - slices.Index(all, token(0))
 		sparse := push.Audience{Tags: &push.Tags{All: []string{"many", "others"}}}
 		if empty, err := r.Empty(t.Context(), app, sparse); err != nil || empty {
 			t.Fatalf("empty: %v, %v", empty, err)
 		}
 		n := r.notification()
-		r.accept(Submission{Notification: n, Audience: &sparse})
+		r.accept(push.Submission{Routes: production, Notification: n, Audience: &sparse})
 		batch := r.due()[0]
 		ready, next, err := r.Expand(t.Context(), r.lease(batch), batch, 100)
 		if err != nil || len(ready) > 0 || next == nil {
@@ -62,10 +62,10 @@ func TestExpand(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, r *rig) {
 				all := tokens(0, 2300)
-				registry{r.db}.put(t, r.now(), all...)
+				registry{db: r.db}.put(t, r.now(), all...)
 				n := r.notification()
 				n.BadgeIncrement = 2
-				r.accept(Submission{Notification: n, Audience: &push.Audience{All: true}})
+				r.accept(push.Submission{Routes: production, Notification: n, Audience: &push.Audience{All: true}})
 				if s := r.get(n.ID); s.Expanded || s.Recipients != 0 || s.State != push.StateQueued {
 					t.Errorf("before it is expanded: %+v", s)
 				}
@@ -120,7 +120,7 @@ func TestExpandManyUsers(t *testing.T) {
 			audience.Users[i] = fmt.Sprintf("%0*d", push.MaxUserID, i)
 		}
 		n := r.notification()
-		r.accept(Submission{Notification: n, Audience: &audience})
+		r.accept(push.Submission{Routes: production, Notification: n, Audience: &audience})
 		batch := r.due()[0]
 		ready, next, err := r.Expand(t.Context(), r.lease(batch), batch, 1000)
 		if err != nil || len(ready) > 0 || next != nil {
@@ -132,11 +132,72 @@ func TestExpandManyUsers(t *testing.T) {
 	})
 }
 
+// An audience of two routes is expanded for each on its own, and known when both are at their end.
+func TestExpandRoutes(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		registry{db: r.db}.put(t, r.now(), tokens(0, 1500)...)
+		n := r.notification()
+		r.accept(push.Submission{Routes: []push.Route{push.Production, push.Sandbox}, Notification: n, Audience: &push.Audience{All: true}})
+		cursors := r.due()
+		if len(cursors) != 2 || cursors[0].Route != push.Production || cursors[1].Route != push.Sandbox {
+			t.Fatalf("the audience's batches: %+v", cursors)
+		}
+		seqs := map[uint32]bool{}
+		for i := 0; len(cursors) > 0; i++ { // in turns
+			b := cursors[0]
+			cursors = cursors[1:]
+			ready, next, err := r.Expand(t.Context(), r.lease(b), b, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, nextAgain, err := r.Expand(t.Context(), r.lease(b), b, 1000)
+			if err != nil || len(again) != len(ready) || (nextAgain == nil) != (next == nil) {
+				t.Errorf("repeated: %d batches, want %d: %v", len(again), len(ready), err)
+			}
+			for _, one := range ready {
+				if one.Route != push.Production || seqs[one.Seq] { // the fake registry has no other
+					t.Errorf("batch %+v", one.Key)
+				}
+				seqs[one.Seq] = true
+			}
+			if next != nil {
+				cursors = append(cursors, next)
+			}
+			if s := r.get(n.ID); s.Expanded != (len(cursors) == 0) {
+				t.Errorf("expanded %v with %d cursors left", s.Expanded, len(cursors))
+			}
+		}
+		if s := r.get(n.ID); s.Recipients != 3000 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestBatchesByRoute(t *testing.T) {
+	t.Parallel()
+	page := make([]push.Recipient, 2500)
+	routes := make([]push.Route, len(page))
+	for i := range page {
+		page[i].Token, routes[i] = token(i), push.Production
+		if i%10 == 0 {
+			routes[i] = push.Sandbox
+		}
+	}
+	got := map[push.Route][]int{}
+	for route, part := range batchesByRoute(page, routes) {
+		got[route] = append(got[route], len(part))
+	}
+	if fmt.Sprint(got) != fmt.Sprint(map[push.Route][]int{push.Production: {1000, 1000, 250}, push.Sandbox: {250}}) {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestExpandNobody(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		n := r.notification()
-		r.accept(Submission{Notification: n, Audience: &push.Audience{Users: []string{"nobody"}}})
+		r.accept(push.Submission{Routes: production, Notification: n, Audience: &push.Audience{Users: []string{"nobody"}}})
 		b := r.due()[0]
 		if b.Lane != Urgent {
 			t.Errorf("one user's notification is in lane %d", b.Lane)
@@ -158,12 +219,12 @@ func TestAcceptForNobody(t *testing.T) {
 		if empty, err := r.Empty(t.Context(), app, push.Audience{All: true}); err != nil || !empty {
 			t.Errorf("without devices: empty %v, %v", empty, err)
 		}
-		registry{r.db}.put(t, r.now(), tokens(0, 1)...)
+		registry{db: r.db}.put(t, r.now(), tokens(0, 1)...)
 		if empty, err := r.Empty(t.Context(), app, push.Audience{All: true}); err != nil || empty {
 			t.Errorf("with a device: empty %v, %v", empty, err)
 		}
 		n := r.notification()
-		r.accept(Submission{Notification: n, Audience: &push.Audience{Users: []string{"nobody"}}, Empty: true})
+		r.accept(push.Submission{Routes: production, Notification: n, Audience: &push.Audience{Users: []string{"nobody"}}, Empty: true})
 		if b := r.due(); len(b) != 0 {
 			t.Errorf("batches %+v", b)
 		}
@@ -179,14 +240,14 @@ func TestCountBadges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, r *rig) {
-				registry{r.db}.put(t, r.now(), token(1), token(2))
+				registry{db: r.db}.put(t, r.now(), token(1), token(2))
 				// The same tokens several times over, by different increments, and one that is not registered.
-				var submissions []Submission
+				var submissions []push.Submission
 				for i, ts := range [][]push.Token{{token(1)}, {token(1)}, {token(2)}, {token(3)}, {token(1), token(2)}} {
 					n := r.notification()
 					n.BadgeIncrement = uint32(1 + i%2)
 					slices.Sort(ts)
-					submissions = append(submissions, Submission{Notification: n, Tokens: ts})
+					submissions = append(submissions, push.Submission{Routes: production, Notification: n, Tokens: ts})
 				}
 				r.accept(submissions...)
 				var held []Held
@@ -245,11 +306,11 @@ func sortedKeys(batches []*Batch) []Batch {
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
-		registry{r.db}.put(t, r.now(), tokens(0, 1500)...)
+		registry{db: r.db}.put(t, r.now(), tokens(0, 1500)...)
 		scheduled, audience, done := r.notification(), r.notification(), r.notification()
 		scheduled.SendAt = scheduled.SendAt.Add(time.Hour)
-		r.accept(Submission{Notification: scheduled, Tokens: tokens(0, 1200)}, Submission{Notification: audience, Audience: &push.Audience{All: true}},
-			Submission{Notification: done, Tokens: tokens(0, 1)})
+		r.accept(push.Submission{Routes: production, Notification: scheduled, Tokens: tokens(0, 1200)}, push.Submission{Routes: production, Notification: audience, Audience: &push.Audience{All: true}},
+			push.Submission{Routes: production, Notification: done, Tokens: tokens(0, 1)})
 		for _, b := range r.due() {
 			if b.Notification == done.ID {
 				r.settle(r.settlement(b, accepted))
@@ -322,7 +383,7 @@ func TestSettleCancelledAudience(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		n := r.notification()
-		r.accept(Submission{Notification: n, Audience: &push.Audience{All: true}})
+		r.accept(push.Submission{Routes: production, Notification: n, Audience: &push.Audience{All: true}})
 		if _, err := r.Cancel(t.Context(), app, n.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -339,11 +400,12 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		n, other, badges, audience := r.notification(), r.notification(), r.notification(), r.notification()
 		badges.BadgeIncrement = 1
-		registry{r.db}.put(t, r.now(), token(1))
-		for _, s := range []Submission{
+		registry{db: r.db}.put(t, r.now(), token(1))
+		for _, s := range []push.Submission{
 			{Notification: n, Tokens: tokens(0, 2)}, {Notification: other, Tokens: tokens(0, 2)},
 			{Notification: badges, Tokens: tokens(1, 2)}, {Notification: audience, Audience: &push.Audience{All: true}},
 		} {
+			s.Routes = production
 			r.accept(s)
 		}
 		held := map[[16]byte]Held{}

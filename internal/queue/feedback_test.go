@@ -15,8 +15,8 @@ func TestInvalidations(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		now := r.now().UTC().Truncate(time.Second)
-		registry{r.db}.put(t, now.Add(-time.Hour), tokens(0, 5)...)
-		registry{r.db}.put(t, now, token(7)) // registered again after the news below
+		registry{db: r.db}.put(t, now.Add(-time.Hour), tokens(0, 5)...)
+		registry{db: r.db}.put(t, now, token(7)) // registered again after the news below
 		var inbox []push.Invalidation
 		for _, i := range []int{0, 1, 2, 3, 4, 7, 8} { // 8 is not registered at all
 			inbox = append(inbox, push.Invalidation{App: app, Token: token(i), At: now.Add(-time.Minute), Source: push.SourceFeedback})
@@ -93,8 +93,8 @@ func TestUnregisteredGoesToTheInbox(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		gone := r.now().UTC().Add(-time.Minute).Truncate(time.Millisecond)
-		registry{r.db}.put(t, gone.Add(-time.Second), token(1))
-		r.accept(Submission{Notification: r.notification(), Tokens: tokens(1, 2)})
+		registry{db: r.db}.put(t, gone.Add(-time.Second), token(1))
+		r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(1, 2)})
 		r.settle(r.settlement(r.due()[0], push.Result{Outcome: push.Unregistered, Status: 410, Timestamp: gone}))
 		page, err := r.CheckInvalidations(t.Context(), app, 10)
 		if err != nil || len(page) != 1 || !page[0].Removed || !page[0].At.Equal(gone) || page[0].Source != push.SourceUnregistered {
@@ -107,7 +107,7 @@ func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		bad := func(i int) {
-			r.accept(Submission{Notification: r.notification(), Tokens: tokens(i, i+1)})
+			r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(i, i+1)})
 			for _, b := range r.due() {
 				r.settle(r.settlement(b, push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400}))
 			}
@@ -137,7 +137,7 @@ func TestBadTokens(t *testing.T) {
 			}
 			return removed
 		}
-		registry{r.db}.put(t, r.now().Add(-time.Hour), token(1), token(2))
+		registry{db: r.db}.put(t, r.now().Add(-time.Hour), token(1), token(2))
 		for range 3 {
 			bad(1)
 			bad(2)
@@ -148,7 +148,7 @@ func TestBadTokens(t *testing.T) {
 		r.clock.Add(int64(25 * time.Hour))
 		bad(1)
 		bad(2)
-		registry{r.db}.put(t, r.now(), token(2)) // it comes back
+		registry{db: r.db}.put(t, r.now(), token(2)) // it comes back
 		if found := list(); len(found) != 2 {
 			t.Fatalf("found %d", len(found))
 		}
@@ -177,11 +177,11 @@ func TestPurge(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		old, waiting := r.notification(), r.notification()
-		r.accept(Submission{Notification: old, Tokens: tokens(0, 1500)}, Submission{Notification: waiting, Tokens: tokens(0, 1)})
+		r.accept(push.Submission{Routes: production, Notification: old, Tokens: tokens(0, 1500)}, push.Submission{Routes: production, Notification: waiting, Tokens: tokens(0, 1)})
 		for range 20 {
-			r.accept(Submission{Notification: r.notification(), Tokens: tokens(0, 1)})
+			r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(0, 1)})
 		}
-		if _, err := r.Accept(t.Context(), &Request{App: app, IdempotencyKey: "key"}); err != nil {
+		if _, err := r.Accept(t.Context(), &push.Request{App: app, IdempotencyKey: "key"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, b := range r.due() {
@@ -222,7 +222,7 @@ func TestPurge(t *testing.T) {
 		}
 		r.clock.Add(int64(48 * time.Hour))
 		fresh := r.notification()
-		r.accept(Submission{Notification: fresh, Tokens: tokens(0, 1)})
+		r.accept(push.Submission{Routes: production, Notification: fresh, Tokens: tokens(0, 1)})
 		for _, b := range r.due() {
 			if b.Notification == fresh.ID {
 				r.settle(r.settlement(b, accepted))
@@ -256,7 +256,7 @@ func TestList(t *testing.T) {
 			if i == 2 {
 				n.SendAt = n.SendAt.Add(time.Hour)
 			}
-			r.accept(Submission{Notification: n, Tokens: tokens(0, 2)})
+			r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 2)})
 			want = append([]uuid.UUID{n.ID}, want...)
 			if i == 3 {
 				cancelled = n.ID

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // elapse lets time go by on the bubble's clock.
@@ -369,7 +370,7 @@ func TestLeasesInTheDatabase(t *testing.T) {
 	b.await(32)
 	a.await(32)
 	n := a.notification()
-	a.accept(Submission{Notification: n, Tokens: tokens(0, 1)})
+	a.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
 	if due := b.due(); len(due) != 0 {
 		t.Error("a replica put a batch into a shard of another")
 	}

@@ -41,7 +41,7 @@ func TestRandomHistories(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		r := start(t, db, Config{Lease: time.Minute})
 		devices := tokens(0, 25)
-		registry{db}.put(t, r.now(), devices...)
+		registry{db: db}.put(t, r.now(), devices...)
 		rapid.Check(t, func(rt *rapid.T) {
 			m := &model{rig: r, t: rt, devices: map[push.Token]int64{}, wants: map[uuid.UUID]*expectation{}}
 			m.clear(devices)
@@ -96,7 +96,7 @@ func (m *model) accept(t *rapid.T) {
 	want := &expectation{tokens: map[push.Token]push.Outcome{}}
 	n.BadgeIncrement = rapid.SampledFrom([]uint32{0, 1, 3}).Draw(t, "increment")
 	want.increment = n.BadgeIncrement
-	s := Submission{Notification: n}
+	s := push.Submission{Routes: production, Notification: n}
 	if want.audience = rapid.Bool().Draw(t, "audience"); want.audience {
 		s.Audience = &push.Audience{All: true}
 	} else {
@@ -106,7 +106,7 @@ func (m *model) accept(t *rapid.T) {
 		}
 	}
 	m.faults(t)
-	if _, err := m.Accept(m.rig.t.Context(), &Request{App: app, Submissions: []Submission{s}}); err != nil {
+	if _, err := m.Accept(m.rig.t.Context(), &push.Request{App: app, Submissions: []push.Submission{s}}); err != nil {
 		t.Fatal(err)
 	}
 	m.wants[n.ID] = want

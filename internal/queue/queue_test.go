@@ -26,12 +26,37 @@ func each(t *testing.T, fn func(t *testing.T, r *rig)) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) { fn(t, start(t, db, Config{Lease: time.Second})) })
 }
 
+// Of explicit tokens each goes the way that it is registered for, unless the request names one.
+func TestAcceptByToken(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		r.registry = registry{db: r.db, elsewhere: map[push.Token]push.Route{token(3): push.Sandbox, token(5): push.Sandbox}}
+		for _, byToken := range []bool{true, false} {
+			n := r.notification()
+			r.accept(push.Submission{Notification: n, Tokens: tokens(0, 1200), Routes: production, ByToken: byToken})
+			got := map[push.Route]int{}
+			for _, b := range r.due() {
+				if b.Notification == n.ID {
+					got[b.Route] += len(b.Recipients)
+				}
+			}
+			want := map[push.Route]int{push.Production: 1200}
+			if byToken {
+				want = map[push.Route]int{push.Production: 1198, push.Sandbox: 2}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("by token %v: %s", byToken, diff)
+			}
+		}
+	})
+}
+
 func TestAcceptAndSettle(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		one, many := r.notification(), r.notification()
 		many.Payload = push.Payload{JSON: []byte(`{"aps":{"badge":}}`), BadgeAt: 16}
-		r.accept(Submission{Notification: one, Tokens: tokens(0, 1)}, Submission{Notification: many, Tokens: tokens(0, 2500)})
+		r.accept(push.Submission{Routes: production, Notification: one, Tokens: tokens(0, 1)}, push.Submission{Routes: production, Notification: many, Tokens: tokens(0, 2500)})
 		r.checkBacklog()
 
 		batches := r.due()
@@ -121,8 +146,8 @@ func TestHandoff(t *testing.T) {
 		r := start(t, db, Config{Handoff: func(_ *push.Notification, b []*Batch) { handed <- b }})
 		n, later := r.notification(), r.notification()
 		later.SendAt = later.SendAt.Add(time.Hour)
-		r.accept(Submission{Notification: later, Tokens: tokens(0, 1)})
-		r.accept(Submission{Notification: n, Tokens: tokens(0, 1)})
+		r.accept(push.Submission{Routes: production, Notification: later, Tokens: tokens(0, 1)})
+		r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
 		got := <-handed
 		if due := r.due(); len(due) != 1 || !cmp.Equal(due[0], got[0]) {
 			t.Errorf("handed over %+v, due are %+v", got, due)
@@ -163,8 +188,8 @@ func TestIdempotency(t *testing.T) {
 			wg.Go(func() {
 				r := replicas[i%len(replicas)]
 				n := r.notification()
-				replay, err := r.Accept(t.Context(), &Request{
-					App: app, Submissions: []Submission{{Notification: n, Tokens: tokens(0, 1)}},
+				replay, err := r.Accept(t.Context(), &push.Request{
+					App: app, Submissions: []push.Submission{{Routes: production, Notification: n, Tokens: tokens(0, 1)}},
 					IdempotencyKey: "key", Hash: sha256.Sum256([]byte("body")), Answer: []byte(n.ID.String()),
 				})
 				switch {
@@ -187,8 +212,8 @@ func TestIdempotency(t *testing.T) {
 			t.Fatalf("%d notifications", n)
 		}
 		first.checkBacklog()
-		request := func() *Request {
-			return &Request{App: app, Submissions: []Submission{{Notification: first.notification(), Tokens: tokens(0, 1)}}, IdempotencyKey: "key"}
+		request := func() *push.Request {
+			return &push.Request{App: app, Submissions: []push.Submission{{Routes: production, Notification: first.notification(), Tokens: tokens(0, 1)}}, IdempotencyKey: "key"}
 		}
 		if _, err := first.Accept(t.Context(), request()); !errors.Is(err, push.ErrConflict) {
 			t.Errorf("another request with the key: %v", err)
@@ -198,14 +223,14 @@ func TestIdempotency(t *testing.T) {
 		if replay, err := first.Accept(t.Context(), other); err != nil || replay != nil {
 			t.Errorf("another app with the key: %v, %v", replay, err)
 		}
-		same := &Request{App: app, IdempotencyKey: "key", Hash: sha256.Sum256([]byte("body"))}
+		same := &push.Request{App: app, IdempotencyKey: "key", Hash: sha256.Sum256([]byte("body"))}
 		if replay, err := first.Replayed(t.Context(), same); err != nil || replay == nil || string(replay.Answer) != answers[0] {
 			t.Errorf("what was answered: %v, %v", replay, err)
 		}
 		if replay, err := first.Replayed(t.Context(), request()); !errors.Is(err, push.ErrConflict) || replay != nil {
 			t.Errorf("what was answered to another request: %v, %v", replay, err)
 		}
-		if replay, err := first.Replayed(t.Context(), &Request{App: app, IdempotencyKey: "unknown"}); err != nil || replay != nil {
+		if replay, err := first.Replayed(t.Context(), &push.Request{App: app, IdempotencyKey: "unknown"}); err != nil || replay != nil {
 			t.Errorf("what was answered to nobody: %v, %v", replay, err)
 		}
 		first.clock.Add(int64(25 * time.Hour))
@@ -230,9 +255,9 @@ func TestOldIdempotencyKeyAtOnce(t *testing.T) {
 			replicas = append(replicas, other)
 		}
 		first := replicas[0]
-		request := func(key string) *Request {
-			return &Request{
-				App: app, Submissions: []Submission{{Notification: first.notification(), Tokens: tokens(0, 1)}},
+		request := func(key string) *push.Request {
+			return &push.Request{
+				App: app, Submissions: []push.Submission{{Routes: production, Notification: first.notification(), Tokens: tokens(0, 1)}},
 				IdempotencyKey: key, Answer: []byte("answer"),
 			}
 		}
@@ -277,7 +302,7 @@ func TestAcceptAfterLostCommit(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, r *rig) {
 				n := r.notification()
-				request := &Request{App: app, Submissions: []Submission{{Notification: n, Tokens: tokens(0, 3)}}, IdempotencyKey: "key", Answer: []byte("answer")}
+				request := &push.Request{App: app, Submissions: []push.Submission{{Routes: production, Notification: n, Tokens: tokens(0, 3)}}, IdempotencyKey: "key", Answer: []byte("answer")}
 				r.failOnce(f)
 				if replay, err := r.Accept(t.Context(), request); err != nil || (replay != nil && string(replay.Answer) != "answer") {
 					t.Fatalf("%v, %v", replay, err)
@@ -298,14 +323,14 @@ func TestOneBadRequestFailsNoOther(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		n := r.notification()
-		r.accept(Submission{Notification: n, Tokens: tokens(0, 1)})
+		r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
 		bad := &acceptance{}
 		good := &acceptance{}
 		for _, a := range []struct {
 			to *acceptance
 			n  *push.Notification
 		}{{bad, n}, {good, r.notification()}} {
-			p, err := prepare(&Request{App: app, Submissions: []Submission{{Notification: a.n, Tokens: tokens(0, 1)}}})
+			p, err := prepare(&push.Request{App: app, Submissions: []push.Submission{{Routes: production, Notification: a.n, Tokens: tokens(0, 1)}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -323,8 +348,8 @@ func TestBacklogFull(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		r := start(t, db, Config{MaxBacklog: 10})
-		first := &Request{
-			App: app, Submissions: []Submission{{Notification: r.notification(), Tokens: tokens(0, 10)}},
+		first := &push.Request{
+			App: app, Submissions: []push.Submission{{Routes: production, Notification: r.notification(), Tokens: tokens(0, 10)}},
 			IdempotencyKey: "key", Answer: []byte("first"),
 		}
 		if _, err := r.Accept(t.Context(), first); err != nil {
@@ -333,11 +358,11 @@ func TestBacklogFull(t *testing.T) {
 		if replay, err := r.Accept(t.Context(), first); err != nil || replay == nil || string(replay.Answer) != "first" {
 			t.Errorf("a repetition, which adds nothing: %v, %v", replay, err)
 		}
-		refused := &Request{App: app, Submissions: []Submission{{Notification: r.notification(), Tokens: tokens(0, 1)}}}
+		refused := &push.Request{App: app, Submissions: []push.Submission{{Routes: production, Notification: r.notification(), Tokens: tokens(0, 1)}}}
 		if _, err := r.Accept(t.Context(), refused); !errors.Is(err, push.ErrBacklogFull) {
 			t.Fatalf("beyond the bound: %v", err)
 		}
-		audience := &Request{App: app, Submissions: []Submission{{Notification: r.notification(), Audience: &push.Audience{All: true}}}}
+		audience := &push.Request{App: app, Submissions: []push.Submission{{Routes: production, Notification: r.notification(), Audience: &push.Audience{All: true}}}}
 		if _, err := r.Accept(t.Context(), audience); !errors.Is(err, push.ErrBacklogFull) {
 			t.Errorf("an audience when the bound is reached: %v", err)
 		}
@@ -359,7 +384,7 @@ func TestSettleAfterLostCommit(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, r *rig) {
 				a, b := r.notification(), r.notification()
-				r.accept(Submission{Notification: a, Tokens: tokens(0, 3)}, Submission{Notification: b, Tokens: tokens(5, 6)})
+				r.accept(push.Submission{Routes: production, Notification: a, Tokens: tokens(0, 3)}, push.Submission{Routes: production, Notification: b, Tokens: tokens(5, 6)})
 				var settlements []Settlement
 				for _, batch := range r.due() {
 					s := r.settlement(batch, accepted)
@@ -401,7 +426,7 @@ func TestSettleWhatIsPartlyGone(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		a, b, c := r.notification(), r.notification(), r.notification()
 		for _, n := range []*push.Notification{a, b, c} {
-			r.accept(Submission{Notification: n, Tokens: tokens(0, 3)})
+			r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 3)})
 		}
 		var all []Settlement
 		for _, batch := range r.due() {
@@ -423,7 +448,7 @@ func TestDueGoesOnAfterAKey(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		var want []uuid.UUID
-		requests := map[string]*Request{app: {App: app}, "another": {App: "another"}} // a request goes into one shard
+		requests := map[string]*push.Request{app: {App: app}, "another": {App: "another"}} // a request goes into one shard
 		start := r.now().UTC().Truncate(time.Microsecond)
 		for i := range 12 {
 			n := r.notification()
@@ -433,7 +458,7 @@ func TestDueGoesOnAfterAKey(t *testing.T) {
 			} else {
 				want = append(want, n.ID)
 			}
-			requests[n.App].Submissions = append(requests[n.App].Submissions, Submission{Notification: n, Tokens: tokens(0, 1)})
+			requests[n.App].Submissions = append(requests[n.App].Submissions, push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
 		}
 		for _, request := range requests {
 			if _, err := r.Accept(t.Context(), request); err != nil {
@@ -444,7 +469,7 @@ func TestDueGoesOnAfterAKey(t *testing.T) {
 		for _, l := range r.Owned() {
 			after := Key{Shard: l.Shard}
 			for {
-				page, err := r.Due(t.Context(), DueQuery{Lane: Urgent, After: []Key{after}, Until: r.now(), Limit: 1, Without: []string{"another"}})
+				page, err := r.Due(t.Context(), DueQuery{Lane: Urgent, After: []Key{after}, Until: r.now(), Limit: 1, Without: []Outlet{{App: "another", Route: push.Production}}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -66,7 +66,7 @@ func start(tb testing.TB, db *database.DB, cfg Config) *rig {
 
 func newRig(tb testing.TB, db *database.DB, cfg Config) *rig {
 	tb.Helper()
-	q, err := New(db, cfg, registry{db}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	q, err := New(db, cfg, registry{db: db}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -174,9 +174,9 @@ func (r *rig) notification() *push.Notification {
 	}
 }
 
-func (r *rig) accept(s ...Submission) {
+func (r *rig) accept(s ...push.Submission) {
 	r.t.Helper()
-	if _, err := r.Accept(r.t.Context(), &Request{App: app, Submissions: s}); err != nil {
+	if _, err := r.Accept(r.t.Context(), &push.Request{App: app, Submissions: s}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -267,7 +267,14 @@ func (r *rig) checkBacklog() {
 }
 
 // registry is a token store good enough for the queue's tests.
-type registry struct{ db *database.DB }
+type registry struct {
+	db *database.DB
+	// elsewhere are the tokens that are registered for another route than the usual one.
+	elsewhere map[push.Token]push.Route
+}
+
+// production is the one route of most tests.
+var production = []push.Route{push.Production}
 
 func (g registry) put(tb testing.TB, at time.Time, ts ...push.Token) {
 	tb.Helper()
@@ -290,34 +297,39 @@ func (g registry) put(tb testing.TB, at time.Time, ts ...push.Token) {
 
 func (g registry) AudiencePage(
 	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
-) ([]push.Recipient, push.Token, error) {
+) ([]push.Recipient, []push.Route, push.Token, error) {
 	if a.Tags != nil && after == "" { // a rare combination: the first page finds nothing, and is not the last
-		return nil, token(0), nil
+		return nil, nil, token(0), nil
 	}
 	rows, err := tx.QueryContext(ctx, "SELECT token, badge FROM device_tokens WHERE app = ? AND token > ? ORDER BY token LIMIT ?", app, []byte(after), limit)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	defer rows.Close()
 	var page []push.Recipient
+	var routes []push.Route
 	var next push.Token
 	for rows.Next() {
 		var token []byte
 		var r push.Recipient
 		if err := rows.Scan(&token, &r.Badge); err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 		r.Token = push.Token(token)
-		page = append(page, r)
+		page, routes = append(page, r), append(routes, push.Production)
 	}
 	if len(page) == limit {
 		next = page[limit-1].Token
 	}
 	if err := rows.Err(); err != nil || increment == 0 {
-		return page, next, err
+		return page, routes, next, err
 	}
 	_ = rows.Close() // the connection is needed
-	return page, next, g.AddBadges(ctx, tx, app, page, increment)
+	return page, routes, next, g.AddBadges(ctx, tx, app, page, increment)
+}
+
+func (g registry) Elsewhere(context.Context, sqlx.QueryerContext, string, []push.Token, push.Route) (map[push.Token]push.Route, error) {
+	return g.elsewhere, nil
 }
 
 func (g registry) AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error {

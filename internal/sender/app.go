@@ -17,6 +17,7 @@ import (
 type app struct {
 	s       *Sender
 	name    string
+	route   push.Route
 	cfg     AppConfig
 	log     *slog.Logger
 	metrics appMetrics
@@ -63,9 +64,10 @@ type stream struct {
 	idle          time.Time // since when refs is 0, which it may be for a while: its limiter must not forget what was just sent
 }
 
-func newApp(s *Sender, name string, cfg AppConfig) *app {
+func newApp(s *Sender, outlet queue.Outlet, cfg AppConfig) *app {
 	a := &app{
-		s: s, name: name, cfg: cfg, log: s.log.With("app", name), metrics: s.metrics.app(name, cfg.Kind, cfg.Reasons), share: newShare(),
+		s: s, name: outlet.App, route: outlet.Route, cfg: cfg, log: s.log.With("app", outlet.App, "route", outlet.Route),
+		metrics: s.metrics.app(outlet, cfg.Kind, cfg.Reasons), share: newShare(),
 		limit:      limiter(cfg.MaxRate),
 		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
 		streams: map[uuid.UUID]*stream{}, topics: map[string]*topicHold{},

@@ -232,7 +232,7 @@ func (q *fakeQueue) Due(_ context.Context, query queue.DueQuery) ([]*queue.Batch
 		var part []*queue.Batch
 		for k, b := range q.rows {
 			if k.Shard == after.Shard && k.Lane == query.Lane && k.DueAt <= query.Until.UnixMicro() &&
-				compareKeys(k, after) > 0 && !slices.Contains(query.Without, b.App) {
+				compareKeys(k, after) > 0 && !slices.Contains(query.Without, queue.Outlet{App: b.App, Route: b.Route}) {
 				part = append(part, clone(b))
 			}
 		}
@@ -539,7 +539,11 @@ func start(t *testing.T, change func(r *rig, cfg *Config, apps map[string]AppCon
 	if change != nil {
 		change(r, &cfg, apps)
 	}
-	s, err := New(cfg, r.q, apps, slog.New(slog.NewTextHandler(r.logs, nil)), prometheus.NewRegistry())
+	outlets := map[queue.Outlet]AppConfig{}
+	for name, c := range apps {
+		outlets[queue.Outlet{App: name}] = c
+	}
+	s, err := New(cfg, r.q, outlets, slog.New(slog.NewTextHandler(r.logs, nil)), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func TestAGatewayThatGoesAwayIsOneFailure(t *testing.T) {
 		if n := len(r.tr["a"].sends()); n < 10_000 {
 			t.Fatalf("only %d were in flight at once", n)
 		}
-		a := r.s.apps["a"]
+		a := r.s.apps[queue.Outlet{App: "a"}]
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if a.pause.failures != 1 || a.pause.cause != causeConnection {

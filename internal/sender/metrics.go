@@ -52,17 +52,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		outcomes: counters("results_total", "Results of sends, by outcome; one that was sent again counts each time.",
-			"app", "transport", "outcome"),
-		reasons:  counters("refusals_total", "Results other than accepted, by the reason given.", "app", "reason"),
-		retries:  counters("retries_total", "Deliveries that APNs answered with 'try again' and that will be.", "app"),
-		gaveUp:   counters("retries_exhausted_total", "Deliveries that failed because their retries were used up.", "app"),
-		inFlight: gauges("in_flight", "Recipients with the transport.", "app"),
-		window:   gauges("window", "Bulk recipients that may be with the transport at once.", "app"),
-		ready:    gauges("ready", "Recipients in memory that wait for dispatch.", "app", "lane"),
-		paused:   gauges("app_paused", "1 while the app sends nothing but probes, by cause; where APNs refuses only a topic, of that topic.", "app", "cause"),
+			"app", "route", "transport", "outcome"),
+		reasons:  counters("refusals_total", "Results other than accepted, by the reason given.", "app", "route", "reason"),
+		retries:  counters("retries_total", "Deliveries that APNs answered with 'try again' and that will be.", "app", "route"),
+		gaveUp:   counters("retries_exhausted_total", "Deliveries that failed because their retries were used up.", "app", "route"),
+		inFlight: gauges("in_flight", "Recipients with the transport.", "app", "route"),
+		window:   gauges("window", "Bulk recipients that may be with the transport at once.", "app", "route"),
+		ready:    gauges("ready", "Recipients in memory that wait for dispatch.", "app", "route", "lane"),
+		paused:   gauges("app_paused", "1 while the app sends nothing but probes, by cause; where APNs refuses only a topic, of that topic.", "app", "route", "cause"),
 		delay: prometheus.NewHistogramVec(histogram("delay_seconds",
 			"From acceptance (or send_at) to the result, a sample of each group.",
-			prometheus.ExponentialBuckets(0.001, 2.5, 15)), []string{"app", "lane"}),
+			prometheus.ExponentialBuckets(0.001, 2.5, 15)), []string{"app", "route", "lane"}),
 		groupSize: prometheus.NewHistogram(histogram("group_recipients",
 			"Recipients handed to a transport at once.", prometheus.ExponentialBuckets(1, 4, 6))),
 		settleSeconds: prometheus.NewHistogram(histogram("settle_seconds",
@@ -90,24 +90,25 @@ type appMetrics struct {
 	groupSize        prometheus.Observer
 }
 
-func (m *metrics) app(name, kind string, reasons []*push.Reason) appMetrics {
+func (m *metrics) app(o queue.Outlet, kind string, reasons []*push.Reason) appMetrics {
+	name, route := o.App, string(o.Route)
 	am := appMetrics{
-		retries: m.retries.WithLabelValues(name), gaveUp: m.gaveUp.WithLabelValues(name),
-		inFlight: m.inFlight.WithLabelValues(name), window: m.window.WithLabelValues(name), groupSize: m.groupSize,
+		retries: m.retries.WithLabelValues(name, route), gaveUp: m.gaveUp.WithLabelValues(name, route),
+		inFlight: m.inFlight.WithLabelValues(name, route), window: m.window.WithLabelValues(name, route), groupSize: m.groupSize,
 		reasons: make(map[*push.Reason]prometheus.Counter),
 	}
 	for o := range am.outcomes {
-		am.outcomes[o] = m.outcomes.WithLabelValues(name, kind, push.Outcome(o).String())
+		am.outcomes[o] = m.outcomes.WithLabelValues(name, route, kind, push.Outcome(o).String())
 	}
 	for _, r := range slices.Concat(push.OwnReasons(), reasons) {
-		am.reasons[r] = m.reasons.WithLabelValues(name, r.String())
+		am.reasons[r] = m.reasons.WithLabelValues(name, route, r.String())
 	}
 	for lane, label := range [...]string{queue.Urgent: "urgent", queue.Bulk: "bulk"} {
-		am.ready[lane] = m.ready.WithLabelValues(name, label)
-		am.delay[lane] = m.delay.WithLabelValues(name, label)
+		am.ready[lane] = m.ready.WithLabelValues(name, route, label)
+		am.delay[lane] = m.delay.WithLabelValues(name, route, label)
 	}
 	for c := causeConnection; int(c) < len(causeNames); c++ {
-		am.paused[c] = m.paused.WithLabelValues(name, causeNames[c])
+		am.paused[c] = m.paused.WithLabelValues(name, route, causeNames[c])
 	}
 	return am
 }

@@ -171,7 +171,11 @@ func (a *app) prepareSome(ctx context.Context, work []*item, limit int) error {
 			a.s.reader.rewind(b.Shard, b.Lane)
 			continue
 		}
-		if r := a.admit(b, of); r == noRoom || r == postponed {
+		way := a.s.appOf(b)
+		if way == nil { // not configured any more, or not yet here: it waits
+			continue
+		}
+		if r := way.admit(b, of); r == noRoom || r == postponed {
 			a.s.reader.rewind(b.Shard, b.Lane)
 		}
 	}

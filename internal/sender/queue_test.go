@@ -32,12 +32,13 @@ type pagedRegistry struct {
 
 func (r *pagedRegistry) AudiencePage(
 	ctx context.Context, tx *sqlx.Tx, app string, _ push.Audience, after push.Token, limit int, increment uint32,
-) ([]push.Recipient, push.Token, error) {
+) ([]push.Recipient, []push.Route, push.Token, error) {
 	var page []push.Recipient
+	var routes []push.Route
 	var next push.Token
 	for i := range r.size {
 		if t := token(i); t > after && len(page) < limit {
-			page = append(page, push.Recipient{Token: t})
+			page, routes = append(page, push.Recipient{Token: t}), append(routes, push.Production)
 			next = t
 		}
 	}
@@ -45,9 +46,15 @@ func (r *pagedRegistry) AudiencePage(
 		next = ""
 	}
 	if increment == 0 {
-		return page, next, nil
+		return page, routes, next, nil
 	}
-	return page, next, r.AddBadges(ctx, tx, app, page, increment)
+	return page, routes, next, r.AddBadges(ctx, tx, app, page, increment)
+}
+
+func (r *pagedRegistry) Elsewhere(
+	context.Context, sqlx.QueryerContext, string, []push.Token, push.Route,
+) (map[push.Token]push.Route, error) {
+	return nil, nil
 }
 
 func (r *pagedRegistry) AddBadges(_ context.Context, _ *sqlx.Tx, _ string, recipients []push.Recipient, n uint32) error {
@@ -96,7 +103,7 @@ func TestOverTheQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s, err = New(Config{Retry: 5 * time.Millisecond, Pause: 5 * time.Millisecond}, q,
-			map[string]AppConfig{"a": {Transport: tr, Kind: "http2"}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+			map[queue.Outlet]AppConfig{{App: "a", Route: push.Production}: {Transport: tr, Kind: "http2"}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
 			t.Fatal(err)
 		}
 		queueCtx, stopQueue := context.WithCancel(context.Background())
@@ -116,11 +123,11 @@ func TestOverTheQueue(t *testing.T) {
 		for i := range tokens {
 			tokens[i] = token(i)
 		}
-		for _, r := range []queue.Submission{
-			{Notification: one, Tokens: tokens[:1]}, {Notification: many, Tokens: tokens},
-			{Notification: badges, Tokens: tokens[100:1400]}, {Notification: all, Audience: &push.Audience{All: true}},
+		for _, r := range []push.Submission{
+			{Routes: []push.Route{push.Production}, Notification: one, Tokens: tokens[:1]}, {Routes: []push.Route{push.Production}, Notification: many, Tokens: tokens},
+			{Routes: []push.Route{push.Production}, Notification: badges, Tokens: tokens[100:1400]}, {Routes: []push.Route{push.Production}, Notification: all, Audience: &push.Audience{All: true}},
 		} {
-			if _, err := q.Accept(t.Context(), &queue.Request{App: "a", Submissions: []queue.Submission{r}}); err != nil {
+			if _, err := q.Accept(t.Context(), &push.Request{App: "a", Submissions: []push.Submission{r}}); err != nil {
 				t.Fatal(err)
 			}
 		}

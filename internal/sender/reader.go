@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -237,15 +238,17 @@ func (r *reader) cursor(shard uint8, lane queue.Lane) queue.Key {
 }
 
 // full names the apps that have enough of the lane in memory; room is false when all have.
-func (r *reader) full(lane queue.Lane) (without []string, room bool) {
-	for name, a := range r.s.apps {
+func (r *reader) full(lane queue.Lane) (without []queue.Outlet, room bool) {
+	for outlet, a := range r.s.apps {
 		if a.wants(lane) {
 			room = true
 		} else {
-			without = append(without, name)
+			without = append(without, outlet)
 		}
 	}
-	slices.Sort(without) // the same text each time: the database keeps the statement
+	slices.SortFunc(without, func(a, b queue.Outlet) int { // the same text each time: the database keeps the statement
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Route, b.Route))
+	})
 	return without, room
 }
 
@@ -253,7 +256,7 @@ func (r *reader) full(lane queue.Lane) (without []string, room bool) {
 func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 	missing := map[string][]uuid.UUID{}
 	for _, b := range batches {
-		a := r.s.apps[b.App]
+		a := r.s.appOf(b)
 		if a == nil || r.s.memory.has(b.Key) || a.notification(b.Notification) != nil {
 			continue
 		}
@@ -271,7 +274,7 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 	}
 	for _, b := range batches {
 		r.advance(b)
-		a := r.s.apps[b.App]
+		a := r.s.appOf(b)
 		if a == nil { // of an app that is not configured any more, or not yet here: it waits
 			continue
 		}
@@ -341,10 +344,14 @@ func (r *reader) cancels(ctx context.Context) error {
 			return err
 		}
 		for _, b := range batches {
-			if a := r.s.apps[b.App]; a != nil {
-				if last == nil || last.Notification != b.Notification {
-					a.cancel(b.Notification)
+			if last == nil || last.Notification != b.Notification {
+				for outlet, a := range r.s.apps {
+					if outlet.App == b.App {
+						a.cancel(b.Notification)
+					}
 				}
+			}
+			if a := r.s.appOf(b); a != nil {
 				a.cancelStored(b)
 			}
 			last = b

@@ -153,9 +153,11 @@ func (c AppConfig) withDefaults() AppConfig {
 
 // Sender sends what is due in the shards of this replica.
 type Sender struct {
-	cfg      Config
-	q        Queue
-	apps     map[string]*app
+	cfg Config
+	q   Queue
+	// apps has each route of each app, mains the one of each app that audiences of all routes are expanded by.
+	apps     map[queue.Outlet]*app
+	mains    map[string]*app
 	log      *slog.Logger
 	metrics  *metrics
 	memory   *memory
@@ -163,19 +165,23 @@ type Sender struct {
 	reader   *reader
 }
 
-// New returns a Sender for the apps. It starts nothing: see Run.
-func New(cfg Config, q Queue, apps map[string]AppConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
+// New returns a Sender for the routes. It starts nothing: see Run.
+func New(cfg Config, q Queue, apps map[queue.Outlet]AppConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
 	s := &Sender{
-		cfg: cfg.withDefaults(), q: q, apps: make(map[string]*app, len(apps)), log: log,
+		cfg: cfg.withDefaults(), q: q, apps: make(map[queue.Outlet]*app, len(apps)), mains: map[string]*app{}, log: log,
 		metrics: newMetrics(reg), memory: newMemory(),
 	}
 	s.settling = newSettling(s)
 	s.reader = newReader(s)
-	for name, c := range apps {
+	for outlet, c := range apps {
 		if c.Transport == nil {
-			return nil, fmt.Errorf("sender: app %q has no transport", name)
+			return nil, fmt.Errorf("sender: route %q of app %q has no transport", outlet.Route, outlet.App)
 		}
-		s.apps[name] = newApp(s, name, c.withDefaults())
+		a := newApp(s, outlet, c.withDefaults())
+		s.apps[outlet] = a
+		if main := s.mains[outlet.App]; main == nil || outlet.Route < main.route {
+			s.mains[outlet.App] = a
+		}
 	}
 	return s, nil
 }
@@ -183,11 +189,11 @@ func New(cfg Config, q Queue, apps map[string]AppConfig, log *slog.Logger, reg p
 // Handoff takes batches that were just committed, so that they need not be found. It never blocks and keeps no more than
 // memory allows: what it refuses is read again later.
 func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
-	a := s.apps[n.App]
-	if a == nil {
-		return
-	}
 	for _, b := range batches {
+		a := s.appOf(b)
+		if a == nil {
+			continue
+		}
 		switch a.admit(b, n) {
 		case admitted, known:
 		case noRoom, postponed:
@@ -196,6 +202,16 @@ func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
 		case notOurs:
 		}
 	}
+}
+
+// appOf is the route that the batch goes, nil where it is not configured.
+func (s *Sender) appOf(b *queue.Batch) *app {
+	if b.Route == "" {
+		if a := s.mains[b.App]; a != nil {
+			return a
+		}
+	}
+	return s.apps[queue.Outlet{App: b.App, Route: b.Route}]
 }
 
 // Run sends until ctx ends. Then it sends nothing new, waits for the results of what is in flight, settles them, and
@@ -211,7 +227,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	for _, a := range s.apps {
 		sending.Go(func() {
 			if err := a.cfg.Transport.Run(transports); err != nil && transports.Err() == nil {
-				s.log.Error("transport ended", "app", a.name, "error", err)
+				s.log.Error("transport ended", "app", a.name, "route", a.route, "error", err)
 			}
 		})
 		finding.Go(func() { a.dispatch(ctx, a.nextUrgent, a.wakeUrgent) })
@@ -233,7 +249,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	for _, a := range s.apps {
 		draining.Go(func() {
 			if err := a.cfg.Transport.Drain(drain); err != nil {
-				s.log.Warn("not all results came in time; what has none is sent again later", "app", a.name, "error", err)
+				s.log.Warn("not all results came in time; what has none is sent again later", "app", a.name, "route", a.route, "error", err)
 			}
 		})
 	}
@@ -251,13 +267,17 @@ func (s *Sender) Run(ctx context.Context) error {
 }
 
 // BadShare is the share of answers of "wrong token or wrong environment or topic" among the app's sends that this process
-// remembers, about a day's, and their number. Where the last two hours were worse than the whole day, they count.
+// remembers, about a day's, on the route where it is the largest, and their number on all. Where the last two hours were worse than the whole day, they count.
 func (s *Sender) BadShare(app string) (share float64, sends int) {
-	a := s.apps[app]
-	if a == nil {
-		return 0, 0
+	now := time.Now()
+	for outlet, a := range s.apps {
+		if outlet.App != app {
+			continue
+		}
+		of, n := a.share.bad(now)
+		share, sends = max(share, of), sends+n
 	}
-	return a.share.bad(time.Now())
+	return share, sends
 }
 
 // errUnsettled is what Run returns when results could not be saved in time.

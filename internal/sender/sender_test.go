@@ -141,7 +141,7 @@ func TestWhatDidNotReachAPNsIsNotAnAttemptAndNotWritten(t *testing.T) {
 		if probes < 20 || first-probes > 12 {
 			t.Errorf("of %d groups %d were probes of one: want a probe every 30 s or less", first, probes)
 		}
-		if lines := strings.Count(r.logs.String(), "nothing reaches the gateway; the app's notifications wait\" app=a reason=ConnectionLost"); lines != 1 {
+		if lines := strings.Count(r.logs.String(), "nothing reaches the gateway; the app's notifications wait\" app=a route=\"\" reason=ConnectionLost"); lines != 1 {
 			t.Errorf("said %d times that nothing reaches the gateway, and why", lines)
 		}
 		up.Store(true)
@@ -480,7 +480,7 @@ func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 		close(r.tr["a"].stuck)
 		pass(2 * time.Second)
 		r.want(n, map[push.Outcome]int{push.Cancelled: 20_000})
-		if a := r.s.apps["a"]; a.inMemory != [2]int{} || a.ready != [2]int{} || len(a.streams) != 0 {
+		if a := r.s.apps[queue.Outlet{App: "a"}]; a.inMemory != [2]int{} || a.ready != [2]int{} || len(a.streams) != 0 {
 			t.Errorf("something is counted still: %v %v %d", a.inMemory, a.ready, len(a.streams))
 		}
 	})
@@ -650,7 +650,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		peak := 0
 		for range 200 {
 			pass(50 * time.Millisecond)
-			a := r.s.apps["a"]
+			a := r.s.apps[queue.Outlet{App: "a"}]
 			a.mu.Lock()
 			peak = max(peak, a.inMemory[queue.Urgent]+a.inMemory[queue.Bulk])
 			a.mu.Unlock()
@@ -661,7 +661,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		for _, n := range all {
 			r.want(n, map[push.Outcome]int{push.Accepted: 10_000})
 		}
-		if a := r.s.apps["a"]; a.inMemory != [2]int{} || a.ready != [2]int{} || a.inFlight != 0 || len(a.streams) != 0 {
+		if a := r.s.apps[queue.Outlet{App: "a"}]; a.inMemory != [2]int{} || a.ready != [2]int{} || a.inFlight != 0 || len(a.streams) != 0 {
 			t.Errorf("something is counted still: %v %v %d %d", a.inMemory, a.ready, a.inFlight, len(a.streams))
 		}
 	})

@@ -236,7 +236,7 @@ func (q *settling) settle(ctx context.Context, settlements []queue.Settlement) e
 	q.s.metrics.settleBatches.Observe(float64(len(settlements)))
 	now := time.Now().UnixMicro()
 	for _, b := range followUps {
-		a := q.s.apps[b.App]
+		a := q.s.appOf(b)
 		if n := a.notification(b.Notification); n != nil && b.DueAt <= now {
 			a.admit(b, n)
 		} else {

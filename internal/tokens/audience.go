@@ -194,27 +194,51 @@ func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after
 }
 
 // AudiencePage returns up to limit recipients of the audience, with their stored badges, whose tokens come after after, in the
-// tokens' order, and the token after which the next page goes on; it is empty after the last page. A page costs what the
+// tokens' order, the route of each, and the token after which the next page goes on; it is empty after the last page. A page costs what the
 // sparsest of the audience's conditions costs, and is short, even empty, where it would cost too much. Where increment is
 // not 0 it is added to the stored badges, as AddBadges does it, and the recipients have the sums.
 func (s *Store) AudiencePage(
 	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
-) (page []push.Recipient, next push.Token, err error) {
+) (page []push.Recipient, routes []push.Route, next push.Token, err error) {
 	begin := time.Now()
 	sel := s.selection(app, a)
 	locked := increment > 0 && len(sel.streams) == 0 && sel.tags == nil
 	if locked { // what is read is what is changed: it need not be read again for that
 		sel.lock = s.forUpdate()
 	}
-	page, next, err = s.audiencePage(ctx, tx, &sel, after, limit)
+	page, routes, next, err = s.audiencePage(ctx, tx, &sel, after, limit)
 	s.metrics.time("audience", begin)
 	if err != nil || increment == 0 {
-		return page, next, err
+		return page, routes, next, err
 	}
 	if locked {
-		return page, next, s.addToRead(ctx, tx, app, page, increment, sel.passedOver == 0)
+		return page, routes, next, s.addToRead(ctx, tx, app, page, increment, sel.passedOver == 0)
 	}
-	return page, next, s.AddBadges(ctx, tx, app, page, increment)
+	return page, routes, next, s.AddBadges(ctx, tx, app, page, increment)
+}
+
+// Elsewhere says which of the tokens are registered for another route than the given one, and for which.
+func (s *Store) Elsewhere(
+	ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token, route push.Route,
+) (map[push.Token]push.Route, error) {
+	defer s.metrics.time("elsewhere", time.Now())
+	var found map[push.Token]push.Route
+	var r row
+	for run := range slices.Chunk(tokens, maxRows) {
+		err := newStatement("SELECT token, environment FROM device_tokens WHERE").add(" app = ? AND token IN", app).
+			list(len(run), func(i int) any { return []byte(run[i]) }).add(" AND environment <> ?", string(route)).
+			query(ctx, db, []any{&r.token, &r.environment}, func() error {
+				if found == nil {
+					found = map[push.Token]push.Route{}
+				}
+				found[push.Token(r.token)] = environment(r.environment)
+				return nil
+			})
+		if err != nil {
+			return nil, fmt.Errorf("look up routes: %w", err)
+		}
+	}
+	return found, nil
 }
 
 // selection is what finds the audience.
@@ -243,9 +267,9 @@ func (s *Store) selection(app string, a push.Audience) selection {
 
 func (s *Store) audiencePage(
 	ctx context.Context, q sqlx.QueryerContext, sel *selection, after push.Token, limit int,
-) (page []push.Recipient, next push.Token, err error) {
+) (page []push.Recipient, routes []push.Route, next push.Token, err error) {
 	if len(sel.streams) == 1 && len(sel.streams[0].values) == 0 { // no users
-		return nil, "", nil
+		return nil, nil, "", nil
 	}
 	var r row
 	dest := []any{&r.token, &r.environment, &r.badge}
@@ -253,21 +277,23 @@ func (s *Store) audiencePage(
 		dest = append(dest, &r.tags)
 	}
 	page = make([]push.Recipient, 0, min(limit, 1024))
+	routes = make([]push.Route, 0, min(limit, 1024))
 	ends := make([]int, 0, min(limit, 1024))
 	var bytes []byte
 	next, err = sel.each(ctx, q, &r, dest, after, limit, func() error {
 		bytes = append(bytes, r.token...)
 		ends = append(ends, len(bytes))
 		page = append(page, push.Recipient{Badge: uint32(r.badge.Int64)})
+		routes = append(routes, environment(r.environment))
 		return nil
 	})
 	if err != nil {
-		return nil, "", fmt.Errorf("read audience: %w", err)
+		return nil, nil, "", fmt.Errorf("read audience: %w", err)
 	}
 	all, begin := string(bytes), 0 // the tokens of a page share their memory
 	for i, end := range ends {
 		page[i].Token = push.Token(all[begin:end])
 		begin = end
 	}
-	return page, next, nil
+	return page, routes, next, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -18,7 +19,7 @@ import (
 func page(tb testing.TB, s *Store, a push.Audience, after push.Token, limit int) (page []push.Recipient) {
 	tb.Helper()
 	err := s.db.Tx(tb.Context(), func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		page, _, err = s.AudiencePage(ctx, tx, app, a, after, limit, 0)
+		page, _, _, err = s.AudiencePage(ctx, tx, app, a, after, limit, 0)
 		return err
 	})
 	if err != nil {
@@ -260,7 +261,7 @@ func TestAudienceCostsWhatItFinds(t *testing.T) {
 				}
 				before := reads(tx)
 				idle := reads(tx) - before // what it costs to ask
-				found, _, err := s.AudiencePage(ctx, tx, app, c.audience, token(10), limit, 0)
+				found, _, _, err := s.AudiencePage(ctx, tx, app, c.audience, token(10), limit, 0)
 				cost := reads(tx) - before - 2*idle
 				if len(found) != c.want || cost > 12*limit || cost < len(found) {
 					t.Errorf("%s: %d rows were read to find %d of %d", name, cost, len(found), n)
@@ -275,7 +276,7 @@ func TestAudienceCostsWhatItFinds(t *testing.T) {
 			}
 			q := &recorder{QueryerContext: s.db.Reader()}
 			sel := s.selection(app, c.audience)
-			if found, _, err := s.audiencePage(t.Context(), q, &sel, token(10), limit); err != nil || len(found) != c.want {
+			if found, _, _, err := s.audiencePage(t.Context(), q, &sel, token(10), limit); err != nil || len(found) != c.want {
 				t.Fatalf("%s: found %d, %v", name, len(found), err)
 			}
 			for _, st := range q.statements {
@@ -291,6 +292,70 @@ func TestAudienceCostsWhatItFinds(t *testing.T) {
 						t.Errorf("%s: %s: %s", name, st.sql, step.Detail)
 					}
 				}
+			}
+		}
+	})
+}
+
+// Each member of a page comes with the route that it is registered for.
+func TestAudienceRoutes(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		for i := range 20 {
+			route := push.Production
+			if i%5 == 0 {
+				route = push.Sandbox
+			}
+			if _, _, err := s.Register(t.Context(), app, push.Registration{Token: token(i), Environment: route}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			page, routes, _, err := s.AudiencePage(ctx, tx, app, push.Audience{All: true}, "", 100, 0)
+			for i := range page {
+				want := push.Production
+				if i%5 == 0 {
+					want = push.Sandbox
+				}
+				if page[i].Token != token(i) || routes[i] != want {
+					t.Errorf("%d: %v goes to %s", i, page[i].Token, routes[i])
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := []push.Token{token(0), token(1), token(5), token(100)}
+		elsewhere, err := s.Elsewhere(t.Context(), s.db.Reader(), app, asked, push.Production)
+		if err != nil || len(elsewhere) != 2 || elsewhere[token(0)] != push.Sandbox || elsewhere[token(5)] != push.Sandbox {
+			t.Errorf("registered elsewhere: %v, %v", elsewhere, err)
+		}
+	})
+}
+
+// A token that was sent a way that is not its own is not removed for what that answered.
+func TestRemoveUnchangedByRoute(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		if _, _, err := s.Register(t.Context(), app, push.Registration{Token: token(1), Environment: push.Sandbox}); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			route push.Route
+			want  bool
+		}{{push.Production, false}, {push.Sandbox, true}} {
+			err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				removed, err := s.RemoveUnchanged(ctx, tx, []push.Invalidation{
+					{App: app, Token: token(1), Route: c.route, At: time.Now().Add(time.Minute), Source: push.SourceBadToken},
+				})
+				if err == nil && removed[0] != c.want {
+					t.Errorf("answers of %s: removed %v", c.route, removed[0])
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
 		}
 	})

@@ -232,7 +232,7 @@ func TestAddBadgesBesideRegistration(t *testing.T) {
 // countPage adds n to the badges of a page of everybody in production.
 func countPage(ctx context.Context, s *Store, after push.Token, limit int, n uint32) (page []push.Recipient, next push.Token, err error) {
 	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		page, next, err = s.AudiencePage(ctx, tx, app, push.Audience{Environment: push.Production, All: true}, after, limit, n)
+		page, _, next, err = s.AudiencePage(ctx, tx, app, push.Audience{Environment: push.Production, All: true}, after, limit, n)
 		return err
 	})
 	return page, next, err

@@ -91,7 +91,7 @@ func BenchmarkAudience(b *testing.B) {
 						after = token(rand.IntN(n - limit))
 					}
 					err := s.db.Tx(b.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
-						page, _, err := s.AudiencePage(ctx, tx, app, c.audience, after, limit, c.badges)
+						page, _, _, err := s.AudiencePage(ctx, tx, app, c.audience, after, limit, c.badges)
 						found += len(page)
 						return err
 					})

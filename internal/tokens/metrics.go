@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		removedByRequest, removedReplaced} {
 		m.removals.WithLabelValues(source)
 	}
-	for _, step := range []string{"write", "import", "audience", "badges", "remove"} {
+	for _, step := range []string{"write", "import", "audience", "badges", "elsewhere", "remove"} {
 		m.seconds.WithLabelValues(step)
 	}
 	return m

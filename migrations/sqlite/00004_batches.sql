@@ -6,6 +6,7 @@ CREATE TABLE IF NOT EXISTS batches (
     notification_id BLOB NOT NULL,
     seq             INTEGER NOT NULL,                  -- within the notification
     app             TEXT NOT NULL,
+    environment     TEXT NOT NULL, -- the route; empty for an audience of any
     kind            INTEGER NOT NULL,                  -- 0 ready to send, 1 badges to be counted first, 2 an audience to be expanded
     recipients      INTEGER NOT NULL,
     body            BLOB NOT NULL,                     -- the recipients, or the cursor of the audience

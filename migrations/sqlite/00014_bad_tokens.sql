@@ -2,8 +2,9 @@
 CREATE TABLE IF NOT EXISTS bad_tokens ( -- answers that say "wrong token or wrong environment"
     app      TEXT NOT NULL,
     token    BLOB NOT NULL,
+    environment TEXT NOT NULL, -- where they came from
     answers  INTEGER NOT NULL,
     first_at TEXT NOT NULL,
     last_at  TEXT NOT NULL,
-    PRIMARY KEY (app, token)
+    PRIMARY KEY (app, token, environment)
 ) WITHOUT ROWID, STRICT;
