@@ -40,6 +40,7 @@ type app struct {
 	inFlight        int
 	window          window
 	pause           pause
+	later           laterRun
 	topics          map[string]*topicHold // the topics that APNs refuses
 	// slow is the number of recipients in memory, of inMemory, whose notifications' own rates let few of them go.
 	slow int

@@ -15,8 +15,8 @@ import (
 func (a *app) done(g *group) {
 	now := time.Now()
 	var outcomes [push.Cancelled + 1]int
-	var bad int
-	var held *push.Reason
+	var bad, laterTokens int
+	var held, throttled *push.Reason
 	topics := false // something was held for its topic
 	i := 0
 	for _, p := range g.parts {
@@ -35,6 +35,12 @@ func (a *app) done(g *group) {
 				}
 				if r.BadToken() {
 					bad++
+				}
+				if r.Outcome == push.Retry && r.Reason.Is(push.ClassToken) {
+					laterTokens++
+				}
+				if r.Outcome == push.NotSent && r.Reason.Is(push.ClassRoute) {
+					throttled = r.Reason
 				}
 			}
 			i++
@@ -63,7 +69,14 @@ func (a *app) done(g *group) {
 	if topics || len(a.topics) > 0 {
 		a.holdTopics(g, now)
 	}
-	a.judge(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, now)
+	all, counts := a.later.add(answers-outcomes[push.Retry], outcomes[push.Retry], laterTokens)
+	if all && !counts {
+		g.forgive()
+	}
+	if all {
+		answers = 0 // none that says that the service is there
+	}
+	a.judge(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, throttled, all && (!counts || a.pause.cause != notPaused), now)
 	for _, p := range g.parts {
 		if p.item.open -= p.n; p.item.open == 0 {
 			a.landed(p.item)
@@ -72,6 +85,17 @@ func (a *app) done(g *group) {
 	g.free()
 	signal(a.wakeUrgent)
 	signal(a.wakeBulk)
+}
+
+// forgive has the group's "later" not count as attempts: it is the service that fails, not the deliveries.
+func (g *group) forgive() {
+	for _, p := range g.parts {
+		for i := p.from; i < p.from+p.n; i++ {
+			if r := &p.item.results[i]; r.Outcome == push.Retry {
+				r.Outcome = push.NotSent
+			}
+		}
+	}
 }
 
 func lane(bulk bool) queue.Lane {
@@ -88,8 +112,9 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// judge opens or closes the app's pause by what came of a group. a.mu is held.
-func (a *app) judge(g *group, answers, lost int, held *push.Reason, now time.Time) {
+// judge opens or closes the route's pause by what came of a group: answers that show that the service is there, deliveries
+// that did not reach it, and what it refused or put off as a whole. a.mu is held.
+func (a *app) judge(g *group, answers, lost int, held, throttled *push.Reason, later bool, now time.Time) {
 	p := &a.pause
 	if g.probe {
 		p.probing = false
@@ -104,12 +129,25 @@ func (a *app) judge(g *group, answers, lost int, held *push.Reason, now time.Tim
 				"reason", held.String(), "remedy", remedy(held), "every", a.s.cfg.Hold)
 		}
 		p.open(causeConfiguration, a.s.cfg.Hold, now)
+	case later:
+		if p.cause != causeUnavailable {
+			r := g.Deliveries[0].Result
+			a.log.Warn("the service answers everything with \"later\"; the route's notifications wait, and one is tried now and then",
+				"reason", r.Reason.String(), "status", r.Status)
+		}
+		p.open(causeUnavailable, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
 	case answers > 0 || len(a.topics) > 0 && lost == 0: // a refused topic is an answer too
 		if p.cause != notPaused {
 			a.log.Info("sending again", "cause", causeNames[p.cause], "paused", now.Sub(p.since).Round(time.Millisecond))
 			p.close()
 			a.wakeAll()
 		}
+	case lost > 0 && throttled != nil:
+		if p.cause != causeThrottled {
+			a.log.Warn("the service takes nothing of the route for now; its notifications wait",
+				"reason", throttled.String(), "remedy", remedy(throttled))
+		}
+		p.open(causeThrottled, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
 	case lost > 0:
 		if p.cause == notPaused { // the warning is the transport's, which knows why; this is what follows from it
 			a.log.Info("nothing reaches the gateway; the app's notifications wait", "reason", g.Deliveries[0].Result.Reason.String())
