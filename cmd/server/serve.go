@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -147,17 +150,46 @@ func feedbackConfig(c *config.Feedback) feedback.Config {
 
 // openDatabase opens the database and brings its schema up to date.
 func openDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger) (*database.DB, error) {
-	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: cfg.DatabaseConnections})
+	conf, err := databaseTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: cfg.DatabaseConnections, TLS: conf})
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	if err := db.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
 	}
+	if err := db.CheckServer(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
+	}
 	if err := database.Migrate(ctx, db, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
 	}
 	return db, nil
+}
+
+// databaseTLS is how MySQL is spoken to; nil where nothing is set for it.
+func databaseTLS(cfg *config.Config) (*tls.Config, error) {
+	if cfg.DatabaseCAFile == "" && cfg.DatabaseCertificateFile == "" && cfg.DatabaseKeyFile == "" {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.DatabaseCAFile != "" {
+		var err error
+		if conf.RootCAs, err = apns.LoadCAs(cfg.DatabaseCAFile); err != nil {
+			return nil, fmt.Errorf("database_ca_file: %w", err)
+		}
+	}
+	if cfg.DatabaseCertificateFile != "" || cfg.DatabaseKeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.DatabaseCertificateFile, cfg.DatabaseKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("database_certificate_file and database_key_file: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return conf, nil
 }
 
 func listen(ctx context.Context, setting, address string) (net.Listener, error) {
@@ -258,6 +290,7 @@ func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler,
 	}
 	if l == s.public {
 		s.draining.Store(true)
+		s.delay()
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
@@ -268,12 +301,33 @@ func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler,
 	return nil
 }
 
+// delay goes on serving for a while after the service has said that it is not ready: whoever sends it requests has to notice
+// first. A second signal ends it.
+func (s *service) delay() {
+	if s.cfg.ShutdownDelay == 0 {
+		return
+	}
+	s.log.Info("not ready any more; requests are still served", "for", s.cfg.ShutdownDelay)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(again)
+	timer := time.NewTimer(s.cfg.ShutdownDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-again:
+	}
+}
+
 // ready says why the service is not ready to serve.
 func (s *service) ready(ctx context.Context) error {
 	if s.draining.Load() {
 		return errors.New("stopping")
 	}
 	if err := s.db.Ping(ctx); err != nil {
+		return err
+	}
+	if err := s.queue.Unrenewed(); err != nil {
 		return err
 	}
 	migrated, err := database.Migrated(ctx, s.db)

@@ -105,6 +105,7 @@ func newRig(t *testing.T, transport, database string) *rig {
 listen: 127.0.0.1:0
 ops_listen: 127.0.0.1:0
 database: %q
+shutdown_delay: 0s
 queue: {lease: 2s}
 apps:
   - name: hedgehog
@@ -596,6 +597,39 @@ func TestOneRouteNeverStopsAnother(t *testing.T) {
 			}
 		})
 	}
+}
+
+// After SIGTERM the service says at once that it is not ready, and goes on serving until load balancers have noticed.
+func TestShutdownDelay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("shutdown_delay: 0s"), []byte("shutdown_delay: 5m"), 1)
+	if err := os.WriteFile(r.file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	ready := func() int {
+		res, err := http.Get(r.ops + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	if got := ready(); got != 200 {
+		t.Fatalf("ready: %d", got)
+	}
+	if err := r.process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it is not ready any more", func() bool { return ready() == 503 })
+	id := r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(1)+`"]}, "aps": {"alert": "x"}}`, 202)["id"].(string)
+	r.done(id)
+	r.stop() // the second signal ends the delay
 }
 
 // An app whose credentials cannot be used waits until they can, and holds up no other.

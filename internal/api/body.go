@@ -53,6 +53,9 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 	if err != nil {
 		return explain(err, "%s.", capital(err.Error()))
 	}
+	if faults := body.LoneSurrogates("body"); faults != nil {
+		return faultsError(faults)
+	}
 	return use(body)
 }
 
@@ -143,7 +146,7 @@ func (rd *reader) object(at string, v push.JSON, take func(name string, v push.J
 		name := key.Text()
 		for _, other := range seen[:n] {
 			if bytes.Equal(name, other) {
-				rd.fault(push.Member(at, key), "stands twice in the same object")
+				rd.fault(push.Member(at, key), "duplicate key")
 				break
 			}
 		}

@@ -21,14 +21,13 @@ import (
 
 // The limits of a notification.
 const (
-	maxTokens       = 10000
-	maxUsers        = 10000
-	maxCollapseID   = 64
-	maxTopic        = 255
-	maxBatch        = 1000
-	maxIdempotency  = 255
-	maxDelay        = 30 * 24 * time.Hour
-	defaultLifetime = 24 * time.Hour
+	maxTokens      = 10000
+	maxUsers       = 10000
+	maxCollapseID  = 64
+	maxTopic       = 255
+	maxBatch       = 1000
+	maxIdempotency = 255
+	maxDelay       = 30 * 24 * time.Hour
 )
 
 // latestExpiration is the last second that the expiration's 32 bits can name.
@@ -37,7 +36,7 @@ var latestExpiration = time.Unix(1<<32-1, 0).UTC()
 // The types from here to batchBody document what readNotification and readBatch read.
 
 type audienceBody struct {
-	Tokens      []string  `json:"tokens,omitempty" nullable:"true" minItems:"1" maxItems:"10000" example:"[\"c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef\"]" doc:"Device tokens, registered or not. One that stands twice counts once"`
+	Tokens      []string  `json:"tokens,omitempty" nullable:"true" minItems:"1" maxItems:"10000" example:"[\"c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef\"]" doc:"Device tokens, registered or not. A duplicate counts once"`
 	Users       []string  `json:"users,omitempty" nullable:"true" minItems:"1" maxItems:"10000" doc:"All devices of these users"`
 	Tags        *tagsBody `json:"tags,omitempty" doc:"All devices with these tags"`
 	All         *bool     `json:"all,omitempty" nullable:"true" enum:"true" doc:"All devices of the app"`
@@ -57,7 +56,7 @@ type notificationBody struct {
 	BadgeIncrement *uint32        `json:"badge_increment,omitempty" nullable:"true" format:"int64" maximum:"4294967295" doc:"Added to each recipient's stored badge, exactly once; the sum is sent as that device's badge. Not with aps.badge"`
 	PushType       *string        `json:"push_type,omitempty" nullable:"true" enum:"alert,background,location,voip,complication,fileprovider,mdm,liveactivity,pushtotalk,widgets,controls" doc:"Derived from aps where left out"`
 	Priority       *uint8         `json:"priority,omitempty" nullable:"true" enum:"10,5,1" doc:"Default 10, or 5 for background"`
-	ExpiresAt      *string        `json:"expires_at,omitempty" nullable:"true" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it APNs and we stop trying; default a day from now, or from send_at. \"0\": now or never"`
+	ExpiresAt      *string        `json:"expires_at,omitempty" nullable:"true" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it APNs and we stop trying; default a day from now, or from send_at; 30 seconds for voip and pushtotalk, an hour for the updates of a Live Activity. \"0\": now or never"`
 	CollapseID     *string        `json:"collapse_id,omitempty" nullable:"true" maxLength:"64" doc:"To 64 bytes. APNs shows only the newest of those with the same one"`
 	SendAt         *time.Time     `json:"send_at,omitempty" nullable:"true" doc:"Not before; at most 30 days ahead"`
 	TopicSuffix    *string        `json:"topic_suffix,omitempty" nullable:"true" example:".voip" doc:"Behind the app's topic; derived from push_type where left out"`
@@ -142,7 +141,7 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 	})
 	rd.readTo(at+".to", to, &s)
 	rd.readType(at, n, aps, pushType, priority)
-	rd.readTimes(at, n, expiresAt, sendAt)
+	rd.readTimes(at, n, aps, expiresAt, sendAt)
 	rd.readTopic(at, n, suffix)
 	payload, faults := push.BuildPayload(n.Type, aps, data, n.BadgeIncrement > 0)
 	for _, f := range faults {
@@ -311,7 +310,7 @@ var typeList = func() string {
 	return list[len(", "):]
 }()
 
-func (rd *accepting) readTimes(at string, n *push.Notification, expiresAt, sendAt push.JSON) {
+func (rd *accepting) readTimes(at string, n *push.Notification, aps, expiresAt, sendAt push.JSON) {
 	if sendAt != nil {
 		t, ok := readTime(sendAt)
 		switch {
@@ -327,7 +326,7 @@ func (rd *accepting) readTimes(at string, n *push.Notification, expiresAt, sendA
 	}
 	switch {
 	case expiresAt == nil:
-		n.Expiration = n.SendAt.Add(defaultLifetime)
+		n.Expiration = n.SendAt.Add(n.Type.Lifetime(event(aps)))
 	case expiresAt.Is("0"): // the zero time
 	default:
 		t, ok := readTime(expiresAt)
@@ -342,6 +341,19 @@ func (rd *accepting) readTimes(at string, n *push.Notification, expiresAt, sendA
 			n.Expiration = t
 		}
 	}
+}
+
+// event is that of a Live Activity's payload.
+func event(aps push.JSON) string {
+	if aps == nil || !aps.IsObject() {
+		return ""
+	}
+	for key, v := range aps.Members() {
+		if string(key.Text()) == "event" {
+			return v.String()
+		}
+	}
+	return ""
 }
 
 // readTime reads RFC 3339 to the microsecond, which is what the databases keep.
@@ -370,6 +382,10 @@ func (rd *reader) headerText(at string, v push.JSON, limit int) string {
 	s, wrong := readText(v, limit)
 	if wrong != "" {
 		rd.fault(at, wrong)
+	}
+	if s != strings.Trim(s, " ") { // HTTP/2 has no such field value (RFC 9113, 8.2.1)
+		rd.fault(at, "must not begin or end with a space")
+		return ""
 	}
 	for i := 0; i < len(s); i++ {
 		if s[i] < ' ' || s[i] == 0x7f {
@@ -504,7 +520,7 @@ func setKey(r *push.Request, from *http.Request, body push.JSON) error {
 	}
 	key := keys[0]
 	if len(keys) > 1 || key == "" || len(key) > maxIdempotency {
-		return faultsError{{Location: "header.Idempotency-Key", Message: "must have 1 to 255 bytes, and stand there once"}}
+		return faultsError{{Location: "header.Idempotency-Key", Message: "must have 1 to 255 bytes, and be given once"}}
 	}
 	r.IdempotencyKey = key
 	hash := sha256.New()

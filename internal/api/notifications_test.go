@@ -150,6 +150,52 @@ func TestTimes(t *testing.T) {
 	})
 }
 
+// What HTTP/2 has no field value for, and what is no Unicode, is refused here and not by the gateway.
+func TestRefusesWhatTheWireForbids(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for members, where := range map[string]string{
+		`"collapse_id": "order-17 "`:                  "body.collapse_id",
+		`"collapse_id": " order-17"`:                  "body.collapse_id",
+		`"collapse_id": "order\r\n17"`:                "body.collapse_id",
+		`"collapse_id": "order\u000017"`:              "body.collapse_id",
+		`"topic_suffix": ".voip "`:                    "body.topic_suffix",
+		`"topic_suffix": ".vo\nip"`:                   "body.topic_suffix",
+		`"data": {"x": "\ud83d"}`:                     "body.data.x",
+		`"data": {"x": ["a", {"y": "\ude00\ud83d"}]}`: "body.data.x[1].y",
+		`"data": {"\ud83dx": 1}`:                      "body.data[\"\ufffdx\"]",
+		`"collapse_id": "\uDBFF"`:                     "body.collapse_id",
+	} {
+		body := `{` + toOne + `, "aps": {"alert": "x"}, ` + members + `}`
+		wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications", body), 422, "invalid", where)
+		wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications/batch", `{"notifications": [`+body+`]}`), 422, "invalid",
+			strings.Replace(where, "body", "body.notifications[0]", 1))
+	}
+	for _, ok := range []string{`"data": {"x": "\ud83d\ude00"}`, `"data": {"x": "\\ud83d"}`, `"collapse_id": "order 17 – é"`} {
+		wantStatus(t, f.call(sendKey, http.MethodPost, "/v1/notifications", `{`+toOne+`, "aps": {"alert": "x"}, `+ok+`}`), 202)
+	}
+	wantProblem(t, f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, `{"tags": ["\ud83d"]}`), 422, "invalid", "body.tags[0]")
+}
+
+// A call is over, and the state of a Live Activity is old, long before a day has passed.
+func TestDefaultExpiration(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for members, want := range map[string]time.Duration{
+		`"aps": {"alert": "x"}`:                                       24 * time.Hour,
+		`"aps": {}, "push_type": "voip"`:                              30 * time.Second,
+		`"aps": {}, "push_type": "pushtotalk"`:                        30 * time.Second,
+		`"aps": {"event": "update", "content-state": {}}`:             time.Hour,
+		`"aps": {"event": "end", "content-state": {}}`:                time.Hour,
+		`"aps": {"event": "start", "content-state": {}, "alert": ""}`: 24 * time.Hour,
+	} {
+		n := f.send(t, sendKey, toOne+`, `+members).Notification
+		if got := n.Expiration.Sub(n.SendAt); got != want {
+			t.Errorf("%s: expires after %v, want %v", members, got, want)
+		}
+	}
+}
+
 func TestAudiences(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

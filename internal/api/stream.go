@@ -149,6 +149,10 @@ func (im *importer) take(number int64, line []byte) {
 		im.refuse(number, err.Error())
 		return
 	}
+	if faults := body.LoneSurrogates("line"); faults != nil {
+		im.refuse(number, faults[0].Error())
+		return
+	}
 	device, err := readDevice(body, im.app, im.now)
 	if err != nil {
 		var faults faultsError

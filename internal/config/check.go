@@ -203,7 +203,7 @@ func (l *loader) credentials(at string, a *APNs, binary bool) {
 	case binary && key:
 		l.fault(at+".key_file", "goes with transport http2 only: the binary protocol takes a client certificate")
 	case key && a.CertificateFile != "":
-		l.fault(at+".certificate_file", "stands beside key_file, key_id or team_id: APNs takes a key or a certificate")
+		l.fault(at+".certificate_file", "is set, and so is key_file, key_id or team_id: set either a key or a certificate")
 	case binary && a.CertificateFile == "":
 		l.fault(at+".certificate_file", "is missing: the binary protocol takes a client certificate")
 	case key:
@@ -216,7 +216,7 @@ func (l *loader) credentials(at string, a *APNs, binary bool) {
 		l.fault(at+".key_file", "is missing: APNs takes a key (key_file, key_id, team_id) or a client certificate (certificate_file)")
 	}
 	if a.CertificatePassword != "" && a.CertificateFile == "" {
-		l.fault(at+".certificate_password", "stands without a certificate_file")
+		l.fault(at+".certificate_password", "goes with certificate_file, which is not set")
 	}
 }
 

@@ -19,16 +19,20 @@ import (
 // required; file, for a path; secret, for what can also be given as the path of a file, in a setting of the same name with
 // _file behind it.
 type Config struct {
-	Listen              string        `yaml:"listen" default:"127.0.0.1:8080" doc:"Where the REST API listens: host:port."`
-	OpsListen           string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/. They ask for no key, so not where the public can reach them."`
-	Database            string        `yaml:"database" required:"true" secret:"true" doc:"mysql://user:password@tcp(host:port)/name (MySQL 8 or MariaDB 10.6, or later), or sqlite:path for one process."`
-	DatabaseConnections int           `yaml:"database_connections" default:"16" min:"2" max:"1000" doc:"Connections to MySQL at the most, for each replica."`
-	ShutdownDeadline    time.Duration `yaml:"shutdown_deadline" default:"25s" min:"1s" max:"10m" doc:"How long, after SIGTERM, what is in flight may take to finish. Below the orchestrator's own limit (30 s on Kubernetes)."`
-	Log                 Log           `yaml:"log" doc:"The log, on standard error."`
-	API                 API           `yaml:"api" doc:"The REST API."`
-	Queue               Queue         `yaml:"queue" doc:"What is accepted and not yet sent."`
-	Feedback            Feedback      `yaml:"feedback" doc:"The scheduled job that removes dead device tokens."`
-	Apps                []App         `yaml:"apps" required:"true" doc:"The apps that are sent to. Each has keys of its own and sees nothing of the others."`
+	Listen                  string        `yaml:"listen" default:"127.0.0.1:8080" doc:"Where the REST API listens: host:port."`
+	OpsListen               string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/. They ask for no key, so not where the public can reach them."`
+	Database                string        `yaml:"database" required:"true" secret:"true" doc:"mysql://user:password@tcp(host:port)/name (MySQL 8 or MariaDB 10.6, or later), or sqlite:path for one process."`
+	DatabaseCAFile          string        `yaml:"database_ca_file" file:"true" doc:"PEM file of the authorities that MySQL's certificate may be of. With it, or a client certificate, the connection must be encrypted and the server's name right."`
+	DatabaseCertificateFile string        `yaml:"database_certificate_file" file:"true" doc:"PEM file of the client certificate for MySQL, where the user REQUIREs X509. With database_key_file."`
+	DatabaseKeyFile         string        `yaml:"database_key_file" file:"true" doc:"PEM file of that certificate's key."`
+	DatabaseConnections     int           `yaml:"database_connections" default:"16" min:"2" max:"1000" doc:"Connections to MySQL at the most, for each replica."`
+	ShutdownDelay           time.Duration `yaml:"shutdown_delay" default:"5s" min:"0s" max:"5m" doc:"How long, after SIGTERM, requests are still served while /readyz says 503 already: load balancers have to notice. A second signal ends it."`
+	ShutdownDeadline        time.Duration `yaml:"shutdown_deadline" default:"20s" min:"1s" max:"10m" doc:"How long, after that, what is in flight may take to finish. Both together below the orchestrator's own limit (30 s on Kubernetes)."`
+	Log                     Log           `yaml:"log" doc:"The log, on standard error."`
+	API                     API           `yaml:"api" doc:"The REST API."`
+	Queue                   Queue         `yaml:"queue" doc:"What is accepted and not yet sent."`
+	Feedback                Feedback      `yaml:"feedback" doc:"The scheduled job that removes dead device tokens."`
+	Apps                    []App         `yaml:"apps" required:"true" doc:"The apps that are sent to. Each has keys of its own and sees nothing of the others."`
 
 	// Dev says that this is the configuration of Dev.
 	Dev bool `yaml:"-"`
@@ -154,7 +158,7 @@ func (a *APNs) Routes() []push.Route {
 type Key struct {
 	Name   string `yaml:"name" required:"true" doc:"For logs."`
 	Scope  string `yaml:"scope" required:"true" enum:"register,send,admin" doc:"register: a mobile app, which puts and deletes tokens that it names. send: an app backend, which also sends and reads. admin: everything, lists, import, export and feedback too."`
-	SHA256 Hash   `yaml:"sha256" required:"true" doc:"The key's SHA-256 in hexadecimal, as server keygen prints it. The key itself stands nowhere."`
+	SHA256 Hash   `yaml:"sha256" required:"true" doc:"The key's SHA-256 in hexadecimal, as server keygen prints it. The key itself is kept nowhere."`
 	Rate   int    `yaml:"rate" default:"0" min:"0" max:"10000000" doc:"Requests a second that it may make, for each replica. 0: no limit."`
 }
 
@@ -187,6 +191,7 @@ const DevKey = "lhspn-dev-key"
 func Dev(environ []string) (*Config, error) {
 	c, l := newLoader("")
 	c.Dev = true
+	c.ShutdownDelay = 0 // nobody balances its load
 	c.Database = "sqlite:./data/lhspn.db"
 	app := App{Name: "default", Topic: "com.example.app", Keys: []Key{{Name: "dev", Scope: "admin", SHA256: HashKey(DevKey)}}}
 	setDefaults(&app)

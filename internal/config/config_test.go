@@ -61,7 +61,7 @@ func TestLoad(t *testing.T) {
 	c.name, c.where = "", nil
 	want := &Config{
 		Listen: "127.0.0.1:1", OpsListen: "127.0.0.1:9090", Database: "mysql://lhspn:secret@tcp(127.0.0.1:3306)/lhspn", DatabaseConnections: 16,
-		ShutdownDeadline: 25 * time.Second, Log: Log{"info", "auto"}, API: API{8 << 20, 20 * time.Second},
+		ShutdownDelay: 5 * time.Second, ShutdownDeadline: 20 * time.Second, Log: Log{"info", "auto"}, API: API{8 << 20, 20 * time.Second},
 		Queue:    Queue{10 * time.Second, 10_000_000, 168 * time.Hour},
 		Feedback: Feedback{Interval: 30 * time.Minute, BadTokenAfter: 3, BadTokenOver: 24 * time.Hour, BadTokenGuard: 0.5},
 		Apps: []App{{
@@ -132,11 +132,11 @@ func TestSecretsFromFiles(t *testing.T) {
 	if c, err := Load(write(t, "lhspn.yaml", good), []string{"LHSPN_DATABASE_FILE=" + filepath.Join(filepath.Dir(path), "dsn")}); err != nil || !strings.HasSuffix(c.Database, "x.db") {
 		t.Errorf("overridden by a path: %v, %v", c, err)
 	}
-	if _, err := Load(path, []string{"LHSPN_DATABASE=sqlite:y.db", "LHSPN_DATABASE_FILE=dsn"}); err == nil || !strings.Contains(err.Error(), ": one of the two") {
+	if _, err := Load(path, []string{"LHSPN_DATABASE=sqlite:y.db", "LHSPN_DATABASE_FILE=dsn"}); err == nil || !strings.Contains(err.Error(), "set one of the two") {
 		t.Errorf("both as variables: %v", err)
 	}
 	both := strings.Replace(good, "database: ", "database_file: dsn\ndatabase: ", 1)
-	if _, err := Load(write(t, "lhspn.yaml", both), nil); err == nil || !strings.Contains(err.Error(), "3: database: stands beside its file") {
+	if _, err := Load(write(t, "lhspn.yaml", both), nil); err == nil || !strings.Contains(err.Error(), "3: database: is set, and so is its file") {
 		t.Errorf("both in the file: %v", err)
 	}
 	if err := os.Remove(filepath.Join(filepath.Dir(path), "dsn")); err != nil {
@@ -153,7 +153,7 @@ func TestLoadRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"unknown":              {"listen: 0", "lisen: 0", "1: lisen: is not a setting; is listen meant?"},
 		"unknown, deep":        {"key_id:", "keyid:", "8: apps[0].apns.key_id: is missing: it goes with key_file\n11: apps[0].apns.keyid: is not a setting; is key_id meant?"},
-		"twice":                {"feedback:", "listen: x\nfeedback:", "3: listen: stands twice, first in line 1"},
+		"twice":                {"feedback:", "listen: x\nfeedback:", "3: listen: is a duplicate: it is set in line 1 already"},
 		"not YAML":             {"feedback:", "\tfeedback:", "2: not YAML: found a tab character that violates indentation"},
 		"two documents":        {"listen:", "---\n---\nlisten:", "there must be one YAML document, and nothing after it"},
 		"not a group":          {"feedback:\n  interval: 30m", "feedback: 30m", "3: feedback: must be a group of settings"},
@@ -181,8 +181,8 @@ func TestLoadRefuses(t *testing.T) {
 		"no team_id":           {"      team_id: DEF123GHIJ\n", "", "8: apps[0].apns.team_id: is missing: it goes with key_file"},
 		"no key_file":          {"      key_file: AuthKey_ABC123DEFG.p8\n", "", "8: apps[0].apns.key_file: is missing: key_id and team_id are of a key"},
 		"no credentials":       {"      key_file: AuthKey_ABC123DEFG.p8\n      key_id: ABC123DEFG\n      team_id: DEF123GHIJ\n", "", "8: apps[0].apns.key_file: is missing: APNs takes a key (key_file, key_id, team_id) or a client certificate (certificate_file)"},
-		"two credentials":      {"connections: 4", "certificate_file: x.p12", "13: apps[0].apns.certificate_file: stands beside key_file, key_id or team_id: APNs takes a key or a certificate"},
-		"password for nothing": {"connections: 4", "certificate_password: x", "13: apps[0].apns.certificate_password: stands without a certificate_file"},
+		"two credentials":      {"connections: 4", "certificate_file: x.p12", "13: apps[0].apns.certificate_file: is set, and so is key_file, key_id or team_id: set either a key or a certificate"},
+		"password for nothing": {"connections: 4", "certificate_password: x", "13: apps[0].apns.certificate_password: goes with certificate_file, which is not set"},
 		"feedback over http2":  {"connections: 4", "feedback_address: x:1", "13: apps[0].apns.feedback_address: goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead"},
 		"window over http2":    {"connections: 4", "window: 1000", "13: apps[0].apns.window: goes with transport binary only"},
 		"gateway":              {"connections: 4", "gateway: localhost", `13: apps[0].apns.gateway: must be host:port, not "localhost"`},

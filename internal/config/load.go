@@ -233,7 +233,7 @@ func (l *loader) mapping(s setting, path string, n *yaml.Node) {
 		key, value := n.Content[i], n.Content[i+1]
 		name := join(path, key.Value)
 		if first, twice := seen[key.Value]; twice {
-			l.faultAt(place{line: key.Line}, name, "stands twice, first in line %d", first)
+			l.faultAt(place{line: key.Line}, name, "is a duplicate: it is set in line %d already", first)
 			continue
 		}
 		seen[key.Value] = key.Line

@@ -122,13 +122,13 @@ const secretFile = "\x00file:"
 func (s setting) set(text string) error {
 	if s.file {
 		if s.value.String() != "" {
-			return fmt.Errorf("stands beside the value itself: one of the two")
+			return fmt.Errorf("is set, and so is the value itself: set one of the two")
 		}
 		s.value.SetString(secretFile + text)
 		return nil
 	}
 	if s.tag.Get("secret") != "" && strings.HasPrefix(s.value.String(), secretFile) {
-		return fmt.Errorf("stands beside its file: one of the two")
+		return fmt.Errorf("is set, and so is its file: set one of the two")
 	}
 	switch v := s.value.Addr().Interface().(type) {
 	case *time.Duration:

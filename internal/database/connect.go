@@ -11,12 +11,13 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// limitedConnector gives each new connection a limit on how long the server runs one statement. A cancelled context makes
-// the driver drop the connection, and the server does not notice: without the limit a statement that nobody waits for
-// any more would run on, holding its locks.
-type limitedConnector struct {
+// sessionConnector sets up each new connection: READ COMMITTED for all of its transactions, which spares each of them a
+// statement, and a limit on how long the server runs one statement. A cancelled context makes the driver drop the
+// connection, and the server does not notice: without the limit a statement that nobody waits for any more would run on,
+// holding its locks.
+type sessionConnector struct {
 	driver.Connector
-	limit time.Duration
+	limit time.Duration // 0: none
 	// dialect is which of limitStatements the server understood last. It is only a hint: behind one address there may be
 	// servers of several kinds.
 	dialect atomic.Int32
@@ -24,23 +25,31 @@ type limitedConnector struct {
 
 // limitStatements are the two ways to say it. MariaDB counts seconds and limits every statement. MySQL and TiDB count
 // milliseconds and limit SELECT alone; there, what writes is bounded by innodb_lock_wait_timeout and by being small.
+// MySQL's comes first: TiDB takes MariaDB's, too, and ignores it.
 var limitStatements = [...]func(time.Duration) string{
 	func(d time.Duration) string {
-		return "SET SESSION max_statement_time = " + strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
+		return "SET SESSION max_execution_time = " + strconv.FormatInt(d.Milliseconds(), 10)
 	},
 	func(d time.Duration) string {
-		return "SET SESSION max_execution_time = " + strconv.FormatInt(d.Milliseconds(), 10)
+		return "SET SESSION max_statement_time = " + strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
 	},
 }
 
 // Connect implements driver.Connector. A server that knows neither variable is used without a limit.
-func (c *limitedConnector) Connect(ctx context.Context) (driver.Conn, error) {
+func (c *sessionConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	execer, ok := conn.(driver.ExecerContext)
 	if !ok {
+		return conn, nil
+	}
+	if _, err := execer.ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", nil); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("set the isolation level: %w", err)
+	}
+	if c.limit == 0 {
 		return conn, nil
 	}
 	first := c.dialect.Load()
@@ -61,8 +70,8 @@ func (c *limitedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 
 func newConnector(cfg *mysql.Config, limit time.Duration) (driver.Connector, error) {
 	connector, err := mysql.NewConnector(cfg)
-	if err != nil || limit == 0 {
-		return connector, err
+	if err != nil {
+		return nil, err
 	}
-	return &limitedConnector{Connector: connector, limit: limit}, nil
+	return &sessionConnector{Connector: connector, limit: limit}, nil
 }

@@ -58,6 +58,8 @@ type DB struct {
 	write *sqlx.DB
 	// read runs what only reads; on MySQL it is the same pool.
 	read *sqlx.DB
+	// maxIdle is how many connections wait for use.
+	maxIdle int
 	// mysql is how to open more connections to the same server.
 	mysql *mysql.Config
 	// unlock gives up the exclusive use of an SQLite file.
@@ -77,6 +79,27 @@ func (db *DB) Close() error {
 		err = errors.Join(err, db.unlock())
 	}
 	return err
+}
+
+// CheckServer reports what about the server's settings would make statements fail later on.
+func (db *DB) CheckServer(ctx context.Context) error {
+	if db.Dialect != MySQL {
+		return nil
+	}
+	var binlog bool
+	var format string
+	err := db.read.QueryRowContext(ctx, "SELECT @@log_bin, @@binlog_format").Scan(&binlog, &format)
+	if mysqlCode(err) != 0 {
+		return nil // an engine that has no such settings, as TiDB
+	}
+	if err != nil {
+		return fmt.Errorf("read the server's settings: %w", MarkUnavailable(err))
+	}
+	if binlog && format == "STATEMENT" {
+		return errors.New("the database has binlog_format=STATEMENT, which cannot record transactions at READ COMMITTED: " +
+			"set binlog_format=ROW")
+	}
+	return nil
 }
 
 // Ping reports whether the database can be reached.
@@ -134,11 +157,7 @@ const (
 )
 
 func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) (ending, error) {
-	opts := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
-	if db.Dialect == SQLite {
-		opts = nil // serializable, and the driver knows no other
-	}
-	tx, err := db.write.BeginTxx(ctx, opts)
+	tx, err := db.write.BeginTxx(ctx, nil) // of MySQL at READ COMMITTED: see sessionConnector. SQLite is serializable
 	switch {
 	case IsDeadlock(err):
 		return lostRace, err
@@ -149,6 +168,10 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 	switch err := fn(ctx, tx); {
 	case IsDeadlock(err):
 		return lostRace, err
+	case readOnly[mysqlCode(err)]:
+		_ = tx.Rollback()
+		db.leave()
+		return final, MarkUnavailable(err)
 	case isConnectionLost(err):
 		return broke, MarkUnavailable(err)
 	case err != nil:
@@ -165,6 +188,12 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 		return final, fmt.Errorf("commit: %w", context.Cause(ctx))
 	}
 	return final, fmt.Errorf("%w: %w", ErrCommitUnknown, MarkUnavailable(err))
+}
+
+// leave closes the connections that are not in use: after a failover they lead to the old primary, and new ones may not.
+func (db *DB) leave() {
+	db.write.SetMaxIdleConns(-1)
+	db.write.SetMaxIdleConns(db.maxIdle)
 }
 
 // wait pauses before the nth repetition.

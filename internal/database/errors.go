@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"modernc.org/sqlite"
@@ -29,6 +31,7 @@ var lostRaces = map[uint16]bool{
 	1205: true, // lock wait timeout
 	1020: true, // record has changed: MariaDB's snapshot isolation
 	3101: true, // group replication with several primaries: certification lost at the commit
+	8005: true, // TiDB: write conflict in a table cached or locked elsewhere
 	8022: true, // TiDB: commit failed and was rolled back
 	8028: true, // TiDB: the schema changed meanwhile
 	9007: true, // TiDB: write conflict
@@ -54,11 +57,54 @@ var away = map[uint16]bool{
 	3024: true, // MySQL: max_execution_time
 	3032: true, // MySQL: offline mode
 	3100: true, // group replication: the commit was refused, as without a majority
+	3168: true, // MySQL: the server is not available
 	3169: true, // MySQL: the session was killed
+	3796: true, // group replication: the member is not in a state to answer
+	3797: true, // group replication: it left or lost the group before the transaction was sent
+	3798: true, // group replication: it left or lost the group while the transaction waited
 	9001: true, // TiDB: its placement driver does not answer
 	9002: true, // TiDB: its store does not answer
 	9003: true, // TiDB: its store is busy
 	9005: true, // TiDB: region unavailable
+}
+
+// cut are the numbers of a connection that broke, or could not be made, behind a router: those of clients, which it passes on,
+// and the server's own for a network that fails.
+var cut = map[uint16]bool{
+	1158: true, // error reading communication packets
+	1159: true, // timeout reading communication packets
+	1160: true, // error writing communication packets
+	1161: true, // timeout writing communication packets
+	2002: true, // no connection to the server, through a socket
+	2003: true, // no connection to the server
+	2006: true, // the server has gone away
+	2013: true, // the connection was lost during a query
+}
+
+// readOnly are the numbers of a server that takes no writes, as an old primary.
+var readOnly = map[uint16]bool{1290: true, 1792: true, 1836: true}
+
+// mysqlUnknown is the number of errors that have none; Vitess and TiDB say what they are in the text alone.
+const mysqlUnknown = 1105
+
+// Texts of errors without a number. This is the one place that looks at texts: nothing else tells these apart.
+var (
+	unknownLostRaces = []string{
+		"VT15001",                 // Vitess: the transaction was rolled back, and its connection is of no use any more
+		"PessimisticLockNotFound", // TiDB: its lock is gone
+		"[try again later]",       // TiDB
+	}
+	unknownAway = []string{
+		"code = Unavailable", // vtgate: of a tablet's answer
+		"Code: UNAVAILABLE",
+		"Code(17)", // vtgate: the cluster is failing over
+		"no healthy tablet",
+	}
+)
+
+func unknownIs(err error, texts []string) bool {
+	e, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && e.Number == mysqlUnknown && slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(e.Message, t) })
 }
 
 func mysqlCode(err error) uint16 {
@@ -87,26 +133,38 @@ func IsDuplicate(err error) bool {
 // IsDeadlock reports whether the transaction lost a race and was, or must be, rolled back; running it again is right.
 func IsDeadlock(err error) bool {
 	code := sqliteCode(err)
-	return errors.Is(err, ErrLostRace) || lostRaces[mysqlCode(err)] || code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
+	return errors.Is(err, ErrLostRace) || lostRaces[mysqlCode(err)] || unknownIs(err, unknownLostRaces) || code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
 }
 
 // isConnectionLost reports whether the connection broke or could not be made.
 func isConnectionLost(err error) bool {
-	if _, ok := errors.AsType[*net.OpError](err); ok {
+	if _, ok := errors.AsType[*net.OpError](err); ok || cut[mysqlCode(err)] {
 		return true
 	}
 	return errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
+// markTooLarge wraps the error of a statement that is longer than the server takes with push.ErrTooLarge.
+func markTooLarge(err error) error {
+	const packetTooLarge = 1153
+	if errors.Is(err, mysql.ErrPktTooLarge) || mysqlCode(err) == packetTooLarge {
+		return fmt.Errorf("%w: the database's max_allowed_packet is too small for it: %w", push.ErrTooLarge, err)
+	}
+	return err
+}
+
 // MarkUnavailable wraps an error that says the database is away, or has no room, with push.ErrUnavailable, and returns
 // any other as it is. Tx does so itself; it is for what is read outside a transaction.
 func MarkUnavailable(err error) error {
-	if err == nil || errors.Is(err, push.ErrUnavailable) {
+	if err == nil || errors.Is(err, push.ErrUnavailable) || errors.Is(err, push.ErrTooLarge) {
+		return err
+	}
+	if err = markTooLarge(err); errors.Is(err, push.ErrTooLarge) {
 		return err
 	}
 	code := sqliteCode(err)
-	if isConnectionLost(err) || away[mysqlCode(err)] || IsDeadlock(err) || code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_IOERR {
+	if isConnectionLost(err) || away[mysqlCode(err)] || unknownIs(err, unknownAway) || IsDeadlock(err) || code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_IOERR {
 		return fmt.Errorf("%w: %w", push.ErrUnavailable, err)
 	}
 	return err

@@ -2,9 +2,11 @@ package database
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -23,6 +25,8 @@ var errScheme = errors.New("a database address begins with sqlite: or mysql://")
 type Options struct {
 	// MaxConns is the number of connections to MySQL; default 16. SQLite has one writer and a few readers.
 	MaxConns int
+	// TLS is how connections to MySQL are encrypted; nil leaves it to the address's parameter tls.
+	TLS *tls.Config
 	// StatementLimit is how long MySQL may run one statement; default 30 s. Migrations are not limited.
 	StatementLimit time.Duration
 }
@@ -66,7 +70,7 @@ func mysqlConfig(dsn string) (*mysql.Config, error) {
 	cfg.ParseTime, cfg.Loc = true, time.UTC
 	cfg.ClientFoundRows = true   // rows matched, not rows changed
 	cfg.InterpolateParams = true // one round trip a statement
-	cfg.RejectReadOnly = true    // after a failover, leave the old primary
+	cfg.MaxAllowedPacket = 0     // the server's own limit: what is beyond it would look like a broken connection
 	cfg.Logger = silent{}        // broken connections are reported by whoever used them
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 5 * time.Second
@@ -100,6 +104,12 @@ func openMySQL(dsn string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opts.TLS != nil {
+		cfg.TLS = opts.TLS.Clone()
+		if cfg.TLS.ServerName == "" {
+			cfg.TLS.ServerName, _, _ = net.SplitHostPort(cfg.Addr)
+		}
+	}
 	if opts.MaxConns == 0 {
 		opts.MaxConns = 16
 	}
@@ -114,7 +124,7 @@ func openMySQL(dsn string, opts Options) (*DB, error) {
 	pool.SetMaxOpenConns(opts.MaxConns)
 	pool.SetMaxIdleConns(opts.MaxConns)
 	pool.SetConnMaxLifetime(4 * time.Minute) // below the shortest idle limits of servers and middle boxes
-	return &DB{Dialect: MySQL, write: pool, read: pool, mysql: cfg}, nil
+	return &DB{Dialect: MySQL, write: pool, read: pool, maxIdle: opts.MaxConns, mysql: cfg}, nil
 }
 
 type silent struct{}

@@ -207,12 +207,62 @@ func (v JSON) DuplicateKeys(location string) []Fault {
 	if skipUnique(v, 0) > 0 {
 		return nil
 	}
-	d := duplicates{location: location}
+	d := walk{location: location, duplicates: true}
 	d.value(v, 0, nil)
 	return d.faults
 }
 
-// skipUnique is skipValue where no key stands twice in the value, and 0 where one does. Like duplicates, it goes through a
+// LoneSurrogates reports each string, key or value, at any depth below v, that escapes half of a surrogate pair. It is JSON
+// by its grammar, but no Unicode (RFC 7493, 2.1), and every reader makes something else of it.
+func (v JSON) LoneSurrogates(location string) []Fault {
+	if !hasLoneSurrogate(v) {
+		return nil
+	}
+	w := walk{location: location, surrogates: true}
+	w.value(v, 0, nil)
+	return w.faults
+}
+
+// hasLoneSurrogate looks through the escapes of a whole document or of one string.
+func hasLoneSurrogate(b []byte) bool {
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 || i+1 >= len(b) {
+			return false
+		}
+		if b[i+1] != 'u' {
+			b = b[i+2:]
+			continue
+		}
+		unit := hexUnit(b[i+2:])
+		b = b[i+6:]
+		switch {
+		case unit < 0xd800 || unit > 0xdfff:
+		case unit < 0xdc00 && len(b) >= 6 && b[0] == '\\' && b[1] == 'u' && hexUnit(b[2:]) >= 0xdc00 && hexUnit(b[2:]) <= 0xdfff:
+			b = b[6:]
+		default:
+			return true
+		}
+	}
+}
+
+// hexUnit is the number that the four digits at the start of b are.
+func hexUnit(b []byte) (unit uint16) {
+	for _, c := range b[:4] {
+		switch {
+		case c <= '9':
+			c -= '0'
+		case c <= 'F':
+			c -= 'A' - 10
+		default:
+			c -= 'a' - 10
+		}
+		unit = unit<<4 | uint16(c)
+	}
+	return unit
+}
+
+// skipUnique is skipValue where no key stands twice in the value, and 0 where one does. Like walk, it goes through a
 // document once, whatever its depth, but it remembers no way and so allocates nothing.
 func skipUnique(b []byte, i int) int {
 	switch b[i] {
@@ -245,10 +295,11 @@ func skipUnique(b []byte, i int) int {
 	return i + 1
 }
 
-// duplicates finds where the keys that stand twice are.
-type duplicates struct {
-	location string
-	faults   []Fault
+// walk finds where in a document something is wrong: keys that one object has twice, or lone surrogates.
+type walk struct {
+	location               string
+	duplicates, surrogates bool
+	faults                 []Fault
 }
 
 // step leads from an array or an object to what is in it.
@@ -260,7 +311,7 @@ type step struct {
 }
 
 // value goes through the value that starts at i, to which from leads, and returns the index after it.
-func (d *duplicates) value(b JSON, i int, from *step) int {
+func (d *walk) value(b JSON, i int, from *step) int {
 	at := step{from: from}
 	if from != nil {
 		at.depth = from.depth + 1
@@ -277,8 +328,11 @@ func (d *duplicates) value(b JSON, i int, from *step) int {
 		for i = skipSpace(b, i+1); b[i] != '}'; {
 			end := skipString(b, i)
 			at.key = b[i:end]
-			if !names.add(at.key.Text()) {
-				d.found(&at)
+			if d.duplicates && !names.add(at.key.Text()) {
+				d.found(&at, "duplicate key")
+			}
+			if d.surrogates && hasLoneSurrogate(at.key) {
+				d.found(&at, loneSurrogate)
 			}
 			i = skipSpace(b, skipSpace(b, end)+1) // past the colon
 			if i = skipSpace(b, d.value(b, i, &at)); b[i] == ',' {
@@ -286,15 +340,21 @@ func (d *duplicates) value(b JSON, i int, from *step) int {
 			}
 		}
 	default:
-		return skipValue(b, i)
+		end := skipValue(b, i)
+		if d.surrogates && b[i] == '"' && hasLoneSurrogate(b[i:end]) {
+			d.found(from, loneSurrogate)
+		}
+		return end
 	}
 	return i + 1
 }
 
-// found notes that a key stands twice.
-func (d *duplicates) found(at *step) {
+const loneSurrogate = "must be Unicode: it has half of a surrogate pair"
+
+// found notes what is wrong there.
+func (d *walk) found(at *step, message string) {
 	if len(d.faults) < maxFaults {
-		d.faults = append(d.faults, Fault{at.location(d.location), "stands twice in the same object"})
+		d.faults = append(d.faults, Fault{at.location(d.location), message})
 	}
 }
 

@@ -3,6 +3,7 @@ package push
 import (
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // typeRules is what APNs lays down for each push type.
@@ -33,6 +34,18 @@ func Types() []Type {
 func (t Type) Valid() bool {
 	_, ok := typeRules[t]
 	return ok
+}
+
+// Lifetime is how long a notification of the type is worth sending where nobody says: a call is over, and the state of a
+// Live Activity is old, long before a day has passed.
+func (t Type) Lifetime(event string) time.Duration {
+	switch {
+	case t == TypeVoIP || t == TypePushToTalk:
+		return 30 * time.Second
+	case t == TypeLiveActivity && event != "start":
+		return time.Hour
+	}
+	return 24 * time.Hour
 }
 
 // TopicSuffix is what is put behind the app's topic for the type.

@@ -21,13 +21,8 @@ func (q *Queue) Heads(ctx context.Context, leases []Lease) ([]Head, error) {
 	if len(leases) == 0 {
 		return nil, nil
 	}
-	args := make([]any, len(leases))
-	for i := range leases {
-		args[i] = leases[i].Shard
-	}
-	const head = "(SELECT b.due_at FROM batches b WHERE b.shard = s.shard AND b.lane = %d ORDER BY b.due_at LIMIT 1)"
-	rows, err := q.db.Reader().QueryContext(ctx, "SELECT s.shard, "+fmt.Sprintf(head, Urgent)+", "+fmt.Sprintf(head, Bulk)+
-		" FROM shards s WHERE s.shard IN "+list(len(args)), args...)
+	query, args := headsQuery(leases)
+	rows, err := q.db.Reader().QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, wrap(err, "look at the shards' heads")
 	}
@@ -47,6 +42,17 @@ func (q *Queue) Heads(ctx context.Context, leases []Lease) ([]Head, error) {
 		heads = append(heads, h)
 	}
 	return heads, wrap(rows.Err(), "look at the shards' heads")
+}
+
+func headsQuery(leases []Lease) (query string, args []any) {
+	args = make([]any, len(leases))
+	for i := range leases {
+		args[i] = leases[i].Shard
+	}
+	// Ordered by all of the key: for less MySQL would sort the lane.
+	const head = "(SELECT b.due_at FROM batches b WHERE b.shard = s.shard AND b.lane = %d ORDER BY b.shard, b.lane, b.due_at, b.notification_id, b.seq LIMIT 1)"
+	return "SELECT s.shard, " + fmt.Sprintf(head, Urgent) + ", " + fmt.Sprintf(head, Bulk) +
+		" FROM shards s WHERE s.shard IN " + list(len(args)), args
 }
 
 // Due returns the batches that the query asks for, each shard's in their order. It takes no locks and marks nothing: a

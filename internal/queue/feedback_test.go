@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,38 @@ func TestInvalidations(t *testing.T) {
 			if _, _, err := r.Invalidations(t.Context(), app, now, bad, 3); !errors.Is(err, push.ErrNotFound) {
 				t.Errorf("cursor %q: %v", bad, err)
 			}
+		}
+	})
+}
+
+// The history is paged over whatever was stored: a service may have told of tokens that none could register.
+func TestInvalidationsOfOddTokens(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		odd := []push.Token{"a", "abc", push.Token(strings.Repeat("z", 100)), push.TextToken("fcm", "x y"), token(1)}
+		var inbox []push.Invalidation
+		for _, token := range odd {
+			inbox = append(inbox, push.Invalidation{App: app, Token: token, At: r.now().Add(-time.Minute), Source: push.SourceFeedback})
+		}
+		if err := r.RecordInvalidations(t.Context(), inbox); err != nil {
+			t.Fatal(err)
+		}
+		if page, err := r.CheckInvalidations(t.Context(), app, 10); err != nil || len(page) != len(odd) {
+			t.Fatalf("%d checked: %v", len(page), err)
+		}
+		found := 0
+		for cursor := ""; ; {
+			page, next, err := r.Invalidations(t.Context(), app, time.Time{}, cursor, 1)
+			if err != nil {
+				t.Fatalf("after %d: %v", found, err)
+			}
+			found += len(page)
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		if found != len(odd) {
+			t.Errorf("%d of %d are listed", found, len(odd))
 		}
 	})
 }

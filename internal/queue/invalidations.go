@@ -147,7 +147,7 @@ func (q *Queue) Invalidations(
 }
 
 func formatCursor(c *push.CheckedInvalidation) string {
-	text := fmt.Appendf(nil, "%d %s %d %s", c.CheckedAt.UnixMicro(), c.Token, c.At.UnixMicro(), c.Source)
+	text := fmt.Appendf(nil, "%d %s %d %s", c.CheckedAt.UnixMicro(), base64.RawURLEncoding.EncodeToString([]byte(c.Token)), c.At.UnixMicro(), c.Source)
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
@@ -161,7 +161,9 @@ func parseCursor(s string) (c push.CheckedInvalidation, err error) {
 			at, err = strconv.ParseInt(fields[2], 10, 64)
 		}
 		if err == nil {
-			c.Token, err = push.ParseToken(fields[1])
+			var token []byte // whatever was stored: a service may have told of a token that none could register
+			token, err = base64.RawURLEncoding.DecodeString(fields[1])
+			c.Token = push.Token(token)
 		}
 		c.CheckedAt, c.At, c.Source = time.UnixMicro(checked), time.UnixMicro(at), push.Source(fields[3])
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -63,6 +64,9 @@ type leases struct {
 	failed bool      // the last pass did
 
 	mu sync.Mutex
+	// failingSince and failure tell of renewals that fail, zero while they do not.
+	failingSince time.Time
+	failure      error
 	// All below are guarded by mu.
 	shards  [Shards]ownedShard
 	until   time.Time // when the leases must not be used any longer; with a monotonic reading
@@ -223,11 +227,36 @@ func (l *leases) pass(ctx context.Context) time.Duration {
 		l.log.Info("leases renewed again")
 	}
 	l.failed = err != nil
+	l.note(err)
 	if err != nil {
 		l.expire()
 		return l.lease / 10
 	}
 	return next
+}
+
+// note keeps since when the leases cannot be renewed, and why.
+func (l *leases) note(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil:
+		l.failingSince = time.Time{}
+	case l.failingSince.IsZero():
+		l.failingSince = time.Now()
+	}
+	l.failure = err
+}
+
+// Unrenewed is why the leases could not be renewed for as long as a lease lasts, and nil where they were: this replica can
+// neither send nor save results then, whatever else of the database it reaches.
+func (l *leases) Unrenewed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failingSince.IsZero() || time.Since(l.failingSince) < l.lease {
+		return nil
+	}
+	return fmt.Errorf("leases could not be renewed since %s: %w", l.failingSince.UTC().Format(time.RFC3339), l.failure)
 }
 
 // expire tells of leases that ran out while they could not be renewed.

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -199,23 +200,35 @@ func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Bat
 	if err := rows.Err(); err != nil || len(ids) == 0 || len(leases) == 0 {
 		return nil, wrap(err, "find cancelled notifications")
 	}
-	args := idArgs(ids)
-	where := "notification_id IN " + list(len(ids)) + " AND shard IN " + list(len(leases))
-	for _, l := range leases {
-		args = append(args, l.Shard)
+	var batches []*Batch
+	for chunk := range slices.Chunk(ids, cancelledAtOnce) {
+		args := idArgs(chunk)
+		where := "notification_id IN " + list(len(chunk)) + " AND shard IN " + list(len(leases))
+		for _, l := range leases {
+			args = append(args, l.Shard)
+		}
+		if after != nil {
+			// Within a notification all is in one shard and lane, and seq never comes twice: by it the page goes on.
+			where += " AND (notification_id > ? OR seq > ?)"
+			args = append(args, after.Notification[:], after.Seq)
+		}
+		found, err := q.selectBatches(ctx, "SELECT "+batchColumns+" FROM batches WHERE "+where+" ORDER BY notification_id, seq LIMIT ?",
+			append(args, limit-len(batches))...)
+		if err != nil {
+			return nil, wrap(err, "find cancelled batches")
+		}
+		if batches = append(batches, found...); len(batches) >= limit {
+			return batches, nil
+		}
 	}
 	if after != nil {
-		// Within a notification all is in one shard and lane, and seq never comes twice: by it the page goes on.
-		where += " AND (notification_id > ? OR seq > ?)"
-		args = append(args, after.Notification[:], after.Seq)
-	}
-	batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+" FROM batches WHERE "+where+" ORDER BY notification_id, seq LIMIT ?",
-		append(args, limit)...)
-	if err != nil || after != nil || len(batches) >= limit {
-		return batches, wrap(err, "find cancelled batches")
+		return batches, nil
 	}
 	return batches, q.forgetCancelled(ctx, ids)
 }
+
+// cancelledAtOnce is how many notifications' batches are looked for by one statement: for many more MySQL reads the table.
+const cancelledAtOnce = 50
 
 // forgetCancelled removes those of the cancellations whose notifications have no batches left anywhere. None can come to
 // be then: each batch is replaced by what follows it in one transaction.

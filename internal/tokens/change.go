@@ -390,7 +390,7 @@ func (e *entry) onlyTouched() bool {
 }
 
 func (u *unit) insert(ctx context.Context, entries []*entry, tail string) error {
-	for run := range slices.Chunk(entries, maxRows) {
+	for run := range statementsOf(entries, func(e *entry) int { return deviceSize(&e.wanted) }) {
 		s := newStatement("INSERT INTO device_tokens (app, token, " + deviceColumns + ") VALUES ")
 		for i, e := range run {
 			if i > 0 {
