@@ -65,7 +65,7 @@ func (i inbox) BadTokens(ctx context.Context, app string, answers int, over time
 	bad, err := i.Queue.BadTokens(ctx, app, answers, over, limit)
 	invalidations := make([]push.Invalidation, len(bad))
 	for n, b := range bad {
-		invalidations[n] = push.Invalidation{App: app, Token: b.Token, Route: b.Route, At: b.FirstAt, Source: push.SourceBadToken}
+		invalidations[n] = push.Invalidation{App: app, Token: b.Token, Route: b.Route, Kind: b.Kind, At: b.FirstAt, Source: push.SourceBadToken}
 	}
 	return invalidations, err
 }

@@ -80,6 +80,12 @@ func (s *stores) Register(_ context.Context, app string, r push.Registration) (p
 	if !known {
 		d = push.Device{Token: r.Token, Environment: r.DefaultEnvironment, CreatedAt: now()}
 	}
+	if r.Kind != nil {
+		d.Kind = *r.Kind
+	}
+	if r.KindOf != nil {
+		d.KindOf = *r.KindOf
+	}
 	if r.Environment != "" {
 		d.Environment = r.Environment
 	}

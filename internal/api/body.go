@@ -113,6 +113,7 @@ func checkEncoding(h http.Header) error {
 // reader gathers what is wrong with a document while it is taken apart.
 type reader struct {
 	faults []push.Fault
+	kindOf string // the field that a registration's KindOf came from
 }
 
 func (rd *reader) fault(at, message string) {

@@ -143,6 +143,13 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 	rd.readType(at, n, aps, pushType, priority)
 	rd.readTimes(at, n, aps, expiresAt, sendAt)
 	rd.readTopic(at, n, suffix)
+	n.Kind = n.Type.Kind(event(aps))
+	if s.Audience != nil {
+		s.Audience.Kind = n.Kind
+		if s.Audience.Kind == push.KindLiveActivityStart {
+			s.Audience.KindOf = apsText(aps, "attributes-type")
+		}
+	}
 	payload, faults := push.BuildPayload(n.Type, aps, data, n.BadgeIncrement > 0)
 	for _, f := range faults {
 		rd.fault(at+strings.TrimPrefix(f.Location, "body"), f.Message)
@@ -344,12 +351,15 @@ func (rd *accepting) readTimes(at string, n *push.Notification, aps, expiresAt, 
 }
 
 // event is that of a Live Activity's payload.
-func event(aps push.JSON) string {
+func event(aps push.JSON) string { return apsText(aps, "event") }
+
+// apsText is the text of a member of aps, empty where there is none.
+func apsText(aps push.JSON, name string) string {
 	if aps == nil || !aps.IsObject() {
 		return ""
 	}
 	for key, v := range aps.Members() {
-		if string(key.Text()) == "event" {
+		if string(key.Text()) == name {
 			return v.String()
 		}
 	}

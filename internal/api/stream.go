@@ -221,6 +221,11 @@ func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 	if d.Token == "" && len(rd.faults) == 0 {
 		rd.fault("line.token", "is missing")
 	}
+	rd.checkKind("line", &reg)
+	if reg.Kind != nil {
+		d.Kind = *reg.Kind
+	}
+	d.KindOf = value(reg.KindOf)
 	if d.CreatedAt.IsZero() {
 		d.CreatedAt = d.LastUpdated
 	}

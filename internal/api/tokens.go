@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -15,19 +16,22 @@ const maxRegistration = 64 << 10
 
 // deviceBody is a device in answers, and a line of an export.
 type deviceBody struct {
-	Token       string    `json:"token" doc:"Hexadecimal, in lower case"`
-	Environment string    `json:"environment" enum:"production,sandbox"`
-	Badge       uint32    `json:"badge" format:"int64" maximum:"4294967295" doc:"The number last stored"`
-	UserID      *string   `json:"user_id"`
-	Tags        []string  `json:"tags" nullable:"false"`
-	DeviceID    *string   `json:"device_id"`
-	AppVersion  *string   `json:"app_version"`
-	OSVersion   *string   `json:"os_version"`
-	DeviceModel *string   `json:"device_model"`
-	Locale      *string   `json:"locale"`
-	TimeZone    *string   `json:"time_zone"`
-	LastUpdated time.Time `json:"last_updated" doc:"When it was last registered: what APNs found dead later than this is removed"`
-	CreatedAt   time.Time `json:"created_at"`
+	Token          string    `json:"token" doc:"Hexadecimal, in lower case"`
+	Environment    string    `json:"environment" enum:"production,sandbox"`
+	Kind           string    `json:"kind" enum:"alert,voip,pushtotalk,location,complication,fileprovider,widgets,controls,mdm,liveactivity-start,liveactivity" doc:"What the token is for"`
+	AttributesType *string   `json:"attributes_type" doc:"Of kind liveactivity-start: the type of activities"`
+	ActivityID     *string   `json:"activity_id" doc:"Of kind liveactivity: the activity"`
+	Badge          uint32    `json:"badge" format:"int64" maximum:"4294967295" doc:"The number last stored"`
+	UserID         *string   `json:"user_id"`
+	Tags           []string  `json:"tags" nullable:"false"`
+	DeviceID       *string   `json:"device_id"`
+	AppVersion     *string   `json:"app_version"`
+	OSVersion      *string   `json:"os_version"`
+	DeviceModel    *string   `json:"device_model"`
+	Locale         *string   `json:"locale"`
+	TimeZone       *string   `json:"time_zone"`
+	LastUpdated    time.Time `json:"last_updated" doc:"When it was last registered: what APNs found dead later than this is removed"`
+	CreatedAt      time.Time `json:"created_at"`
 }
 
 func showDevice(d *push.Device) deviceBody {
@@ -35,7 +39,14 @@ func showDevice(d *push.Device) deviceBody {
 	if tags == nil {
 		tags = []string{}
 	}
+	var attributesType, activityID string
+	if d.Kind == push.KindLiveActivity {
+		activityID = d.KindOf
+	} else {
+		attributesType = d.KindOf
+	}
 	return deviceBody{
+		Kind: d.Kind.String(), AttributesType: orNull(&attributesType), ActivityID: orNull(&activityID),
 		Token: d.Token.String(), Environment: string(d.Environment), Badge: d.Badge, UserID: orNull(&d.UserID), Tags: tags,
 		DeviceID: orNull(&d.DeviceID), AppVersion: orNull(&d.AppVersion), OSVersion: orNull(&d.OSVersion),
 		DeviceModel: orNull(&d.DeviceModel), Locale: orNull(&d.Locale), TimeZone: orNull(&d.TimeZone),
@@ -57,16 +68,19 @@ type registrationBody struct {
 
 // RegistrationFields has a capital because huma passes over embedded types that are not exported.
 type RegistrationFields struct {
-	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" example:"production" doc:"Which APNs the token is of. A new token: the app's default; null sets it back to that"`
-	Badge       *uint32   `json:"badge,omitempty" nullable:"true" format:"int64" maximum:"4294967295" default:"0" example:"0" doc:"The badge the device shows now; 0 where left out, whatever was stored"`
-	UserID      *string   `json:"user_id,omitempty" nullable:"true" maxLength:"255" example:"u-4711" doc:"To 255 bytes. With a register key it needs a proof in X-User-Token; null, to sign out, does not"`
-	Tags        *[]string `json:"tags,omitempty" nullable:"true" maxItems:"64" example:"[\"beta\"]" doc:"To 64, each to 100 bytes"`
-	DeviceID    *string   `json:"device_id,omitempty" nullable:"true" maxLength:"255" example:"d-1" doc:"To 255 bytes. The same device coming with a new token replaces its old one"`
-	AppVersion  *string   `json:"app_version,omitempty" nullable:"true" maxLength:"255" example:"1.2.3"`
-	OSVersion   *string   `json:"os_version,omitempty" nullable:"true" maxLength:"255" example:"18.1"`
-	DeviceModel *string   `json:"device_model,omitempty" nullable:"true" maxLength:"255" example:"iPhone17,1"`
-	Locale      *string   `json:"locale,omitempty" nullable:"true" maxLength:"255" example:"de_AT"`
-	TimeZone    *string   `json:"time_zone,omitempty" nullable:"true" maxLength:"255" example:"Europe/Vienna"`
+	Environment    *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" example:"production" doc:"Which APNs the token is of. A new token: the app's default; null sets it back to that"`
+	Kind           *string   `json:"kind,omitempty" nullable:"true" enum:"alert,voip,pushtotalk,location,complication,fileprovider,widgets,controls,mdm,liveactivity-start,liveactivity" example:"alert" doc:"What the token is for: a notification goes to tokens of the kind that its push type is for. A new token: alert"`
+	AttributesType *string   `json:"attributes_type,omitempty" nullable:"true" maxLength:"255" doc:"Required with kind liveactivity-start: the type of activities that the token starts"`
+	ActivityID     *string   `json:"activity_id,omitempty" nullable:"true" maxLength:"255" doc:"Required with kind liveactivity: the activity that the token updates. An activity has one token"`
+	Badge          *uint32   `json:"badge,omitempty" nullable:"true" format:"int64" maximum:"4294967295" default:"0" example:"0" doc:"The badge the device shows now; 0 where left out, whatever was stored"`
+	UserID         *string   `json:"user_id,omitempty" nullable:"true" maxLength:"255" example:"u-4711" doc:"To 255 bytes. With a register key it needs a proof in X-User-Token; null, to sign out, does not"`
+	Tags           *[]string `json:"tags,omitempty" nullable:"true" maxItems:"64" example:"[\"beta\"]" doc:"To 64, each to 100 bytes"`
+	DeviceID       *string   `json:"device_id,omitempty" nullable:"true" maxLength:"255" example:"d-1" doc:"To 255 bytes. The same device coming with a new token of a kind replaces its old one"`
+	AppVersion     *string   `json:"app_version,omitempty" nullable:"true" maxLength:"255" example:"1.2.3"`
+	OSVersion      *string   `json:"os_version,omitempty" nullable:"true" maxLength:"255" example:"18.1"`
+	DeviceModel    *string   `json:"device_model,omitempty" nullable:"true" maxLength:"255" example:"iPhone17,1"`
+	Locale         *string   `json:"locale,omitempty" nullable:"true" maxLength:"255" example:"de_AT"`
+	TimeZone       *string   `json:"time_zone,omitempty" nullable:"true" maxLength:"255" example:"Europe/Vienna"`
 }
 
 // lineBody documents what readDevice reads: a line of an import.
@@ -86,6 +100,26 @@ func (rd *reader) readRegistration(at string, body push.JSON, r *push.Registrati
 	rd.object(at, body, func(name string, v push.JSON) bool {
 		return rd.registrationField(at, name, v, r)
 	})
+	rd.checkKind(at, r)
+}
+
+// checkKind checks that what a token is of goes with what it is for.
+func (rd *reader) checkKind(at string, r *push.Registration) {
+	switch {
+	case r.Kind == nil:
+		if r.KindOf != nil && *r.KindOf != "" {
+			rd.fault(at+".kind", "is missing: attributes_type goes with liveactivity-start, and activity_id with liveactivity")
+		}
+	case *r.Kind == push.KindLiveActivityStart && (r.KindOf == nil || *r.KindOf == "" || rd.kindOf != "attributes_type"):
+		rd.fault(at+".attributes_type", "is missing: it goes with kind liveactivity-start")
+	case *r.Kind == push.KindLiveActivity && (r.KindOf == nil || *r.KindOf == "" || rd.kindOf != "activity_id"):
+		rd.fault(at+".activity_id", "is missing: it goes with kind liveactivity")
+	case *r.Kind != push.KindLiveActivityStart && *r.Kind != push.KindLiveActivity:
+		if r.KindOf != nil && *r.KindOf != "" {
+			rd.fault(at+"."+rd.kindOf, "does not go with this kind")
+		}
+		r.KindOf = &cleared
+	}
 }
 
 var cleared = ""
@@ -106,6 +140,23 @@ func (rd *reader) registrationField(at, name string, v push.JSON, r *push.Regist
 	case "environment":
 		if r.Environment = r.DefaultEnvironment; !v.IsNull() && !v.Is("") {
 			r.Environment = rd.environment(at+".environment", v)
+		}
+	case "kind":
+		kind, ok := push.KindAlert, true
+		if !v.IsNull() {
+			kind, ok = push.ParseKind(v.String())
+		}
+		if !ok {
+			rd.fault(at+".kind", "must be one of: "+kindNames())
+		}
+		r.Kind = &kind
+	case "attributes_type", "activity_id":
+		if of := field(push.MaxDescription); of != &cleared && *of != "" { // null and "" are as good as left out
+			if rd.kindOf != "" {
+				rd.fault(at+"."+name, "does not go with "+rd.kindOf)
+				return true
+			}
+			r.KindOf, rd.kindOf = of, name
 		}
 	case "badge":
 		if !v.IsNull() {
@@ -135,6 +186,14 @@ func (rd *reader) registrationField(at, name string, v push.JSON, r *push.Regist
 		return false
 	}
 	return true
+}
+
+func kindNames() string {
+	names := make([]string, 0, len(push.Kinds()))
+	for _, k := range push.Kinds() {
+		names = append(names, k.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 // pathToken is the device token in the path.

@@ -334,3 +334,44 @@ func FuzzRegistration(f *testing.F) {
 		}
 	})
 }
+
+func TestKindsOfTokens(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for body, where := range map[string]string{
+		`{"kind": "pushkit"}`:      "body.kind",
+		`{"kind": 5}`:              "body.kind",
+		`{"kind": "liveactivity"}`: "body.activity_id",
+		`{"kind": "liveactivity", "attributes_type": "x"}`:                     "body.activity_id",
+		`{"kind": "liveactivity-start"}`:                                       "body.attributes_type",
+		`{"kind": "voip", "activity_id": "x"}`:                                 "body.activity_id",
+		`{"activity_id": "x"}`:                                                 "body.kind",
+		`{"kind": "liveactivity", "activity_id": "x", "attributes_type": "y"}`: "body.attributes_type",
+	} {
+		wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, body), 422, "invalid", where)
+	}
+	for body, want := range map[string]string{
+		``:                 `"kind":"alert","attributes_type":null,"activity_id":null`,
+		`{"kind": null}`:   `"kind":"alert","attributes_type":null,"activity_id":null`,
+		`{"kind": "voip"}`: `"kind":"voip","attributes_type":null,"activity_id":null`,
+		`{"kind": "liveactivity", "activity_id": "a"}`:           `"kind":"liveactivity","attributes_type":null,"activity_id":"a"`,
+		`{"kind": "liveactivity-start", "attributes_type": "t"}`: `"kind":"liveactivity-start","attributes_type":"t","activity_id":null`,
+	} {
+		w := f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, body)
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+	for members, want := range map[string]push.Kind{
+		`"aps": {"alert": "x"}`:                                push.KindAlert,
+		`"aps": {"content-available": 1}`:                      push.KindAlert,
+		`"aps": {}, "push_type": "voip"`:                       push.KindVoIP,
+		`"aps": {"event": "update", "content-state": {}}`:      push.KindLiveActivity,
+		`"aps": {"event": "start", "attributes-type": "Ride"}`: push.KindLiveActivityStart,
+	} {
+		s := f.send(t, sendKey, `"to": {"all": true}, `+members)
+		if s.Audience.Kind != want || s.Notification.Kind != want || (s.Audience.KindOf == "Ride") != (want == push.KindLiveActivityStart) {
+			t.Errorf("%s: %+v", members, s.Audience)
+		}
+	}
+}

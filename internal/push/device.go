@@ -6,11 +6,14 @@ import "time"
 type Device struct {
 	Token       Token
 	Environment Route
+	// Kind is what the token is for; KindOf names the activity, or the type of activities, where the kind has such.
+	Kind   Kind
+	KindOf string
 	// Badge is the number last stored for the device.
 	Badge  uint32
 	UserID string
 	Tags   []string
-	// DeviceID is the app's own name for the device: the same device coming with a new token replaces its old one.
+	// DeviceID is the app's own name for the device: the same device coming with a new token of a kind replaces its old one.
 	DeviceID    string
 	AppVersion  string
 	OSVersion   string
@@ -29,6 +32,9 @@ type Registration struct {
 	// Environment, where empty, keeps what is stored; a new token gets DefaultEnvironment, the app's.
 	Environment        Route
 	DefaultEnvironment Route
+	// Kind and KindOf, where nil, keep what is stored.
+	Kind   *Kind
+	KindOf *string
 	// Badge is stored as it is, whatever was there: an app that registers has just been opened.
 	Badge       uint32
 	UserID      *string

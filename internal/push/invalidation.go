@@ -17,8 +17,10 @@ const (
 type Invalidation struct {
 	App   string
 	Token Token
-	// Route is the one whose answers said so, where that matters: a token that is registered for another one stays.
+	// Route and Kind are those of the notifications that were answered so, where that matters, and Route is empty where it does
+	// not: a token that is registered for another one stays.
 	Route  Route
+	Kind   Kind
 	At     time.Time
 	Source Source
 }

@@ -31,6 +31,7 @@ type Notification struct {
 	App         string
 	Environment Route
 	Type        Type
+	Kind        Kind   // of the tokens that it is for
 	Topic       string // with its suffix, as in apns-topic
 	Priority    uint8  // 10, 5 or 1
 	// Expiration is when APNs and we stop trying. The zero time means now or never: one try, and APNs stores nothing.
@@ -104,7 +105,9 @@ const (
 // Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags and
 // All is set.
 type Audience struct {
-	Environment Route    `json:"environment,omitempty"` // empty: the app's default
+	Environment Route    `json:"environment,omitempty"` // empty: any
+	Kind        Kind     `json:"kind,omitempty"`        // only tokens of this one
+	KindOf      string   `json:"kind_of,omitempty"`     // empty: any
 	Users       []string `json:"users,omitempty"`
 	Tags        *Tags    `json:"tags,omitempty"`
 	All         bool     `json:"all,omitempty"`

@@ -366,7 +366,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		return err
 	}
 	keys := newInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
-	notifications := newInsert("notifications", `app, id, state, environment, push_type, topic, priority, expires_at, collapse_id,
+	notifications := newInsert("notifications", `app, id, state, environment, push_type, kind, topic, priority, expires_at, collapse_id,
 		badge_increment, rate, payload, badge_at, audience, expanded, recipients, created_at, send_at, finished_at`, "")
 	batches := newInsert("batches", batchColumns, "")
 	now := stamp(q.now())
@@ -397,7 +397,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 				state, finished = stateDone, created
 			}
 			if err := notifications.add(ctx, tx, len(row.Payload.JSON)+len(row.audience)+300,
-				row.App, row.ID[:], state, string(row.Environment), string(row.Type), []byte(row.Topic), row.Priority,
+				row.App, row.ID[:], state, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Topic), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
 				row.Payload.BadgeAt, audience, row.expanded, row.n, created, sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)

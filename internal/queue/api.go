@@ -60,8 +60,9 @@ type FencedError struct {
 // BadToken is a token that answers of "wrong token or wrong environment" have been counted against.
 type BadToken struct {
 	Token push.Token
-	// Route is where the answers came from.
+	// Route and Kind are those of the notifications that were answered so.
 	Route   push.Route
+	Kind    push.Kind
 	Answers int
 	// FirstAt and LastAt are the times of the first and the last of them.
 	FirstAt, LastAt time.Time

@@ -76,6 +76,8 @@ type Settlement struct {
 	Batch  *Batch
 	Lease  Lease
 	SentAt time.Time
+	// Kind is the notification's.
+	Kind push.Kind
 	// Results stand in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at RetryAt;
 	// a Retry grows its recipient's attempts.
 	Results []push.Result

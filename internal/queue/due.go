@@ -167,7 +167,7 @@ func (q *Queue) Notifications(ctx context.Context, app string, ids []uuid.UUID) 
 }
 
 func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification) error {
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, environment, push_type, topic, priority, expires_at, collapse_id,
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, environment, push_type, kind, topic, priority, expires_at, collapse_id,
 		badge_increment, rate, payload, badge_at, created_at, send_at
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
@@ -176,14 +176,14 @@ func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UU
 	defer rows.Close()
 	for rows.Next() {
 		n := &push.Notification{App: app}
-		var id, environment, kind, topic, collapse []byte
+		var id, environment, pushType, kind, topic, collapse []byte
 		var expires, created, sendAt database.Time
-		if err := rows.Scan(&id, &environment, &kind, &topic, &n.Priority, &expires, &collapse, &n.BadgeIncrement, &n.Rate,
+		if err := rows.Scan(&id, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse, &n.BadgeIncrement, &n.Rate,
 			&n.Payload.JSON, &n.Payload.BadgeAt, &created, &sendAt); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)
-		n.Environment, n.Type = push.Route(environment), push.Type(kind)
+		n.Environment, n.Type, n.Kind = push.Route(environment), push.Type(pushType), push.Kind(kind)
 		n.Topic, n.CollapseID = string(topic), string(collapse)
 		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
 		into[n.ID] = n

@@ -15,7 +15,7 @@ import (
 )
 
 func (q *Queue) newInvalidations() *insert {
-	return newInsert("invalidations", "app, token, invalidated_at, source, environment", q.db.Dialect.Upsert("app, token, invalidated_at, source"))
+	return newInsert("invalidations", "app, token, invalidated_at, source, environment, kind", q.db.Dialect.Upsert("app, token, invalidated_at, source"))
 }
 
 // RecordInvalidations puts news of dead tokens into the inbox, durably. What is there already stays as it is: repeating
@@ -28,7 +28,7 @@ func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.In
 		in := q.newInvalidations()
 		for i := range invalidations {
 			inv := &invalidations[i]
-			if err := in.add(ctx, tx, 200, inv.App, []byte(inv.Token), stamp(inv.At), string(inv.Source), string(inv.Route)); err != nil {
+			if err := in.add(ctx, tx, 200, inv.App, []byte(inv.Token), stamp(inv.At), string(inv.Source), string(inv.Route), string(inv.Kind)); err != nil {
 				return err
 			}
 		}
@@ -59,7 +59,7 @@ func (q *Queue) CheckInvalidations(ctx context.Context, app string, limit int) (
 }
 
 func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string, limit int) ([]push.CheckedInvalidation, error) {
-	page, err := selectInvalidations(ctx, tx, `SELECT token, environment, invalidated_at, source, removed, checked_at FROM invalidations
+	page, err := selectInvalidations(ctx, tx, `SELECT token, environment, kind, invalidated_at, source, removed, checked_at FROM invalidations
 		WHERE app = ? AND checked_at IS NULL ORDER BY token, invalidated_at, source LIMIT ?`+q.forUpdate(), app, app, limit)
 	if err != nil || len(page) == 0 {
 		return nil, wrap(err, "read the inbox")
@@ -73,13 +73,13 @@ func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string,
 		return nil, fmt.Errorf("remove tokens: %w", err)
 	}
 	now := q.now().UTC().Truncate(time.Microsecond)
-	out := newInsert("invalidations", "app, token, environment, invalidated_at, source, removed, checked_at",
+	out := newInsert("invalidations", "app, token, environment, kind, invalidated_at, source, removed, checked_at",
 		q.db.Dialect.Upsert("app, token, invalidated_at, source", "removed", "checked_at"))
 	var bad []any
 	for i := range page {
 		c := &page[i]
 		c.Removed, c.CheckedAt = removed[i], now
-		if err := out.add(ctx, tx, 200, app, []byte(c.Token), string(c.Route), stamp(c.At), string(c.Source), c.Removed, stamp(now)); err != nil {
+		if err := out.add(ctx, tx, 200, app, []byte(c.Token), string(c.Route), string(c.Kind), stamp(c.At), string(c.Source), c.Removed, stamp(now)); err != nil {
 			return nil, fmt.Errorf("keep the outcome: %w", err)
 		}
 		if c.Source == push.SourceBadToken {
@@ -105,12 +105,12 @@ func selectInvalidations(ctx context.Context, from queryer, query, app string, a
 	var page []push.CheckedInvalidation
 	for rows.Next() {
 		c := push.CheckedInvalidation{Invalidation: push.Invalidation{App: app}}
-		var token, route, source []byte
+		var token, route, kind, source []byte
 		var at, checked database.Time
-		if err := rows.Scan(&token, &route, &at, &source, &c.Removed, &checked); err != nil {
+		if err := rows.Scan(&token, &route, &kind, &at, &source, &c.Removed, &checked); err != nil {
 			return nil, err
 		}
-		c.Token, c.Route, c.At, c.Source, c.CheckedAt = push.Token(token), push.Route(route), at.Time, push.Source(source), checked.Time
+		c.Token, c.Route, c.Kind, c.At, c.Source, c.CheckedAt = push.Token(token), push.Route(route), push.Kind(kind), at.Time, push.Source(source), checked.Time
 		page = append(page, c)
 	}
 	return page, rows.Err()
@@ -137,7 +137,7 @@ func (q *Queue) Invalidations(
 			OR (token = ? AND (invalidated_at > ? OR (invalidated_at = ? AND source > ?))))`
 		args = append(args, checked, checked, token, token, at, at, string(c.Source))
 	}
-	page, err := selectInvalidations(ctx, q.db.Reader(), `SELECT token, environment, invalidated_at, source, removed, checked_at FROM invalidations
+	page, err := selectInvalidations(ctx, q.db.Reader(), `SELECT token, environment, kind, invalidated_at, source, removed, checked_at FROM invalidations
 		WHERE app = ? AND `+where+" ORDER BY checked_at, token, invalidated_at, source LIMIT ?", app, append(args, limit+1)...)
 	if err != nil || len(page) <= limit {
 		return page, "", wrap(err, "list invalidations")
@@ -202,10 +202,10 @@ func (q *Queue) BadTokens(ctx context.Context, app string, answers int, over tim
 }
 
 func (q *Queue) badTokenPage(ctx context.Context, app string, answers int, first time.Time, after BadToken) ([]BadToken, error) {
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT token, environment, answers, first_at, last_at FROM bad_tokens
-		WHERE app = ? AND token >= ? AND (token > ? OR environment > ?) AND answers >= ? AND first_at <= ?
-		ORDER BY token, environment LIMIT ?`,
-		app, []byte(after.Token), []byte(after.Token), string(after.Route), answers, stamp(first), maxKeys)
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT token, environment, kind, answers, first_at, last_at FROM bad_tokens
+		WHERE app = ? AND token >= ? AND (token > ? OR environment > ? OR environment = ? AND kind > ?) AND answers >= ? AND first_at <= ?
+		ORDER BY token, environment, kind LIMIT ?`,
+		app, []byte(after.Token), []byte(after.Token), string(after.Route), string(after.Route), string(after.Kind), answers, stamp(first), maxKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -213,12 +213,12 @@ func (q *Queue) badTokenPage(ctx context.Context, app string, answers int, first
 	var page []BadToken
 	for rows.Next() {
 		var b BadToken
-		var token, route []byte
+		var token, route, kind []byte
 		var first, last database.Time
-		if err := rows.Scan(&token, &route, &b.Answers, &first, &last); err != nil {
+		if err := rows.Scan(&token, &route, &kind, &b.Answers, &first, &last); err != nil {
 			return nil, err
 		}
-		b.Token, b.Route, b.FirstAt, b.LastAt = push.Token(token), push.Route(route), first.Time, last.Time
+		b.Token, b.Route, b.Kind, b.FirstAt, b.LastAt = push.Token(token), push.Route(route), push.Kind(kind), first.Time, last.Time
 		page = append(page, b)
 	}
 	return page, rows.Err()

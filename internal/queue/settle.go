@@ -366,13 +366,13 @@ type outputs struct {
 func (q *Queue) newOutputs(now time.Time) *outputs {
 	oneMore := " ON DUPLICATE KEY UPDATE answers = answers + 1, last_at = VALUES(last_at)"
 	if q.db.Dialect == database.SQLite {
-		oneMore = " ON CONFLICT (app, token, environment) DO UPDATE SET answers = answers + 1, last_at = excluded.last_at"
+		oneMore = " ON CONFLICT (app, token, environment, kind) DO UPDATE SET answers = answers + 1, last_at = excluded.last_at"
 	}
 	return &outputs{
 		failures: newInsert("failures", "notification_id, token, reason, status, attempts, failed_at",
 			q.db.Dialect.Upsert("notification_id, token", "reason", "status", "attempts", "failed_at")),
 		invalidations: q.newInvalidations(),
-		badTokens:     newInsert("bad_tokens", "app, token, environment, answers, first_at, last_at", oneMore),
+		badTokens:     newInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", oneMore),
 		batches:       newInsert("batches", batchColumns, ""),
 		now:           stamp(now),
 	}
@@ -411,11 +411,11 @@ func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient
 		if at.IsZero() { // no later than this, then
 			at = s.SentAt
 		}
-		err = o.invalidations.add(ctx, tx, 200, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "")
+		err = o.invalidations.add(ctx, tx, 200, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "", "")
 	}
 	if err == nil && r.BadToken() {
 		at := stamp(s.SentAt)
-		err = o.badTokens.add(ctx, tx, 200, s.Batch.App, token, string(s.Batch.Route), 1, at, at)
+		err = o.badTokens.add(ctx, tx, 200, s.Batch.App, token, string(s.Batch.Route), string(s.Kind), 1, at, at)
 	}
 	return wrap(err, "insert what became of the recipients")
 }

@@ -139,7 +139,7 @@ func (q *settling) decide(it *item, now time.Time) queue.Settlement {
 		it.decided = true
 		it.retryAt = q.judge(it, now)
 	}
-	return queue.Settlement{Batch: it.Batch, Lease: it.lease, SentAt: it.sentAt, Results: it.results, RetryAt: it.retryAt}
+	return queue.Settlement{Batch: it.Batch, Lease: it.lease, SentAt: it.sentAt, Kind: it.n.Kind, Results: it.results, RetryAt: it.retryAt}
 }
 
 // judge fails what has had its attempts, and says when the others are due again: what never reached APNs at once.

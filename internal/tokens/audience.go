@@ -65,6 +65,9 @@ type selection struct {
 	streams []stream
 	// The conditions that each device is checked for.
 	environment push.Route // empty: either
+	anyKind     bool
+	kind        push.Kind
+	kindOf      string     // empty: any
 	userID      string     // empty: any
 	tags        *push.Tags // nil: any
 	// scan is the number of tokens after which reading stops although too few of them passed; 0: none.
@@ -151,6 +154,9 @@ func (sel *selection) matches(r *row) (bool, error) {
 		return false, nil
 	}
 	if sel.environment != "" && string(r.environment) != string(sel.environment) || sel.userID != "" && string(r.userID) != sel.userID {
+		return false, nil
+	}
+	if !sel.anyKind && (string(r.kind) != string(sel.kind) || sel.kindOf != "" && string(r.kindOf) != sel.kindOf) {
 		return false, nil
 	}
 	if sel.tags == nil {
@@ -243,7 +249,9 @@ func (s *Store) Elsewhere(
 
 // selection is what finds the audience.
 func (s *Store) selection(app string, a push.Audience) selection {
-	sel := selection{app: app, columns: "environment, badge", environment: a.Environment, scan: maxScan}
+	sel := selection{
+		app: app, columns: "environment, kind, kind_of, badge", environment: a.Environment, kind: a.Kind, kindOf: a.KindOf, scan: maxScan,
+	}
 	switch {
 	case a.Tags != nil:
 		for _, tag := range a.Tags.All {
@@ -272,7 +280,7 @@ func (s *Store) audiencePage(
 		return nil, nil, "", nil
 	}
 	var r row
-	dest := []any{&r.token, &r.environment, &r.badge}
+	dest := []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge}
 	if sel.tags != nil {
 		dest = append(dest, &r.tags)
 	}

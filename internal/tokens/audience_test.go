@@ -334,7 +334,7 @@ func TestAudienceRoutes(t *testing.T) {
 	})
 }
 
-// A token that was sent a way that is not its own is not removed for what that answered.
+// A token that was sent a way that is not its own, or what it is not for, is not removed for what that answered.
 func TestRemoveUnchangedByRoute(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *Store) {
@@ -343,11 +343,12 @@ func TestRemoveUnchangedByRoute(t *testing.T) {
 		}
 		for _, c := range []struct {
 			route push.Route
+			kind  push.Kind
 			want  bool
-		}{{push.Production, false}, {push.Sandbox, true}} {
+		}{{push.Production, "", false}, {push.Sandbox, push.KindVoIP, false}, {push.Sandbox, "", true}} {
 			err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
 				removed, err := s.RemoveUnchanged(ctx, tx, []push.Invalidation{
-					{App: app, Token: token(1), Route: c.route, At: time.Now().Add(time.Minute), Source: push.SourceBadToken},
+					{App: app, Token: token(1), Route: c.route, Kind: c.kind, At: time.Now().Add(time.Minute), Source: push.SourceBadToken},
 				})
 				if err == nil && removed[0] != c.want {
 					t.Errorf("answers of %s: removed %v", c.route, removed[0])
@@ -356,6 +357,65 @@ func TestRemoveUnchangedByRoute(t *testing.T) {
 			})
 			if err != nil {
 				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A device has one token of each kind, and an activity one; an audience has the tokens of its kind.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		register := func(i int, kind push.Kind, of string) {
+			t.Helper()
+			device, user := "d-1", "u-1"
+			reg := push.Registration{Token: token(i), DefaultEnvironment: push.Production, DeviceID: &device, UserID: &user, Kind: &kind, KindOf: &of}
+			d, _, err := s.Register(t.Context(), app, reg)
+			if err != nil || d.Kind != kind || d.KindOf != of {
+				t.Fatalf("%+v, %v", d, err)
+			}
+		}
+		register(1, push.KindAlert, "")
+		register(2, push.KindVoIP, "")
+		register(3, push.KindLiveActivityStart, "Ride")
+		register(4, push.KindLiveActivityStart, "Order")
+		register(5, push.KindLiveActivity, "activity-1")
+		register(6, push.KindLiveActivity, "activity-2")
+		there := func(want ...int) {
+			t.Helper()
+			for i := 1; i <= 20; i++ {
+				if _, err := s.Get(t.Context(), app, token(i)); (err == nil) != slices.Contains(want, i) {
+					t.Errorf("token %d: %v", i, err)
+				}
+			}
+		}
+		there(1, 2, 3, 4, 5, 6)
+		register(11, push.KindAlert, "")
+		there(11, 2, 3, 4, 5, 6)
+		register(12, push.KindVoIP, "")
+		there(11, 12, 3, 4, 5, 6)
+		register(15, push.KindLiveActivity, "activity-1")
+		there(11, 12, 3, 4, 15, 6)
+		for audience, want := range map[*push.Audience][]int{
+			{Users: []string{"u-1"}}: {11},
+			{All: true}:              {11},
+			{Users: []string{"u-1"}, Kind: push.KindVoIP}:                  {12},
+			{All: true, Kind: push.KindLiveActivityStart}:                  {3, 4},
+			{All: true, Kind: push.KindLiveActivityStart, KindOf: "Order"}: {4},
+			{Users: []string{"u-1"}, Kind: push.KindLiveActivity}:          {6, 15},
+			{All: true, Kind: push.KindWidgets}:                            nil,
+		} {
+			var got []int
+			for _, r := range page(t, s, *audience, "", 100) {
+				for i := range 20 {
+					if r.Token == token(i) {
+						got = append(got, i)
+					}
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("%+v: %v, want %v", audience, got, want)
 			}
 		}
 	})

@@ -107,8 +107,11 @@ func (u *unit) add(e *entry) {
 func (u *unit) addHolders(ctx context.Context, changes []*change) error {
 	var devices []deviceKey
 	for _, c := range changes {
-		if c.put != nil && c.put.DeviceID != "" {
-			devices = append(devices, deviceKey{c.app, c.put.DeviceID})
+		if c.put == nil {
+			continue
+		}
+		if slot := slotOf(c.put); slot != "" {
+			devices = append(devices, deviceKey{c.app, slot})
 		}
 	}
 	return u.holders(ctx, devices, "", func(d deviceKey, t push.Token) {
@@ -178,7 +181,7 @@ func (u *unit) load(ctx context.Context, sorted []*entry) error {
 		}
 	}
 	for _, e := range sorted {
-		if e.stored.DeviceID != "" {
+		if slotOf(&e.stored) != "" {
 			u.holds(e)
 		}
 	}
@@ -216,7 +219,7 @@ func (u *unit) change(c *change, e *entry) {
 // claim gives the entry's device to it, and takes it from the one that had it. But what an import tells of the time before that
 // one was registered is the token that it has replaced.
 func (u *unit) claim(e *entry) {
-	id := e.wanted.DeviceID
+	id := slotOf(&e.wanted)
 	if !e.remains || id == "" {
 		return
 	}
@@ -233,7 +236,7 @@ func (u *unit) claim(e *entry) {
 		other.remains, other.replaced = false, true
 	}
 	u.holds(e)
-	if !e.exists || e.stored.DeviceID != id || other != nil {
+	if !e.exists || slotOf(&e.stored) != id || other != nil {
 		u.moves(k, e)
 	}
 }
@@ -255,10 +258,10 @@ func (u *unit) holds(e *entry) {
 	if u.devices == nil {
 		u.devices = map[deviceKey]*entry{}
 	}
-	u.devices[deviceKey{e.app, e.wanted.DeviceID}] = e
+	u.devices[deviceKey{e.app, slotOf(&e.wanted)}] = e
 }
 
-func (e *entry) has(deviceID string) bool { return e.remains && e.wanted.DeviceID == deviceID }
+func (e *entry) has(slot string) bool { return e.remains && slotOf(&e.wanted) == slot }
 
 // outdated says that the entry is imported and that other, of the same device, was registered later.
 func (e *entry) outdated(other *push.Device) bool {
@@ -271,6 +274,9 @@ func update(d *push.Device, r *push.Registration) {
 	if r.Environment != "" {
 		d.Environment = r.Environment
 	}
+	if r.Kind != nil {
+		d.Kind = *r.Kind
+	}
 	if r.Tags != nil {
 		d.Tags = *r.Tags
 		if len(d.Tags) == 0 {
@@ -281,7 +287,7 @@ func update(d *push.Device, r *push.Registration) {
 		to   *string
 		from *string
 	}{
-		{&d.UserID, r.UserID}, {&d.DeviceID, r.DeviceID}, {&d.AppVersion, r.AppVersion}, {&d.OSVersion, r.OSVersion},
+		{&d.KindOf, r.KindOf}, {&d.UserID, r.UserID}, {&d.DeviceID, r.DeviceID}, {&d.AppVersion, r.AppVersion}, {&d.OSVersion, r.OSVersion},
 		{&d.DeviceModel, r.DeviceModel}, {&d.Locale, r.Locale}, {&d.TimeZone, r.TimeZone},
 	} {
 		if f.from != nil {
@@ -385,7 +391,7 @@ func compareTouches(a, b touch) int {
 func (e *entry) onlyTouched() bool {
 	a, b := &e.stored, &e.wanted
 	return a.Environment == b.Environment && a.CreatedAt.Equal(b.CreatedAt) && a.UserID == b.UserID && a.DeviceID == b.DeviceID &&
-		slices.Equal(a.Tags, b.Tags) && a.AppVersion == b.AppVersion && a.OSVersion == b.OSVersion && a.DeviceModel == b.DeviceModel &&
+		a.Kind == b.Kind && a.KindOf == b.KindOf && slices.Equal(a.Tags, b.Tags) && a.AppVersion == b.AppVersion && a.OSVersion == b.OSVersion && a.DeviceModel == b.DeviceModel &&
 		a.Locale == b.Locale && a.TimeZone == b.TimeZone
 }
 
@@ -455,7 +461,7 @@ func (u *unit) replace(ctx context.Context) error {
 	}
 	for _, e := range others.sorted {
 		// Not by what has the device now: that may have lost it again since, and then a repetition would come to the same.
-		if m := u.moved[deviceKey{e.app, e.stored.DeviceID}]; m.imported && m.at.Before(e.stored.LastUpdated) {
+		if m := u.moved[deviceKey{e.app, slotOf(&e.stored)}]; m.imported && m.at.Before(e.stored.LastUpdated) {
 			return fmt.Errorf("a device was registered elsewhere since it was looked for: %w", database.ErrLostRace)
 		}
 		e.remains, e.replaced = false, true

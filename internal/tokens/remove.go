@@ -14,7 +14,7 @@ import (
 
 // RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which. A token
 // that was registered again after that time stays: the device has the app again. So does one that is registered for another
-// route than the invalidation's: it was sent a way that is not its own.
+// route or kind than the invalidation's: it was sent what it is not for.
 func (s *Store) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) (removed []bool, err error) {
 	defer s.metrics.time("remove", time.Now())
 	u := unit{store: s, tx: tx, entries: map[key]*entry{}}
@@ -31,7 +31,7 @@ func (s *Store) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations 
 	until := map[*entry]time.Time{}
 	for i, inv := range invalidations {
 		e := u.entries[key{inv.App, inv.Token}]
-		elsewhere := inv.Route != "" && e.stored.Environment != inv.Route
+		elsewhere := inv.Route != "" && (e.stored.Environment != inv.Route || e.stored.Kind != inv.Kind)
 		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !elsewhere && !e.stored.LastUpdated.After(at) {
 			e.remains, removed[i], until[e] = false, true, at
 			s.metrics.removals.WithLabelValues(string(inv.Source)).Inc()

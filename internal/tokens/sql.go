@@ -131,14 +131,14 @@ func (s *Store) forUpdate() string {
 }
 
 // The columns of a device, but app and token, in the order of appendDevice and row.
-const deviceColumns = "environment, badge, last_updated, created_at, user_id, device_id, " +
+const deviceColumns = "environment, kind, kind_of, badge, last_updated, created_at, user_id, device_id, " +
 	"tags, app_version, os_version, device_model, locale, time_zone"
 
 // columnNames are those columns, for an upsert.
-var columnNames = []string{"environment", "badge", "last_updated", "created_at", "user_id", "device_id", "tags", "app_version",
+var columnNames = []string{"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags", "app_version",
 	"os_version", "device_model", "locale", "time_zone"}
 
-const deviceRow = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+const deviceRow = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
 	tags := any(nil)
@@ -149,7 +149,7 @@ func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
 		}
 		tags = text
 	}
-	return append(args, app, []byte(d.Token), string(d.Environment), int64(d.Badge),
+	return append(args, app, []byte(d.Token), string(d.Environment), string(d.Kind), text(d.KindOf), int64(d.Badge),
 		database.Time{Time: d.LastUpdated}, database.Time{Time: d.CreatedAt}, text(d.UserID), text(d.DeviceID), tags,
 		text(d.AppVersion), text(d.OSVersion), text(d.DeviceModel), text(d.Locale), text(d.TimeZone)), nil
 }
@@ -164,7 +164,7 @@ func text(s string) any {
 
 // row is one row as it is scanned; what is in it is good until the next one.
 type row struct {
-	token, environment, tags                sql.RawBytes
+	token, environment, kind, kindOf, tags  sql.RawBytes
 	userID, deviceID, appVersion, osVersion sql.RawBytes
 	deviceModel, locale, timeZone           sql.RawBytes
 	badge                                   sql.NullInt64
@@ -173,14 +173,14 @@ type row struct {
 
 // deviceDest is where to scan token and deviceColumns into.
 func (r *row) deviceDest() []any {
-	return []any{&r.token, &r.environment, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID, &r.deviceID, &r.tags, &r.appVersion,
+	return []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID, &r.deviceID, &r.tags, &r.appVersion,
 		&r.osVersion, &r.deviceModel, &r.locale, &r.timeZone}
 }
 
 func (r *row) device() (push.Device, error) {
 	tags, err := decodeTags(r.tags)
 	return push.Device{
-		Token: push.Token(r.token), Environment: environment(r.environment), Badge: uint32(r.badge.Int64),
+		Token: push.Token(r.token), Environment: environment(r.environment), Kind: push.Kind(r.kind), KindOf: string(r.kindOf), Badge: uint32(r.badge.Int64),
 		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: tags,
 		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion), OSVersion: string(r.osVersion),
 		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone),

@@ -135,7 +135,7 @@ func (s *Store) Get(ctx context.Context, app string, t push.Token) (device push.
 // List returns up to limit devices of the filter whose tokens come after after, in the tokens' order. Fewer than limit are
 // the last.
 func (s *Store) List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, error) {
-	sel := selection{app: app, columns: deviceColumns, environment: filter.Environment, userID: filter.UserID}
+	sel := selection{app: app, columns: deviceColumns, anyKind: true, environment: filter.Environment, userID: filter.UserID}
 	if filter.UserID != "" {
 		sel.streams = append(sel.streams, stream{kindUser, []string{filter.UserID}})
 	}

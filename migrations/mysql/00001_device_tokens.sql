@@ -4,6 +4,8 @@ CREATE TABLE IF NOT EXISTS device_tokens (
     app          VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     token        VARBINARY(1024) NOT NULL,              -- raw bytes, where HEX(token) is its written form, or the written form
     environment  VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    kind         VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '', -- what it is for; empty for alerts
+    kind_of      VARBINARY(255) NULL,                  -- of which activity, or type of activities, where the kind has such
     badge        INT UNSIGNED NOT NULL DEFAULT 0,
     last_updated DATETIME(6) NOT NULL,                 -- the last registration
     created_at   DATETIME(6) NOT NULL,

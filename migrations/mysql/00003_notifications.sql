@@ -6,6 +6,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     state           TINYINT UNSIGNED NOT NULL,         -- 0 queued, 1 sending, 2 done, 3 cancelled
     environment     VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     push_type       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    kind            VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- of the tokens that it is for
     topic           VARBINARY(255) NOT NULL,
     priority        TINYINT UNSIGNED NOT NULL,
     expires_at      DATETIME(6) NULL,                  -- NULL: now or never

@@ -3,6 +3,8 @@ CREATE TABLE IF NOT EXISTS device_tokens (
     app          TEXT NOT NULL,
     token        BLOB NOT NULL,                        -- raw bytes; lower(hex(token)) shows it as the API does
     environment  TEXT NOT NULL,
+    kind         TEXT NOT NULL DEFAULT '',             -- what it is for; empty for alerts
+    kind_of      BLOB NULL,                            -- of which activity, or type of activities, where the kind has such
     badge        INTEGER NOT NULL DEFAULT 0,
     last_updated TEXT NOT NULL,                        -- the last registration
     created_at   TEXT NOT NULL,

@@ -5,6 +5,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     state           INTEGER NOT NULL,                  -- 0 queued, 1 sending, 2 done, 3 cancelled
     environment     TEXT NOT NULL,
     push_type       TEXT NOT NULL,
+    kind            TEXT NOT NULL, -- of the tokens that it is for
     topic           BLOB NOT NULL,
     priority        INTEGER NOT NULL,
     expires_at      TEXT NULL,                         -- NULL: now or never
