@@ -32,7 +32,7 @@ func loadCertificate(file, password string, now time.Time) (tls.Certificate, err
 	}
 	var cert tls.Certificate
 	if bytes.Contains(data, []byte("-----BEGIN ")) {
-		cert, err = pemCertificate(data)
+		cert, err = pemCertificate(normalPEM(data))
 	} else {
 		cert, err = pkcs12Certificate(data, password)
 	}
@@ -60,8 +60,29 @@ func keyMatches(cert tls.Certificate) bool {
 	return ok && public.Equal(cert.Leaf.PublicKey)
 }
 
+// normalPEM undoes what editors and variables do to PEM: a byte-order mark, indented lines, and line ends written as \n.
+func normalPEM(data []byte) []byte {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	data = bytes.ReplaceAll(data, []byte(`\n`), []byte("\n"))
+	lines := bytes.Split(data, []byte("\n"))
+	for i := range lines {
+		lines[i] = bytes.TrimSpace(lines[i])
+	}
+	return bytes.Join(lines, []byte("\n"))
+}
+
+// mendPKCS12 is how to make a file that can be read of one that cannot.
+const mendPKCS12 = "; openssl mends it: openssl pkcs12 -legacy -in old.p12 -nodes -out push.pem, and set certificate_file to push.pem"
+
+// pkcs12Certificate reads a keystore: its key, the certificate that the key belongs to wherever that stands, and the others as
+// the chain, as pemCertificate does.
 func pkcs12Certificate(data []byte, password string) (tls.Certificate, error) {
 	key, leaf, chain, err := pkcs12.DecodeChain(data, password)
+	if err != nil && isIndefinite(data) {
+		if data, err = derKeystore(data, password); err == nil {
+			key, leaf, chain, err = pkcs12.DecodeChain(data, password)
+		}
+	}
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		if password == "" {
@@ -71,13 +92,27 @@ func pkcs12Certificate(data []byte, password string) (tls.Certificate, error) {
 	case err != nil && strings.Contains(err.Error(), "private key missing"):
 		return tls.Certificate{}, errNoKey
 	case err != nil:
-		return tls.Certificate{}, fmt.Errorf("expected PKCS#12 (.p12, .pfx) with one certificate and its private key, or PEM: %w", err)
+		return tls.Certificate{}, fmt.Errorf("expected PKCS#12 (.p12, .pfx) with one private key and its certificate, or PEM: %w%s", err, mendPKCS12)
 	}
-	cert := tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-	for _, c := range chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
+	return withLeaf(key, append([]*x509.Certificate{leaf}, chain...)), nil
+}
+
+// withLeaf puts the certificate that the key belongs to before the others; the first one where it belongs to none.
+func withLeaf(key crypto.PrivateKey, certs []*x509.Certificate) tls.Certificate {
+	cert := tls.Certificate{PrivateKey: key, Leaf: certs[0]}
+	for _, c := range certs {
+		if keyMatches(tls.Certificate{PrivateKey: key, Leaf: c}) {
+			cert.Leaf = c
+			break
+		}
 	}
-	return cert, nil
+	cert.Certificate = [][]byte{cert.Leaf.Raw}
+	for _, c := range certs {
+		if c != cert.Leaf {
+			cert.Certificate = append(cert.Certificate, c.Raw)
+		}
+	}
+	return cert
 }
 
 var errNoKey = errors.New("there is no private key in it; expected the certificate and its private key in one file " +
@@ -117,20 +152,7 @@ func pemCertificate(data []byte) (tls.Certificate, error) {
 	case cert.PrivateKey == nil:
 		return cert, errNoKey
 	}
-	cert.Leaf = certs[0]
-	for _, c := range certs {
-		if keyMatches(tls.Certificate{PrivateKey: cert.PrivateKey, Leaf: c}) {
-			cert.Leaf = c
-			break
-		}
-	}
-	cert.Certificate = [][]byte{cert.Leaf.Raw}
-	for _, c := range certs {
-		if c != cert.Leaf {
-			cert.Certificate = append(cert.Certificate, c.Raw)
-		}
-	}
-	return cert, nil
+	return withLeaf(cert.PrivateKey, certs), nil
 }
 
 // parseKey reads a private key in any of the three encodings PEM files have. The parsers' errors are left out: they may

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"net"
@@ -196,5 +197,123 @@ func TestLoadCAs(t *testing.T) {
 		if _, err := LoadCAs(file(t, "ca.pem", []byte(data))); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v, want %q", err, name)
 		}
+	}
+}
+
+// Whatever form a keystore has, the certificate that its key belongs to comes first.
+func TestKeystoreWithTheAuthorityFirst(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	key, authority := ecKey(t), ecKey(t)
+	leaf, ca := selfSigned(t, key, "push", now), selfSigned(t, authority, "CA", now)
+	data, err := pkcs12.Modern.Encode(key, ca, []*x509.Certificate{leaf}, testPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := LoadCertificate(file(t, "push.p12", data), testPassword)
+	if err != nil || cert.Leaf.Subject.CommonName != "push" || len(cert.Certificate) != 2 {
+		t.Errorf("%v, %v", cert.Leaf, err)
+	}
+}
+
+// berOf writes DER as NSS' pk12util writes it: nothing constructed has a length, and the encrypted content is in pieces.
+func berOf(t *testing.T, der []byte) (ber []byte) {
+	t.Helper()
+	var tags []byte
+	for len(der) > 0 {
+		size, content, _, err := berLength(der[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		tag := der[0]
+		value := content[:size]
+		der = content[size:]
+		switch tags = append(tags, tag); {
+		case string(tags) == "\x06\x30\x80":
+			ber = append(ber, 0xa0, 0x80)
+			ber = append(ber, appendValue(nil, []byte{berOctetString}, value[:size/2])...)
+			ber = append(ber, appendValue(nil, []byte{berOctetString}, value[size/2:])...)
+			ber = append(ber, 0, 0)
+		case tag&berConstructed != 0:
+			ber = append(append(append(ber, tag, 0x80), berOf(t, value)...), 0, 0)
+		default:
+			ber = appendValue(ber, []byte{tag}, value)
+		}
+	}
+	return ber
+}
+
+// NSS (Firefox, pk12util) writes BER of indefinite length, outside and in what is authenticated.
+func TestKeystoreInBER(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	key, authority := ecKey(t), ecKey(t)
+	chain := []*x509.Certificate{selfSigned(t, authority, "CA", now)}
+	for name, encoder := range map[string]*pkcs12.Encoder{"modern": pkcs12.Modern, "legacy": pkcs12.LegacyDES} {
+		der, err := encoder.Encode(key, selfSigned(t, key, "push", now), chain, testPassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var k keystore
+		if _, err := asn1.Unmarshal(der, &k); err != nil {
+			t.Fatal(err)
+		}
+		k.AuthSafe.Content = berOf(t, k.AuthSafe.Content)
+		if k.MacData.Mac.Digest, err = keystoreMAC(&k, testPassword); err != nil {
+			t.Fatal(err)
+		}
+		if der, err = asn1.Marshal(k); err != nil {
+			t.Fatal(err)
+		}
+		data := berOf(t, der)
+		cert, err := LoadCertificate(file(t, "push.p12", data), testPassword)
+		if err != nil || cert.Leaf.Subject.CommonName != "push" || len(cert.Certificate) != 2 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := LoadCertificate(file(t, "push.p12", data), "another"); err == nil || !strings.Contains(err.Error(), "wrong password") {
+			t.Errorf("%s, with another password: %v", name, err)
+		}
+		for n := range data { // cut anywhere it is refused
+			if _, err := derKeystore(data[:n], testPassword); err == nil {
+				t.Errorf("%s: %d of %d bytes are taken", name, n, len(data))
+			}
+		}
+	}
+}
+
+func FuzzDERKeystore(f *testing.F) {
+	f.Add([]byte("\x30\x80\x04\x01x\x00\x00"))
+	f.Add([]byte("\x30\x80\x24\x80\x04\x01x\x04\x01y\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		der, err := derOf(data)
+		if err != nil {
+			return
+		}
+		if again, err := derOf(der); err != nil || string(again) != string(der) {
+			t.Errorf("%x: %x is not what becomes of itself: %x, %v", data, der, again, err)
+		}
+	})
+}
+
+func TestPEMAsEditorsLeaveIt(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	key := ecKey(t)
+	text := pemCert(selfSigned(t, key, "push", now)) + pemKey(t, key)
+	for name, change := range map[string]func(string) string{
+		"byte-order mark":   func(s string) string { return "\xef\xbb\xbf" + s },
+		"indented":          func(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n    ") },
+		"literal line ends": func(s string) string { return strings.ReplaceAll(s, "\n", `\n`) },
+		"carriage returns":  func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") },
+	} {
+		if cert, err := LoadCertificate(file(t, "push.pem", []byte(change(text))), ""); err != nil || cert.Leaf.Subject.CommonName != "push" {
+			t.Errorf("certificate, %s: %v", name, err)
+		}
+		if got, err := LoadSigningKey(file(t, "key.p8", []byte(change(pemKey(t, key))))); err != nil || !got.Equal(key) {
+			t.Errorf("signing key, %s: %v", name, err)
+		}
+	}
+	if _, err := LoadCertificate(file(t, "bad.p12", []byte("0\x82nonsense")), ""); err == nil || !strings.Contains(err.Error(), "openssl pkcs12") {
+		t.Errorf("what cannot be read: %v", err)
 	}
 }

@@ -32,6 +32,50 @@ type stream struct {
 // users, who have few devices each, the rows of all values are sorted anew for each page.
 const maxUnion = 100
 
+// merged reports whether the stream is read as lists, one for each value.
+func (st stream) merged() bool {
+	return len(st.values) > 1 && len(st.values) <= maxUnion && st.kind != kindUser
+}
+
+// leastList is how much of each of many lists is read at the least.
+const leastList = 64
+
+// bound is how far the lists of a merged stream can be read together where share rows are read of each: to the last token of
+// the one that ends first; empty where all of them end before. Beyond it a list that was not read to its end may have tokens.
+func (sel *selection) bound(ctx context.Context, q sqlx.QueryerContext, st stream, after push.Token, share int) (push.Token, error) {
+	s := newStatement("SELECT MIN(last) FROM (")
+	for i := range st.values {
+		if i > 0 {
+			s.add(" UNION ALL ")
+		}
+		s.add("SELECT COUNT(*) AS n, MAX(token) AS last FROM (")
+		stream{st.kind, st.values[i : i+1]}.appendTokens(s, sel.app, after, share)
+		s.add(") AS v")
+	}
+	s.add(") AS u WHERE n = ?", share)
+	var last []byte
+	err := s.query(ctx, q, []any{&last}, func() error { return nil })
+	return push.Token(last), err
+}
+
+// appendBounded appends a SELECT of all tokens of a merged stream after after and up to bound, of which each list has at most
+// share.
+func (st stream) appendBounded(s *statement, app string, after, bound push.Token, share int) {
+	s.add("SELECT token FROM (")
+	for i := range st.values {
+		if i > 0 {
+			s.add(" UNION ")
+		}
+		s.add("SELECT token FROM (")
+		stream{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, share)
+		s.add(") AS v")
+	}
+	s.add(") AS u")
+	if bound != "" {
+		s.add(" WHERE token <= ?", []byte(bound))
+	}
+}
+
 // appendTokens appends a SELECT of the stream's next tokens.
 func (st stream) appendTokens(s *statement, app string, after push.Token, limit int) {
 	const from = " FROM device_token_index WHERE app = ? AND kind = ? AND value"
@@ -101,6 +145,8 @@ func (sel *selection) each(
 	scanned := 0
 	for found, read := 0, limit; ; read = min(4*read, max(maxRead, limit)) {
 		s := newStatement("")
+		more := true // there may be more than was asked for, where as much was found
+		var bound push.Token
 		if len(sel.streams) == 0 {
 			s.add("SELECT token, "+sel.columns+" FROM device_tokens WHERE app = ? AND token > ? ORDER BY token LIMIT ?",
 				sel.app, []byte(after), read).add(sel.lock)
@@ -111,7 +157,17 @@ func (sel *selection) each(
 				return "", err
 			}
 			s.add("SELECT c.token, " + sel.columns + " FROM (")
-			st.appendTokens(s, sel.app, after, read)
+			if st.merged() {
+				share := max(leastList, read/len(st.values))
+				if bound, err = sel.bound(ctx, q, st, after, share); err != nil {
+					s.free()
+					return "", err
+				}
+				more = bound != ""
+				st.appendBounded(s, sel.app, after, bound, share)
+			} else {
+				st.appendTokens(s, sel.app, after, read)
+			}
 			s.add(") AS c LEFT JOIN device_tokens d ON d.app = ? AND d.token = c.token ORDER BY c.token", sel.app)
 		}
 		rows := 0
@@ -140,9 +196,12 @@ func (sel *selection) each(
 		switch {
 		case found == limit:
 			return after, nil
-		case rows < read:
+		case bound != "":
+			after = bound
+		case rows < read || !more:
 			return "", nil
-		case sel.scan > 0 && scanned >= sel.scan:
+		}
+		if sel.scan > 0 && scanned >= sel.scan {
 			return after, nil
 		}
 	}

@@ -420,3 +420,59 @@ func TestKinds(t *testing.T) {
 		}
 	})
 }
+
+// Whoever has any of many tags is found page by page, at a cost that does not grow with the number of tags.
+func TestAnyOfManyTags(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		const tags, devices = 16, 2000
+		audience := push.Audience{Tags: &push.Tags{}}
+		for i := range tags {
+			audience.Tags.Any = append(audience.Tags.Any, fmt.Sprint("tag", i))
+		}
+		var all []push.Device
+		want := map[push.Token]bool{}
+		for i := range devices {
+			d := push.Device{Token: token(i), Environment: push.Production, LastUpdated: time.Now(), CreatedAt: time.Now()}
+			switch {
+			case i%7 == 0: // none of them
+			case i < 900:
+				d.Tags = []string{"tag0", "tag1"} // the first ones have all of two tags
+			default:
+				d.Tags = []string{fmt.Sprint("tag", i%tags), "other"}
+			}
+			if len(d.Tags) > 0 {
+				want[d.Token] = true
+			}
+			all = append(all, d)
+		}
+		if err := s.Import(t.Context(), app, all); err != nil {
+			t.Fatal(err)
+		}
+		q := &recorder{QueryerContext: s.db.Reader()}
+		got := map[push.Token]bool{}
+		sel := s.selection(app, audience)
+		pages := 0
+		for after := push.Token(""); ; pages++ {
+			page, _, next, err := s.audiencePage(t.Context(), q, &sel, after, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range page {
+				if got[r.Token] || r.Token <= after {
+					t.Fatalf("%v comes twice, or out of order", r.Token)
+				}
+				got[r.Token] = true
+			}
+			if after = next; after == "" {
+				break
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d of %d devices were found, in %d pages", len(got), len(want), pages)
+		}
+		if pages > devices/leastList {
+			t.Errorf("it took %d pages", pages)
+		}
+	})
+}
