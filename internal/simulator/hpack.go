@@ -21,6 +21,7 @@ const (
 	headerTopic
 	headerCollapseID
 	headerPushType
+	headerScheme
 )
 
 func headerOf(name []byte) header {
@@ -29,6 +30,8 @@ func headerOf(name []byte) header {
 		return headerMethod
 	case ":path":
 		return headerPath
+	case ":scheme":
+		return headerScheme
 	case "authorization":
 		return headerAuthorization
 	case "apns-id":

@@ -45,17 +45,18 @@ func (e connError) Error() string { return fmt.Sprintf("%s: %s", e.code, e.detai
 // The goroutine that reads owns what is above mu. It holds mu while it works on what one read gave, and the goroutine
 // that sends delayed answers while it does that; neither holds it while it waits.
 type providerConn struct {
-	s         *Simulator
-	raw       net.Conn
-	conn      *tls.Conn
-	certTopic string // of the client certificate; empty without one
-	hasCert   bool
-	headers   *headerDecoder
-	block     []byte // of a header block that goes on in CONTINUATION frames
-	blockID   uint32 // its stream; 0 while there is none
-	blockEnds bool   // its HEADERS had END_STREAM
-	topics    topicCache
-	auth      authorization
+	lastPayload []byte // the last that was found to be one
+	s           *Simulator
+	raw         net.Conn
+	conn        *tls.Conn
+	certTopic   string // of the client certificate; empty without one
+	hasCert     bool
+	headers     *headerDecoder
+	block       []byte // of a header block that goes on in CONTINUATION frames
+	blockID     uint32 // its stream; 0 while there is none
+	blockEnds   bool   // its HEADERS had END_STREAM
+	topics      topicCache
+	auth        authorization
 
 	mu     sync.Mutex
 	out    []byte // what is written at the end of the chunk
@@ -72,6 +73,8 @@ type providerConn struct {
 
 	limits        []uint32 // MAX_CONCURRENT_STREAMS that were sent and not yet acknowledged
 	ackedLimit    uint32   // the last that was acknowledged
+	raised        bool     // a success has raised the first limit
+	raiseOnAck    bool     // one has, before the client said that it knows that limit
 	limit         uint32   // what is enforced: the largest of them
 	sentLimit     uint32   // the last that was sent
 	requests      int
@@ -273,6 +276,10 @@ func (c *providerConn) settingsAcked() {
 	if len(c.limits) == 0 {
 		return
 	}
+	if len(c.limits) == 1 && c.raiseOnAck {
+		c.raiseOnAck = false
+		c.sendLimit(c.s.cfg.MaxConcurrentStreams)
+	}
 	c.ackedLimit = c.limits[0]
 	c.limits = c.limits[1:]
 	c.limit = c.ackedLimit
@@ -399,6 +406,12 @@ func (c *providerConn) headerBlock(ctx context.Context, id uint32, block []byte,
 		c.free = append(c.free, st)
 		c.tally[streamRefused]++
 		c.out = appendReset(c.out, id, http2.ErrCodeRefusedStream)
+		return nil
+	}
+	if st.malformed || !st.has(headerMethod) || !st.has(headerPath) || !st.has(headerScheme) {
+		c.current = nil
+		c.free = append(c.free, st)
+		c.out = appendReset(c.out, id, http2.ErrCodeProtocol)
 		return nil
 	}
 	c.open++

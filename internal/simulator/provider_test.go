@@ -144,7 +144,7 @@ func TestProviderAccepts(t *testing.T) {
 
 func TestProviderValidatesAsAppleDoes(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{Provider: "127.0.0.1:0", VerifyProviderTokens: true})
+	s := start(t, Config{Provider: "127.0.0.1:0", VerifyProviderTokens: true, Topics: []string{DefaultTopic}})
 	other := start(t, Config{})
 	set := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
@@ -152,13 +152,19 @@ func TestProviderValidatesAsAppleDoes(t *testing.T) {
 	path := func(p string) func(*http.Request) { return func(r *http.Request) { r.URL.Path = p } }
 	body := func(n int) func(*http.Request) {
 		return func(r *http.Request) {
-			r.Body = io.NopCloser(strings.NewReader(strings.Repeat("p", n)))
+			r.Body = io.NopCloser(strings.NewReader(`{"aps":{},"p":"` + strings.Repeat("p", n-17) + `"}`))
 			r.ContentLength = -1 // with a trailing empty DATA frame
 		}
 	}
 	both := func(a, b func(*http.Request)) func(*http.Request) {
 		return func(r *http.Request) { a(r); b(r) }
 	}
+	text := func(payload string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(payload)), int64(len(payload))
+		}
+	}
+	voip := both(set("apns-push-type", "voip"), set("apns-topic", DefaultTopic+".voip"))
 	bearer := func(mutate func(*jwt.Token)) func(*http.Request) {
 		return set("authorization", "bearer "+signedToken(t, s, mutate))
 	}
@@ -197,8 +203,18 @@ func TestProviderValidatesAsAppleDoes(t *testing.T) {
 		{"largest payload", true, body(4096), reply{200, "", 0}},
 		{"large payload", true, body(4097), reply{413, "PayloadTooLarge", 0}},
 		{"huge payload", true, body(300000), reply{413, "PayloadTooLarge", 0}},
-		{"largest voip payload", true, both(body(5120), set("apns-push-type", "voip")), reply{200, "", 0}},
-		{"large voip payload", true, both(body(5121), set("apns-push-type", "voip")), reply{413, "PayloadTooLarge", 0}},
+		{"largest voip payload", true, both(body(5120), voip), reply{200, "", 0}},
+		{"large voip payload", true, both(body(5121), voip), reply{413, "PayloadTooLarge", 0}},
+		{"voip to the app's own topic", true, set("apns-push-type", "voip"), reply{400, "BadTopic", 0}},
+		{"background with priority 10", true, set("apns-push-type", "background"), reply{400, "BadPriority", 0}},
+		{"background", true, both(set("apns-push-type", "background"), set("apns-priority", "5")), reply{200, "", 0}},
+		{"Live Activity with priority 1", true, both(both(set("apns-push-type", "liveactivity"), set("apns-priority", "1")),
+			set("apns-topic", DefaultTopic+".push-type.liveactivity")), reply{400, "BadPriority", 0}},
+		{"no JSON", true, text("hello"), reply{400, "PayloadEmpty", 0}},
+		{"no aps", true, text(`{"data": 1}`), reply{400, "PayloadEmpty", 0}},
+		{"aps of another kind", true, text(`{"aps": "x"}`), reply{400, "PayloadEmpty", 0}},
+		{"mdm", true, both(text(`{"mdm": "magic"}`), set("apns-push-type", "mdm")), reply{200, "", 0}},
+		{"a topic that the key is not for", false, both(bearer(nil), set("apns-topic", "com.example.fox")), reply{400, "TopicDisallowed", 0}},
 		{"no authorization", false, nil, reply{403, "MissingProviderToken", 0}},
 		{"provider token", false, bearer(nil), reply{200, "", 0}},
 		{"another scheme", false, set("authorization", "basic abc"), reply{403, "InvalidProviderToken", 0}},
@@ -357,6 +373,7 @@ func TestProviderPercentages(t *testing.T) {
 
 // rawClient speaks HTTP/2 frame by frame.
 type rawClient struct {
+	silent bool // it acknowledges no SETTINGS
 	t      *testing.T
 	conn   *tls.Conn
 	framer *http2.Framer
@@ -429,7 +446,9 @@ func (c *rawClient) next() string {
 			return "settings ack"
 		}
 		n, _ := f.Value(http2.SettingMaxConcurrentStreams)
-		c.must(c.framer.WriteSettingsAck())
+		if !c.silent {
+			c.must(c.framer.WriteSettingsAck())
+		}
 		return fmt.Sprintf("settings: %d streams", n)
 	case *http2.MetaHeadersFrame:
 		return fmt.Sprintf("%d: status %s", f.StreamID, f.PseudoValue("status"))
@@ -483,6 +502,19 @@ func TestProviderOneStreamUntilAValidToken(t *testing.T) {
 	if got := s.Totals(); got.Accepted != 11 || got.Verdicts["stream refused"] != 1 || got.Verdicts["InvalidProviderToken"] != 1 {
 		t.Errorf("totals: %+v", got)
 	}
+}
+
+// The limit of one stream goes with the first success, also where the client acknowledges it later than that.
+func TestProviderRaisesTheLimitAfterALateAcknowledgement(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Provider: "127.0.0.1:0", MaxConcurrentStreams: 50})
+	c := newRawClient(t, s, false)
+	c.silent = true
+	c.expect("settings: 1 streams", connectionUpdate, "settings ack")
+	c.request(1, plainToken(1), "authorization", "bearer "+signedToken(t, s, nil))
+	c.expect("1: status 200")
+	c.must(c.framer.WriteSettingsAck())
+	c.expect("settings: 50 streams")
 }
 
 func TestProviderDropsToOneStreamAndGrowsAgain(t *testing.T) {
@@ -769,4 +801,49 @@ func FuzzProviderInput(f *testing.F) {
 		}
 		c.workers.Wait()
 	})
+}
+
+// What breaks HTTP/2's rules for fields ends its stream, whatever else it says.
+func TestProviderRefusesMalformedFields(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Provider: "127.0.0.1:0"})
+	for name, more := range map[string][]string{
+		"capital letters":          {"X-Test", "1"},
+		"connection":               {"connection", "close"},
+		"te":                       {"te", "gzip"},
+		"transfer-encoding":        {"transfer-encoding", "chunked"},
+		"late pseudo-header":       {":scheme", "https"},
+		"unknown pseudo-header":    {":proto", "x"},
+		"content-length too long":  {"content-length", "7"},
+		"content-length no number": {"content-length", "seven"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newRawClient(t, s, true)
+			c.expect("settings: 1000 streams", connectionUpdate, "settings ack")
+			c.request(1, plainToken(1), more...)
+			c.expect("1: reset PROTOCOL_ERROR")
+			c.request(3, plainToken(1), "te", "trailers") // the connection goes on
+			c.expect("3: status 200")
+		})
+	}
+}
+
+func TestProviderAnswersHEADWithoutABody(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Provider: "127.0.0.1:0"})
+	got, _ := post(t, httpClient(t, s, true), s, plainToken(1), func(r *http.Request) { r.Method, r.Body, r.ContentLength = http.MethodHead, nil, 0 })
+	if got != (reply{405, "", 0}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSandboxHasUniqueIDs(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Provider: "127.0.0.1:0", Sandbox: true})
+	for _, tt := range []func(*http.Request){nil, func(r *http.Request) { r.Header.Set("apns-priority", "7") }} {
+		if _, header := post(t, httpClient(t, s, true), s, plainToken(1), tt); !isUUID([]byte(header.Get("apns-unique-id"))) {
+			t.Errorf("headers %v", header)
+		}
+	}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +46,10 @@ type stream struct {
 type request struct {
 	seen        uint16 // a bit for each header
 	post        bool
+	head        bool
+	malformed   bool   // against HTTP/2's rules for fields (RFC 9113, 8.2 and 8.3)
+	regular     bool   // a field that is no pseudo-header has come
+	length      int64  // content-length, -1 where none was given
 	pathReason  Reason // what is wrong with the path
 	headReason  Reason // what is wrong with the first wrong header
 	auth        *providerToken
@@ -84,7 +90,7 @@ func (c *providerConn) newStream(id uint32) *stream {
 	if c.ackedLimit != unlimited {
 		st.receiveWindow = int64(c.s.cfg.StreamWindow)
 	}
-	st.request = request{priority: 10, pathReason: ReasonBadPath}
+	st.request = request{priority: 10, pathReason: ReasonBadPath, length: -1}
 	st.payload, st.size = st.payload[:0], 0
 	st.timestamp = 0
 	return st
@@ -108,11 +114,20 @@ type authorization struct {
 }
 
 // header takes one header of the stream that is being opened.
-func (c *providerConn) header(h header, _, value []byte) {
+func (c *providerConn) header(h header, name, value []byte) {
+	st := c.current
+	if len(name) > 0 && name[0] == ':' {
+		if st.regular || h == headerOther && string(name) != ":authority" || h != headerOther && st.has(h) {
+			st.malformed = true // after the others, unknown, or twice
+			return
+		}
+	} else {
+		st.regular = true
+	}
 	if h == headerOther {
+		st.other(name, value)
 		return
 	}
-	st := c.current
 	if st.has(h) {
 		st.fault(ReasonDuplicateHeaders)
 		return
@@ -120,7 +135,7 @@ func (c *providerConn) header(h header, _, value []byte) {
 	st.seen |= 1 << h
 	switch h {
 	case headerMethod:
-		st.post = string(value) == "POST"
+		st.post, st.head = string(value) == "POST", string(value) == "HEAD"
 	case headerPath:
 		st.pathReason = st.parsePath(value)
 	case headerAuthorization:
@@ -162,7 +177,30 @@ func (c *providerConn) header(h header, _, value []byte) {
 		if st.pushType = pushType(value); st.pushType == "" {
 			st.fault(ReasonInvalidPushType)
 		}
-	case headerOther: // returned above
+	case headerScheme, headerOther: // the latter returned above
+	}
+}
+
+// other takes a field that is not APNs', of which only HTTP/2's own rules are checked.
+func (st *stream) other(name, value []byte) {
+	for _, c := range name {
+		if c >= 'A' && c <= 'Z' || c <= ' ' || c >= 0x7f {
+			st.malformed = true
+		}
+	}
+	switch string(name) {
+	case "":
+		st.malformed = true
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		st.malformed = true
+	case "te":
+		st.malformed = st.malformed || string(value) != "trailers"
+	case "content-length":
+		n, err := strconv.ParseInt(string(value), 10, 63)
+		if err != nil || n < 0 || st.length >= 0 && st.length != n {
+			st.malformed = true
+		}
+		st.length = n
 	}
 }
 
@@ -296,14 +334,17 @@ func (c *providerConn) check(st *stream, payload []byte) Reason {
 	}
 	switch {
 	case st.has(headerTopic):
-		// A certificate is for its topic and what is derived from it.
-		if st.auth == nil && c.certTopic != "" && st.topic != c.certTopic && !strings.HasPrefix(st.topic, c.certTopic+".") {
+		// Credentials are for their topics and what is derived from them.
+		if !c.allows(st) {
 			return ReasonTopicDisallowed
 		}
 	case st.auth != nil || c.certTopic == "":
 		return ReasonMissingTopic
 	default:
 		st.topic = c.certTopic
+	}
+	if reason := checkType(st); reason != ReasonNone {
+		return reason
 	}
 	limit := push.MaxPayload
 	if st.pushType == string(push.TypeVoIP) {
@@ -314,8 +355,64 @@ func (c *providerConn) check(st *stream, payload []byte) Reason {
 		return ReasonPayloadEmpty
 	case size > limit:
 		return ReasonPayloadTooLarge
+	case st.pushType != string(push.TypeMDM) && !c.isPayload(payload):
+		return ReasonPayloadEmpty
 	}
 	return ReasonNone
+}
+
+// allows reports whether the credentials may send to the request's topic.
+func (c *providerConn) allows(st *stream) bool {
+	is := func(topic string) bool {
+		return st.topic == topic || strings.HasPrefix(st.topic, topic) && st.topic[len(topic)] == '.'
+	}
+	if st.auth == nil {
+		return c.certTopic == "" || is(c.certTopic)
+	}
+	return len(c.s.cfg.Topics) == 0 || slices.ContainsFunc(c.s.cfg.Topics, is)
+}
+
+// typeSuffixes are what the topics of the push types end with.
+var typeSuffixes = map[string]string{
+	string(push.TypeVoIP): ".voip", string(push.TypeComplication): ".complication", string(push.TypeFileProvider): ".pushkit.fileprovider",
+	string(push.TypeLocation): ".location-query", string(push.TypeLiveActivity): ".push-type.liveactivity",
+	string(push.TypePushToTalk): ".voip-ptt", string(push.TypeWidgets): ".push-type.widgets", string(push.TypeControls): ".push-type.controls",
+}
+
+// checkType checks what a push type asks of the other headers.
+func checkType(st *stream) Reason {
+	switch st.pushType {
+	case "", string(push.TypeAlert), string(push.TypeMDM):
+		return ReasonNone
+	case string(push.TypeBackground):
+		if st.priority != 5 {
+			return ReasonBadPriority
+		}
+		return ReasonNone
+	}
+	if !strings.HasSuffix(st.topic, typeSuffixes[st.pushType]) {
+		return ReasonBadTopic
+	}
+	if st.pushType == string(push.TypeLiveActivity) && st.priority == 1 {
+		return ReasonBadPriority
+	}
+	return ReasonNone
+}
+
+// isPayload reports whether the payload is an object with aps. Apple documents no reason of its own for another; a payload is
+// looked at again only when it differs from the one before.
+func (c *providerConn) isPayload(payload []byte) bool {
+	if len(payload) > 0 && bytes.Equal(payload, c.lastPayload) {
+		return true
+	}
+	var members struct {
+		APS json.RawMessage `json:"aps"`
+	}
+	if json.Unmarshal(payload, &members) != nil || len(members.APS) == 0 || members.APS[0] != '{' {
+		return false
+	}
+	c.lastPayload = append(c.lastPayload[:0], payload...)
+	return true
 }
 
 func (c *providerConn) checkAuthorization(st *stream) Reason {
@@ -378,6 +475,11 @@ func (c *providerConn) effectFor(token []byte) effect {
 // request decides on a complete request, records it, and answers it now, later or never.
 func (c *providerConn) request(ctx context.Context, st *stream, payload []byte) error {
 	st.complete = true
+	if got := int64(max(st.size, len(payload))); st.length >= 0 && st.length != got {
+		c.out = appendReset(c.out, st.id, http2.ErrCodeProtocol) // RFC 9113, 8.1.1
+		c.drop(st)
+		return nil
+	}
 	c.requests++
 	token := st.tokenBytes[:st.tokenLen]
 	var e effect
@@ -452,8 +554,12 @@ func (c *providerConn) request(ctx context.Context, st *stream, payload []byte) 
 
 // followSuccess allows all streams once a request has succeeded after the client knew that it had only one.
 func (c *providerConn) followSuccess() {
-	if len(c.limits) == 0 {
+	switch {
+	case len(c.limits) == 0:
+		c.raised = true
 		c.sendLimit(c.s.cfg.MaxConcurrentStreams)
+	case !c.raised: // the first limit of all: nothing was sent in the knowledge of it, but its purpose is served
+		c.raised, c.raiseOnAck = true, true
 	}
 }
 
@@ -481,10 +587,15 @@ func (c *providerConn) answer(st *stream) {
 	update := c.sizeUpdate
 	c.sizeUpdate = nil
 	if st.verdict == accepted {
+		start := len(c.out)
 		c.out = appendFrameHead(c.out, len(update)+len(okHead)+uuidLen, http2.FrameHeaders,
 			http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, st.id)
 		c.out = append(append(c.out, update...), okHead...)
 		c.out = append(c.out, st.idBytes[:]...)
+		if c.s.cfg.Sandbox {
+			c.out = appendUniqueID(c.out)
+			putLength(c.out[start:], len(c.out)-start-frameHead)
+		}
 		c.drop(st)
 		return
 	}
@@ -493,6 +604,15 @@ func (c *providerConn) answer(st *stream) {
 	// ":status" by the name's place in the static table, as a literal; the rest as in okHead.
 	block := append(append(update, 0x08, byte(len(status))), status...)
 	block = append(append(block, okHead[1:]...), st.idBytes[:]...)
+	if c.s.cfg.Sandbox {
+		block = appendUniqueID(block)
+	}
+	if st.head { // the answer to HEAD has no body (RFC 9110, 9.3.2)
+		c.out = appendFrameHead(c.out, len(block), http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, st.id)
+		c.out = append(c.out, block...)
+		c.drop(st)
+		return
+	}
 	c.out = appendFrameHead(c.out, len(block), http2.FrameHeaders, http2.FlagHeadersEndHeaders, st.id)
 	c.out = append(c.out, block...)
 	body := append([]byte(`{"reason":"`), reason.String()...)
@@ -505,6 +625,18 @@ func (c *providerConn) answer(st *stream) {
 		c.blocked = append(c.blocked, d)
 	}
 	c.drop(st)
+}
+
+// putLength sets the length of the frame that begins with head.
+func putLength(head []byte, n int) { head[0], head[1], head[2] = byte(n>>16), byte(n>>8), byte(n) }
+
+// appendUniqueID appends the field that only the development environment has, by which the Push Notifications Console finds a
+// notification.
+func appendUniqueID(block []byte) []byte {
+	block = append(block, "\x00\x0eapns-unique-id\x24"...)
+	var id [uuidLen]byte
+	newUUID(id[:])
+	return append(block, id[:]...)
 }
 
 // newUUID makes the apns-id of a request that brought none: random, in capitals as Apple's.

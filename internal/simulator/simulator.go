@@ -56,6 +56,10 @@ type Config struct {
 	Hosts []string
 	// Topic is the topic of the client certificate.
 	Topic string
+	// Topics are those that may be sent to with a provider token, each with what is derived from it; none: any.
+	Topics []string
+	// Sandbox makes it the development environment, whose answers have an apns-unique-id.
+	Sandbox bool
 	// CertificateFile and KeyFile are the server's own certificate in place of the made one, CAFile what signed it and the
 	// client certificates.
 	CertificateFile, KeyFile, CAFile string
