@@ -350,16 +350,16 @@ func TestKindsOfTokens(t *testing.T) {
 	} {
 		wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, body), 422, "invalid", where)
 	}
-	for body, want := range map[string]string{
-		``:                 `"kind":"alert","attributes_type":null,"activity_id":null`,
-		`{"kind": null}`:   `"kind":"alert","attributes_type":null,"activity_id":null`,
-		`{"kind": "voip"}`: `"kind":"voip","attributes_type":null,"activity_id":null`,
-		`{"kind": "liveactivity", "activity_id": "a"}`:           `"kind":"liveactivity","attributes_type":null,"activity_id":"a"`,
-		`{"kind": "liveactivity-start", "attributes_type": "t"}`: `"kind":"liveactivity-start","attributes_type":"t","activity_id":null`,
+	for i, c := range []struct{ body, want string }{
+		{``, `"kind":"alert","attributes_type":null,"activity_id":null`},
+		{`{"kind": null}`, `"kind":"alert","attributes_type":null,"activity_id":null`},
+		{`{"kind": "voip"}`, `"kind":"voip","attributes_type":null,"activity_id":null`},
+		{`{"kind": "liveactivity", "activity_id": "a"}`, `"kind":"liveactivity","attributes_type":null,"activity_id":"a"`},
+		{`{"kind": "liveactivity-start", "attributes_type": "t"}`, `"kind":"liveactivity-start","attributes_type":"t","activity_id":null`},
 	} {
-		w := f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, body)
-		if !strings.Contains(w.Body.String(), want) {
-			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		w := f.call(registerKey, http.MethodPut, fmt.Sprintf("/v1/tokens/%064x", i), c.body)
+		if !strings.Contains(w.Body.String(), c.want) {
+			t.Errorf("%s: %d %s", c.body, w.Code, w.Body)
 		}
 	}
 	for members, want := range map[string]push.Kind{

@@ -75,9 +75,6 @@ func (q *http2Queue) pushFront(refs []http2Ref) {
 	}
 }
 
-// front is the first; there must be one.
-func (q *http2Queue) front() http2Ref { return q.ring[q.head] }
-
 // pushBack puts ref behind all others.
 func (q *http2Queue) pushBack(ref http2Ref) {
 	q.grow(1)

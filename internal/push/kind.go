@@ -56,6 +56,7 @@ func (t Type) Kind(event string) Kind {
 			return KindLiveActivityStart
 		}
 		return KindLiveActivity
+	default:
+		return Kind(t) // the others have a kind of their own
 	}
-	return Kind(t) // the others have a kind of their own
 }

@@ -51,7 +51,7 @@ func headsQuery(leases []Lease) (query string, args []any) {
 	}
 	// Ordered by all of the key: for less MySQL would sort the lane.
 	const head = "(SELECT b.due_at FROM batches b WHERE b.shard = s.shard AND b.lane = %d ORDER BY b.shard, b.lane, b.due_at, b.notification_id, b.seq LIMIT 1)"
-	return "SELECT s.shard, " + fmt.Sprintf(head, Urgent) + ", " + fmt.Sprintf(head, Bulk) +
+	return "SELECT s.shard, " + fmt.Sprintf(head, Urgent) + " AS urgent, " + fmt.Sprintf(head, Bulk) + " AS bulk" +
 		" FROM shards s WHERE s.shard IN " + list(len(args)), args
 }
 
