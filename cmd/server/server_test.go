@@ -680,6 +680,36 @@ func TestUnusableCredentialsHoldOneAppOnly(t *testing.T) {
 	})
 }
 
+// Device tokens are arbitrary bytes, also such as look like the written form of another platform's.
+func TestTokensThatLookLikeAnotherPlatforms(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"binary", "http2"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, transport, "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+			r.start()
+			var tokens []push.Token
+			var list []string
+			for _, prefix := range []string{"m:", "fcm:", "hex:", "webpush:", "hex:fcm:"} {
+				token := push.HexToken(prefix + strings.Repeat("x", 32-len(prefix)))
+				tokens, list = append(tokens, token), append(list, strconv.Quote(token.String()))
+				r.call("PUT", "/v1/tokens/"+token.String(), `{"user_id": "u"}`, 201)
+				if got := r.call("GET", "/v1/tokens/"+token.String(), "", 200)["token"]; got != token.String() {
+					t.Errorf("%s is read back as %v", token, got)
+				}
+			}
+			for _, to := range []string{`{"tokens": [` + strings.Join(list, ",") + `]}`, `{"users": ["u"]}`} {
+				r.done(r.call("POST", "/v1/notifications", `{"to": `+to+`, "aps": {"alert": "x"}}`, 202)["id"].(string))
+			}
+			for _, token := range tokens {
+				if got := r.sim.Counts(token).Accepted; got != 2 {
+					t.Errorf("%s received %d notifications, want 2", token, got)
+				}
+			}
+		})
+	}
+}
+
 // metrics is what Prometheus would scrape.
 func (r *rig) metrics() string {
 	r.t.Helper()

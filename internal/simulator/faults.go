@@ -113,15 +113,15 @@ func MagicToken(fault Fault, n int) push.Token {
 	token := make([]byte, 32)
 	binary.BigEndian.PutUint64(token, magicPrefix<<16|uint64(fault))
 	binary.BigEndian.PutUint64(token[24:], uint64(n))
-	return push.Token(token)
+	return push.HexToken(token)
 }
 
 // MagicTokenAt is MagicToken for a fault with a time, Unregistered or ExpiredToken: the token was found dead at t, to the
 // millisecond, and not when it is sent.
 func MagicTokenAt(fault Fault, n int, t time.Time) push.Token {
-	token := []byte(MagicToken(fault, n))
+	token := []byte(MagicToken(fault, n).Address())
 	binary.BigEndian.PutUint64(token[8:], uint64(t.UnixMilli()))
-	return push.Token(token)
+	return push.HexToken(token)
 }
 
 // faultOf is the fault that a token asks for; NoFault for what is not a magic token.
@@ -306,5 +306,5 @@ func parseHex(s string) (push.Token, error) {
 	if err != nil {
 		return "", fmt.Errorf("a token is hexadecimal: %w", err)
 	}
-	return push.Token(b), nil
+	return push.HexToken(b), nil
 }

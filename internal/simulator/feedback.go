@@ -80,7 +80,7 @@ func (s *Simulator) serveFeedback(ctx context.Context, raw net.Conn) {
 }
 
 func appendTuple(dst []byte, t tuple, tokenLength int) []byte {
-	token := []byte(t.token)
+	token := []byte(t.token.Address())
 	if tokenLength > 0 {
 		token = append(token, make([]byte, tokenLength)...)[:tokenLength]
 	}

@@ -127,7 +127,7 @@ func (c *gatewayConn) notification(ctx context.Context, faults *Faults, n *frame
 		c.answer(ctx, faults.Latency, frame.StatusShutdown, n.Identifier)
 		return false
 	case actUnregistered:
-		c.s.feedback.add(timeOf(n.Token, time.Now()), push.Token(n.Token))
+		c.s.feedback.add(timeOf(n.Token, time.Now()), push.HexToken(n.Token))
 	case actDrop:
 		c.record(n, dropped)
 		_ = c.raw.Close()

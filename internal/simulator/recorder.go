@@ -305,7 +305,7 @@ func (r *recorder) firstTime(token []byte) bool {
 
 func (e *entry) notification() Notification {
 	return Notification{
-		Time: e.at, Transport: e.transport, Token: push.Token(e.token), Topic: e.topic, Payload: string(e.payload),
+		Time: e.at, Transport: e.transport, Token: push.HexToken(e.token), Topic: e.topic, Payload: string(e.payload),
 		Verdict: e.verdict.String(), Identifier: e.identifier, APNsID: string(e.apnsID), PushType: e.pushType,
 		CollapseID: string(e.collapseID), Priority: e.priority, Expiration: e.expiration,
 	}
@@ -318,7 +318,7 @@ func (r *recorder) recent(token push.Token, limit int) []Notification {
 	list := []Notification{}
 	for i := 1; i <= len(r.ring) && len(list) < limit; i++ {
 		e := &r.ring[(r.next-i+len(r.ring))%len(r.ring)]
-		if token == "" || string(e.token) == string(token) {
+		if token == "" || string(e.token) == token.Address() {
 			list = append(list, e.notification())
 		}
 	}
@@ -326,13 +326,14 @@ func (r *recorder) recent(token push.Token, limit int) []Notification {
 }
 
 func (r *recorder) countsOf(token push.Token) Counts {
-	s := &r.shards[maphash.String(r.seed, string(token))%countShards]
+	raw := token.Address()
+	s := &r.shards[maphash.String(r.seed, raw)%countShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(token) == push.MinHexTokenLen {
-		return s.usual[[push.MinHexTokenLen]byte([]byte(token))]
+	if len(raw) == push.MinHexTokenLen {
+		return s.usual[[push.MinHexTokenLen]byte([]byte(raw))]
 	}
-	return s.others[string(token)]
+	return s.others[raw]
 }
 
 // eachCount calls f with every token's counts, in no order, until f returns false. What is recorded meanwhile may be missed.
@@ -347,10 +348,10 @@ func (r *recorder) eachCount(f func(push.Token, Counts) bool) {
 		copied = copied[:0]
 		s.mu.Lock()
 		for k, c := range s.usual {
-			copied = append(copied, tokenCounts{push.Token(k[:]), c})
+			copied = append(copied, tokenCounts{push.HexToken(k[:]), c})
 		}
 		for k, c := range s.others {
-			copied = append(copied, tokenCounts{push.Token(k), c})
+			copied = append(copied, tokenCounts{push.HexToken(k), c})
 		}
 		s.mu.Unlock()
 		for _, tc := range copied {
