@@ -54,7 +54,7 @@ func (p *IDPath) parse() (uuid.UUID, error) {
 // Page is what every list takes.
 type Page struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Items of the answer at the most"`
-	Cursor string `query:"cursor" maxLength:"512" doc:"next_cursor of the page before"`
+	Cursor string `query:"cursor" maxLength:"2048" doc:"next_cursor of the page before"`
 }
 
 var errCursor = faultsError{{Location: "query.cursor", Message: "is not a next_cursor of this list"}}

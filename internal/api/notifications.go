@@ -150,6 +150,9 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 			s.Audience.KindOf = apsText(aps, "attributes-type")
 		}
 	}
+	if n.Topic != rd.app.Topic+n.Type.TopicSuffix() { // then no answer speaks against a registered token
+		n.Kind = push.KindNone
+	}
 	payload, faults := push.BuildPayload(n.Type, aps, data, n.BadgeIncrement > 0)
 	for _, f := range faults {
 		rd.fault(at+strings.TrimPrefix(f.Location, "body"), f.Message)

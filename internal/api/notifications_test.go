@@ -100,6 +100,9 @@ func TestDerivedFields(t *testing.T) {
 		if n.Type != want.Type || n.Priority != want.priority || n.Topic != "com.example.hedgehog"+want.topic {
 			t.Errorf("%s: %s %d %s", members, n.Type, n.Priority, n.Topic)
 		}
+		if ownTopic := want.topic == want.TopicSuffix(); (n.Kind == push.KindNone) == ownTopic {
+			t.Errorf("%s: kind %s with topic %s", members, n.Kind, n.Topic)
+		}
 	}
 }
 
@@ -508,6 +511,8 @@ func TestFailures(t *testing.T) {
 	for i := range 3 {
 		f.failures = append(f.failures, push.Failure{Token: mustToken(t, fmt.Sprintf("%064x", i)), Reason: "BadDeviceToken", Status: 400, Attempts: 1, At: now()})
 	}
+	f.failures[1].Token = mustToken(t, "fcm:"+strings.Repeat("x", push.MaxTokenLen-4)) // the longest there is
+	f.failures[2].Token = mustToken(t, strings.Repeat("ff", 32))
 	path := "/v1/notifications/" + uuid.NewString() + "/failures"
 	l := decode[listBody[failureBody]](t, f.call(sendKey, http.MethodGet, path+"?limit=2", ""))
 	if len(l.Items) != 2 || l.NextCursor == nil || l.Items[0].Reason != "BadDeviceToken" || l.Items[0].Status != 400 || len(l.Items[0].Token) != 64 {

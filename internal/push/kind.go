@@ -17,6 +17,9 @@ const (
 	KindMDM               Kind = "mdm"
 	KindLiveActivityStart Kind = "liveactivity-start" // of one type of activities
 	KindLiveActivity      Kind = "liveactivity"       // of one activity
+
+	// KindNone is of no device token: what goes to another topic than its type's own is for none that is registered.
+	KindNone Kind = "none"
 )
 
 // alert is how the empty Kind is written.

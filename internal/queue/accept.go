@@ -202,10 +202,7 @@ func (q *Queue) commitGroup(ctx context.Context, group []*acceptance) []error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	start := time.Now()
-	err := q.route(ctx, group)
-	if err == nil {
-		err = q.insertGroup(ctx, group)
-	}
+	err := q.routeAndInsert(ctx, group)
 	q.metrics.groups.WithLabelValues("accept").Observe(float64(len(group)))
 	q.metrics.seconds.WithLabelValues("accept").Observe(time.Since(start).Seconds())
 	errs := make([]error, len(group))
@@ -220,12 +217,19 @@ func (q *Queue) commitGroup(ctx context.Context, group []*acceptance) []error {
 		}
 	default: // one of them is to blame: each goes alone
 		for i, a := range group {
-			if errs[i] = q.insertGroup(ctx, []*acceptance{a}); errs[i] == nil {
+			if errs[i] = q.routeAndInsert(ctx, []*acceptance{a}); errs[i] == nil {
 				errs[i] = a.settle()
 			}
 		}
 	}
 	return errs
+}
+
+func (q *Queue) routeAndInsert(ctx context.Context, group []*acceptance) error {
+	if err := q.route(ctx, group); err != nil {
+		return err
+	}
+	return q.insertGroup(ctx, group)
 }
 
 // route has each registered token of the group go the way that it is registered for. Most are registered for the route that

@@ -116,17 +116,26 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 		return nil, nil, 0, fmt.Errorf("insert batches: %w", err)
 	}
 	expanded := next == nil
-	if expanded && b.Route != "" { // the fence's row keeps two of them from ending at once
-		var others int
-		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM batches WHERE notification_id = ? AND kind = ?",
-			b.Notification[:], Audience).Scan(&others); err != nil {
-			return nil, nil, 0, fmt.Errorf("look for the audience's other routes: %w", err)
+	if expanded {
+		if expanded, err = allExpanded(ctx, tx, b); err != nil {
+			return nil, nil, 0, err
 		}
-		expanded = others == 0
 	}
 	c := change{expanded: expanded, recipients: len(recipients)}
 	err = c.apply(ctx, tx, b.App, []uuid.UUID{b.Notification}, now)
 	return ready, next, int64(len(recipients)), err
+}
+
+// allExpanded reports whether the batch, which is consumed, was the last of its audience: there is one for each route. The fence's
+// row keeps two of them from ending at once.
+func allExpanded(ctx context.Context, tx *sqlx.Tx, b *Batch) (bool, error) {
+	if b.Route == "" {
+		return true, nil
+	}
+	var others int
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM batches WHERE notification_id = ? AND kind = ?", b.Notification[:], Audience).
+		Scan(&others)
+	return others == 0, wrap(err, "look for the audience's other routes")
 }
 
 // audienceSpan is how far apart the first seqs of an audience's batches are, one for each route: each has room for what it

@@ -395,6 +395,21 @@ func TestSettleCancelledAudience(t *testing.T) {
 	})
 }
 
+// What ends the audience of one route does not end that of another.
+func TestSettleAudienceOfOneRoute(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		n := r.notification()
+		r.accept(push.Submission{Routes: []push.Route{push.Production, push.Sandbox}, Notification: n, Audience: &push.Audience{All: true}})
+		for i, b := range r.due() {
+			r.settle(Settlement{Batch: b, Lease: r.lease(b)})
+			if s := r.get(n.ID); s.Expanded != (i == 1) || (s.State == push.StateDone) != (i == 1) {
+				t.Errorf("after %d of 2: %+v", i+1, s)
+			}
+		}
+	})
+}
+
 func TestStalledOwnerIsFenced(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {

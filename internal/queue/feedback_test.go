@@ -171,6 +171,18 @@ func TestBadTokens(t *testing.T) {
 			return removed
 		}
 		registry{db: r.db}.put(t, r.now().Add(-time.Hour), token(1), token(2))
+		for range 4 { // to a topic that no token is registered for
+			r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(1, 2)})
+			for _, b := range r.due() {
+				s := r.settlement(b, push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400})
+				s.Kind = push.KindNone
+				r.settle(s)
+			}
+			r.clock.Add(int64(25 * time.Hour))
+		}
+		if found := list(); len(found) != 0 {
+			t.Errorf("answers to another topic count: %v", found)
+		}
 		for range 3 {
 			bad(1)
 			bad(2)

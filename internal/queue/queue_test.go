@@ -51,6 +51,36 @@ func TestAcceptByToken(t *testing.T) {
 	})
 }
 
+// Where the look at the registry fails for a group, each of it is looked up alone, and none goes the usual way for want of it.
+func TestAcceptByTokenAlone(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		fails := &atomic.Bool{}
+		fails.Store(true)
+		r.registry = registry{db: r.db, elsewhere: map[push.Token]push.Route{token(3): push.Sandbox}, refuses: fails}
+		var group []*acceptance
+		for i := range 2 {
+			a, err := prepare(&push.Request{App: app, Submissions: []push.Submission{
+				{Notification: r.notification(), Tokens: tokens(3, 4+i), Routes: production, ByToken: true},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			group = append(group, a)
+		}
+		if err := errors.Join(r.commitGroup(t.Context(), group)...); err != nil {
+			t.Fatal(err)
+		}
+		got := map[push.Route]int{}
+		for _, b := range r.due() {
+			got[b.Route] += len(b.Recipients)
+		}
+		if diff := cmp.Diff(map[push.Route]int{push.Production: 1, push.Sandbox: 2}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestAcceptAndSettle(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {

@@ -271,6 +271,8 @@ type registry struct {
 	db *database.DB
 	// elsewhere are the tokens that are registered for another route than the usual one.
 	elsewhere map[push.Token]push.Route
+	// refuses has the next look at them fail.
+	refuses *atomic.Bool
 }
 
 // production is the one route of most tests.
@@ -329,6 +331,9 @@ func (g registry) AudiencePage(
 }
 
 func (g registry) Elsewhere(context.Context, sqlx.QueryerContext, string, []push.Token, push.Route) (map[push.Token]push.Route, error) {
+	if g.refuses != nil && g.refuses.Swap(false) {
+		return nil, errors.New("refused")
+	}
 	return g.elsewhere, nil
 }
 

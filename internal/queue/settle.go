@@ -234,7 +234,9 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 			tallies[s.Batch.Notification] = t
 		}
 		if s.Batch.Kind == Audience {
-			t.expanded = true
+			if t.expanded, err = allExpanded(ctx, tx, s.Batch); err != nil {
+				return done, err
+			}
 		}
 		followUp := s.followUp(now)
 		for i := range s.Results {
@@ -413,7 +415,7 @@ func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient
 		}
 		err = o.invalidations.add(ctx, tx, 200, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "", "")
 	}
-	if err == nil && r.BadToken() {
+	if err == nil && r.BadToken() && s.Kind != push.KindNone {
 		at := stamp(s.SentAt)
 		err = o.badTokens.add(ctx, tx, 200, s.Batch.App, token, string(s.Batch.Route), string(s.Kind), 1, at, at)
 	}
