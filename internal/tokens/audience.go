@@ -282,30 +282,6 @@ func (s *Store) AudiencePage(
 	return page, routes, next, s.AddBadges(ctx, tx, app, page, increment)
 }
 
-// Elsewhere says which of the tokens are registered for another route than the given one, and for which.
-func (s *Store) Elsewhere(
-	ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token, route push.Route,
-) (map[push.Token]push.Route, error) {
-	defer s.metrics.time("elsewhere", time.Now())
-	var found map[push.Token]push.Route
-	var r row
-	for run := range slices.Chunk(tokens, maxRows) {
-		err := newStatement("SELECT token, environment FROM device_tokens WHERE").add(" app = ? AND token IN", app).
-			list(len(run), func(i int) any { return []byte(run[i]) }).add(" AND environment <> ?", string(route)).
-			query(ctx, db, []any{&r.token, &r.environment}, func() error {
-				if found == nil {
-					found = map[push.Token]push.Route{}
-				}
-				found[push.Token(r.token)] = environment(r.environment)
-				return nil
-			})
-		if err != nil {
-			return nil, fmt.Errorf("look up routes: %w", err)
-		}
-	}
-	return found, nil
-}
-
 // selection is what finds the audience.
 func (s *Store) selection(app string, a push.Audience) selection {
 	sel := selection{

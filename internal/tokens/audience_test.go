@@ -476,3 +476,26 @@ func TestAnyOfManyTags(t *testing.T) {
 		}
 	})
 }
+
+// The first sandbox token of an app is known at once, however often it was looked for in vain.
+func TestTheFirstSandboxToken(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		for i := range 10 {
+			asked := []push.Token{token(i)}
+			elsewhere, err := s.Elsewhere(t.Context(), s.db.Reader(), app, asked, push.Production)
+			if err != nil || len(elsewhere) > 0 {
+				t.Fatalf("%v, %v", elsewhere, err)
+			}
+			if i < 5 {
+				continue
+			}
+			if _, _, err := s.Register(t.Context(), app, push.Registration{Token: token(i), Environment: push.Sandbox}); err != nil {
+				t.Fatal(err)
+			}
+			if elsewhere, err = s.Elsewhere(t.Context(), s.db.Reader(), app, asked, push.Production); err != nil || elsewhere[token(i)] != push.Sandbox {
+				t.Errorf("token %d: %v, %v", i, elsewhere, err)
+			}
+		}
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -20,6 +21,7 @@ import (
 
 // Store is the registry. Its methods can be called from many goroutines.
 type Store struct {
+	sandbox sandboxApps
 	db      *database.DB
 	changes *database.GroupCommit[*change]
 	metrics *metrics
@@ -67,6 +69,9 @@ func (s *Store) Register(ctx context.Context, app string, r push.Registration) (
 		s.metrics.registrations.WithLabelValues("failed").Inc()
 		return push.Device{}, false, fmt.Errorf("register token: %w", err)
 	}
+	if c.device.Environment == push.Sandbox {
+		s.sandbox.forget(app)
+	}
 	result := "refreshed"
 	if c.created {
 		result = "created"
@@ -108,6 +113,9 @@ func (s *Store) Import(ctx context.Context, app string, page []push.Device) erro
 	}
 	if err := s.write(ctx, changes); err != nil {
 		return fmt.Errorf("import tokens: %w", err)
+	}
+	if slices.ContainsFunc(page, func(d push.Device) bool { return d.Environment == push.Sandbox }) {
+		s.sandbox.forget(app)
 	}
 	s.metrics.imported.Add(float64(len(page)))
 	return nil
