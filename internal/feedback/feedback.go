@@ -1,6 +1,6 @@
-// Package feedback is the scheduled pass that takes dead tokens out of the registry: it reads the feedback services into the
-// inbox, has the queue decide on what is there (410 answers arrive there by themselves), and adds tokens that were
-// answered as bad again and again, unless so many are that the configuration must be wrong.
+// Package feedback is the scheduled pass that takes dead tokens out of the registry: it reads the feedback services
+// into the inbox, has the queue decide on what is there (410 answers arrive there by themselves), and adds tokens that
+// were answered as bad again and again, unless so many are that the configuration must be wrong.
 //
 // It knows neither a wire format nor SQL: a Source reads, the Inbox keeps and decides.
 package feedback
@@ -20,8 +20,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Source is an app's feedback service. Read calls f for each tuple as it arrives, until the list ends or f fails. What f was
-// called for counts, however Read ends.
+// Source is an app's feedback service. Read calls f for each tuple as it arrives, until the list ends or f fails. What
+// f was called for counts, however Read ends.
 type Source interface {
 	Read(ctx context.Context, f func(at time.Time, token push.Token) error) error
 }
@@ -32,7 +32,8 @@ type Inbox interface {
 	RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error
 	// CheckInvalidations decides on up to limit entries of the app's inbox; an empty answer means that it is empty.
 	CheckInvalidations(ctx context.Context, app string, limit int) ([]push.CheckedInvalidation, error)
-	// BadTokens are those that at least so many answers, over at least so long, called bad, each dead since the first of them.
+	// BadTokens are those that at least so many answers, over at least so long, called bad, each dead since the first
+	// of them.
 	BadTokens(ctx context.Context, app string, answers int, over time.Duration, limit int) ([]push.Invalidation, error)
 	// ForgetBadTokens starts that counting anew.
 	ForgetBadTokens(ctx context.Context, app string) error
@@ -51,15 +52,15 @@ type Config struct {
 	Interval time.Duration
 	// Check is how often the inbox is looked at between the passes, for what 410 answers put there; default 1 min.
 	Check time.Duration
-	// BadTokenAfter is the number of bad-token answers, over at least BadTokenOver, after which a token is removed; default 3
-	// over 24 h. A negative number means never.
+	// BadTokenAfter is the number of bad-token answers, over at least BadTokenOver, after which a token is removed;
+	// default 3 over 24 h. A negative number means never.
 	BadTokenAfter int
 	BadTokenOver  time.Duration
 	// BadTokenGuard is the share of such answers among the app's recent sends from which nothing of the app is removed;
 	// default 0.05.
 	BadTokenGuard float64
-	// BadTokenSends is how many recent sends must be known for a bad token to be removed; default 100. After a restart there
-	// are none, and a share of few says nothing.
+	// BadTokenSends is how many recent sends must be known for a bad token to be removed; default 100. After a restart
+	// there are none, and a share of few says nothing.
 	BadTokenSends int
 	// ReadLimit bounds one read of a feedback service; default 10 min.
 	ReadLimit time.Duration
@@ -158,9 +159,9 @@ func (j *Job) schedule(ctx context.Context, a *appJob) {
 	}
 }
 
-// RunOnce runs a pass of the app, or of all with app "", now and on this replica, whoever else may be at it: every step is
-// harmless to repeat. It returns what the pass decided, also where it could not do all it should. Calls for the same app
-// take their turns.
+// RunOnce runs a pass of the app, or of all with app "", now and on this replica, whoever else may be at it: every step
+// is harmless to repeat. It returns what the pass decided, also where it could not do all it should. Calls for the same
+// app take their turns.
 func (j *Job) RunOnce(ctx context.Context, app string) ([]push.CheckedInvalidation, error) {
 	if app != "" {
 		a := j.apps[app]
@@ -178,8 +179,8 @@ func (j *Job) RunOnce(ctx context.Context, app string) ([]push.CheckedInvalidati
 	return all, errors.Join(errs...)
 }
 
-// run is one pass: read the source, where read says so, then remove, where remove does. The guard is looked at in any case:
-// each replica knows only its own sends.
+// run is one pass: read the source, where read says so, then remove, where remove does. The guard is looked at in any
+// case: each replica knows only its own sends.
 func (j *Job) run(ctx context.Context, a *appJob, read, remove bool) ([]push.CheckedInvalidation, error) {
 	select {
 	case a.turn <- struct{}{}:
@@ -225,9 +226,9 @@ func count(items []push.CheckedInvalidation) (removed int) {
 	return removed
 }
 
-// guard looks at the app's share of bad-token answers. In a wave of them nothing is removed, and what was counted against the tokens is
-// forgotten: it was the gateway, the environment or the topic that was wrong. enough says that the share rests on
-// enough sends to remove by it.
+// guard looks at the app's share of bad-token answers. In a wave of them nothing is removed, and what was counted
+// against the tokens is forgotten: it was the gateway, the environment or the topic that was wrong. enough says that
+// the share rests on enough sends to remove by it.
 func (j *Job) guard(ctx context.Context, a *appJob) (wave, enough bool, err error) {
 	share, sends := j.shares.BadShare(a.name)
 	enough = sends >= j.cfg.BadTokenSends

@@ -16,10 +16,10 @@ const (
 	recordAtStop = 10 * time.Second // after ctx has ended, to save what was read
 )
 
-// read copies the app's feedback list into the inbox, each tuple as it arrives. The service forgets what it sent, so nothing is
-// gathered on purpose: a tuple is recorded at once, and only those that arrive while the database is busy with others
-// share the next insert. When the database is away recording is repeated, and reading stops after a few hundred
-// tuples: the rest waits in the service or on the wire.
+// read copies the app's feedback list into the inbox, each tuple as it arrives. The service forgets what it sent, so
+// nothing is gathered on purpose: a tuple is recorded at once, and only those that arrive while the database is busy
+// with others share the next insert. When the database is away recording is repeated, and reading stops after a few
+// hundred tuples: the rest waits in the service or on the wire.
 func (j *Job) read(ctx context.Context, a *appJob) error {
 	tuples := make(chan push.Invalidation, recordGroup)
 	recorded := make(chan error, 1)
@@ -49,8 +49,8 @@ func (j *Job) read(ctx context.Context, a *appJob) error {
 	return nil
 }
 
-// record writes the tuples until there are no more. It gives up only some time after ctx has ended, and then still takes what
-// comes, so that the reader does not hang.
+// record writes the tuples until there are no more. It gives up only some time after ctx has ended, and then still
+// takes what comes, so that the reader does not hang.
 func (j *Job) record(ctx context.Context, a *appJob, tuples <-chan push.Invalidation) error {
 	// What was read is gone from the service: it is saved even when the process is told to stop.
 	saveCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -18,8 +18,9 @@ type Config struct {
 	// Committers is the number of acceptance transactions side by side; default 2, and always 1 on SQLite, which has
 	// one writer.
 	Committers int
-	// Handoff is told of accepted batches that are due, right after their commit, so that the sender need not find them.
-	// It must not block, and may forget what it is told: a batch stays a row, found by polling, until it is settled.
+	// Handoff is told of accepted batches that are due, right after their commit, so that the sender need not find
+	// them. It must not block, and may forget what it is told: a batch stays a row, found by polling, until it is
+	// settled.
 	Handoff func(n *push.Notification, batches []*Batch)
 }
 
@@ -31,7 +32,8 @@ type Replay struct {
 // DueQuery asks for the batches of one lane that are due.
 type DueQuery struct {
 	Lane Lane
-	// After has one key for each shard to be read: the last one already read there, or Key{Shard: s} for the shard's head.
+	// After has one key for each shard to be read: the last one already read there, or Key{Shard: s} for the shard's
+	// head.
 	After []Key
 	Until time.Time
 	// Limit is the number of batches of each shard at the most.
@@ -52,7 +54,8 @@ type Head struct {
 	Due   [2]time.Time // by Lane
 }
 
-// FencedError names the leases that were lost. All that was settled or expanded under other leases in the same call is done.
+// FencedError names the leases that were lost. All that was settled or expanded under other leases in the same call is
+// done.
 type FencedError struct {
 	Leases []Lease
 }
@@ -70,12 +73,13 @@ type BadToken struct {
 
 // api is the whole of what Queue does, in one place to read; consumers declare the parts they need.
 type api interface {
-	// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for the Holds to be
-	// given back (as long as the lease lasts) and releases all shards, so it is the last to be stopped, after the sender.
+	// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for the Holds to
+	// be given back (as long as the lease lasts) and releases all shards, so it is the last to be stopped, after the
+	// sender.
 	Run(ctx context.Context) error
 
-	// Accept is durable when it returns. A non-nil Replay is the answer to a repetition. push.ErrConflict: the key was used
-	// for another request; push.ErrBacklogFull; push.ErrUnavailable.
+	// Accept is durable when it returns. A non-nil Replay is the answer to a repetition. push.ErrConflict: the key was
+	// used for another request; push.ErrBacklogFull; push.ErrUnavailable.
 	Accept(ctx context.Context, r *push.Request) (*Replay, error)
 
 	// Replayed is what Accept would answer to a repetition, nil where the request is none. It accepts nothing.
@@ -97,8 +101,9 @@ type api interface {
 	Due(ctx context.Context, query DueQuery) ([]*Batch, error)
 	Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error)
 
-	// Settle records what became of the batches and returns the follow-up batches of what is to be sent again. Repeating it
-	// after any error is harmless. An Audience batch is settled without Results: it is not expanded further.
+	// Settle records what became of the batches and returns the follow-up batches of what is to be sent again.
+	// Repeating it after any error is harmless. An Audience batch is settled without Results: it is not expanded
+	// further.
 	Settle(ctx context.Context, settlements []Settlement) ([]*Batch, error)
 	// Expand takes the next page of an Audience batch: ready batches and, unless that was the end, what takes the
 	// batch's place.

@@ -61,8 +61,8 @@ type Cursor struct {
 	After push.Token // the last token taken; empty at the start
 }
 
-// Lease is the right to read and settle one shard's batches. Epoch is the fence: it grows with each change of owner, and
-// nothing is settled under an old one.
+// Lease is the right to read and settle one shard's batches. Epoch is the fence: it grows with each change of owner,
+// and nothing is settled under an old one.
 type Lease struct {
 	Shard uint8
 	Epoch uint64
@@ -78,8 +78,8 @@ type Settlement struct {
 	SentAt time.Time
 	// Kind is the notification's.
 	Kind push.Kind
-	// Results stand in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at RetryAt;
-	// a Retry grows its recipient's attempts.
+	// Results stand in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at
+	// RetryAt; a Retry grows its recipient's attempts.
 	Results []push.Result
 	RetryAt time.Time
 }
@@ -87,9 +87,9 @@ type Settlement struct {
 // Registry is what the queue needs of the token store inside its own transactions.
 type Registry interface {
 	// AudiencePage returns up to limit recipients, with their stored badges, whose tokens come after after, in the
-	// tokens' order, the route of each, and the token after which the next page goes on, empty after the last one. A page
-	// may be short, even empty, without being the last. An increment that is not 0 is added to the stored badges, which
-	// then are the sums.
+	// tokens' order, the route of each, and the token after which the next page goes on, empty after the last one. A
+	// page may be short, even empty, without being the last. An increment that is not 0 is added to the stored badges,
+	// which then are the sums.
 	AudiencePage(
 		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 	) (page []push.Recipient, routes []push.Route, next push.Token, err error)
@@ -98,6 +98,7 @@ type Registry interface {
 	// AddBadges adds n to the stored badge of each registered recipient, saturating, and writes the sums (n itself for
 	// a token that is not registered) into recipients. recipients are in the tokens' order.
 	AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error
-	// RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which.
+	// RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports
+	// which.
 	RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) (removed []bool, err error)
 }

@@ -126,8 +126,8 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 	return ready, next, int64(len(recipients)), err
 }
 
-// allExpanded reports whether the batch, which is consumed, was the last of its audience: there is one for each route. The fence's
-// row keeps two of them from ending at once.
+// allExpanded reports whether the batch, which is consumed, was the last of its audience: there is one for each route.
+// The fence's row keeps two of them from ending at once.
 func allExpanded(ctx context.Context, tx *sqlx.Tx, b *Batch) (bool, error) {
 	if b.Route == "" {
 		return true, nil
@@ -138,8 +138,8 @@ func allExpanded(ctx context.Context, tx *sqlx.Tx, b *Batch) (bool, error) {
 	return others == 0, wrap(err, "look for the audience's other routes")
 }
 
-// audienceSpan is how far apart the first seqs of an audience's batches are, one for each route: each has room for what it
-// expands to, and all of them are below generation.
+// audienceSpan is how far apart the first seqs of an audience's batches are, one for each route: each has room for what
+// it expands to, and all of them are below generation.
 const audienceSpan = generation / 8
 
 // batchesByRoute divides a page into what goes each way, and that into batches.
@@ -324,7 +324,8 @@ func (q *Queue) addBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch, in
 			groups[g] = append(groups[g], r)
 		}
 	}
-	// The rounds in turn, and always in the same order: transactions that count the same tokens meet without a deadlock.
+	// The rounds in turn, and always in the same order: transactions that count the same tokens meet without a
+	// deadlock.
 	slices.SortFunc(order, func(a, b group) int {
 		return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.round, b.round), cmp.Compare(a.increment, b.increment))
 	})

@@ -28,7 +28,9 @@ func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.In
 		in := q.newInvalidations()
 		for i := range invalidations {
 			inv := &invalidations[i]
-			if err := in.add(ctx, tx, 200, inv.App, []byte(inv.Token), stamp(inv.At), string(inv.Source), string(inv.Route), string(inv.Kind)); err != nil {
+			err := in.add(ctx, tx, 200, inv.App, []byte(inv.Token), stamp(inv.At), string(inv.Source), string(inv.Route),
+				string(inv.Kind))
+			if err != nil {
 				return err
 			}
 		}
@@ -79,7 +81,9 @@ func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string,
 	for i := range page {
 		c := &page[i]
 		c.Removed, c.CheckedAt = removed[i], now
-		if err := out.add(ctx, tx, 200, app, []byte(c.Token), string(c.Route), string(c.Kind), stamp(c.At), string(c.Source), c.Removed, stamp(now)); err != nil {
+		err := out.add(ctx, tx, 200, app, []byte(c.Token), string(c.Route), string(c.Kind), stamp(c.At), string(c.Source),
+			c.Removed, stamp(now))
+		if err != nil {
 			return nil, fmt.Errorf("keep the outcome: %w", err)
 		}
 		if c.Source == push.SourceBadToken {
@@ -110,7 +114,8 @@ func selectInvalidations(ctx context.Context, from queryer, query, app string, a
 		if err := rows.Scan(&token, &route, &kind, &at, &source, &c.Removed, &checked); err != nil {
 			return nil, err
 		}
-		c.Token, c.Route, c.Kind, c.At, c.Source, c.CheckedAt = push.Token(token), push.Route(route), push.Kind(kind), at.Time, push.Source(source), checked.Time
+		c.Token, c.Route, c.Kind = push.Token(token), push.Route(route), push.Kind(kind)
+		c.At, c.Source, c.CheckedAt = at.Time, push.Source(source), checked.Time
 		page = append(page, c)
 	}
 	return page, rows.Err()
@@ -147,7 +152,8 @@ func (q *Queue) Invalidations(
 }
 
 func formatCursor(c *push.CheckedInvalidation) string {
-	text := fmt.Appendf(nil, "%d %s %d %s", c.CheckedAt.UnixMicro(), base64.RawURLEncoding.EncodeToString([]byte(c.Token)), c.At.UnixMicro(), c.Source)
+	token := base64.RawURLEncoding.EncodeToString([]byte(c.Token))
+	text := fmt.Appendf(nil, "%d %s %d %s", c.CheckedAt.UnixMicro(), token, c.At.UnixMicro(), c.Source)
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
@@ -218,7 +224,8 @@ func (q *Queue) badTokenPage(ctx context.Context, app string, answers int, first
 		if err := rows.Scan(&token, &route, &kind, &b.Answers, &first, &last); err != nil {
 			return nil, err
 		}
-		b.Token, b.Route, b.Kind, b.FirstAt, b.LastAt = push.Token(token), push.Route(route), push.Kind(kind), first.Time, last.Time
+		b.Token, b.Route, b.Kind = push.Token(token), push.Route(route), push.Kind(kind)
+		b.FirstAt, b.LastAt = first.Time, last.Time
 		page = append(page, b)
 	}
 	return page, rows.Err()

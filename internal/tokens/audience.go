@@ -22,34 +22,34 @@ const (
 	kindEnvironment = "e"
 )
 
-// stream is the tokens, in their order, of the index rows with one of the values.
-type stream struct {
+// tokenList is the tokens, in their order, of the index rows with one of the values.
+type tokenList struct {
 	kind   string
 	values []string
 }
 
-// maxUnion is how many values of a stream are read as lists of their own, each already in the tokens' order. Beyond it, and for
+// maxUnion is how many values of a list are read as lists of their own, each already in the tokens' order. Beyond it, and for
 // users, who have few devices each, the rows of all values are sorted anew for each page.
 const maxUnion = 100
 
-// merged reports whether the stream is read as lists, one for each value.
-func (st stream) merged() bool {
+// merged reports whether the list is read as several, one for each value.
+func (st tokenList) merged() bool {
 	return len(st.values) > 1 && len(st.values) <= maxUnion && st.kind != kindUser
 }
 
 // leastList is how much of each of many lists is read at the least.
 const leastList = 64
 
-// bound is how far the lists of a merged stream can be read together where share rows are read of each: to the last token of
+// bound is how far those several lists can be read together where share rows are read of each: to the last token of
 // the one that ends first; empty where all of them end before. Beyond it a list that was not read to its end may have tokens.
-func (sel *selection) bound(ctx context.Context, q sqlx.QueryerContext, st stream, after push.Token, share int) (push.Token, error) {
+func (sel *selection) bound(ctx context.Context, q sqlx.QueryerContext, st tokenList, after push.Token, share int) (push.Token, error) {
 	s := newStatement("SELECT MIN(last) FROM (")
 	for i := range st.values {
 		if i > 0 {
 			s.add(" UNION ALL ")
 		}
 		s.add("SELECT COUNT(*) AS n, MAX(token) AS last FROM (")
-		stream{st.kind, st.values[i : i+1]}.appendTokens(s, sel.app, after, share)
+		tokenList{st.kind, st.values[i : i+1]}.appendTokens(s, sel.app, after, share)
 		s.add(") AS v")
 	}
 	s.add(") AS u WHERE n = ?", share)
@@ -58,16 +58,16 @@ func (sel *selection) bound(ctx context.Context, q sqlx.QueryerContext, st strea
 	return push.Token(last), err
 }
 
-// appendBounded appends a SELECT of all tokens of a merged stream after after and up to bound, of which each list has at most
+// appendBounded appends a SELECT of all their tokens after after and up to bound, of which each list has at most
 // share.
-func (st stream) appendBounded(s *statement, app string, after, bound push.Token, share int) {
+func (st tokenList) appendBounded(s *statement, app string, after, bound push.Token, share int) {
 	s.add("SELECT token FROM (")
 	for i := range st.values {
 		if i > 0 {
 			s.add(" UNION ")
 		}
 		s.add("SELECT token FROM (")
-		stream{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, share)
+		tokenList{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, share)
 		s.add(") AS v")
 	}
 	s.add(") AS u")
@@ -76,8 +76,8 @@ func (st stream) appendBounded(s *statement, app string, after, bound push.Token
 	}
 }
 
-// appendTokens appends a SELECT of the stream's next tokens.
-func (st stream) appendTokens(s *statement, app string, after push.Token, limit int) {
+// appendTokens appends a SELECT of the list's next tokens.
+func (st tokenList) appendTokens(s *statement, app string, after push.Token, limit int) {
 	const from = " FROM device_token_index WHERE app = ? AND kind = ? AND value"
 	switch {
 	case len(st.values) == 1:
@@ -93,20 +93,20 @@ func (st stream) appendTokens(s *statement, app string, after push.Token, limit 
 				s.add(" UNION ")
 			}
 			s.add("SELECT token FROM (")
-			stream{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, limit)
+			tokenList{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, limit)
 			s.add(") AS v")
 		}
 		s.add(") AS u ORDER BY token LIMIT ?", limit)
 	}
 }
 
-// selection finds devices page by page, in the tokens' order. It reads the sparsest of its streams and looks the devices up, so that
-// its cost is that of the fewest tokens that any one condition leaves, and not that of the registry. Without streams it
+// selection finds devices page by page, in the tokens' order. It reads the sparsest of its lists and looks the devices up, so that
+// its cost is that of the fewest tokens that any one condition leaves, and not that of the registry. Without lists it
 // reads the registry itself.
 type selection struct {
 	app     string
 	columns string // of device_tokens to be scanned after the token
-	streams []stream
+	lists   []tokenList
 	// The conditions that each device is checked for.
 	environment push.Route // empty: either
 	anyKind     bool
@@ -122,11 +122,11 @@ type selection struct {
 	passedOver int
 }
 
-// addEnvironment makes the environment one more stream where it has one. The other conditions must then be checked for each
-// device: any stream may become the one that is read.
+// addEnvironment makes the environment one more list where it has one. The other conditions must then be checked for each
+// device: any list may become the one that is read.
 func (sel *selection) addEnvironment() {
 	if sel.environment == push.Sandbox {
-		sel.streams = append(sel.streams, stream{kindEnvironment, []string{string(push.Sandbox)}})
+		sel.lists = append(sel.lists, tokenList{kindEnvironment, []string{string(push.Sandbox)}})
 	}
 }
 
@@ -147,7 +147,7 @@ func (sel *selection) each(
 		s := newStatement("")
 		more := true // there may be more than was asked for, where as much was found
 		var bound push.Token
-		if len(sel.streams) == 0 {
+		if len(sel.lists) == 0 {
 			s.add("SELECT token, "+sel.columns+" FROM device_tokens WHERE app = ? AND token > ? ORDER BY token LIMIT ?",
 				sel.app, []byte(after), read).add(sel.lock)
 		} else {
@@ -231,18 +231,18 @@ func (sel *selection) matches(r *row) (bool, error) {
 		!slices.ContainsFunc(sel.tags.All, hasNot) && !slices.ContainsFunc(sel.tags.None, has), nil
 }
 
-// sparsest is the stream that ends within its next few tokens, or else the one whose tokens reach farthest.
-func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after push.Token) (stream, error) {
-	if len(sel.streams) == 1 {
-		return sel.streams[0], nil
+// sparsest is the list that ends within its next few tokens, or else the one whose tokens reach farthest.
+func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after push.Token) (tokenList, error) {
+	if len(sel.lists) == 1 {
+		return sel.lists[0], nil
 	}
 	const n = 128 // enough to tell
 	s := newStatement("")
-	for i, st := range sel.streams {
+	for i, st := range sel.lists {
 		if i > 0 {
 			s.add(" UNION ALL ")
 		}
-		s.add("SELECT ? AS stream, COUNT(*) AS tokens, MAX(token) AS last FROM (", i)
+		s.add("SELECT ? AS list, COUNT(*) AS tokens, MAX(token) AS last FROM (", i)
 		st.appendTokens(s, sel.app, after, n)
 		s.add(") AS s")
 	}
@@ -255,7 +255,7 @@ func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after
 		}
 		return nil
 	})
-	return sel.streams[best], err
+	return sel.lists[best], err
 }
 
 // AudiencePage returns up to limit recipients of the audience, with their stored badges, whose tokens come after after, in the
@@ -267,7 +267,7 @@ func (s *Store) AudiencePage(
 ) (page []push.Recipient, routes []push.Route, next push.Token, err error) {
 	begin := time.Now()
 	sel := s.selection(app, a)
-	locked := increment > 0 && len(sel.streams) == 0 && sel.tags == nil
+	locked := increment > 0 && len(sel.lists) == 0 && sel.tags == nil
 	if locked { // what is read is what is changed: it need not be read again for that
 		sel.lock = s.forUpdate()
 	}
@@ -290,20 +290,20 @@ func (s *Store) selection(app string, a push.Audience) selection {
 	switch {
 	case a.Tags != nil:
 		for _, tag := range a.Tags.All {
-			sel.streams = append(sel.streams, stream{kindTag, []string{tag}})
+			sel.lists = append(sel.lists, tokenList{kindTag, []string{tag}})
 		}
 		if len(a.Tags.Any) > 0 {
-			sel.streams = append(sel.streams, stream{kindTag, a.Tags.Any})
+			sel.lists = append(sel.lists, tokenList{kindTag, a.Tags.Any})
 		}
 		sel.addEnvironment()
-		if len(sel.streams) != 1 || len(a.Tags.None) > 0 { // else the one stream is the condition
+		if len(sel.lists) != 1 || len(a.Tags.None) > 0 { // else the one list is the condition
 			sel.columns += ", tags"
 			sel.tags = a.Tags
 		}
 	case a.All:
 		sel.addEnvironment()
 	default:
-		sel.streams = []stream{{kindUser, a.Users}}
+		sel.lists = []tokenList{{kindUser, a.Users}}
 	}
 	return sel
 }
@@ -311,7 +311,7 @@ func (s *Store) selection(app string, a push.Audience) selection {
 func (s *Store) audiencePage(
 	ctx context.Context, q sqlx.QueryerContext, sel *selection, after push.Token, limit int,
 ) (page []push.Recipient, routes []push.Route, next push.Token, err error) {
-	if len(sel.streams) == 1 && len(sel.streams[0].values) == 0 { // no users
+	if len(sel.lists) == 1 && len(sel.lists[0].values) == 0 { // no users
 		return nil, nil, "", nil
 	}
 	var r row

@@ -175,7 +175,7 @@ func TestSparseAudienceIsReadInSteps(t *testing.T) {
 		tags := &push.Tags{All: []string{"even", "odd"}}
 		sel := selection{app: app, columns: "environment, badge, tags", tags: tags, scan: 40}
 		for _, tag := range tags.All {
-			sel.streams = append(sel.streams, stream{kindTag, []string{tag}})
+			sel.lists = append(sel.lists, tokenList{kindTag, []string{tag}})
 		}
 		var r row
 		var found []push.Token

@@ -30,8 +30,8 @@ func (s *Store) AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipien
 	return wrapBadges(err)
 }
 
-// addToRead is AddBadges for recipients that the transaction has read with their badges, under lock. dense says that they are
-// all the registered tokens from the first to the last.
+// addToRead is AddBadges for recipients that the transaction has read with their badges, under lock. dense says that
+// they are all the registered tokens from the first to the last.
 func (s *Store) addToRead(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32, dense bool) error {
 	if len(recipients) == 0 {
 		return nil
@@ -74,9 +74,9 @@ type increment struct {
 // minRange is the number of recipients from which on one range is cheaper than a list.
 const minRange = 16
 
-// byRange does it with one range of the clustered key, which costs half of what a list of tokens costs. That is right where the
-// recipients are all the registered tokens of the range, as a page of a broadcast to all is; else it does nothing and
-// says so.
+// byRange does it with one range of the clustered key, which costs half of what a list of tokens costs. That is right
+// where the recipients are all the registered tokens of the range, as a page of a broadcast to all is; else it does
+// nothing and says so.
 func (b *increment) byRange(ctx context.Context) (done bool, err error) {
 	count := len(b.recipients)
 	if count < minRange {
@@ -145,8 +145,8 @@ func (b *increment) updateTokens(ctx context.Context, count int) error {
 	return err
 }
 
-// read locks the rows of the statement, which are in the tokens' order, and gives the recipients their sums. It counts the rows, and
-// those of them that are recipients'.
+// read locks the rows of the statement, which are in the tokens' order, and gives the recipients their sums. It counts
+// the rows, and those of them that are recipients'.
 func (b *increment) read(ctx context.Context, s *statement) (rows, found int, err error) {
 	for i := range b.recipients {
 		b.recipients[i].Badge = b.n

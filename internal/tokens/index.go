@@ -36,8 +36,8 @@ func appendIndex(rows []indexRow, app string, d *push.Device) []indexRow {
 	return rows
 }
 
-// slotOf names the place of which there is one for a token: a device has one token of each platform and kind, and an activity
-// has one. It is empty where the token has none.
+// slotOf names the place of which there is one for a token: a device has one token of each platform and kind, and an
+// activity has one. It is empty where the token has none.
 func slotOf(d *push.Device) string {
 	platform := d.Token.Platform()
 	switch {
@@ -55,8 +55,8 @@ func sameIndex(a, b *push.Device) bool {
 		slices.Equal(a.Tags, b.Tags)
 }
 
-// diffIndex appends what the entry's change takes from the index and what it puts there.
-func diffIndex(drop, put []indexRow, e *entry) (dropped, added []indexRow) {
+// diffIndex appends what the record's change takes from the index and what it puts there.
+func diffIndex(drop, put []indexRow, e *record) (dropped, added []indexRow) {
 	before, after := appendIndex(nil, e.app, &e.stored), appendIndex(nil, e.app, &e.wanted)
 	for _, r := range before {
 		if !slices.Contains(after, r) {

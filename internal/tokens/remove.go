@@ -12,25 +12,25 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which. A token
-// that was registered again after that time stays: the device has the app again. So does one that is registered for another
-// route or kind than the invalidation's: it was sent what it is not for.
+// RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which.
+// A token that was registered again after that time stays: the device has the app again. So does one that is registered
+// for another route or kind than the invalidation's: it was sent what it is not for.
 func (s *Store) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) (removed []bool, err error) {
 	defer s.metrics.time("remove", time.Now())
-	u := unit{store: s, tx: tx, entries: map[key]*entry{}}
+	w := transaction{store: s, tx: tx, records: map[key]*record{}}
 	for _, inv := range invalidations {
-		if k := (key{inv.App, inv.Token}); u.entries[k] == nil {
-			u.add(&entry{key: k})
+		if k := (key{inv.App, inv.Token}); w.records[k] == nil {
+			w.add(&record{key: k})
 		}
 	}
-	slices.SortFunc(u.sorted, func(a, b *entry) int { return compareKeys(a.key, b.key) })
-	if err := u.load(ctx, u.sorted); err != nil {
+	slices.SortFunc(w.sorted, func(a, b *record) int { return compareKeys(a.key, b.key) })
+	if err := w.load(ctx, w.sorted); err != nil {
 		return nil, fmt.Errorf("read tokens to remove: %w", err)
 	}
 	removed = make([]bool, len(invalidations))
-	until := map[*entry]time.Time{}
+	until := map[*record]time.Time{}
 	for i, inv := range invalidations {
-		e := u.entries[key{inv.App, inv.Token}]
+		e := w.records[key{inv.App, inv.Token}]
 		elsewhere := inv.Route != "" && (e.stored.Environment != inv.Route || e.stored.Kind != inv.Kind)
 		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !elsewhere && !e.stored.LastUpdated.After(at) {
 			e.remains, removed[i], until[e] = false, true, at
@@ -38,10 +38,10 @@ func (s *Store) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations 
 		}
 	}
 	var drop []indexRow
-	gone := slices.DeleteFunc(slices.Clone(u.sorted), func(e *entry) bool { return !e.exists || e.remains })
+	gone := slices.DeleteFunc(slices.Clone(w.sorted), func(e *record) bool { return !e.exists || e.remains })
 	for run := range slices.Chunk(gone, maxRows) {
-		// The rows are locked and the condition is known to hold. It stands in the statement all the same: should an engine not
-		// keep the lock, nothing else is removed.
+		// The rows are locked and the condition is known to hold. It stands in the statement all the same: should an
+		// engine not keep the lock, nothing else is removed.
 		st := newStatement("DELETE FROM device_tokens WHERE ")
 		for i, e := range run {
 			if i > 0 {

@@ -14,12 +14,12 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// maxRows bounds the rows that one statement names: below SQLite's limits of 32,766 arguments and of an expression's depth,
-// and small enough to hold its locks for milliseconds.
+// maxRows bounds the rows that one statement names: below SQLite's limits of 32,766 arguments and of an expression's
+// depth, and small enough to hold its locks for milliseconds.
 const maxRows = 500
 
-// maxBytes bounds what the rows of one statement hold: escaped it may be twice as long, and a server's max_allowed_packet may be
-// as small as 4 MiB.
+// maxBytes bounds what the rows of one statement hold: escaped it may be twice as long, and a server's
+// max_allowed_packet may be as small as 4 MiB.
 const maxBytes = 512 << 10
 
 // statementsOf divides rows, of the given sizes in bytes, into what one statement takes.
@@ -135,8 +135,9 @@ const deviceColumns = "environment, kind, kind_of, badge, last_updated, created_
 	"tags, app_version, os_version, device_model, locale, time_zone"
 
 // columnNames are those columns, for an upsert.
-var columnNames = []string{"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags", "app_version",
-	"os_version", "device_model", "locale", "time_zone"}
+var columnNames = []string{
+	"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags",
+	"app_version", "os_version", "device_model", "locale", "time_zone"}
 
 const deviceRow = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -173,14 +174,15 @@ type row struct {
 
 // deviceDest is where to scan token and deviceColumns into.
 func (r *row) deviceDest() []any {
-	return []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID, &r.deviceID, &r.tags, &r.appVersion,
-		&r.osVersion, &r.deviceModel, &r.locale, &r.timeZone}
+	return []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID, &r.deviceID,
+		&r.tags, &r.appVersion, &r.osVersion, &r.deviceModel, &r.locale, &r.timeZone}
 }
 
 func (r *row) device() (push.Device, error) {
 	tags, err := decodeTags(r.tags)
 	return push.Device{
-		Token: push.Token(r.token), Environment: environment(r.environment), Kind: push.Kind(r.kind), KindOf: string(r.kindOf), Badge: uint32(r.badge.Int64),
+		Token: push.Token(r.token), Environment: environment(r.environment), Kind: push.Kind(r.kind), KindOf: string(r.kindOf),
+		Badge:       uint32(r.badge.Int64),
 		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: tags,
 		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion), OSVersion: string(r.osVersion),
 		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone),

@@ -145,10 +145,10 @@ func (s *Store) Get(ctx context.Context, app string, t push.Token) (device push.
 func (s *Store) List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, error) {
 	sel := selection{app: app, columns: deviceColumns, anyKind: true, environment: filter.Environment, userID: filter.UserID}
 	if filter.UserID != "" {
-		sel.streams = append(sel.streams, stream{kindUser, []string{filter.UserID}})
+		sel.lists = append(sel.lists, tokenList{kindUser, []string{filter.UserID}})
 	}
 	if filter.Tag != "" {
-		sel.streams = append(sel.streams, stream{kindTag, []string{filter.Tag}})
+		sel.lists = append(sel.lists, tokenList{kindTag, []string{filter.Tag}})
 		sel.tags = &push.Tags{All: []string{filter.Tag}}
 	}
 	sel.addEnvironment()

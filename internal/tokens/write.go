@@ -1,0 +1,147 @@
+package tokens
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/database"
+)
+
+// touch is the common change of a known token: another badge and perhaps another time, nothing else. The tokens with
+// the same one share a statement.
+type touch struct {
+	app     string
+	badge   uint32
+	updated time.Time // zero: stays
+}
+
+// maxTouches bounds those statements; what else there is goes into the upsert.
+const maxTouches = 4
+
+// write writes what differs.
+func (w *transaction) write(ctx context.Context, sorted []*record) error {
+	var inserts, upserts, removals []*record
+	var drop, put []indexRow
+	touches := map[touch][]*record{}
+	for _, e := range sorted {
+		switch {
+		case !e.exists && !e.remains:
+		case !e.exists:
+			inserts = append(inserts, e)
+			put = appendIndex(put, e.app, &e.wanted)
+		case !e.remains:
+			removals = append(removals, e)
+			drop = appendIndex(drop, e.app, &e.stored)
+		case e.onlyTouched():
+			t := touch{app: e.app, badge: e.wanted.Badge}
+			if !e.wanted.LastUpdated.Equal(e.stored.LastUpdated) {
+				t.updated = e.wanted.LastUpdated
+			} else if e.wanted.Badge == e.stored.Badge {
+				continue
+			}
+			if touches[t] == nil && len(touches) == maxTouches {
+				upserts = append(upserts, e)
+			} else {
+				touches[t] = append(touches[t], e)
+			}
+		default:
+			upserts = append(upserts, e)
+			if !sameIndex(&e.stored, &e.wanted) {
+				drop, put = diffIndex(drop, put, e)
+			}
+		}
+	}
+	if err := w.insert(ctx, inserts, ""); err != nil {
+		if database.IsDuplicate(err) { // it was registered elsewhere since it was looked for
+			err = fmt.Errorf("%w: %w", database.ErrLostRace, err)
+		}
+		return fmt.Errorf("insert tokens: %w", err)
+	}
+	for _, t := range slices.SortedFunc(keys(touches), compareTouches) {
+		if err := w.touch(ctx, t, touches[t]); err != nil {
+			return fmt.Errorf("refresh tokens: %w", err)
+		}
+	}
+	if err := w.insert(ctx, upserts, w.store.db.Dialect.Upsert("app, token", columnNames...)); err != nil {
+		return fmt.Errorf("update tokens: %w", err)
+	}
+	for app, run := range byApp(removals) {
+		_, err := newStatement("DELETE FROM device_tokens WHERE app = ? AND token IN").add("", app).
+			list(len(run), func(i int) any { return []byte(run[i].token) }).exec(ctx, w.tx)
+		if err != nil {
+			return fmt.Errorf("remove tokens: %w", err)
+		}
+		for _, e := range run {
+			source := removedByRequest
+			if e.replaced {
+				source = removedReplaced
+			}
+			w.store.metrics.removals.WithLabelValues(source).Inc()
+		}
+	}
+	if err := deleteIndex(ctx, w.tx, drop); err != nil {
+		return err
+	}
+	return w.store.insertIndex(ctx, w.tx, put)
+}
+
+func keys(touches map[touch][]*record) func(yield func(touch) bool) {
+	return func(yield func(touch) bool) {
+		for t := range touches {
+			if !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+func compareTouches(a, b touch) int {
+	return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.badge, b.badge), a.updated.Compare(b.updated))
+}
+
+func (e *record) onlyTouched() bool {
+	a, b := &e.stored, &e.wanted
+	return a.Environment == b.Environment && a.CreatedAt.Equal(b.CreatedAt) &&
+		a.UserID == b.UserID && a.DeviceID == b.DeviceID &&
+		a.Kind == b.Kind && a.KindOf == b.KindOf && slices.Equal(a.Tags, b.Tags) &&
+		a.AppVersion == b.AppVersion && a.OSVersion == b.OSVersion && a.DeviceModel == b.DeviceModel &&
+		a.Locale == b.Locale && a.TimeZone == b.TimeZone
+}
+
+func (w *transaction) insert(ctx context.Context, records []*record, tail string) error {
+	for run := range statementsOf(records, func(e *record) int { return deviceSize(&e.wanted) }) {
+		s := newStatement("INSERT INTO device_tokens (app, token, " + deviceColumns + ") VALUES ")
+		for i, e := range run {
+			if i > 0 {
+				s.add(",")
+			}
+			s.add(deviceRow)
+			var err error
+			if s.args, err = appendDevice(s.args, e.app, &e.wanted); err != nil {
+				return err
+			}
+		}
+		if _, err := s.add(tail).exec(ctx, w.tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *transaction) touch(ctx context.Context, t touch, records []*record) error {
+	for run := range slices.Chunk(records, maxRows) {
+		s := newStatement("UPDATE device_tokens SET badge = ?").add("", int64(t.badge))
+		if !t.updated.IsZero() {
+			s.add(", last_updated = ?", database.Time{Time: t.updated})
+		}
+		_, err := s.add(" WHERE app = ? AND token IN", t.app).
+			list(len(run), func(i int) any { return []byte(run[i].token) }).exec(ctx, w.tx)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
