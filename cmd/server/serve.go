@@ -64,7 +64,7 @@ type service struct {
 	queue       *queue.Queue
 	sender      *sender.Sender
 	feedback    *feedback.Job
-	purger      *sender.Purger
+	purger      *queue.Purger
 	credentials *apns.CredentialWatch
 	api         *api.API
 	ops         http.Handler
@@ -122,7 +122,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, sources, log, reg); err != nil {
 		return nil, err
 	}
-	if s.purger, err = sender.NewPurger(s.queue, cfg.Queue.Retention, log, reg); err != nil {
+	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log, reg); err != nil {
 		return nil, err
 	}
 	if s.api, err = api.New(api.Config{

@@ -47,17 +47,6 @@ func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready
 	return ready, next, nil
 }
 
-// fencedOne is fencedTx under a single lease.
-func (q *Queue) fencedOne(ctx context.Context, l Lease, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
-	lost, err := q.fencedTx(ctx, map[Lease]int64{l: 0}, func(ctx context.Context, tx *sqlx.Tx, _ map[Lease]bool) error {
-		return fn(ctx, tx)
-	})
-	if err == nil && len(lost) > 0 {
-		return &FencedError{lost}
-	}
-	return err
-}
-
 func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (ready []*Batch, next *Batch, found int64, err error) {
 	n, err := consume(ctx, tx, []Key{b.Key})
 	if err != nil {

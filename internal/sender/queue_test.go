@@ -17,10 +17,7 @@ import (
 )
 
 // The queue is what the sender needs; it is said here so that a change to either is noticed where it is made.
-var (
-	_ Queue   = (*queue.Queue)(nil)
-	_ History = (*queue.Queue)(nil)
-)
+var _ Queue = (*queue.Queue)(nil)
 
 // pagedRegistry is a registry of so many tokens, all in every audience.
 type pagedRegistry struct {

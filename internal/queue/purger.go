@@ -1,4 +1,4 @@
-package sender
+package queue
 
 import (
 	"context"
@@ -10,32 +10,36 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// History is what the Purger needs of the queue.
-type History interface {
+// history is what the Purger needs of the Queue.
+type history interface {
 	// Purge removes up to about limit rows of what finished before, and says how many; 0 means that nothing is left.
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
 	OwnsJob(name string) bool
 }
 
-// Purger removes what is finished, failed or checked after a retention, in steps so small that nobody waits for one. It stands
-// beside the Sender because it is the end of the same life: what the Sender finishes, the Purger takes away.
+// Purger removes what is finished, failed or checked after a retention, in steps so small that nobody waits for one.
 type Purger struct {
-	history   History
+	history   history
 	retention time.Duration
 	interval  time.Duration
 	log       *slog.Logger
 	rows      prometheus.Counter
 }
 
-// What one step removes, and how long it leaves the database to others afterwards.
+// What one step removes and how long it may take, and how long it leaves the database to others afterwards.
 const (
 	purgeStep     = 1000
+	purgeTimeout  = 30 * time.Second
 	purgeBreath   = 50 * time.Millisecond
 	purgeInterval = 10 * time.Minute
 )
 
 // NewPurger returns a Purger that keeps what is younger than retention. It starts nothing: see Run.
-func NewPurger(history History, retention time.Duration, log *slog.Logger, reg prometheus.Registerer) (*Purger, error) {
+func NewPurger(q *Queue, retention time.Duration, log *slog.Logger, reg prometheus.Registerer) (*Purger, error) {
+	return newPurger(q, retention, log, reg)
+}
+
+func newPurger(history history, retention time.Duration, log *slog.Logger, reg prometheus.Registerer) (*Purger, error) {
 	if retention < time.Hour {
 		return nil, fmt.Errorf("purge: a retention of %v is shorter than an hour", retention)
 	}
@@ -82,7 +86,19 @@ func (p *Purger) pass(ctx context.Context) (rows int, err error) {
 }
 
 func (p *Purger) step(ctx context.Context, before time.Time) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
 	return p.history.Purge(ctx, before, purgeStep)
+}
+
+// sleep reports whether all of the time passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -1,4 +1,4 @@
-package sender
+package queue
 
 import (
 	"context"
@@ -51,23 +51,23 @@ func TestPurgeRemovesInStepsWhatIsOld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeHistory{rows: 4500, other: true}
-		p, err := NewPurger(f, 48*time.Hour, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		p, err := newPurger(f, 48*time.Hour, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- p.Run(ctx) }()
-		pass(time.Hour)
+		letPass(time.Hour)
 		f.change(func() {
 			if f.calls != 0 {
 				t.Error("purged although another replica owns the job")
 			}
 			f.other, f.down = false, true
 		})
-		pass(time.Hour)
+		letPass(time.Hour)
 		f.change(func() { f.down = false })
-		pass(16 * time.Minute)
+		letPass(16 * time.Minute)
 		f.change(func() {
 			if f.rows != 0 {
 				t.Errorf("%d rows are left", f.rows)
@@ -85,7 +85,13 @@ func TestPurgeRemovesInStepsWhatIsOld(t *testing.T) {
 
 func TestARetentionMustNotBeTooShort(t *testing.T) {
 	t.Parallel()
-	if _, err := NewPurger(&fakeHistory{}, time.Minute, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err == nil {
+	if _, err := newPurger(&fakeHistory{}, time.Minute, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err == nil {
 		t.Error("a minute was taken")
 	}
+}
+
+// letPass lets time pass in a synctest bubble.
+func letPass(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // in a synctest bubble
+	synctest.Wait()
 }

@@ -1,0 +1,116 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lhspn/lhspn/internal/database"
+)
+
+// fencedTx runs fn in a transaction that has added the deltas to the shards' backlogs, under leases which thereby are
+// locked and known to be ours. Leases that turn out to be lost are missing in held, and returned.
+func (q *Queue) fencedTx(
+	ctx context.Context, deltas map[Lease]int64, fn func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error,
+) ([]Lease, error) {
+	var lost []Lease
+	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		held, err := q.fence(ctx, tx, deltas)
+		if err != nil {
+			return err
+		}
+		lost = lost[:0]
+		for l := range deltas {
+			if !held[l] {
+				lost = append(lost, l)
+			}
+		}
+		if len(held) == 0 {
+			return nil
+		}
+		return fn(ctx, tx, held)
+	})
+	if errors.Is(err, database.ErrCommitUnknown) {
+		q.metrics.unknown.Inc()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(lost) > 0 {
+		q.lost(lost)
+		q.metrics.fenced.Inc()
+	}
+	return lost, nil
+}
+
+// fencedOne is fencedTx under a single lease.
+func (q *Queue) fencedOne(ctx context.Context, l Lease, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	lost, err := q.fencedTx(ctx, map[Lease]int64{l: 0}, func(ctx context.Context, tx *sqlx.Tx, _ map[Lease]bool) error {
+		return fn(ctx, tx)
+	})
+	if err == nil && len(lost) > 0 {
+		return &FencedError{lost}
+	}
+	return err
+}
+
+// fence adds to the shards' backlogs and says which leases hold. That it changes the rows, and does not just lock them,
+// makes it a fence on engines whose nodes do not see each other's locks too.
+func (q *Queue) fence(ctx context.Context, tx *sqlx.Tx, deltas map[Lease]int64) (map[Lease]bool, error) {
+	leases := slices.SortedFunc(maps.Keys(deltas), func(a, b Lease) int {
+		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Epoch, b.Epoch))
+	})
+	var cases strings.Builder
+	var deltaArgs, shardArgs, epochArgs []any
+	for _, l := range leases {
+		if deltas[l] != 0 {
+			cases.WriteString(" WHEN shard = ? AND epoch = ? THEN ?")
+			deltaArgs = append(deltaArgs, l.Shard, l.Epoch, deltas[l])
+		}
+		shardArgs = append(shardArgs, l.Shard)
+		epochArgs = append(epochArgs, l.Shard, l.Epoch)
+	}
+	delta := "0"
+	if cases.Len() > 0 {
+		delta = "CASE" + cases.String() + " ELSE 0 END"
+	}
+	const one = "(shard = ? AND epoch = ?)"
+	where := " WHERE owner = ? AND shard IN " + list(len(leases)) + " AND (" + one + strings.Repeat(" OR "+one, len(leases)-1) + ")"
+	args := slices.Concat([]any{q.id}, shardArgs, epochArgs)
+	n, err := affected(ctx, tx, "UPDATE shards SET backlog = backlog + "+delta+where, slices.Concat(deltaArgs, args)...)
+	if err != nil {
+		return nil, fmt.Errorf("fence: %w", err)
+	}
+	held := make(map[Lease]bool, len(leases))
+	if int(n) == len(leases) {
+		for _, l := range leases {
+			held[l] = true
+		}
+		return held, nil
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT shard, epoch FROM shards"+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("fence: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var l Lease
+		if err := rows.Scan(&l.Shard, &l.Epoch); err != nil {
+			return nil, fmt.Errorf("fence: %w", err)
+		}
+		held[l] = true
+	}
+	return held, wrap(rows.Err(), "fence")
+}
+
+func (e *FencedError) Error() string {
+	return fmt.Sprintf("%v: %d shards", ErrFenced, len(e.Leases))
+}
+
+// Unwrap makes it an ErrFenced.
+func (e *FencedError) Unwrap() error { return ErrFenced }

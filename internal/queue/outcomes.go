@@ -1,0 +1,76 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// outputs are the rows that settling adds.
+type outputs struct {
+	failures, invalidations, badTokens, batches *insert
+	now                                         any
+}
+
+func (q *Queue) newOutputs(now time.Time) *outputs {
+	oneMore := " ON DUPLICATE KEY UPDATE answers = answers + 1, last_at = VALUES(last_at)"
+	if q.db.Dialect == database.SQLite {
+		oneMore = " ON CONFLICT (app, token, environment, kind) DO UPDATE SET answers = answers + 1, last_at = excluded.last_at"
+	}
+	return &outputs{
+		failures: newInsert("failures", "notification_id, token, reason, status, attempts, failed_at",
+			q.db.Dialect.Upsert("notification_id, token", "reason", "status", "attempts", "failed_at")),
+		invalidations: q.newInvalidations(),
+		badTokens:     newInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", oneMore),
+		batches:       newInsert("batches", batchColumns, ""),
+		now:           stamp(now),
+	}
+}
+
+func (o *outputs) flush(ctx context.Context, tx *sqlx.Tx) error {
+	for _, in := range []*insert{o.failures, o.invalidations, o.badTokens, o.batches} {
+		if err := in.flush(ctx, tx); err != nil {
+			return fmt.Errorf("insert what became of the recipients: %w", err)
+		}
+	}
+	return nil
+}
+
+// add notes what one result leaves behind.
+func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient *push.Recipient, r *push.Result) error {
+	if !r.Outcome.Final() || r.Outcome == push.Accepted {
+		return nil
+	}
+	reason, attempts := r.Reason, recipient.Attempts
+	switch r.Outcome { //nolint:exhaustive // the others bring their reason
+	case push.Expired:
+		reason = cmp.Or(reason, push.ExpiredReason)
+	case push.Cancelled:
+		reason = cmp.Or(reason, push.CancelledReason)
+	case push.Unregistered:
+		reason = cmp.Or(reason, push.UnknownReason)
+	}
+	if (r.Outcome == push.Failed || r.Outcome == push.Unregistered) && attempts < math.MaxUint8 {
+		attempts++ // the one that was answered now
+	}
+	token := []byte(recipient.Token)
+	err := o.failures.add(ctx, tx, 200, s.Batch.Notification[:], token, reason.String(), r.Status, attempts, o.now)
+	if err == nil && r.Outcome == push.Unregistered {
+		at := r.Timestamp
+		if at.IsZero() { // no later than this, then
+			at = s.SentAt
+		}
+		err = o.invalidations.add(ctx, tx, 200, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "", "")
+	}
+	if err == nil && r.BadToken() && s.Kind != push.KindNone {
+		at := stamp(s.SentAt)
+		err = o.badTokens.add(ctx, tx, 200, s.Batch.App, token, string(s.Batch.Route), string(s.Kind), 1, at, at)
+	}
+	return wrap(err, "insert what became of the recipients")
+}
