@@ -474,6 +474,23 @@ func TestAnyOfManyTags(t *testing.T) {
 		if pages > devices/leastList {
 			t.Errorf("it took %d pages", pages)
 		}
+		// However many tags there are, a statement reads no more rows than the registry itself would be read for.
+		const limit = 4000
+		q.statements = nil
+		if _, _, _, err := s.audiencePage(t.Context(), q, &sel, "", limit); err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range q.statements {
+			rows := 0
+			for _, arg := range st.args {
+				if n, ok := arg.(int); ok { // a LIMIT
+					rows += n
+				}
+			}
+			if rows == 0 || rows > maxRead+maxRead/tags {
+				t.Errorf("the LIMITs of a statement add up to %d", rows)
+			}
+		}
 	})
 }
 
