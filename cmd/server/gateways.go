@@ -65,8 +65,8 @@ func newGateways(log *slog.Logger, reg prometheus.Registerer) *gateways {
 
 // openAll reads the credentials of every route and makes its transport, and each app's feedback source. Of a route whose
 // credentials cannot be used it makes one that waits until they can. The error says what is wrong with which.
-func (g *gateways) openAll(cfg *config.Config) (map[queue.Outlet]sender.AppConfig, map[string]feedback.Source, error) {
-	routes := map[queue.Outlet]sender.AppConfig{}
+func (g *gateways) openAll(cfg *config.Config) (map[queue.Outlet]sender.RouteConfig, map[string]feedback.Source, error) {
+	routes := map[queue.Outlet]sender.RouteConfig{}
 	sources := map[string]feedback.Source{}
 	var errs []error
 	for i := range cfg.Apps {
@@ -114,8 +114,8 @@ func (w *way) open() (sender.Transport, error) {
 	return t, err
 }
 
-func (w *way) senderConfig(t sender.Transport) sender.AppConfig {
-	c := sender.AppConfig{
+func (w *way) senderConfig(t sender.Transport) sender.RouteConfig {
+	c := sender.RouteConfig{
 		Transport: t, Kind: w.apns.Transport, Reasons: apns.Reasons(), MaxRetries: w.apns.MaxRetries, MaxRate: w.apns.MaxRate,
 	}
 	if w.apns.MaxRetries == 0 {

@@ -60,7 +60,7 @@ func send(ctx context.Context, file, appName, tokenText, alert string, stdout io
 			Recipient: push.Recipient{Token: token},
 			Notification: &push.Notification{
 				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: app.APNs.Environment,
-				Type: push.TypeAlert, Topic: app.Topic, Priority: 10,
+				Type: push.TypeAlert, Key: app.Topic, Priority: 10,
 				Expiration: now.Add(time.Hour), Payload: push.Payload{JSON: payload}, CreatedAt: now, SendAt: now,
 			},
 		}},
@@ -148,7 +148,7 @@ func hint(r push.Result) string {
 		return "\nAPNs answered, but it did not take the notification on this connection: try again."
 	case r.Outcome == push.Unregistered:
 		return "\nThe app is no longer on that device since " + r.Timestamp.Format(time.RFC3339) + "."
-	case r.Outcome == push.Held:
+	case r.Outcome == push.Blocked:
 		return "\nThe credentials or the topic are wrong for this environment: check key_id, team_id, topic and environment."
 	case r.Outcome == push.NotSent:
 		return "\nThe gateway could not be reached, or it closed the connection: " +

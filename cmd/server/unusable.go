@@ -46,7 +46,7 @@ func (u *unusable) Send(ctx context.Context, g *push.Group) error {
 		return t.Send(ctx, g)
 	}
 	for i := range g.Deliveries {
-		g.Deliveries[i].Result = push.Result{Outcome: push.Held, Reason: apns.CredentialsUnusable}
+		g.Deliveries[i].Result = push.Result{Outcome: push.Blocked, Reason: apns.CredentialsUnusable}
 	}
 	g.Done(g)
 	return nil

@@ -150,7 +150,7 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 			s.Audience.KindOf = apsText(aps, "attributes-type")
 		}
 	}
-	if n.Topic != rd.app.Topic+n.Type.TopicSuffix() { // then no answer speaks against a registered token
+	if n.Key != rd.app.Topic+n.Type.TopicSuffix() { // then no answer speaks against a registered token
 		n.Kind = push.KindNone
 	}
 	payload, faults := push.BuildPayload(n.Type, aps, data, n.BadgeIncrement > 0)
@@ -387,7 +387,7 @@ func (rd *accepting) readTopic(at string, n *push.Notification, suffix push.JSON
 			rd.fault(at+".topic_suffix", "must begin with a dot")
 		}
 	}
-	n.Topic = rd.app.Topic + ending
+	n.Key = rd.app.Topic + ending
 }
 
 // headerText is a text that goes to APNs in a header.

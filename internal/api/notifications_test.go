@@ -47,7 +47,7 @@ func TestSend(t *testing.T) {
 		s.Notification.Payload = push.Payload{}
 		if diff := cmp.Diff(s, push.Submission{
 			Notification: &push.Notification{
-				ID: id, App: "hedgehog", Environment: push.Production, Type: push.TypeAlert, Topic: "com.example.hedgehog", Priority: 10,
+				ID: id, App: "hedgehog", Environment: push.Production, Type: push.TypeAlert, Key: "com.example.hedgehog", Priority: 10,
 				Expiration: time.Now().UTC().Add(24 * time.Hour), CollapseID: "c", BadgeIncrement: 2, Rate: 100,
 				CreatedAt: time.Now().UTC(), SendAt: time.Now().UTC(),
 			},
@@ -97,11 +97,11 @@ func TestDerivedFields(t *testing.T) {
 		`"aps": {"content-available": 1}, "push_type": "background", "priority": 5`: {push.TypeBackground, 5, ""},
 	} {
 		n := f.send(t, sendKey, toOne+`, `+members).Notification
-		if n.Type != want.Type || n.Priority != want.priority || n.Topic != "com.example.hedgehog"+want.topic {
-			t.Errorf("%s: %s %d %s", members, n.Type, n.Priority, n.Topic)
+		if n.Type != want.Type || n.Priority != want.priority || n.Key != "com.example.hedgehog"+want.topic {
+			t.Errorf("%s: %s %d %s", members, n.Type, n.Priority, n.Key)
 		}
 		if ownTopic := want.topic == want.TopicSuffix(); (n.Kind == push.KindNone) == ownTopic {
-			t.Errorf("%s: kind %s with topic %s", members, n.Kind, n.Topic)
+			t.Errorf("%s: kind %s with topic %s", members, n.Kind, n.Key)
 		}
 	}
 }

@@ -112,7 +112,7 @@ type Binary struct {
 	// dial connects, up to and including the handshake. Tests put their own here before Run.
 	dial func(context.Context) (net.Conn, error)
 
-	lanes    []*lane
+	slots    []*slot
 	space    chan struct{} // has an element while Send may look again for room
 	drained  chan struct{} // closed when draining and every group is done
 	stopped  chan struct{} // closed when Run takes no more groups
@@ -166,7 +166,7 @@ func NewBinary(cfg BinaryConfig, log *slog.Logger, m *Metrics) *Binary {
 	}
 	b.dial = newDialer(cfg)
 	for range cfg.Connections {
-		b.lanes = append(b.lanes, newLane(b))
+		b.slots = append(b.slots, newSlot(b))
 	}
 	return b
 }
@@ -175,7 +175,7 @@ func NewBinary(cfg BinaryConfig, log *slog.Logger, m *Metrics) *Binary {
 // returns; no goroutine is left.
 func (b *Binary) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, l := range b.lanes {
+	for _, l := range b.slots {
 		wg.Go(func() { l.run(ctx) })
 	}
 	<-ctx.Done()
@@ -184,7 +184,7 @@ func (b *Binary) Run(ctx context.Context) error {
 	b.mu.Unlock()
 	close(b.stopped)
 	wg.Wait()
-	b.giveUpQueue()
+	b.returnQueue()
 	b.metrics.down.Set(0)
 	return nil
 }
@@ -221,7 +221,7 @@ func (b *Binary) Send(ctx context.Context, g *push.Group) error {
 	if more {
 		b.signalSpace()
 	}
-	b.wakeLanes()
+	b.wakeSlots()
 	return nil
 }
 
@@ -246,7 +246,7 @@ func (b *Binary) sendAgain(g *push.Group) {
 	b.mu.Lock()
 	b.enqueue(g)
 	b.mu.Unlock()
-	b.wakeLanes()
+	b.wakeSlots()
 }
 
 // Drain says that no more Sends will come: what is written is half-closed at once, to get the evidence without waiting for
@@ -258,7 +258,7 @@ func (b *Binary) Drain(ctx context.Context) error {
 	}
 	b.mu.Unlock()
 	b.signalSpace()
-	b.wakeLanes()
+	b.wakeSlots()
 	select {
 	case <-b.drained:
 		return nil
@@ -274,8 +274,8 @@ func (b *Binary) signalSpace() {
 	}
 }
 
-func (b *Binary) wakeLanes() {
-	for _, l := range b.lanes {
+func (b *Binary) wakeSlots() {
+	for _, l := range b.slots {
 		l.wakeUp()
 	}
 }
@@ -307,7 +307,7 @@ func (b *Binary) take(dst *ring[span], n int) int {
 const spread = 512
 
 // wanted reports whether lane l should have a connection for what waits in the queue.
-func (b *Binary) wanted(l *lane) bool {
+func (b *Binary) wanted(l *slot) bool {
 	b.mu.Lock()
 	waiting := b.waiting
 	b.mu.Unlock()
@@ -315,7 +315,7 @@ func (b *Binary) wanted(l *lane) bool {
 		return false
 	}
 	others := 0
-	for _, o := range b.lanes {
+	for _, o := range b.slots {
 		if o != l && o.usable.Load() {
 			others++
 		}
@@ -371,8 +371,8 @@ func (b *Binary) settled(s span, o push.Outcome) {
 	b.mu.Unlock()
 }
 
-// giveUpQueue finishes all that no lane has taken as not sent.
-func (b *Binary) giveUpQueue() {
+// returnQueue finishes all that no lane has taken as not sent.
+func (b *Binary) returnQueue() {
 	var all ring[span]
 	b.take(&all, int(^uint(0)>>1))
 	for all.len() > 0 {
@@ -388,8 +388,8 @@ var (
 )
 
 // otherConnected reports whether a lane other than l is connected.
-func (b *Binary) otherConnected(l *lane) bool {
-	return slices.ContainsFunc(b.lanes, func(o *lane) bool { return o != l && o.connected.Load() })
+func (b *Binary) otherConnected(l *slot) bool {
+	return slices.ContainsFunc(b.slots, func(o *slot) bool { return o != l && o.connected.Load() })
 }
 
 // goneAway and back keep the state of the gateway, and log its changes, once each.

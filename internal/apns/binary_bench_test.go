@@ -134,7 +134,7 @@ func (c discardConn) SetWriteDeadline(time.Time) error { return nil }
 // BenchmarkBinaryHotPath leaves the network out: what remains is queue, encoding, window and settling.
 func BenchmarkBinaryHotPath(b *testing.B) {
 	bin := NewBinary(BinaryConfig{App: "bench", Address: "gateway:2195"}, quiet(), NewMetrics(prometheus.NewRegistry()))
-	l := bin.lanes[0]
+	l := bin.slots[0]
 	notification := *testNotification
 	notification.Payload = push.Payload{JSON: []byte(`{"aps":{"alert":"` + strings.Repeat("x", 100) + `"}}`)}
 	notification.Expiration = time.Now().Add(time.Hour)

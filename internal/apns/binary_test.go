@@ -935,7 +935,7 @@ func TestBinaryStandstill(t *testing.T) {
 			t.Parallel()
 			b := NewBinary(BinaryConfig{}, quiet(), NewMetrics(prometheus.NewRegistry()))
 			b.endless.Store(true)
-			l := b.lanes[0]
+			l := b.slots[0]
 			if l.slack() != slack {
 				t.Fatalf("the slack is %v", l.slack())
 			}
@@ -1115,7 +1115,7 @@ func TestBinarySilenceWithoutArrival(t *testing.T) {
 	if err := (&binaryConn{nc: wire, wire: wire, halfClosed: true}).endOf(io.EOF, 0); err == nil {
 		t.Error("an end now would count as evidence")
 	}
-	l := NewBinary(BinaryConfig{}, quiet(), NewMetrics(prometheus.NewRegistry())).lanes[0]
+	l := NewBinary(BinaryConfig{}, quiet(), NewMetrics(prometheus.NewRegistry())).slots[0]
 	l.b.endless.Store(true)
 	g := &push.Group{Deliveries: make([]push.Delivery, 2), Done: func(*push.Group) {}}
 	j := &job{group: g}

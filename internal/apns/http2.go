@@ -225,7 +225,7 @@ func (h *HTTP2) Run(ctx context.Context) error {
 	h.close()
 	h.mu.Unlock()
 	conns.Wait()
-	h.handBack(verdictLost)
+	h.returnQueue(verdictLost)
 	return nil
 }
 
@@ -264,7 +264,7 @@ func (h *HTTP2) runSlot(ctx context.Context, s *http2Slot, conns *sync.WaitGroup
 			h.wake()
 			h.mu.Unlock()
 			if alone {
-				h.handBack(verdictLost)
+				h.returnQueue(verdictLost)
 			}
 			continue
 		}
@@ -302,7 +302,7 @@ func (h *HTTP2) awaitWork(ctx context.Context, s *http2Slot) bool {
 				if waited {
 					waited = false
 					h.mu.Unlock()
-					h.handBack(verdictLost)
+					h.returnQueue(verdictLost)
 					continue
 				}
 				wait = min(wait, http2HandBack)
@@ -438,8 +438,8 @@ func (h *HTTP2) blame(r http2Ref, s *http2Settled) {
 	s.add(r, push.Result{Outcome: push.Retry, Reason: push.ConnectionLost})
 }
 
-// handBack finishes everything that waits in the queue with the given verdict.
-func (h *HTTP2) handBack(v verdict) {
+// returnQueue finishes everything that waits in the queue with the given verdict.
+func (h *HTTP2) returnQueue(v verdict) {
 	var s http2Settled
 	var refs [256]http2Ref
 	for {

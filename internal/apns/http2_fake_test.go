@@ -285,7 +285,7 @@ func (t *http2Tester) stop() {
 }
 
 var http2Notification = &push.Notification{
-	ID: uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057"), Topic: "com.example.app", Type: push.TypeAlert, Priority: 10,
+	ID: uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057"), Key: "com.example.app", Type: push.TypeAlert, Priority: 10,
 	Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"hello"}}`)},
 }
 

@@ -74,7 +74,7 @@ func TestHTTP2EncoderTable(t *testing.T) {
 					e.setAuthorization(fmt.Sprint("bearer ", i))
 				}
 				n := *http2Notification
-				n.Topic = fmt.Sprint("topic", i/7%40)
+				n.Key = fmt.Sprint("topic", i/7%40)
 				n.CollapseID = fmt.Sprint("collapse", i/13%70)
 				for j := range 1 + i%4 {
 					block := e.appendBlock(nil, &n, tokenOf(i+j).Address(), i)
@@ -88,7 +88,7 @@ func TestHTTP2EncoderTable(t *testing.T) {
 					}
 					want := map[string]string{
 						":method": "POST", ":scheme": "https", ":authority": "api.push.apple.com", ":path": "/3/device/" + tokenOf(i+j).String(),
-						"authorization": fmt.Sprint("bearer ", i/100*100), "apns-topic": n.Topic, "apns-push-type": "alert", "apns-priority": "10",
+						"authorization": fmt.Sprint("bearer ", i/100*100), "apns-topic": n.Key, "apns-push-type": "alert", "apns-priority": "10",
 						"apns-expiration": "0", "content-length": fmt.Sprint(i), "apns-collapse-id": n.CollapseID, "apns-id": ID(n.ID, tokenOf(i+j).Address()).String(),
 					}
 					if len(fields) != len(want) || fmt.Sprint(got) != fmt.Sprint(want) {

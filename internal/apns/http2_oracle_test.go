@@ -61,9 +61,9 @@ func TestHTTP2SameAsNetHTTP(t *testing.T) {
 	expiration := time.Unix(1900000000, 0)
 	notifications := []*push.Notification{
 		http2Notification,
-		{ID: uuid.New(), Topic: "com.example.app.voip", Type: push.TypeVoIP, Priority: 10, Expiration: expiration,
+		{ID: uuid.New(), Key: "com.example.app.voip", Type: push.TypeVoIP, Priority: 10, Expiration: expiration,
 			Payload: push.Payload{JSON: []byte(`{"aps":{"badge":}}`), BadgeAt: len(`{"aps":{"badge":`)}},
-		{ID: uuid.New(), Topic: "com.example.app", Type: push.TypeBackground, Priority: 5, Expiration: expiration, CollapseID: "score é",
+		{ID: uuid.New(), Key: "com.example.app", Type: push.TypeBackground, Priority: 5, Expiration: expiration, CollapseID: "score é",
 			Payload: push.Payload{JSON: []byte(`{"aps":{"content-available":1},"x":"` + strings.Repeat("y", 4000) + `"}`)}},
 	}
 	tr := newHTTP2Tester(t, cfg, nil)
@@ -93,7 +93,7 @@ func TestHTTP2SameAsNetHTTP(t *testing.T) {
 					t.Fatal(err)
 				}
 				for k, v := range map[string]string{
-					"apns-id": id, "apns-topic": n.Topic, "apns-push-type": string(n.Type), "apns-priority": priorityText(n.Priority),
+					"apns-id": id, "apns-topic": n.Key, "apns-push-type": string(n.Type), "apns-priority": priorityText(n.Priority),
 					"apns-expiration": "0", "x-by": "net/http",
 				} {
 					req.Header.Set(k, v)

@@ -24,7 +24,7 @@ func simulatedProvider(tb testing.TB, byToken bool, faults simulator.Faults) (*s
 	tb.Helper()
 	sim := startSimulator(tb, simulator.Config{
 		Provider: "127.0.0.1:0", Faults: faults, VerifyProviderTokens: true, TrackIDs: true, Record: simulator.RecordCounts,
-		Topic: http2Notification.Topic,
+		Topic: http2Notification.Key,
 	})
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(sim.CAPEM())

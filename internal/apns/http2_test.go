@@ -540,14 +540,14 @@ func TestHTTP2AnswersInAllForms(t *testing.T) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "400")})
 			_ = p.fr.WriteData(id, false, []byte(reasonBody("BadTopic")))
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: p.block("x", "y")})
-		}, push.Held, BadTopic, false},
+		}, push.Blocked, BadTopic, false},
 		{"a body without end", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "400")})
 			for len(long) > 1000 {
 				_ = p.fr.WriteData(id, false, []byte(long[:1000]))
 				long = long[1000:]
 			}
-		}, push.Held, Unrecognized, true},
+		}, push.Blocked, Unrecognized, true},
 		{"a 200 without end", func(p *http2Peer, id uint32) {
 			_ = p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":status", "200")})
 			for range 10 {
@@ -722,12 +722,12 @@ func TestHTTP2UnknownForbidden(t *testing.T) {
 				}
 			}
 		}
-		expect(0, 3, push.Held)
+		expect(0, 3, push.Blocked)
 		for range 2 {
 			expect(100, 101, push.Accepted)
 			expect(0, http2MaxDoubts, push.Retry)
 		}
-		expect(50, 60, push.Held) // since the last that was accepted there have been too many
+		expect(50, 60, push.Blocked) // since the last that was accepted there have been too many
 		expect(100, 101, push.Accepted)
 		expect(50, 51, push.Retry)
 	})
@@ -980,8 +980,8 @@ func TestHTTP2ExpiredProviderToken(t *testing.T) {
 		want  push.Outcome
 	}{
 		{"renewed", false, 25 * time.Minute, true, push.Accepted},
-		{"renewed in vain", true, 25 * time.Minute, true, push.Held},
-		{"too young to be replaced", true, 10 * time.Minute, false, push.Held},
+		{"renewed in vain", true, 25 * time.Minute, true, push.Blocked},
+		{"too young to be replaced", true, 10 * time.Minute, false, push.Blocked},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -1171,11 +1171,11 @@ func TestHTTP2HeadersTooLarge(t *testing.T) {
 			}
 		})
 		long := *http2Notification
-		long.Topic = strings.Repeat("t", 1000)
+		long.Key = strings.Repeat("t", 1000)
 		g := tr.send(&long, 0, 10)
 		ok := tr.send(http2Notification, 0, 10)
 		tr.wait()
-		tr.want(g, push.Held, push.UnknownReason)
+		tr.want(g, push.Blocked, push.UnknownReason)
 		tr.want(ok, push.Accepted, nil)
 	})
 }
@@ -1183,12 +1183,12 @@ func TestHTTP2HeadersTooLarge(t *testing.T) {
 func TestHTTP2LongHeadersAreContinued(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		long := *http2Notification
-		long.Topic = strings.Repeat("t", 40000)
+		long.Key = strings.Repeat("t", 40000)
 		tr := startHTTP2(t, HTTP2Config{}, func(_ int, p *http2Peer) {
 			p.dec.SetMaxStringLength(1 << 20)
 			p.settings()
 			for r := p.next(); r != nil; r = p.next() {
-				if r.headers["apns-topic"] != long.Topic {
+				if r.headers["apns-topic"] != long.Key {
 					t.Error("the topic did not come through")
 				}
 				p.answer(r.id, 200, "")
@@ -1354,7 +1354,7 @@ func TestHTTP2ManyNotifications(t *testing.T) {
 			p.settings()
 			for r := p.next(); r != nil; r = p.next() {
 				n := want[r.headers["apns-id"]]
-				if n == nil || r.headers["apns-topic"] != n.Topic || r.headers["apns-collapse-id"] != n.CollapseID ||
+				if n == nil || r.headers["apns-topic"] != n.Key || r.headers["apns-collapse-id"] != n.CollapseID ||
 					r.headers["apns-priority"] != fmt.Sprint(n.Priority) || r.headers["apns-push-type"] != string(n.Type) ||
 					r.headers["apns-expiration"] != fmt.Sprint(n.ExpirationUnix()) || string(r.body) != string(n.Payload.JSON) {
 					t.Errorf("%v for %+v", r.headers, n)
@@ -1371,7 +1371,7 @@ func TestHTTP2ManyNotifications(t *testing.T) {
 		random := func(n uint32) uint32 { seed = seed*1664525 + 1013904223; return (seed >> 8) % n }
 		for range 2000 {
 			n := &push.Notification{
-				ID: uuid.New(), Topic: fmt.Sprint("com.example.", random(30)), Type: []push.Type{push.TypeAlert, push.TypeVoIP}[random(2)],
+				ID: uuid.New(), Key: fmt.Sprint("com.example.", random(30)), Type: []push.Type{push.TypeAlert, push.TypeVoIP}[random(2)],
 				Priority: []uint8{1, 5, 10}[random(3)], Expiration: time.Now().Add(time.Duration(1+random(100)) * time.Hour),
 				Payload: push.Payload{JSON: []byte(fmt.Sprint(random(1 << 30)))},
 			}

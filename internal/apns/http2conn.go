@@ -246,7 +246,7 @@ func (c *http2Conn) run(ctx context.Context) {
 	c.h.requeue(left, verdictLost, &c.writeDone)
 	c.h.settle(&c.writeDone)
 	if c.h.unwanted() {
-		c.h.handBack(verdictLost)
+		c.h.returnQueue(verdictLost)
 	}
 }
 

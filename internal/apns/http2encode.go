@@ -188,7 +188,7 @@ func (e *http2Encoder) appendNewBlock(dst []byte, n *push.Notification, token st
 	if e.authorization != "" {
 		field(fieldAuthorization, e.authorization, true)
 	}
-	field(fieldTopic, n.Topic, true)
+	field(fieldTopic, n.Key, true)
 	field(fieldPushType, string(n.Type), true)
 	field(fieldPriority, priorityText(n.Priority), true)
 	e.expiration = strconv.AppendUint(e.expiration[:0], uint64(n.ExpirationUnix()), 10)
@@ -269,7 +269,7 @@ func (e *http2Encoder) listSize(n *push.Notification, token string) int {
 		len(":path"+http2PathPrefix) + 2*len(token) + hpackEntryCost +
 		len(http2APNsID) + uuidTextLen + hpackEntryCost +
 		hpackEntry{fieldAuthority, e.authority}.size() +
-		hpackEntry{fieldTopic, n.Topic}.size() +
+		hpackEntry{fieldTopic, n.Key}.size() +
 		hpackEntry{fieldPushType, string(n.Type)}.size() +
 		hpackEntry{fieldPriority, priorityText(n.Priority)}.size() +
 		hpackEntry{fieldExpiration, "4294967295"}.size() +

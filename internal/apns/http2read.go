@@ -267,7 +267,7 @@ func (c *http2Conn) onBlock(f http2Frame, block []byte) error {
 		c.answer(s, c.bodies[s.id])
 	case status/100 == 1 && !end: // interim; the answer follows
 	case status < 200:
-		c.giveBack(s, http2.ErrCodeProtocol)
+		c.resetStream(s, http2.ErrCodeProtocol)
 	case end:
 		s.status = uint16(status)
 		c.answer(s, nil)
@@ -298,7 +298,7 @@ func (c *http2Conn) onData(f http2Frame, p []byte) error {
 	switch {
 	case !ok:
 	case s.status == 0:
-		c.giveBack(s, http2.ErrCodeProtocol)
+		c.resetStream(s, http2.ErrCodeProtocol)
 	case f.flags.Has(http2.FlagDataEndStream) && s.body == 0:
 		c.answer(s, p)
 	default:
@@ -374,14 +374,14 @@ const http2MaxDoubts = 8
 // accepted it is about this one notification: that is to be tried again and counted, for held it would hold up all others.
 func (c *http2Conn) doubt() push.Outcome {
 	if !c.verified || c.doubts == http2MaxDoubts {
-		return push.Held
+		return push.Blocked
 	}
 	c.doubts++
 	return push.Retry
 }
 
-// giveBack ends one stream on which the peer broke the rules.
-func (c *http2Conn) giveBack(s http2Stream, code http2.ErrCode) {
+// resetStream ends one stream on which the peer broke the rules.
+func (c *http2Conn) resetStream(s http2Stream, code http2.ErrCode) {
 	c.reset(s.id, code)
 	c.abandoned(s)
 }
@@ -483,14 +483,14 @@ func (c *http2Conn) onWindowUpdate(id uint32, n int64) error {
 		return err
 	}
 	if n == 0 {
-		c.giveBack(s, http2.ErrCodeProtocol)
+		c.resetStream(s, http2.ErrCodeProtocol)
 		return nil
 	}
 	// Only a body that waits cares for its stream's window.
 	for i := range c.partial {
 		if p := &c.partial[i]; p.id == id {
 			if p.window += n; p.window > http2MaxWindow {
-				c.giveBack(s, http2.ErrCodeFlowControl)
+				c.resetStream(s, http2.ErrCodeFlowControl)
 			}
 			break
 		}

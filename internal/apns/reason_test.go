@@ -22,7 +22,7 @@ func TestReasons(t *testing.T) {
 		if !seen[row.reason.Text] {
 			t.Errorf("%s is not in the list", row.reason)
 		}
-		if row.outcome == push.Held && row.reason.Remedy == "" {
+		if row.outcome == push.Blocked && row.reason.Remedy == "" {
 			t.Errorf("%s holds a route or topic, and has no remedy", row.reason)
 		}
 	}

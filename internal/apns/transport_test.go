@@ -103,7 +103,7 @@ func startSimulator(tb testing.TB, cfg simulator.Config) *simulator.Simulator {
 // suiteNotification is to whom it may concern.
 func suiteNotification() *push.Notification {
 	return &push.Notification{
-		ID: uuid.New(), Topic: simulator.DefaultTopic, Type: push.TypeAlert, Priority: 10, Expiration: time.Now().Add(time.Hour),
+		ID: uuid.New(), Key: simulator.DefaultTopic, Type: push.TypeAlert, Priority: 10, Expiration: time.Now().Add(time.Hour),
 		Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"hello"}}`)},
 	}
 }

@@ -42,7 +42,7 @@ var (
 	// verdictExpired: not sent because nobody wants it any more.
 	verdictExpired = verdict{push.Expired, push.ExpiredReason, actionNone}
 	// verdictUnsendable: the peer's SETTINGS_MAX_HEADER_LIST_SIZE leaves no room for the headers. No resend mends that.
-	verdictUnsendable = verdict{push.Held, push.UnknownReason, actionNone}
+	verdictUnsendable = verdict{push.Blocked, push.UnknownReason, actionNone}
 )
 
 // verdictRow is one row of the table: the status, the reason in APNs' spelling, and what they mean.
@@ -75,19 +75,19 @@ var verdictTable = [...]verdictRow{
 	{410, "ExpiredToken", verdict{push.Unregistered, ExpiredToken, actionNone}},
 
 	// The app's configuration: nothing of this app gets through until it is mended.
-	{400, "BadTopic", verdict{push.Held, BadTopic, actionNone}},
-	{400, "MissingTopic", verdict{push.Held, MissingTopic, actionNone}},
-	{400, "TopicDisallowed", verdict{push.Held, TopicDisallowed, actionNone}},
-	{403, "BadCertificate", verdict{push.Held, BadCertificate, actionNone}},
-	{403, "BadCertificateEnvironment", verdict{push.Held, BadCertificateEnvironment, actionNone}},
-	{403, "BadEnvironmentKeyIdInToken", verdict{push.Held, BadEnvironmentKeyIDInToken, actionNone}},
-	{403, "BadEnvironmentKeyInToken", verdict{push.Held, BadEnvironmentKeyIDInToken, actionNone}}, // Apple spells it both ways
-	{403, "Forbidden", verdict{push.Held, Forbidden, actionNone}},
-	{403, "InvalidProviderToken", verdict{push.Held, InvalidProviderToken, actionNone}},
-	{403, "MissingProviderToken", verdict{push.Held, MissingProviderToken, actionNone}},
+	{400, "BadTopic", verdict{push.Blocked, BadTopic, actionNone}},
+	{400, "MissingTopic", verdict{push.Blocked, MissingTopic, actionNone}},
+	{400, "TopicDisallowed", verdict{push.Blocked, TopicDisallowed, actionNone}},
+	{403, "BadCertificate", verdict{push.Blocked, BadCertificate, actionNone}},
+	{403, "BadCertificateEnvironment", verdict{push.Blocked, BadCertificateEnvironment, actionNone}},
+	{403, "BadEnvironmentKeyIdInToken", verdict{push.Blocked, BadEnvironmentKeyIDInToken, actionNone}},
+	{403, "BadEnvironmentKeyInToken", verdict{push.Blocked, BadEnvironmentKeyIDInToken, actionNone}}, // Apple spells it both ways
+	{403, "Forbidden", verdict{push.Blocked, Forbidden, actionNone}},
+	{403, "InvalidProviderToken", verdict{push.Blocked, InvalidProviderToken, actionNone}},
+	{403, "MissingProviderToken", verdict{push.Blocked, MissingProviderToken, actionNone}},
 
 	// The provider token and the connection it was used on.
-	{403, "ExpiredProviderToken", verdict{push.Held, ExpiredProviderToken, actionRenewToken}},
+	{403, "ExpiredProviderToken", verdict{push.Blocked, ExpiredProviderToken, actionRenewToken}},
 	{403, "UnrelatedKeyIdInToken", verdict{push.NotSent, UnrelatedKeyIDInToken, actionReconnect}},
 	{429, "TooManyProviderTokenUpdates", verdict{push.NotSent, TooManyProviderTokenUpdates, actionReconnect}},
 	{400, "IdleTimeout", verdict{push.NotSent, IdleTimeout, actionReconnect}},
@@ -126,10 +126,10 @@ func judge(status int, reason string) verdict {
 		return verdict{push.Retry, push.UnknownReason, actionNone} // it can pass
 	case status == 403:
 		// Every 403 there is so far is about the credentials: a new one must not cost the app its notifications.
-		return verdict{push.Held, push.UnknownReason, actionDoubt}
+		return verdict{push.Blocked, push.UnknownReason, actionDoubt}
 	case reason == "" || status < 400:
 		// It is not APNs that answers so: a proxy, or another server. That says nothing of the notification or its token.
-		return verdict{push.Held, Unrecognized, actionDoubt}
+		return verdict{push.Blocked, Unrecognized, actionDoubt}
 	case status == 410:
 		return verdict{push.Unregistered, Unregistered, actionNone}
 	default:

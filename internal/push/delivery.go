@@ -37,12 +37,12 @@ const (
 	Unregistered                // the token is dead since Result.Timestamp
 	Retry                       // APNs answered "try again": to be sent again, which counts as an attempt
 	NotSent                     // it did not reach APNs, or nothing says that it did: to be sent again, which does not count
-	Held                        // the app's configuration is wrong: to be sent again once that is mended; holds the app's queue
+	Blocked                     // the service refuses the route or the key, not the notification: sent again once that is mended
 	Expired                     // its expiration passed before it could be sent
 	Cancelled                   // cancelled before it was sent
 )
 
-var outcomeNames = [...]string{"pending", "accepted", "failed", "unregistered", "retry", "not_sent", "held", "expired", "cancelled"}
+var outcomeNames = [...]string{"pending", "accepted", "failed", "unregistered", "retry", "not_sent", "blocked", "expired", "cancelled"}
 
 // String is the name used in metrics and logs.
 func (o Outcome) String() string { return outcomeNames[o] }

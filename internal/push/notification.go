@@ -32,7 +32,7 @@ type Notification struct {
 	Environment Route
 	Type        Type
 	Kind        Kind   // of the tokens that it is for
-	Topic       string // with its suffix, as in apns-topic
+	Key         string // the scope within a route that a service may refuse as a whole: the topic, with its suffix
 	Priority    uint8  // 10, 5 or 1
 	// Expiration is when APNs and we stop trying. The zero time means now or never: one try, and APNs stores nothing.
 	Expiration time.Time

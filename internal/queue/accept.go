@@ -366,7 +366,7 @@ func (q *Queue) committed(ctx context.Context, group []*acceptance) (bool, error
 }
 
 func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance, shard uint8, slot int) error {
-	if err := q.judge(ctx, tx, group); err != nil {
+	if err := q.recognise(ctx, tx, group); err != nil {
 		return err
 	}
 	keys := newInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
@@ -401,7 +401,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 				state, finished = stateDone, created
 			}
 			if err := notifications.add(ctx, tx, len(row.Payload.JSON)+len(row.audience)+300,
-				row.App, row.ID[:], state, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Topic), row.Priority,
+				row.App, row.ID[:], state, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
 				row.Payload.BadgeAt, audience, row.expanded, row.n, created, sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
@@ -433,8 +433,8 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	return wrap(err, "add to the backlog")
 }
 
-// judge decides what each request of the group is, from the keys that are known.
-func (q *Queue) judge(ctx context.Context, tx *sqlx.Tx, group []*acceptance) error {
+// recognise decides what each request of the group is, from the keys that are known.
+func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance) error {
 	type name struct{ app, key string }
 	first := map[name]*acceptance{}
 	byApp := map[string][]any{}
@@ -490,7 +490,7 @@ func (q *Queue) judge(ctx context.Context, tx *sqlx.Tx, group []*acceptance) err
 			a.verdict, a.replay = replayed, a.first.replay
 		case a.first.verdict == refused: // by its own hash this one may be the stored one
 			a.verdict, a.first = inserted, nil
-			if err := q.judge(ctx, tx, []*acceptance{a}); err != nil {
+			if err := q.recognise(ctx, tx, []*acceptance{a}); err != nil {
 				return err
 			}
 		default:

@@ -109,7 +109,7 @@ type api interface {
 	// batch's place.
 	Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready []*Batch, next *Batch, err error)
 	// CountBadges counts the stored badges of Badges batches up and returns the batches as Ready ones.
-	CountBadges(ctx context.Context, held []Held) ([]*Batch, error)
+	CountBadges(ctx context.Context, held []Leased) ([]*Batch, error)
 	// CancelledBatches pages through the batches of cancelled notifications in these shards, in flight or not.
 	CancelledBatches(ctx context.Context, leases []Lease, after *Batch, limit int) ([]*Batch, error)
 
@@ -138,8 +138,8 @@ type api interface {
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// Held is a batch with the lease under which it is worked on.
-type Held struct {
+// Leased is a batch with the lease under which it is worked on.
+type Leased struct {
 	Batch *Batch
 	Lease Lease
 }

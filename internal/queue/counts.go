@@ -42,7 +42,7 @@ func (t *tally) add(o push.Outcome, sentAt time.Time) {
 		t.counts[4]++
 	case push.Retry:
 		sent = true
-	case push.Pending, push.NotSent, push.Held:
+	case push.Pending, push.NotSent, push.Blocked:
 	}
 	if sent && (t.sentAt.IsZero() || sentAt.Before(t.sentAt)) {
 		t.sentAt = sentAt

@@ -184,7 +184,7 @@ func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UU
 		}
 		copy(n.ID[:], id)
 		n.Environment, n.Type, n.Kind = push.Route(environment), push.Type(pushType), push.Kind(kind)
-		n.Topic, n.CollapseID = string(topic), string(collapse)
+		n.Key, n.CollapseID = string(topic), string(collapse)
 		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
 		into[n.ID] = n
 	}

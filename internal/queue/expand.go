@@ -175,7 +175,7 @@ func (q *Queue) expandedBefore(ctx context.Context, b *Batch) (ready []*Batch, n
 // CountBadges counts the stored badges of Badges batches up, each exactly once, and returns the batches as Ready ones
 // with the sums. Batches that are not there any more are left out. Repeating it after any error is harmless. Batches
 // under a lease that was lost are left out and the lease is named in a FencedError; the others are counted.
-func (q *Queue) CountBadges(ctx context.Context, held []Held) ([]*Batch, error) {
+func (q *Queue) CountBadges(ctx context.Context, held []Leased) ([]*Batch, error) {
 	if len(held) == 0 {
 		return nil, nil
 	}

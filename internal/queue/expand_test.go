@@ -250,12 +250,12 @@ func TestCountBadges(t *testing.T) {
 					submissions = append(submissions, push.Submission{Routes: production, Notification: n, Tokens: ts})
 				}
 				r.accept(submissions...)
-				var held []Held
+				var held []Leased
 				for _, b := range r.due() {
 					if b.Kind != Badges {
 						t.Fatalf("kind %d", b.Kind)
 					}
-					held = append(held, Held{b, r.lease(b)})
+					held = append(held, Leased{b, r.lease(b)})
 				}
 				r.failOnce(f)
 				ready, err := r.CountBadges(t.Context(), held)
@@ -423,13 +423,13 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 			s.Routes = production
 			r.accept(s)
 		}
-		held := map[[16]byte]Held{}
+		held := map[[16]byte]Leased{}
 		for _, b := range r.due() {
 			l, ok := r.Hold(b.Shard)
 			if !ok {
 				t.Fatal("not ours")
 			}
-			held[b.Notification] = Held{b, l}
+			held[b.Notification] = Leased{b, l}
 		}
 		lost := held[n.ID]
 		// While this replica stalls another takes the one shard over.
@@ -441,7 +441,7 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 			t.Fatal(err)
 		}
 		var settlements []Settlement
-		for _, h := range []Held{lost, held[other.ID]} {
+		for _, h := range []Leased{lost, held[other.ID]} {
 			settlements = append(settlements, Settlement{Batch: h.Batch, Lease: h.Lease, SentAt: r.now(), Results: []push.Result{accepted, accepted}})
 		}
 		same := held[other.ID].Lease == lost.Lease
@@ -459,13 +459,13 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 		if _, ok := r.Hold(lost.Lease.Shard); ok {
 			t.Error("the lost shard can still be held")
 		}
-		for _, h := range []Held{held[badges.ID], held[audience.ID]} {
+		for _, h := range []Leased{held[badges.ID], held[audience.ID]} {
 			stale := h.Lease
 			stale.Epoch--
 			if h.Batch.Kind == Audience {
 				_, _, err = r.Expand(t.Context(), stale, h.Batch, 10)
 			} else {
-				_, err = r.CountBadges(t.Context(), []Held{{h.Batch, stale}})
+				_, err = r.CountBadges(t.Context(), []Leased{{h.Batch, stale}})
 			}
 			if !errors.Is(err, ErrFenced) {
 				t.Errorf("kind %d under an old epoch: %v", h.Batch.Kind, err)

@@ -374,7 +374,7 @@ func TestLeasesInTheDatabase(t *testing.T) {
 	if due := b.due(); len(due) != 0 {
 		t.Error("a replica put a batch into a shard of another")
 	}
-	stale := Held{Batch: a.due()[0]}
+	stale := Leased{Batch: a.due()[0]}
 	stale.Lease = a.lease(stale.Batch)
 	a.kill()
 	b.await(64)
@@ -393,7 +393,7 @@ func TestLeasesInTheDatabase(t *testing.T) {
 	}
 }
 
-func (r *rig) settlementOf(h Held) Settlement {
+func (r *rig) settlementOf(h Leased) Settlement {
 	s := Settlement{Batch: h.Batch, Lease: h.Lease, SentAt: r.now()}
 	for range h.Batch.Recipients {
 		s.Results = append(s.Results, accepted)

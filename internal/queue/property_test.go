@@ -184,7 +184,7 @@ func (m *model) count(t *rapid.T) {
 	b := m.take(t, Badges)
 	m.faults(t)
 	m.again(func() error {
-		ready, err := m.CountBadges(m.rig.t.Context(), []Held{{b, m.lease(b)}})
+		ready, err := m.CountBadges(m.rig.t.Context(), []Leased{{b, m.lease(b)}})
 		m.held = append(m.held, ready...)
 		for _, r := range ready {
 			for _, recipient := range r.Recipients {
@@ -299,7 +299,7 @@ func (m *model) finish() {
 				}
 				m.settle(m.settlement(b, accepted))
 			case Badges:
-				if _, err := m.CountBadges(m.rig.t.Context(), []Held{{b, m.lease(b)}}); err != nil {
+				if _, err := m.CountBadges(m.rig.t.Context(), []Leased{{b, m.lease(b)}}); err != nil {
 					m.t.Fatal(err)
 				}
 				for _, recipient := range b.Recipients {

@@ -74,7 +74,7 @@ func BenchmarkBroadcast(b *testing.B) {
 	for _, target := range []time.Duration{0, 50 * time.Millisecond} {
 		b.Run("target="+target.String(), func(b *testing.B) {
 			q := &endlessQueue{fakeQueue: newFakeQueue(), left: b.N, pages: recipients(0, queue.MaxBatch), settled: make(chan int, 1000)}
-			s, err := New(Config{}, q, map[queue.Outlet]AppConfig{{App: "a"}: {Transport: &instantTransport{make(chan *push.Group, 4)}, Kind: "http2", QueueTarget: target}},
+			s, err := New(Config{}, q, map[queue.Outlet]RouteConfig{{App: "a"}: {Transport: &instantTransport{make(chan *push.Group, 4)}, Kind: "http2", QueueTarget: target}},
 				slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 			if err != nil {
 				b.Fatal(err)
@@ -102,7 +102,7 @@ func BenchmarkBroadcast(b *testing.B) {
 // The same of one-token notifications, each a batch of its own.
 func BenchmarkOneToken(b *testing.B) {
 	q := &endlessQueue{fakeQueue: newFakeQueue(), settled: make(chan int, 1000)}
-	s, err := New(Config{}, q, map[queue.Outlet]AppConfig{{App: "a"}: {Transport: &instantTransport{make(chan *push.Group, 4)}, Kind: "http2", Memory: b.N + 100_000}},
+	s, err := New(Config{}, q, map[queue.Outlet]RouteConfig{{App: "a"}: {Transport: &instantTransport{make(chan *push.Group, 4)}, Kind: "http2", Memory: b.N + 100_000}},
 		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		b.Fatal(err)

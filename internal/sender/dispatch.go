@@ -14,8 +14,8 @@ import (
 // group is what goes to a transport at once, and what it is made of. Groups are used again: a delivery costs no allocation.
 type group struct {
 	push.Group
-	app      *app
-	parts    []part
+	app      *route
+	parts    []run
 	sentAt   time.Time
 	bulk     bool
 	inFlight int // recipients in flight, this group included, when it was sent
@@ -23,9 +23,9 @@ type group struct {
 	probe    bool
 }
 
-// part is a run of a group's deliveries that stem from one batch.
-type part struct {
-	item *item
+// run is a run of a group's deliveries that stem from one batch.
+type run struct {
+	item *batch
 	from int // in the batch
 	n    int
 }
@@ -34,7 +34,7 @@ var groupPool = sync.Pool{New: func() any {
 	return &group{Group: push.Group{Deliveries: make([]push.Delivery, 0, groupSize)}}
 }}
 
-func newGroup(a *app, bulk bool, now time.Time) *group {
+func newGroup(a *route, bulk bool, now time.Time) *group {
 	g := groupPool.Get().(*group) // only this type is put there
 	if g.Done == nil {
 		g.Done = func(*push.Group) { g.app.done(g) }
@@ -52,7 +52,7 @@ func (g *group) free() {
 
 // dispatch sends what next gives until ctx ends. Where there is nothing, next says when there may be; otherwise wake tells.
 // There are two dispatchers for each app, so that an urgent notification does not wait where a bulk one waits.
-func (a *app) dispatch(ctx context.Context, next func(now time.Time) (*group, time.Duration), wake <-chan struct{}) {
+func (a *route) dispatch(ctx context.Context, next func(now time.Time) (*group, time.Duration), wake <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -82,7 +82,7 @@ func (a *app) dispatch(ctx context.Context, next func(now time.Time) (*group, ti
 
 // nextUrgent is the next group of urgent notifications, or how long to wait for it (0: until woken). It also makes the
 // probes of a paused app, of whatever there is.
-func (a *app) nextUrgent(now time.Time) (*group, time.Duration) {
+func (a *route) nextUrgent(now time.Time) (*group, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	g := newGroup(a, false, now)
@@ -121,7 +121,7 @@ func (a *app) nextUrgent(now time.Time) (*group, time.Duration) {
 }
 
 // rotate puts what the last probe was of behind the others: the fault may be its own, and must not hold them up. a.mu is held.
-func (a *app) rotate() {
+func (a *route) rotate() {
 	if a.urgent.len() > 1 {
 		a.urgent.push(a.urgent.pop())
 	}
@@ -133,7 +133,7 @@ func (a *app) rotate() {
 }
 
 // nextBulk is the same for bulk notifications.
-func (a *app) nextBulk(now time.Time) (*group, time.Duration) {
+func (a *route) nextBulk(now time.Time) (*group, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.pause.cause != notPaused {
@@ -160,7 +160,7 @@ func (a *app) nextBulk(now time.Time) (*group, time.Duration) {
 }
 
 // launch counts the group as in flight. a.mu is held.
-func (a *app) launch(g *group, now time.Time) {
+func (a *route) launch(g *group, now time.Time) {
 	n := len(g.Deliveries)
 	if a.limit != nil {
 		a.limit.AllowN(now, n)
@@ -174,7 +174,7 @@ func (a *app) launch(g *group, now time.Time) {
 }
 
 // fillUrgent adds urgent deliveries to the group. a.mu is held.
-func (a *app) fillUrgent(g *group, budget int, now time.Time) {
+func (a *route) fillUrgent(g *group, budget int, now time.Time) {
 	for budget > 0 && a.urgent.len() > 0 {
 		it := a.urgent.at(0)
 		if a.expired(it, now) {
@@ -199,7 +199,7 @@ func (a *app) fillUrgent(g *group, budget int, now time.Time) {
 
 // fillBulk adds bulk deliveries to the group, a part of one batch of each notification in turn, and says how long to wait
 // where a notification's own rate allows none now. a.mu is held.
-func (a *app) fillBulk(g *group, budget int, now time.Time) (wait time.Duration) {
+func (a *route) fillBulk(g *group, budget int, now time.Time) (wait time.Duration) {
 	for budget > 0 && a.turns.len() > 0 {
 		progress := false
 		for turns := a.turns.len(); turns > 0 && budget > 0; turns-- {
@@ -250,7 +250,7 @@ func (a *app) fillBulk(g *group, budget int, now time.Time) (wait time.Duration)
 
 // take adds k of the item's recipients to the group. It is false where the item's shard is not to be sent from any more.
 // a.mu is held.
-func (a *app) take(g *group, it *item, k int, now time.Time) bool {
+func (a *route) take(g *group, it *batch, k int, now time.Time) bool {
 	// Also of a batch that was sent in part, and so is held: that keeps the lease from being given up, not from running out.
 	lease, ok := a.s.q.Hold(it.Shard)
 	if ok && (it.held || lease.Epoch != it.epoch) {
@@ -263,7 +263,7 @@ func (a *app) take(g *group, it *item, k int, now time.Time) bool {
 		it.lease, it.held, it.sentAt = lease, true, now
 		it.start()
 	}
-	g.parts = append(g.parts, part{it, it.next, k})
+	g.parts = append(g.parts, run{it, it.next, k})
 	for i := it.next; i < it.next+k; i++ {
 		g.Deliveries = append(g.Deliveries, push.Delivery{Notification: it.n, Recipient: it.Recipients[i]})
 	}
@@ -295,7 +295,7 @@ var (
 )
 
 // retire gives all recipients of the item that were not dispatched the result. a.mu is held; the item is in no queue.
-func (a *app) retire(it *item, r push.Result) {
+func (a *route) retire(it *batch, r push.Result) {
 	if !it.held {
 		lease, ok := a.s.q.Hold(it.Shard)
 		if ok && lease.Epoch != it.epoch {

@@ -77,7 +77,7 @@ func recipients(from, n int) []push.Recipient {
 func note(app string) *push.Notification {
 	now := time.Now()
 	return &push.Notification{
-		ID: uuid.Must(uuid.NewV7()), App: app, Topic: "t", Expiration: now.Add(24 * time.Hour), CreatedAt: now, SendAt: now,
+		ID: uuid.Must(uuid.NewV7()), App: app, Key: "t", Expiration: now.Add(24 * time.Hour), CreatedAt: now, SendAt: now,
 		Payload: push.Payload{JSON: []byte(`{}`)},
 	}
 }
@@ -343,7 +343,7 @@ func (q *fakeQueue) Expand(_ context.Context, l queue.Lease, b *queue.Batch, lim
 	return ready, next, nil
 }
 
-func (q *fakeQueue) CountBadges(_ context.Context, held []queue.Held) ([]*queue.Batch, error) {
+func (q *fakeQueue) CountBadges(_ context.Context, held []queue.Leased) ([]*queue.Batch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.down != nil {
@@ -531,15 +531,15 @@ type rig struct {
 }
 
 // start runs a sender of apps a and b. change may adapt what it is told.
-func start(t *testing.T, change func(r *rig, cfg *Config, apps map[string]AppConfig)) *rig {
+func start(t *testing.T, change func(r *rig, cfg *Config, apps map[string]RouteConfig)) *rig {
 	t.Helper()
 	r := &rig{t: t, q: newFakeQueue(), logs: &locked{}, tr: map[string]*fakeTransport{"a": newFakeTransport(), "b": newFakeTransport()}}
 	cfg := Config{}
-	apps := map[string]AppConfig{"a": {Transport: r.tr["a"], Kind: "http2"}, "b": {Transport: r.tr["b"], Kind: "binary"}}
+	apps := map[string]RouteConfig{"a": {Transport: r.tr["a"], Kind: "http2"}, "b": {Transport: r.tr["b"], Kind: "binary"}}
 	if change != nil {
 		change(r, &cfg, apps)
 	}
-	outlets := map[queue.Outlet]AppConfig{}
+	outlets := map[queue.Outlet]RouteConfig{}
 	for name, c := range apps {
 		outlets[queue.Outlet{App: name}] = c
 	}
@@ -686,7 +686,7 @@ func (m *model) answer(d *push.Delivery) push.Result {
 		sum += o
 	}
 	x := m.rand.IntN(sum)
-	outcomes := [...]push.Outcome{push.Accepted, push.Failed, push.Unregistered, push.Retry, push.NotSent, push.Held}
+	outcomes := [...]push.Outcome{push.Accepted, push.Failed, push.Unregistered, push.Retry, push.NotSent, push.Blocked}
 	i := 0
 	for x >= m.odds[i] {
 		x -= m.odds[i]
@@ -697,7 +697,7 @@ func (m *model) answer(d *push.Delivery) push.Result {
 	switch {
 	case r.Outcome == push.Retry:
 		m.retries[k]++
-	case r.Outcome == push.Held && m.rand.IntN(2) == 0:
+	case r.Outcome == push.Blocked && m.rand.IntN(2) == 0:
 		r.Reason = reasonTopicDisallowed
 	}
 	m.last[k] = r

@@ -8,13 +8,13 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
-// item is a batch in memory. Its fields are guarded by its app's mu until it is finished; then it belongs to the settlers.
-type item struct {
+// batch is a batch in memory. Its fields are guarded by its app's mu until it is finished; then it belongs to the settlers.
+type batch struct {
 	*queue.Batch
 	n   *push.Notification
-	app *app
+	app *route
 	// stream is its notification's; nil for a batch that is in memory only to be settled as cancelled.
-	stream *stream
+	stream *active
 	epoch  uint64 // of the shard's lease when it was admitted
 
 	lease   queue.Lease
@@ -31,13 +31,13 @@ type item struct {
 }
 
 // left is the number of recipients that wait to be dispatched.
-func (it *item) left() int { return len(it.Recipients) - it.next }
+func (it *batch) left() int { return len(it.Recipients) - it.next }
 
 // weight is what the item counts against its app's memory: a batch without recipients is still a batch.
-func (it *item) weight() int { return max(1, len(it.Recipients)) }
+func (it *batch) weight() int { return max(1, len(it.Recipients)) }
 
 // start readies the item for its first results.
-func (it *item) start() {
+func (it *batch) start() {
 	switch {
 	case it.results != nil:
 	case len(it.Recipients) == 1:
@@ -49,7 +49,7 @@ func (it *item) start() {
 }
 
 // free gives the item's results back.
-func (it *item) free() {
+func (it *batch) free() {
 	if len(it.results) > 1 {
 		clear(it.results)
 		r := it.results[:cap(it.results)]
@@ -67,7 +67,7 @@ var resultPool = sync.Pool{New: func() any { r := make([]push.Result, queue.MaxB
 type memory struct {
 	mu     sync.Mutex // guards all below
 	shards [queue.Shards]shardMemory
-	items  map[queue.Key]*item
+	items  map[queue.Key]*batch
 	// gone and goneBefore hold the keys that left in this period and in the one before.
 	gone, goneBefore map[queue.Key]struct{}
 	turned           time.Time
@@ -81,7 +81,7 @@ type shardMemory struct {
 const goneFor = 2 * time.Second
 
 func newMemory() *memory {
-	return &memory{items: map[queue.Key]*item{}, gone: map[queue.Key]struct{}{}, goneBefore: map[queue.Key]struct{}{}}
+	return &memory{items: map[queue.Key]*batch{}, gone: map[queue.Key]struct{}{}, goneBefore: map[queue.Key]struct{}{}}
 }
 
 // admission is what became of a batch that was offered.
@@ -96,7 +96,7 @@ const (
 )
 
 // add takes the item in, unless it is known or another replica's.
-func (m *memory) add(it *item) admission {
+func (m *memory) add(it *batch) admission {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	shard := m.shards[it.Shard%queue.Shards]
@@ -118,7 +118,7 @@ func (m *memory) add(it *item) admission {
 }
 
 // remove forgets the item, which was settled.
-func (m *memory) remove(it *item) {
+func (m *memory) remove(it *batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.items, it.Key)
@@ -126,7 +126,7 @@ func (m *memory) remove(it *item) {
 }
 
 // drop forgets the item, which was not settled: it may be admitted again.
-func (m *memory) drop(it *item) {
+func (m *memory) drop(it *batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.items, it.Key)
@@ -174,7 +174,7 @@ func (m *memory) own(leases []queue.Lease) (fresh []uint8, lost bool) {
 }
 
 // ours reports whether the item may still be sent under the lease it was admitted under.
-func (m *memory) ours(it *item) bool {
+func (m *memory) ours(it *batch) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.shards[it.Shard%queue.Shards]

@@ -13,7 +13,7 @@ func TestMemoryRemembersWhatJustLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		it := &item{Batch: &queue.Batch{Key: queue.Key{Shard: 3, Seq: 1}}}
+		it := &batch{Batch: &queue.Batch{Key: queue.Key{Shard: 3, Seq: 1}}}
 		if r := m.add(it); r != notOurs {
 			t.Errorf("of another replica's shard: %v", r)
 		}
@@ -50,7 +50,7 @@ func TestMemoryRemembersWhatJustLeft(t *testing.T) {
 func TestNothingIsSentUnderANewerLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(_ *rig, cfg *Config, apps map[string]AppConfig) {
+		r := start(t, func(_ *rig, cfg *Config, apps map[string]RouteConfig) {
 			cfg.Poll = 2 * time.Second
 			a := apps["a"]
 			a.MaxRate = 20
@@ -86,7 +86,7 @@ func TestABroadcastLeavesRoomForUrgentOnes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].stuck = stuck
 			r.tr["a"].window = make(chan struct{}, 2)
 		})
@@ -115,7 +115,7 @@ func TestAGatewayThatGoesAwayIsOneFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const delay = 100 * time.Millisecond
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].answer = func(*push.Delivery) push.Result { return push.Result{Outcome: push.NotSent} }
 			r.tr["a"].delay = delay
 		})

@@ -78,8 +78,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// appMetrics are an app's, looked up once.
-type appMetrics struct {
+// routeMetrics are an app's, looked up once.
+type routeMetrics struct {
 	outcomes         [push.Cancelled + 1]prometheus.Counter
 	reasons          map[*push.Reason]prometheus.Counter
 	retries, gaveUp  prometheus.Counter
@@ -90,9 +90,9 @@ type appMetrics struct {
 	groupSize        prometheus.Observer
 }
 
-func (m *metrics) app(o queue.Outlet, kind string, reasons []*push.Reason) appMetrics {
+func (m *metrics) app(o queue.Outlet, kind string, reasons []*push.Reason) routeMetrics {
 	name, route := o.App, string(o.Route)
-	am := appMetrics{
+	am := routeMetrics{
 		retries: m.retries.WithLabelValues(name, route), gaveUp: m.gaveUp.WithLabelValues(name, route),
 		inFlight: m.inFlight.WithLabelValues(name, route), window: m.window.WithLabelValues(name, route), groupSize: m.groupSize,
 		reasons: make(map[*push.Reason]prometheus.Counter),
@@ -114,7 +114,7 @@ func (m *metrics) app(o queue.Outlet, kind string, reasons []*push.Reason) appMe
 }
 
 // refused counts a result that was not accepted. A reason that no list names is counted as unknown: labels are closed.
-func (m *appMetrics) refused(r *push.Reason) {
+func (m *routeMetrics) refused(r *push.Reason) {
 	counter := m.reasons[r]
 	if counter == nil {
 		counter = m.reasons[push.UnknownReason]
@@ -122,7 +122,7 @@ func (m *appMetrics) refused(r *push.Reason) {
 	counter.Inc()
 }
 
-func (m *appMetrics) showPause(now cause) {
+func (m *routeMetrics) showPause(now cause) {
 	for c := causeConnection; int(c) < len(causeNames); c++ {
 		if c == now {
 			m.paused[c].Set(1)

@@ -16,7 +16,7 @@ const (
 // prepare turns batches whose recipients are not known or not counted yet into ready ones, until ctx ends: only as fast as
 // they are sent, so that neither memory nor the table grows with an audience, and one after the other in turn, so that
 // several audiences share.
-func (a *app) prepare(ctx context.Context) {
+func (a *route) prepare(ctx context.Context) {
 	for failures := 0; ; {
 		work, limit := a.nextUnprepared()
 		if len(work) == 0 {
@@ -47,10 +47,10 @@ func (a *app) prepare(ctx context.Context) {
 }
 
 // page is how many recipients of the audience are to be expanded now: 0 while enough of it is ready. a.mu is held.
-func (a *app) page(it *item) int {
+func (a *route) page(it *batch) int {
 	page := expandPage
 	switch st := it.stream; {
-	case a.topics[it.n.Topic] != nil && a.topics[it.n.Topic].left > 0: // one is enough to see whether the topic is taken again
+	case a.topics[it.n.Key] != nil && a.topics[it.n.Key].left > 0: // one is enough to see whether the topic is taken again
 		return 0
 	case it.Lane == queue.Urgent:
 		return page
@@ -77,7 +77,7 @@ func (a *app) page(it *item) int {
 // nextUnprepared takes one Audience batch, of which limit recipients are to be expanded, or some Badges batches, to be worked
 // on under holds. Of bulk ones it takes nothing while enough is ready. What takes an audience's place is queued behind the
 // others, and so they take turns.
-func (a *app) nextUnprepared() (work []*item, limit int) {
+func (a *route) nextUnprepared() (work []*batch, limit int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopping {
@@ -124,7 +124,7 @@ func (a *app) nextUnprepared() (work []*item, limit int) {
 }
 
 // prepareSome works on what nextUnprepared gave.
-func (a *app) prepareSome(ctx context.Context, work []*item, limit int) error {
+func (a *route) prepareSome(ctx context.Context, work []*batch, limit int) error {
 	callCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	var ready []*queue.Batch
@@ -133,9 +133,9 @@ func (a *app) prepareSome(ctx context.Context, work []*item, limit int) error {
 	if work[0].Kind == queue.Audience {
 		ready, next, err = a.s.q.Expand(callCtx, work[0].lease, work[0].Batch, limit)
 	} else {
-		held := make([]queue.Held, len(work))
+		held := make([]queue.Leased, len(work))
 		for i, it := range work {
-			held[i] = queue.Held{Batch: it.Batch, Lease: it.lease}
+			held[i] = queue.Leased{Batch: it.Batch, Lease: it.lease}
 		}
 		ready, err = a.s.q.CountBadges(callCtx, held)
 	}
@@ -171,7 +171,7 @@ func (a *app) prepareSome(ctx context.Context, work []*item, limit int) error {
 			a.s.reader.rewind(b.Shard, b.Lane)
 			continue
 		}
-		way := a.s.appOf(b)
+		way := a.s.routeOf(b)
 		if way == nil { // not configured any more, or not yet here: it waits
 			continue
 		}

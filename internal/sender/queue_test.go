@@ -100,7 +100,7 @@ func TestOverTheQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s, err = New(Config{Retry: 5 * time.Millisecond, Pause: 5 * time.Millisecond}, q,
-			map[queue.Outlet]AppConfig{{App: "a", Route: push.Production}: {Transport: tr, Kind: "http2"}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+			map[queue.Outlet]RouteConfig{{App: "a", Route: push.Production}: {Transport: tr, Kind: "http2"}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
 			t.Fatal(err)
 		}
 		queueCtx, stopQueue := context.WithCancel(context.Background())

@@ -256,7 +256,7 @@ func (r *reader) full(lane queue.Lane) (without []queue.Outlet, room bool) {
 func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 	missing := map[string][]uuid.UUID{}
 	for _, b := range batches {
-		a := r.s.appOf(b)
+		a := r.s.routeOf(b)
 		if a == nil || r.s.memory.has(b.Key) || a.notification(b.Notification) != nil {
 			continue
 		}
@@ -274,7 +274,7 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 	}
 	for _, b := range batches {
 		r.advance(b)
-		a := r.s.appOf(b)
+		a := r.s.routeOf(b)
 		if a == nil { // of an app that is not configured any more, or not yet here: it waits
 			continue
 		}
@@ -351,7 +351,7 @@ func (r *reader) cancels(ctx context.Context) error {
 					}
 				}
 			}
-			if a := r.s.appOf(b); a != nil {
+			if a := r.s.routeOf(b); a != nil {
 				a.cancelStored(b)
 			}
 			last = b
@@ -363,8 +363,8 @@ func (r *reader) cancels(ctx context.Context) error {
 }
 
 // cancelStored settles a cancelled batch that is not in memory. One that was in memory has been retired, or is in flight.
-func (a *app) cancelStored(b *queue.Batch) {
-	it := &item{Batch: b, n: &push.Notification{ID: b.Notification, App: a.name}, app: a}
+func (a *route) cancelStored(b *queue.Batch) {
+	it := &batch{Batch: b, n: &push.Notification{ID: b.Notification, App: a.name}, app: a}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// However full the memory is: it is gone as soon as it is settled, and a page at a time comes.
@@ -379,7 +379,7 @@ func (a *app) cancelStored(b *queue.Batch) {
 }
 
 // wants reports whether the app has room for more of the lane, with enough of it that a read is worth while.
-func (a *app) wants(lane queue.Lane) bool {
+func (a *route) wants(lane queue.Lane) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.full && lane != queue.Urgent {

@@ -12,7 +12,7 @@ import (
 
 // done takes a group back from its transport. It runs in the transport's goroutine, and so does no more than to copy the
 // results and to queue what is finished for the settlers.
-func (a *app) done(g *group) {
+func (a *route) done(g *group) {
 	now := time.Now()
 	var outcomes [push.Cancelled + 1]int
 	var bad, laterTokens int
@@ -27,7 +27,7 @@ func (a *app) done(g *group) {
 			if r.Reason != nil && r.Outcome != push.Accepted {
 				a.metrics.refused(r.Reason)
 				switch {
-				case r.Outcome != push.Held:
+				case r.Outcome != push.Blocked:
 				case r.Reason.Is(push.ClassKey):
 					topics = true
 				default:
@@ -76,7 +76,7 @@ func (a *app) done(g *group) {
 	if all {
 		answers = 0 // none that says that the service is there
 	}
-	a.judge(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, throttled, all && (!counts || a.pause.cause != notPaused), now)
+	a.updatePause(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, throttled, all && (!counts || a.pause.cause != notPaused), now)
 	for _, p := range g.parts {
 		if p.item.open -= p.n; p.item.open == 0 {
 			a.landed(p.item)
@@ -112,9 +112,9 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// judge opens or closes the route's pause by what came of a group: answers that show that the service is there, deliveries
+// updatePause opens or closes the route's pause by what came of a group: answers that show that the service is there, deliveries
 // that did not reach it, and what it refused or put off as a whole. a.mu is held.
-func (a *app) judge(g *group, answers, lost int, held, throttled *push.Reason, later bool, now time.Time) {
+func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.Reason, later bool, now time.Time) {
 	p := &a.pause
 	if g.probe {
 		p.probing = false
@@ -162,13 +162,13 @@ func (a *app) judge(g *group, answers, lost int, held, throttled *push.Reason, l
 }
 
 // landed is called when nothing of the item is in flight. a.mu is held.
-func (a *app) landed(it *item) {
+func (a *route) landed(it *batch) {
 	tried := false
 	for _, r := range it.results[:it.next] {
 		switch r.Outcome {
 		case push.NotSent, push.Pending:
 			tried = true
-		case push.Held:
+		case push.Blocked:
 		default: // something is known of at least one: that must be saved
 			if it.left() == 0 {
 				a.s.settling.add(it)
@@ -198,7 +198,7 @@ func (a *app) landed(it *item) {
 
 // expired reports whether the item is not to be sent any more. A now-or-never notification has its one try whenever it comes;
 // but one whose tries do not reach APNs is not kept for ever, for it was not meant to come late.
-func (a *app) expired(it *item, now time.Time) bool {
+func (a *route) expired(it *batch, now time.Time) bool {
 	if !it.n.Expiration.IsZero() {
 		return it.n.Expired(now)
 	}
@@ -206,7 +206,7 @@ func (a *app) expired(it *item, now time.Time) bool {
 }
 
 // keepSwept sweeps the app until ctx ends.
-func (a *app) keepSwept(ctx context.Context) {
+func (a *route) keepSwept(ctx context.Context) {
 	ticker := time.NewTicker(a.s.cfg.Poll)
 	defer ticker.Stop()
 	for {
@@ -222,12 +222,12 @@ func (a *app) keepSwept(ctx context.Context) {
 // sweep settles what expired without being dispatched (a gateway may be away, a rate low), and splits batches of which a
 // part was sent and the rest has to wait long: what is known of the first part is saved then, so that a crash does not
 // send it again.
-func (a *app) sweep(now time.Time) {
+func (a *route) sweep(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	paused := a.pause.cause != notPaused
 	if paused || !a.expires.IsZero() && !now.Before(a.expires) {
-		a.retireWhere(func(it *item) bool { return a.expired(it, now) }, expired)
+		a.retireWhere(func(it *batch) bool { return a.expired(it, now) }, expired)
 		a.expires = time.Time{}
 		for _, st := range a.streams {
 			if e := st.n.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
@@ -246,8 +246,8 @@ func (a *app) sweep(now time.Time) {
 }
 
 // split retires the rest of batches that were sent in part. Only the first of a queue can be. a.mu is held.
-func (a *app) split(now time.Time, all bool) {
-	waiting := func(it *item) bool { return it.next > 0 && (all || now.Sub(it.sentAt) > splitAfter) }
+func (a *route) split(now time.Time, all bool) {
+	waiting := func(it *batch) bool { return it.next > 0 && (all || now.Sub(it.sentAt) > splitAfter) }
 	if a.urgent.len() > 0 && waiting(a.urgent.at(0)) {
 		a.retire(a.urgent.pop(), unsent)
 	}
@@ -258,7 +258,7 @@ func (a *app) split(now time.Time, all bool) {
 	}
 	a.pruneTurns()
 	for _, h := range a.topics {
-		h.keep(func(it *item) bool {
+		h.keep(func(it *batch) bool {
 			if it.open > 0 || !waiting(it) {
 				return true
 			}
@@ -269,8 +269,8 @@ func (a *app) split(now time.Time, all bool) {
 }
 
 // retireWhere retires what waits and matches. a.mu is held.
-func (a *app) retireWhere(match func(*item) bool, r push.Result) {
-	keep := func(it *item) bool {
+func (a *route) retireWhere(match func(*batch) bool, r push.Result) {
+	keep := func(it *batch) bool {
 		if !match(it) {
 			return true
 		}
@@ -281,16 +281,16 @@ func (a *app) retireWhere(match func(*item) bool, r push.Result) {
 }
 
 // cancel retires what waits of the notification.
-func (a *app) cancel(id uuid.UUID) {
+func (a *route) cancel(id uuid.UUID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.streams[id] != nil {
-		a.retireWhere(func(it *item) bool { return it.Notification == id }, cancelled)
+		a.retireWhere(func(it *batch) bool { return it.Notification == id }, cancelled)
 	}
 }
 
 // finish is called when the transport has ended: nothing is in flight. What has results is settled; the rest stays a row.
-func (a *app) finish() {
+func (a *route) finish() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stopping = true
@@ -298,7 +298,7 @@ func (a *app) finish() {
 }
 
 // settled is called by the settlers when the item is settled, or fenced: another replica's.
-func (a *app) settled(it *item) {
+func (a *route) settled(it *batch) {
 	a.s.memory.remove(it)
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -40,7 +40,7 @@ type Queue interface {
 	Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error)
 	Settle(ctx context.Context, settlements []queue.Settlement) (followUps []*queue.Batch, err error)
 	Expand(ctx context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error)
-	CountBadges(ctx context.Context, held []queue.Held) ([]*queue.Batch, error)
+	CountBadges(ctx context.Context, held []queue.Leased) ([]*queue.Batch, error)
 	CancelledBatches(ctx context.Context, leases []queue.Lease, after *queue.Batch, limit int) ([]*queue.Batch, error)
 }
 
@@ -112,8 +112,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// AppConfig is what the sender is told about an app.
-type AppConfig struct {
+// RouteConfig is what the sender is told about an app.
+type RouteConfig struct {
 	Transport Transport
 	// Kind names the transport in metrics: binary or http2.
 	Kind string
@@ -134,7 +134,7 @@ type AppConfig struct {
 	Memory int
 }
 
-func (c AppConfig) withDefaults() AppConfig {
+func (c RouteConfig) withDefaults() RouteConfig {
 	switch {
 	case c.MaxRetries == 0:
 		c.MaxRetries = defaultMaxRetries
@@ -156,8 +156,8 @@ type Sender struct {
 	cfg Config
 	q   Queue
 	// apps has each route of each app, mains the one of each app that audiences of all routes are expanded by.
-	apps     map[queue.Outlet]*app
-	mains    map[string]*app
+	apps     map[queue.Outlet]*route
+	mains    map[string]*route
 	log      *slog.Logger
 	metrics  *metrics
 	memory   *memory
@@ -166,9 +166,9 @@ type Sender struct {
 }
 
 // New returns a Sender for the routes. It starts nothing: see Run.
-func New(cfg Config, q Queue, apps map[queue.Outlet]AppConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
+func New(cfg Config, q Queue, apps map[queue.Outlet]RouteConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
 	s := &Sender{
-		cfg: cfg.withDefaults(), q: q, apps: make(map[queue.Outlet]*app, len(apps)), mains: map[string]*app{}, log: log,
+		cfg: cfg.withDefaults(), q: q, apps: make(map[queue.Outlet]*route, len(apps)), mains: map[string]*route{}, log: log,
 		metrics: newMetrics(reg), memory: newMemory(),
 	}
 	s.settling = newSettling(s)
@@ -177,7 +177,7 @@ func New(cfg Config, q Queue, apps map[queue.Outlet]AppConfig, log *slog.Logger,
 		if c.Transport == nil {
 			return nil, fmt.Errorf("sender: route %q of app %q has no transport", outlet.Route, outlet.App)
 		}
-		a := newApp(s, outlet, c.withDefaults())
+		a := newRoute(s, outlet, c.withDefaults())
 		s.apps[outlet] = a
 		if main := s.mains[outlet.App]; main == nil || outlet.Route < main.route {
 			s.mains[outlet.App] = a
@@ -190,7 +190,7 @@ func New(cfg Config, q Queue, apps map[queue.Outlet]AppConfig, log *slog.Logger,
 // memory allows: what it refuses is read again later.
 func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
 	for _, b := range batches {
-		a := s.appOf(b)
+		a := s.routeOf(b)
 		if a == nil {
 			continue
 		}
@@ -204,8 +204,8 @@ func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
 	}
 }
 
-// appOf is the route that the batch goes, nil where it is not configured.
-func (s *Sender) appOf(b *queue.Batch) *app {
+// routeOf is the route that the batch goes, nil where it is not configured.
+func (s *Sender) routeOf(b *queue.Batch) *route {
 	if b.Route == "" {
 		if a := s.mains[b.App]; a != nil {
 			return a

@@ -69,7 +69,7 @@ func TestAnIdleSenderAsksLittle(t *testing.T) {
 func TestRetriesWithBackoffUntilTheyAreUsedUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].answer = func(d *push.Delivery) push.Result {
 				if d.Token == token(1) {
 					return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 503}
@@ -111,7 +111,7 @@ func TestAServiceThatIsUnavailableFailsNothing(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						var away atomic.Bool
-						r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+						r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 							r.tr["a"].answer = func(*push.Delivery) push.Result {
 								if away.Load() {
 									return push.Result{Outcome: push.Retry, Reason: reason, Status: 503}
@@ -160,7 +160,7 @@ func TestWhatDidNotReachAPNsIsNotAnAttemptAndNotWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var up atomic.Bool
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].answer = func(*push.Delivery) push.Result {
 				if up.Load() {
 					return push.Result{Outcome: push.Accepted}
@@ -206,12 +206,12 @@ func TestAWrongConfigurationHoldsTheAppAndNoOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mended atomic.Bool
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].answer = func(*push.Delivery) push.Result {
 				if mended.Load() {
 					return push.Result{Outcome: push.Accepted}
 				}
-				return push.Result{Outcome: push.Held, Reason: reasonInvalidProviderToken, Status: 403}
+				return push.Result{Outcome: push.Blocked, Reason: reasonInvalidProviderToken, Status: 403}
 			}
 		})
 		held := r.give(note("a"), 2500)
@@ -237,7 +237,7 @@ func TestAWrongConfigurationHoldsTheAppAndNoOther(t *testing.T) {
 func TestOnePoisonedNotificationDoesNotHoldTheOthers(t *testing.T) {
 	t.Parallel()
 	for _, result := range []push.Result{
-		{Outcome: push.Held, Reason: push.UnknownReason, Status: 403},
+		{Outcome: push.Blocked, Reason: push.UnknownReason, Status: 403},
 		{Outcome: push.NotSent, Reason: push.NoAnswer},
 	} {
 		for _, size := range []int{1, 3, 1500} { // of the poisoned one: urgent, urgent and more than a probe, bulk
@@ -247,7 +247,7 @@ func TestOnePoisonedNotificationDoesNotHoldTheOthers(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						poisoned := note("a")
 						var works atomic.Bool
-						r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+						r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 							r.tr["a"].answer = func(d *push.Delivery) push.Result {
 								switch {
 								case d.Notification.ID != poisoned.ID:
@@ -276,23 +276,23 @@ func TestARefusedTopicHoldsOnlyItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mended atomic.Bool
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].answer = func(d *push.Delivery) push.Result {
-				if d.Notification.Topic == "t.voip" && !mended.Load() {
-					return push.Result{Outcome: push.Held, Reason: reasonTopicDisallowed, Status: 400}
+				if d.Notification.Key == "t.voip" && !mended.Load() {
+					return push.Result{Outcome: push.Blocked, Reason: reasonTopicDisallowed, Status: 400}
 				}
 				return push.Result{Outcome: push.Accepted}
 			}
 		})
 		wrong, wrongOne, gone, broadcast := note("a"), note("a"), note("a"), note("a")
-		wrong.Topic, wrongOne.Topic, gone.Topic, broadcast.Topic = "t.voip", "t.voip", "t.voip", "t.voip"
+		wrong.Key, wrongOne.Key, gone.Key, broadcast.Key = "t.voip", "t.voip", "t.voip", "t.voip"
 		gone.Expiration = time.Now().Add(time.Minute)
 		r.give(wrong, 2500)
 		r.give(wrongOne, 1)
 		r.give(gone, 1500)
 		for range 6 {
 			n := note("a")
-			n.Topic = "t.voip"
+			n.Key = "t.voip"
 			r.give(n, 10_000)
 		}
 		r.q.broadcast(broadcast, 100_000)
@@ -325,7 +325,7 @@ func TestARefusedTopicHoldsOnlyItself(t *testing.T) {
 func TestAnUrgentNotificationOvertakesABroadcast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
 			a := apps["a"]
 			a.QueueTarget = 50 * time.Millisecond
 			a.Transport = newSerialTransport(2000)
@@ -357,7 +357,7 @@ func TestAnUrgentNotificationOvertakesABroadcast(t *testing.T) {
 func TestAStalledGatewayTakesNothingFromOtherApps(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].stuck = make(chan struct{})
 			r.tr["a"].window = make(chan struct{}, 2)
 		})
@@ -384,7 +384,7 @@ func TestAStalledGatewayTakesNothingFromOtherApps(t *testing.T) {
 func TestTwoBroadcastsShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(_ *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(_ *rig, _ *Config, apps map[string]RouteConfig) {
 			a := apps["a"]
 			a.MaxRate = 1000
 			apps["a"] = a
@@ -406,7 +406,7 @@ func TestTwoBroadcastsShare(t *testing.T) {
 func TestRates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(_ *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(_ *rig, _ *Config, apps map[string]RouteConfig) {
 			a := apps["a"]
 			a.MaxRate = 500
 			apps["a"] = a
@@ -437,7 +437,7 @@ func TestASlowNotificationTakesNothingFromOthers(t *testing.T) {
 	t.Parallel()
 	for _, explicit := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+			r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 				r.tr["a"].delay = 3 * time.Second
 				r.tr["a"].window = make(chan struct{}, 10_000)
 			})
@@ -476,7 +476,7 @@ func TestASlowNotificationTakesNothingFromOthers(t *testing.T) {
 func TestCancelStopsWithinASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(_ *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(_ *rig, _ *Config, apps map[string]RouteConfig) {
 			a := apps["a"]
 			a.MaxRate = 100
 			apps["a"] = a
@@ -508,7 +508,7 @@ func TestCancelStopsWithinASecond(t *testing.T) {
 func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
 			r.tr["a"].stuck = make(chan struct{})
 			r.tr["a"].answer = func(*push.Delivery) push.Result {
 				return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
@@ -535,7 +535,7 @@ func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 func TestExpiresWhileTheGatewayIsAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].answer = func(*push.Delivery) push.Result { return push.Result{Outcome: push.NotSent} }
 		})
 		many, one := note("a"), note("a")
@@ -553,7 +553,7 @@ func TestExpiresWhileTheGatewayIsAway(t *testing.T) {
 func TestNowOrNeverIsTriedAndGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].answer = func(*push.Delivery) push.Result { return push.Result{Outcome: push.NotSent} }
 		})
 		n := note("a")
@@ -575,7 +575,7 @@ func TestNowOrNeverIsTriedAndGivenUp(t *testing.T) {
 func TestShutdownLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
 			r.tr["a"].delay = 2 * time.Second
 			a := apps["a"]
 			a.MaxRate = 5000 // so that batches are in flight in part
@@ -602,7 +602,7 @@ func TestShutdownLosesAndRepeatsNothing(t *testing.T) {
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) { r.tr["a"].stuck = make(chan struct{}) })
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) { r.tr["a"].stuck = make(chan struct{}) })
 		n := r.give(note("a"), 1500)
 		pass(time.Second)
 		began := time.Now()
@@ -622,7 +622,7 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 func TestAnotherReplicasShardsAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
 			r.tr["a"].delay = 3 * time.Second
 			a := apps["a"]
 			a.MaxRate = 1000
@@ -650,7 +650,7 @@ func TestAnotherReplicasShardsAreLeftAlone(t *testing.T) {
 func TestABatchSentInPartStopsWithItsLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(_ *rig, cfg *Config, _ map[string]AppConfig) { cfg.Poll = time.Minute })
+		r := start(t, func(_ *rig, cfg *Config, _ map[string]RouteConfig) { cfg.Poll = time.Minute })
 		pass(time.Second)
 		n := note("a")
 		n.Rate = 100
@@ -682,7 +682,7 @@ func TestABatchSentInPartStopsWithItsLease(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
 			r.tr["a"].delay = 100 * time.Millisecond
 			a := apps["a"]
 			a.InFlight, a.Memory = 4000, 16_000
@@ -716,7 +716,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestAnAudienceIsExpandedOnlyAsFastAsItIsSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(_ *rig, _ *Config, apps map[string]AppConfig) {
+		r := start(t, func(_ *rig, _ *Config, apps map[string]RouteConfig) {
 			a := apps["a"]
 			a.MaxRate = 10_000
 			apps["a"] = a
@@ -782,7 +782,7 @@ func TestBadgesAreCountedBeforeSending(t *testing.T) {
 func TestADatabaseOutageLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, _ map[string]AppConfig) { r.tr["a"].delay = 200 * time.Millisecond })
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) { r.tr["a"].delay = 200 * time.Millisecond })
 		n := r.give(note("a"), 8000)
 		pass(100 * time.Millisecond)
 		r.q.setDown(fmt.Errorf("reach the database: %w", push.ErrUnavailable))
@@ -823,7 +823,7 @@ func TestEveryRecipientEndsInOneOutcome(t *testing.T) {
 		delay := rapid.SampledFrom([]time.Duration{0, time.Millisecond, 300 * time.Millisecond}).Draw(rt, "delay")
 		synctest.Test(t, func(t *testing.T) {
 			model := newModel(seed, odds)
-			r := start(t, func(r *rig, cfg *Config, apps map[string]AppConfig) {
+			r := start(t, func(r *rig, cfg *Config, apps map[string]RouteConfig) {
 				cfg.Retry, cfg.Pause, cfg.PauseMax, cfg.Hold = 10*time.Millisecond, 10*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 				r.tr["a"].answer, r.tr["a"].delay = model.answer, delay
 				a := apps["a"]

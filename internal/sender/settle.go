@@ -27,7 +27,7 @@ type settling struct {
 	wake chan struct{} // an element for each settler that should look
 
 	mu         sync.Mutex // guards all below
-	items      fifo[*item]
+	items      fifo[*batch]
 	recipients int           // of the items
 	next       time.Time     // when the next transaction begins that is not full
 	waiting    bool          // a timer wakes a settler then
@@ -40,7 +40,7 @@ func newSettling(s *Sender) *settling {
 }
 
 // add queues an item, which from now on belongs to the settlers. It never blocks.
-func (q *settling) add(it *item) {
+func (q *settling) add(it *batch) {
 	q.mu.Lock()
 	q.push(it)
 	q.mu.Unlock()
@@ -48,7 +48,7 @@ func (q *settling) add(it *item) {
 }
 
 // push is called with mu held.
-func (q *settling) push(it *item) {
+func (q *settling) push(it *batch) {
 	q.items.push(it)
 	q.recipients += it.weight()
 }
@@ -73,7 +73,7 @@ func (q *settling) early(now time.Time) bool {
 }
 
 // take moves what fits into one transaction into batch.
-func (q *settling) take(batch []*item) []*item {
+func (q *settling) take(batch []*batch) []*batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
@@ -112,7 +112,7 @@ func (q *settling) tellIdle() {
 
 // run is one settler.
 func (q *settling) run(ctx context.Context) {
-	var items []*item
+	var items []*batch
 	var settlements []queue.Settlement
 	for {
 		select {
@@ -134,7 +134,7 @@ func (q *settling) run(ctx context.Context) {
 }
 
 // decide makes an item's results what they are settled as.
-func (q *settling) decide(it *item, now time.Time) queue.Settlement {
+func (q *settling) decide(it *batch, now time.Time) queue.Settlement {
 	if !it.decided {
 		it.decided = true
 		it.retryAt = q.judge(it, now)
@@ -143,7 +143,7 @@ func (q *settling) decide(it *item, now time.Time) queue.Settlement {
 }
 
 // judge fails what has had its attempts, and says when the others are due again: what never reached APNs at once.
-func (q *settling) judge(it *item, now time.Time) (retryAt time.Time) {
+func (q *settling) judge(it *batch, now time.Time) (retryAt time.Time) {
 	attempts := -1
 	for i := range it.results {
 		switch r := &it.results[i]; r.Outcome {
@@ -169,7 +169,7 @@ func (q *settling) judge(it *item, now time.Time) (retryAt time.Time) {
 
 // settleAll settles until it is done or ctx ends. While the database is away the results stay here, and memory does not
 // grow: nothing can be read either.
-func (q *settling) settleAll(ctx context.Context, items []*item, settlements []queue.Settlement) {
+func (q *settling) settleAll(ctx context.Context, items []*batch, settlements []queue.Settlement) {
 	for failures := 0; ; failures++ {
 		err := q.settle(ctx, settlements)
 		if err == nil {
@@ -197,7 +197,7 @@ func (q *settling) settleAll(ctx context.Context, items []*item, settlements []q
 }
 
 // settleOnce settles one item, or puts it back to the end of the queue.
-func (q *settling) settleOnce(ctx context.Context, it *item, s queue.Settlement) {
+func (q *settling) settleOnce(ctx context.Context, it *batch, s queue.Settlement) {
 	if err := q.settle(ctx, []queue.Settlement{s}); err == nil {
 		it.app.settled(it)
 		return
@@ -205,12 +205,12 @@ func (q *settling) settleOnce(ctx context.Context, it *item, s queue.Settlement)
 	if sleep(ctx, 100*time.Millisecond) {
 		q.add(it)
 	} else {
-		q.giveBack([]*item{it})
+		q.giveBack([]*batch{it})
 	}
 }
 
 // giveBack keeps what could not be settled in time, so that drain knows of it.
-func (q *settling) giveBack(items []*item) {
+func (q *settling) giveBack(items []*batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range items {
@@ -236,7 +236,7 @@ func (q *settling) settle(ctx context.Context, settlements []queue.Settlement) e
 	q.s.metrics.settleBatches.Observe(float64(len(settlements)))
 	now := time.Now().UnixMicro()
 	for _, b := range followUps {
-		a := q.s.appOf(b)
+		a := q.s.routeOf(b)
 		if n := a.notification(b.Notification); n != nil && b.DueAt <= now {
 			a.admit(b, n)
 		} else {

@@ -11,12 +11,12 @@ import (
 type topicHold struct {
 	until  time.Time // when one notification may go, to see
 	since  time.Time
-	parked fifo[*item]
+	parked fifo[*batch]
 	left   int // recipients of parked
 }
 
 // keep removes what keep returns false for from what is parked.
-func (h *topicHold) keep(keep func(*item) bool) {
+func (h *topicHold) keep(keep func(*batch) bool) {
 	h.parked.keep(keep)
 	h.left = 0
 	for i := range h.parked.len() {
@@ -24,14 +24,14 @@ func (h *topicHold) keep(keep func(*item) bool) {
 	}
 }
 
-func (h *topicHold) pop() *item {
+func (h *topicHold) pop() *batch {
 	it := h.parked.pop()
 	h.left -= it.left()
 	return it
 }
 
 // parked is the number of recipients that wait for their topic. a.mu is held.
-func (a *app) parked() (n int) {
+func (a *route) parked() (n int) {
 	for _, h := range a.topics {
 		n += h.left
 	}
@@ -39,13 +39,13 @@ func (a *app) parked() (n int) {
 }
 
 // holdTopics learns from a group in which something was held for its topic, or which went while topics are held. a.mu is held.
-func (a *app) holdTopics(g *group, now time.Time) {
+func (a *route) holdTopics(g *group, now time.Time) {
 	for i := range g.Deliveries {
 		d := &g.Deliveries[i]
-		topic := d.Notification.Topic
+		topic := d.Notification.Key
 		h := a.topics[topic]
 		switch r := d.Result; {
-		case r.Outcome == push.Held && r.Reason.Is(push.ClassKey):
+		case r.Outcome == push.Blocked && r.Reason.Is(push.ClassKey):
 			if h == nil {
 				h = &topicHold{since: now}
 				a.topics[topic] = h
@@ -63,7 +63,7 @@ func (a *app) holdTopics(g *group, now time.Time) {
 }
 
 // releaseTopic ends the hold. a.mu is held.
-func (a *app) releaseTopic(topic string, h *topicHold) {
+func (a *route) releaseTopic(topic string, h *topicHold) {
 	delete(a.topics, topic)
 	for h.parked.len() > 0 {
 		it := h.pop()
@@ -75,8 +75,8 @@ func (a *app) releaseTopic(topic string, h *topicHold) {
 }
 
 // topicAllows is how many of k the item's topic lets go: all of them, one as a probe, or none. a.mu is held.
-func (a *app) topicAllows(it *item, k int, now time.Time) int {
-	h := a.topics[it.n.Topic]
+func (a *route) topicAllows(it *batch, k int, now time.Time) int {
+	h := a.topics[it.n.Key]
 	switch {
 	case h == nil:
 		return k
@@ -89,8 +89,8 @@ func (a *app) topicAllows(it *item, k int, now time.Time) int {
 
 // park sets the item aside until its topic is released; one for which there is no room leaves the memory. a.mu is held; the item
 // is in no queue.
-func (a *app) park(it *item) {
-	h := a.topics[it.n.Topic]
+func (a *route) park(it *batch) {
+	h := a.topics[it.n.Key]
 	if h.parked.len() > 0 && it.next == 0 && a.parked()+it.left() > a.cfg.Memory/8 {
 		a.drop(it)
 		return
@@ -100,7 +100,7 @@ func (a *app) park(it *item) {
 }
 
 // probeTopics puts one notification of each held topic whose time has come back into its queue. a.mu is held.
-func (a *app) probeTopics(now time.Time) {
+func (a *route) probeTopics(now time.Time) {
 	for topic, h := range a.topics {
 		switch {
 		case now.Before(h.until):

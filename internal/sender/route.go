@@ -12,15 +12,15 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
-// app is all that the sender keeps of one app. Each has its own goroutines and bounds, so that one whose gateway stalls takes
+// route is all that the sender keeps of one route. Each has its own goroutines and bounds, so that one whose gateway stalls takes
 // nothing from the others; they share only the reader and the settlers, which never wait for a transport.
-type app struct {
+type route struct {
 	s       *Sender
 	name    string
 	route   push.Route
-	cfg     AppConfig
+	cfg     RouteConfig
 	log     *slog.Logger
-	metrics appMetrics
+	metrics routeMetrics
 	share   *share
 	limit   *rate.Limiter // MaxRate; nil for none
 
@@ -29,12 +29,12 @@ type app struct {
 
 	mu sync.Mutex // guards all below, and the items of the app that are not finished
 	// streams has every notification of which there is something in memory.
-	streams map[uuid.UUID]*stream
-	urgent  fifo[*item]
+	streams map[uuid.UUID]*active
+	urgent  fifo[*batch]
 	// turns has the streams with bulk batches that are ready, in the order in which they get their turns.
-	turns fifo[*stream]
+	turns fifo[*active]
 	// unprepared has the batches whose recipients are not known or not counted yet.
-	unprepared [2]fifo[*item] // by lane
+	unprepared [2]fifo[*batch] // by lane
 	// inMemory is the number of recipients in memory, by lane; ready those of them that wait for dispatch.
 	inMemory, ready [2]int
 	inFlight        int
@@ -51,11 +51,11 @@ type app struct {
 	stopping bool
 }
 
-// stream is one notification's place in memory.
-type stream struct {
+// active is one notification's place in memory.
+type active struct {
 	n     *push.Notification
-	items fifo[*item] // bulk batches that are ready
-	refs  int         // items in memory in any state
+	items fifo[*batch] // bulk batches that are ready
+	refs  int          // items in memory in any state
 	limit *rate.Limiter
 	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that, and
 	// refused is set when a batch was not taken for it.
@@ -65,13 +65,13 @@ type stream struct {
 	idle          time.Time // since when refs is 0, which it may be for a while: its limiter must not forget what was just sent
 }
 
-func newApp(s *Sender, outlet queue.Outlet, cfg AppConfig) *app {
-	a := &app{
+func newRoute(s *Sender, outlet queue.Outlet, cfg RouteConfig) *route {
+	a := &route{
 		s: s, name: outlet.App, route: outlet.Route, cfg: cfg, log: s.log.With("app", outlet.App, "route", outlet.Route),
 		metrics: s.metrics.app(outlet, cfg.Kind, cfg.Reasons), share: newShare(),
 		limit:      limiter(cfg.MaxRate),
 		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
-		streams: map[uuid.UUID]*stream{}, topics: map[string]*topicHold{},
+		streams: map[uuid.UUID]*active{}, topics: map[string]*topicHold{},
 		window: newWindow(cfg.QueueTarget, cfg.InFlight-cfg.InFlight/8),
 	}
 	return a
@@ -92,14 +92,14 @@ func signal(c chan struct{}) {
 	}
 }
 
-func (a *app) wakeAll() {
+func (a *route) wakeAll() {
 	signal(a.wakeUrgent)
 	signal(a.wakeBulk)
 	signal(a.wakePrepare)
 }
 
 // room is how many recipients of the lane may still be admitted. a.mu is held.
-func (a *app) room(lane queue.Lane) int {
+func (a *route) room(lane queue.Lane) int {
 	bound := a.cfg.Memory
 	if lane != queue.Urgent { // so that no broadcast keeps the urgent ones out
 		bound -= bound / 4
@@ -109,15 +109,15 @@ func (a *app) room(lane queue.Lane) int {
 
 // pending is the number of bulk recipients that are ready and not held back by a low rate of their own or by their topic:
 // what the app has in memory to send. a.mu is held.
-func (a *app) pending() int { return a.ready[queue.Bulk] - a.slow - a.parked() }
+func (a *route) pending() int { return a.ready[queue.Bulk] - a.slow - a.parked() }
 
 // waits reports whether the batch is better left in the queue for now: what cannot be sent soon must not take the memory
 // that other notifications of the app need. Once it has expired it can be settled at once. a.mu is held.
-func (a *app) waits(b *queue.Batch, n *push.Notification, st *stream, weight int) bool {
+func (a *route) waits(b *queue.Batch, n *push.Notification, st *active, weight int) bool {
 	switch {
 	case b.Kind == queue.Audience || n.Expired(time.Now()):
 		return false
-	case a.topics[n.Topic] != nil:
+	case a.topics[n.Key] != nil:
 		return a.parked() >= a.cfg.Memory/8
 	case !st.slow || b.Lane == queue.Urgent:
 		return false
@@ -127,7 +127,7 @@ func (a *app) waits(b *queue.Batch, n *push.Notification, st *stream, weight int
 
 // fits reports whether n more recipients of a slow stream may be in memory: what its rate lets go in some seconds, as long as
 // all the slow ones leave enough to the others; and as long as they leave anything, for each of them a first batch. a.mu is held.
-func (a *app) fits(st *stream, n int) bool {
+func (a *route) fits(st *active, n int) bool {
 	if st.inMemory == 0 {
 		return a.slow+n <= a.cfg.Memory/2
 	}
@@ -135,7 +135,7 @@ func (a *app) fits(st *stream, n int) bool {
 }
 
 // notification is the one with that id if it is in memory.
-func (a *app) notification(id uuid.UUID) *push.Notification {
+func (a *route) notification(id uuid.UUID) *push.Notification {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if st := a.streams[id]; st != nil {
@@ -145,8 +145,8 @@ func (a *app) notification(id uuid.UUID) *push.Notification {
 }
 
 // admit takes a batch into memory, to be sent.
-func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
-	it := &item{Batch: b, n: n, app: a}
+func (a *route) admit(b *queue.Batch, n *push.Notification) admission {
+	it := &batch{Batch: b, n: n, app: a}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopping {
@@ -158,7 +158,7 @@ func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
 	}
 	st := a.streams[b.Notification]
 	if st == nil {
-		st = &stream{n: n, limit: limiter(int(n.Rate)), slow: n.Rate > 0 && int(n.Rate)*10 < a.cfg.Memory/4}
+		st = &active{n: n, limit: limiter(int(n.Rate)), slow: n.Rate > 0 && int(n.Rate)*10 < a.cfg.Memory/4}
 	}
 	if a.waits(b, n, st, it.weight()) && !a.s.memory.has(b.Key) {
 		st.refused = true
@@ -186,7 +186,7 @@ func (a *app) admit(b *queue.Batch, n *push.Notification) admission {
 }
 
 // count adds the item to what is in memory, or with sign -1 takes it off. a.mu is held.
-func (a *app) count(it *item, sign int) {
+func (a *route) count(it *batch, sign int) {
 	a.inMemory[it.Lane] += sign * it.weight()
 	if st := it.stream; st != nil && st.slow && it.Lane == queue.Bulk && it.Kind != queue.Audience {
 		st.inMemory += sign * it.weight()
@@ -195,7 +195,7 @@ func (a *app) count(it *item, sign int) {
 }
 
 // enqueue makes the item ready for dispatch. a.mu is held.
-func (a *app) enqueue(it *item, front bool) {
+func (a *route) enqueue(it *batch, front bool) {
 	a.ready[it.Lane] += it.left()
 	a.metrics.ready[it.Lane].Set(float64(a.ready[it.Lane]))
 	switch {
@@ -222,7 +222,7 @@ func (a *app) enqueue(it *item, front bool) {
 }
 
 // forget lets go of the item's memory. a.mu is held; the item is in none of the app's queues any more.
-func (a *app) forget(it *item) {
+func (a *route) forget(it *batch) {
 	if it.held {
 		it.held = false
 		a.s.q.Unhold(it.lease)
@@ -250,10 +250,10 @@ func (a *app) forget(it *item) {
 
 // dropLost forgets what is ready but of shards that are another replica's by now. What is in flight is not called back: its
 // settlement is fenced.
-func (a *app) dropLost() {
+func (a *route) dropLost() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	keep := func(it *item) bool {
+	keep := func(it *batch) bool {
 		if a.s.memory.ours(it) {
 			return true
 		}
@@ -264,7 +264,7 @@ func (a *app) dropLost() {
 }
 
 // lose lets go of an item whose shard is not to be sent from any more. a.mu is held; the item is in no queue.
-func (a *app) lose(it *item) {
+func (a *route) lose(it *batch) {
 	if it.next > 0 { // a part of it is in flight, or has its results
 		a.retire(it, unsent)
 	} else {
@@ -273,7 +273,7 @@ func (a *app) lose(it *item) {
 }
 
 // keepWaiting removes what keep returns false for from all that waits. a.mu is held.
-func (a *app) keepWaiting(keep func(it *item) bool) {
+func (a *route) keepWaiting(keep func(it *batch) bool) {
 	a.urgent.keep(keep)
 	a.unprepared[queue.Urgent].keep(keep)
 	a.unprepared[queue.Bulk].keep(keep)
@@ -287,7 +287,7 @@ func (a *app) keepWaiting(keep func(it *item) bool) {
 }
 
 // drop forgets a ready item that is not to be sent by this replica. a.mu is held.
-func (a *app) drop(it *item) {
+func (a *route) drop(it *batch) {
 	if it.Kind == queue.Ready {
 		a.ready[it.Lane] -= it.left()
 		a.metrics.ready[it.Lane].Set(float64(a.ready[it.Lane]))
@@ -298,8 +298,8 @@ func (a *app) drop(it *item) {
 }
 
 // pruneTurns takes the streams without ready batches out of the turns. a.mu is held.
-func (a *app) pruneTurns() {
-	a.turns.keep(func(st *stream) bool {
+func (a *route) pruneTurns() {
+	a.turns.keep(func(st *active) bool {
 		st.turn = st.items.len() > 0
 		return st.turn
 	})
