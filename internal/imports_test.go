@@ -49,7 +49,8 @@ var allowed = map[string]map[string]string{
 		"internal/push":       "groups and results",
 		"internal/apns/frame": "the binary codec",
 	},
-	"internal/apns/frame": {},
+	"internal/apns/frame":   {},
+	"internal/apns/payload": {},
 	"internal/simulator": {
 		"internal/push":       "device tokens",
 		"internal/apns/frame": "the binary codec",

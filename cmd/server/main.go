@@ -26,8 +26,10 @@ const usage = `LHSPN, a push notification service
   server check --config FILE          say what is wrong with the configuration, connecting to nothing
   server migrate --config FILE        bring the database's schema up to date
   server keygen --scope SCOPE         make an API key (register, send or admin) and print it with its hash
-  server send --config FILE --token T --alert TEXT [--app NAME]
-                                      send one notification straight to APNs and print the verdict
+  server send --config FILE --token T --alert TEXT [--app NAME] [--environment production|sandbox]
+                                      send one notification straight to APNs and print the verdict; for an alert of
+                                      the app's own texts: --loc-key KEY [--loc-arg ARG]... in place of --alert, and
+                                      [--action-loc-key KEY] [--launch-image NAME]
   server version
 
 Every setting is described in docs/configuration.md.
@@ -66,14 +68,13 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags.SetOutput(stderr)
 	flags.Usage = func() { _, _ = fmt.Fprint(stdout, usage) } // only where it is asked for
 	configFile := flags.String("config", "", "the configuration file")
-	var scope, token, alert, app *string
+	var scope *string
+	var toSend message
 	switch name {
 	case "keygen":
 		scope = flags.String("scope", "send", "register, send or admin")
 	case "send":
-		token = flags.String("token", "", "the device token, in hexadecimal")
-		alert = flags.String("alert", "", "the alert's text")
-		app = flags.String("app", "", "the app, where the configuration has several")
+		toSend.flags(flags)
 	}
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil
@@ -95,7 +96,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	case "keygen":
 		return keygen(*scope, stdout)
 	case "send":
-		return send(ctx, *configFile, *app, *token, *alert, stdout)
+		return send(ctx, *configFile, toSend, stdout)
 	case "version":
 		_, err := fmt.Fprintln(stdout, version)
 		return err

@@ -12,9 +12,11 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -24,29 +26,30 @@ const sendTimeout = 45 * time.Second
 
 // send sends one notification straight to APNs, past database and queue, and prints the verdict: what an operator does
 // first with new credentials.
-func send(ctx context.Context, file, appName, tokenText, alert string, stdout io.Writer) error {
+func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	cfg, err := load(file)
 	if err != nil {
 		return err
 	}
-	app, err := pickApp(cfg, appName)
+	app, err := pickApp(cfg, m.app)
 	if err != nil {
 		return err
 	}
-	token, err := push.ParseToken(tokenText)
+	token, err := push.ParseToken(m.token)
 	if err != nil {
 		return fmt.Errorf("--token: %w", err)
 	}
-	if alert == "" {
-		return errors.New("--alert TEXT is missing")
+	route, err := m.route(app)
+	if err != nil {
+		return err
 	}
-	payload, err := json.Marshal(map[string]any{"aps": map[string]any{"alert": alert}})
+	text, err := m.payload()
 	if err != nil {
 		return err
 	}
 	log := new(errorLog)
 	g := newGateways(slog.New(log), prometheus.NewRegistry())
-	w := &way{g: g, app: app, route: app.APNs.Environment, apns: app.APNs.Of(app.APNs.Environment)}
+	w := &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}
 	transport, err := w.open()
 	if err != nil {
 		return err
@@ -59,9 +62,9 @@ func send(ctx context.Context, file, appName, tokenText, alert string, stdout io
 		Deliveries: []push.Delivery{{
 			Recipient: push.Recipient{Token: token},
 			Notification: &push.Notification{
-				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: app.APNs.Environment,
+				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: route,
 				Type: push.TypeAlert, Key: app.Topic, Priority: 10,
-				Expiration: now.Add(time.Hour), Payload: push.Payload{JSON: payload}, CreatedAt: now, SendAt: now,
+				Expiration: now.Add(time.Hour), Payload: push.Payload{JSON: text}, CreatedAt: now, SendAt: now,
 			},
 		}},
 	}
@@ -89,6 +92,46 @@ func send(ctx context.Context, file, appName, tokenText, alert string, stdout io
 		why = log.last()
 	}
 	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(r))
+}
+
+// message is what the send command sends, and where.
+type message struct {
+	app, token, environment   string
+	body, locKey, launchImage string
+	locArgs                   []string
+	actionLocKey              *string // nil where it is not given
+}
+
+func (m *message) flags(flags *pflag.FlagSet) {
+	flags.StringVar(&m.app, "app", "", "the app, where the configuration has several")
+	flags.StringVar(&m.token, "token", "", "the device token, in hexadecimal")
+	flags.StringVar(&m.environment, "environment", "", "production or sandbox; else the app's own")
+	flags.StringVar(&m.body, "alert", "", "the alert's text")
+	flags.StringVar(&m.locKey, "loc-key", "", "the key of a text that the app has, in place of --alert")
+	flags.StringArrayVar(&m.locArgs, "loc-arg", nil, "fills a place of that text; once for each")
+	flags.Func("action-loc-key", "the key of the second button's title", func(key string) error { m.actionLocKey = &key; return nil })
+	flags.StringVar(&m.launchImage, "launch-image", "", "the image that the app shows while it starts")
+}
+
+func (m *message) route(app *config.App) (push.Route, error) {
+	switch route := push.Route(m.environment); route {
+	case "":
+		return app.APNs.Environment, nil
+	case push.Production, push.Sandbox:
+		return route, nil
+	}
+	return "", fmt.Errorf("--environment must be production or sandbox, not %q", m.environment)
+}
+
+func (m *message) payload() ([]byte, error) {
+	if m.body == "" && m.locKey == "" {
+		return nil, errors.New("--alert TEXT is missing, or --loc-key KEY in its place")
+	}
+	if m.body != "" && m.locKey != "" {
+		return nil, errors.New("--alert and --loc-key are both given: the text is either yours or the app's")
+	}
+	alert := payload.MakeAlert(m.body, m.actionLocKey, m.locKey, m.locArgs, m.launchImage)
+	return json.Marshal(map[string]any{"aps": map[string]any{"alert": alert}})
 }
 
 // errorLog is a log of which only the last error is kept: where a transport gets no connection, only its log says why.

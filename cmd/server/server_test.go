@@ -459,7 +459,7 @@ func TestSendCommandSaysWhatToDo(t *testing.T) {
 		0x0216: "APNs answered", // UnrelatedKeyIdInToken
 		0x021c: "20 minutes",    // TooManyProviderTokenUpdates
 	} {
-		err := send(t.Context(), r.file, "", simulator.MagicToken(fault, 1).String(), "Hello", io.Discard)
+		err := send(t.Context(), r.file, message{token: simulator.MagicToken(fault, 1).String(), body: "Hello"}, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "could not be reached") {
 			t.Errorf("%#x: %v, want %q", fault, err, want)
 		}
@@ -480,7 +480,7 @@ func TestSendCommandNamesTheGateway(t *testing.T) {
 	if err := os.WriteFile(r.file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err = send(t.Context(), r.file, "", token(1), "Hello", io.Discard)
+	err = send(t.Context(), r.file, message{token: token(1), body: "Hello"}, io.Discard)
 	if err == nil || !strings.HasPrefix(err.Error(), "not accepted by api.sandbox.push.apple.com: ") ||
 		!strings.Contains(err.Error(), "CONNECT api.sandbox.push.apple.com:443: 403") {
 		t.Error(err)
@@ -495,14 +495,26 @@ func TestSendCommand(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, transport, "sqlite:unused.db")
 			var out bytes.Buffer
-			if err := send(t.Context(), r.file, "", token(1), "Hello", &out); err != nil || !strings.HasPrefix(out.String(), "accepted by 127.0.0.1:") {
+			if err := send(t.Context(), r.file, message{token: token(1), body: "Hello"}, &out); err != nil || !strings.HasPrefix(out.String(), "accepted by 127.0.0.1:") {
 				t.Errorf("a good token: %v, %s", err, &out)
 			}
 			parsed, _ := push.ParseToken(token(1))
 			if got := r.sim.Received(parsed); len(got) != 1 || got[0].Payload != `{"aps":{"alert":"Hello"}}` {
 				t.Errorf("the device got %v", got)
 			}
-			err := send(t.Context(), r.file, "hedgehog", simulator.MagicToken(simulator.InvalidToken, 1).String(), "Hello", &out)
+			view := "VIEW"
+			localised := message{
+				token: token(2), environment: "sandbox", locKey: "DINNER", locArgs: []string{"Anna, Ben"}, actionLocKey: &view, launchImage: "a.png",
+			}
+			if err := send(t.Context(), r.file, localised, &out); err != nil {
+				t.Errorf("a localised alert: %v", err)
+			}
+			parsed, _ = push.ParseToken(token(2))
+			const want = `{"aps":{"alert":{"action-loc-key":"VIEW","launch-image":"a.png","loc-args":["Anna, Ben"],"loc-key":"DINNER"}}}`
+			if got := r.sim.Received(parsed); len(got) != 1 || got[0].Payload != want {
+				t.Errorf("the device got %v", got)
+			}
+			err := send(t.Context(), r.file, message{app: "hedgehog", token: simulator.MagicToken(simulator.InvalidToken, 1).String(), body: "Hello"}, &out)
 			if err == nil || !strings.Contains(err.Error(), "compare topic and environment") {
 				t.Errorf("a bad token: %v", err)
 			}
@@ -516,12 +528,15 @@ func TestSendCommand(t *testing.T) {
 			if err := os.WriteFile(elsewhere, text, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := send(t.Context(), elsewhere, "", token(1), "x", &out); err == nil || !strings.Contains(err.Error(), "connection refused") {
+			if err := send(t.Context(), elsewhere, message{token: token(1), body: "x"}, &out); err == nil || !strings.Contains(err.Error(), "connection refused") {
 				t.Errorf("no gateway: %v", err)
 			}
-			for _, wrong := range [][3]string{{"another", token(1), "x"}, {"", "abc", "x"}, {"", token(1), ""}} {
-				if err := send(t.Context(), r.file, wrong[0], wrong[1], wrong[2], &out); err == nil {
-					t.Errorf("%q: no error", wrong)
+			for _, wrong := range []message{
+				{app: "another", token: token(1), body: "x"}, {token: "abc", body: "x"}, {token: token(1)},
+				{token: token(1), body: "x", locKey: "K"}, {token: token(1), body: "x", environment: "test"},
+			} {
+				if err := send(t.Context(), r.file, wrong, &out); err == nil {
+					t.Errorf("%+v: no error", wrong)
 				}
 			}
 		})

@@ -86,28 +86,6 @@ func TestTokenInLogsAndJSON(t *testing.T) {
 	}
 }
 
-// The rules of the original system's alert helper.
-func TestMakeAlert(t *testing.T) {
-	t.Parallel()
-	view, empty := "VIEW", ""
-	for _, c := range []struct {
-		alert any
-		want  string
-	}{
-		{MakeAlert("b", nil, "", nil, ""), `"b"`},
-		{MakeAlert("", nil, "", nil, ""), `""`},
-		{MakeAlert("b", &view, "", nil, ""), `{"action-loc-key":"VIEW","body":"b"}`},
-		{MakeAlert("b", &empty, "", nil, ""), `{"action-loc-key":"","body":"b"}`},
-		{MakeAlert("b", nil, "K", []string{"x"}, ""), `{"action-loc-key":null,"loc-args":["x"],"loc-key":"K"}`},
-		{MakeAlert("b", nil, "", nil, "i"), `{"action-loc-key":null,"body":"b","launch-image":"i"}`},
-		{MakeAlert("", nil, "", []string{}, ""), `{"action-loc-key":null,"body":"","loc-args":[]}`},
-	} {
-		if got, err := json.Marshal(c.alert); err != nil || string(got) != c.want {
-			t.Errorf("%s, want %s: %v", got, c.want, err)
-		}
-	}
-}
-
 func TestExpiration(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)

@@ -1,4 +1,5 @@
-package push
+// Package payload makes what APNs' payload has and other services' have not.
+package payload
 
 import "encoding/json"
 
