@@ -86,9 +86,17 @@ func (db *DB) CheckServer(ctx context.Context) error {
 	if db.Dialect != MySQL {
 		return nil
 	}
+	var packet int64
+	err := db.read.QueryRowContext(ctx, "SELECT @@max_allowed_packet").Scan(&packet)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the server's settings: %w", MarkUnavailable(err))
+	case packet < MinPacket:
+		return fmt.Errorf("the database has max_allowed_packet=%d: set it to %d (4M) or more, as statements may be that long", packet, MinPacket)
+	}
 	var binlog bool
 	var format string
-	err := db.read.QueryRowContext(ctx, "SELECT @@log_bin, @@binlog_format").Scan(&binlog, &format)
+	err = db.read.QueryRowContext(ctx, "SELECT @@log_bin, @@binlog_format").Scan(&binlog, &format)
 	if mysqlCode(err) != 0 {
 		return nil // an engine that has no such settings, as TiDB
 	}

@@ -369,10 +369,10 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	if err := q.recognise(ctx, tx, group); err != nil {
 		return err
 	}
-	keys := newInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
-	notifications := newInsert("notifications", `app, id, state, environment, push_type, kind, topic, priority, expires_at, collapse_id,
+	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
+	notifications := database.NewInsert("notifications", `app, id, state, environment, push_type, kind, topic, priority, expires_at, collapse_id,
 		badge_increment, rate, payload, badge_at, audience, expanded, recipients, created_at, send_at, finished_at`, "")
-	batches := newInsert("batches", batchColumns, "")
+	batches := database.NewInsert("batches", batchColumns, "")
 	now := stamp(q.now())
 	var recipients int64
 	for _, a := range group {
@@ -380,7 +380,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			continue
 		}
 		if a.IdempotencyKey != "" {
-			if err := keys.add(ctx, tx, len(a.Answer)+300, a.App, []byte(a.IdempotencyKey), a.Hash[:], bytesOf(a.Answer), now); err != nil {
+			if err := keys.Add(ctx, tx, a.App, []byte(a.IdempotencyKey), a.Hash[:], bytesOf(a.Answer), now); err != nil {
 				return fmt.Errorf("insert idempotency keys: %w", err)
 			}
 		}
@@ -400,8 +400,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if len(row.batches) == 0 { // an audience without members
 				state, finished = stateDone, created
 			}
-			if err := notifications.add(ctx, tx, len(row.Payload.JSON)+len(row.audience)+300,
-				row.App, row.ID[:], state, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
+			if err := notifications.Add(ctx, tx, row.App, row.ID[:], state, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
 				row.Payload.BadgeAt, audience, row.expanded, row.n, created, sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
@@ -414,13 +413,13 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			}
 		}
 	}
-	if err := keys.flush(ctx, tx); err != nil {
+	if err := keys.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert idempotency keys: %w", err)
 	}
-	if err := notifications.flush(ctx, tx); err != nil {
+	if err := notifications.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert notifications: %w", err)
 	}
-	if err := batches.flush(ctx, tx); err != nil {
+	if err := batches.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert batches: %w", err)
 	}
 	if recipients == 0 {
@@ -535,8 +534,8 @@ func bytesOf(b []byte) []byte {
 // batchColumns are all of a batch's columns, in addBatch's order.
 const batchColumns = "shard, lane, due_at, notification_id, seq, app, environment, kind, recipients, body"
 
-func addBatch(ctx context.Context, tx *sqlx.Tx, in *insert, b *Batch, body []byte) error {
-	return wrap(in.add(ctx, tx, len(body)+100, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), b.Kind, len(b.Recipients), body),
+func addBatch(ctx context.Context, tx *sqlx.Tx, in *database.Insert, b *Batch, body []byte) error {
+	return wrap(in.Add(ctx, tx, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), b.Kind, len(b.Recipients), body),
 		"insert batches")
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -84,7 +85,7 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 			}
 		}
 	}
-	out := newInsert("batches", batchColumns, "")
+	out := database.NewInsert("batches", batchColumns, "")
 	key := b.Key // the cursor's own seq is used up: a repetition must not take a ready batch for it
 	for route, part := range batchesByRoute(recipients, routes) {
 		key.Seq++
@@ -101,7 +102,7 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 			return nil, nil, 0, err
 		}
 	}
-	if err := out.flush(ctx, tx); err != nil {
+	if err := out.Flush(ctx, tx); err != nil {
 		return nil, nil, 0, fmt.Errorf("insert batches: %w", err)
 	}
 	expanded := next == nil
@@ -245,13 +246,13 @@ func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 	if err := q.addBadges(ctx, tx, counted, increments); err != nil {
 		return nil, err
 	}
-	out := newInsert("batches", batchColumns, q.db.Dialect.Upsert("shard, lane, due_at, notification_id, seq", "kind", "body"))
+	out := database.NewInsert("batches", batchColumns, q.db.Dialect.Upsert("shard, lane, due_at, notification_id, seq", "kind", "body"))
 	for _, b := range counted {
 		if err := addBatch(ctx, tx, out, b, b.body()); err != nil {
 			return nil, err
 		}
 	}
-	return ready, wrap(out.flush(ctx, tx), "rewrite the batches")
+	return ready, wrap(out.Flush(ctx, tx), "rewrite the batches")
 }
 
 func badgeIncrements(ctx context.Context, tx *sqlx.Tx, ids map[string][]uuid.UUID) (map[uuid.UUID]uint32, error) {

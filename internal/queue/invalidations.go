@@ -14,8 +14,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-func (q *Queue) newInvalidations() *insert {
-	return newInsert("invalidations", "app, token, invalidated_at, source, environment, kind", q.db.Dialect.Upsert("app, token, invalidated_at, source"))
+func (q *Queue) newInvalidations() *database.Insert {
+	return database.NewInsert("invalidations", "app, token, invalidated_at, source, environment, kind", q.db.Dialect.Upsert("app, token, invalidated_at, source"))
 }
 
 // RecordInvalidations puts news of dead tokens into the inbox, durably. What is there already stays as it is: repeating
@@ -28,13 +28,13 @@ func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.In
 		in := q.newInvalidations()
 		for i := range invalidations {
 			inv := &invalidations[i]
-			err := in.add(ctx, tx, 200, inv.App, []byte(inv.Token), stamp(inv.At), string(inv.Source), string(inv.Route),
+			err := in.Add(ctx, tx, inv.App, []byte(inv.Token), stamp(inv.At), string(inv.Source), string(inv.Route),
 				string(inv.Kind))
 			if err != nil {
 				return err
 			}
 		}
-		return in.flush(ctx, tx)
+		return in.Flush(ctx, tx)
 	}), "record invalidations")
 }
 
@@ -75,13 +75,13 @@ func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string,
 		return nil, fmt.Errorf("remove tokens: %w", err)
 	}
 	now := q.now().UTC().Truncate(time.Microsecond)
-	out := newInsert("invalidations", "app, token, environment, kind, invalidated_at, source, removed, checked_at",
+	out := database.NewInsert("invalidations", "app, token, environment, kind, invalidated_at, source, removed, checked_at",
 		q.db.Dialect.Upsert("app, token, invalidated_at, source", "removed", "checked_at"))
 	var bad []any
 	for i := range page {
 		c := &page[i]
 		c.Removed, c.CheckedAt = removed[i], now
-		err := out.add(ctx, tx, 200, app, []byte(c.Token), string(c.Route), string(c.Kind), stamp(c.At), string(c.Source),
+		err := out.Add(ctx, tx, app, []byte(c.Token), string(c.Route), string(c.Kind), stamp(c.At), string(c.Source),
 			c.Removed, stamp(now))
 		if err != nil {
 			return nil, fmt.Errorf("keep the outcome: %w", err)
@@ -90,7 +90,7 @@ func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string,
 			bad = append(bad, []byte(c.Token))
 		}
 	}
-	if err := out.flush(ctx, tx); err != nil {
+	if err := out.Flush(ctx, tx); err != nil {
 		return nil, fmt.Errorf("keep the outcome: %w", err)
 	}
 	if len(bad) > 0 {

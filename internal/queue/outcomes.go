@@ -14,7 +14,7 @@ import (
 
 // outputs are the rows that settling adds.
 type outputs struct {
-	failures, invalidations, badTokens, batches *insert
+	failures, invalidations, badTokens, batches *database.Insert
 	now                                         any
 }
 
@@ -24,18 +24,18 @@ func (q *Queue) newOutputs(now time.Time) *outputs {
 		oneMore = " ON CONFLICT (app, token, environment, kind) DO UPDATE SET answers = answers + 1, last_at = excluded.last_at"
 	}
 	return &outputs{
-		failures: newInsert("failures", "notification_id, token, reason, status, attempts, failed_at",
+		failures: database.NewInsert("failures", "notification_id, token, reason, status, attempts, failed_at",
 			q.db.Dialect.Upsert("notification_id, token", "reason", "status", "attempts", "failed_at")),
 		invalidations: q.newInvalidations(),
-		badTokens:     newInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", oneMore),
-		batches:       newInsert("batches", batchColumns, ""),
+		badTokens:     database.NewInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", oneMore),
+		batches:       database.NewInsert("batches", batchColumns, ""),
 		now:           stamp(now),
 	}
 }
 
 func (o *outputs) flush(ctx context.Context, tx *sqlx.Tx) error {
-	for _, in := range []*insert{o.failures, o.invalidations, o.badTokens, o.batches} {
-		if err := in.flush(ctx, tx); err != nil {
+	for _, in := range []*database.Insert{o.failures, o.invalidations, o.badTokens, o.batches} {
+		if err := in.Flush(ctx, tx); err != nil {
 			return fmt.Errorf("insert what became of the recipients: %w", err)
 		}
 	}
@@ -60,17 +60,17 @@ func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient
 		attempts++ // the one that was answered now
 	}
 	token := []byte(recipient.Token)
-	err := o.failures.add(ctx, tx, 200, s.Batch.Notification[:], token, reason.String(), r.Status, attempts, o.now)
+	err := o.failures.Add(ctx, tx, s.Batch.Notification[:], token, reason.String(), r.Status, attempts, o.now)
 	if err == nil && r.Outcome == push.Unregistered {
 		at := r.Timestamp
 		if at.IsZero() { // no later than this, then
 			at = s.SentAt
 		}
-		err = o.invalidations.add(ctx, tx, 200, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "", "")
+		err = o.invalidations.Add(ctx, tx, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "", "")
 	}
 	if err == nil && r.BadToken() && s.Kind != push.KindNone {
 		at := stamp(s.SentAt)
-		err = o.badTokens.add(ctx, tx, 200, s.Batch.App, token, string(s.Batch.Route), string(s.Kind), 1, at, at)
+		err = o.badTokens.Add(ctx, tx, s.Batch.App, token, string(s.Batch.Route), string(s.Kind), 1, at, at)
 	}
 	return wrap(err, "insert what became of the recipients")
 }

@@ -13,61 +13,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// Bounds of one statement: SQLite takes 32,766 arguments, and a server's packet limit may be as low as 4 MiB.
-const (
-	maxArgs  = 30_000
-	maxBytes = 1 << 20
-	maxKeys  = 1000
-)
-
-// insert is a multi-row INSERT under way: rows are added, and go out in as few statements as the bounds allow.
-type insert struct {
-	head, tail string
-	row        string
-	args       []any
-	rows, size int
-}
-
-func newInsert(table, columns, tail string) *insert {
-	return &insert{
-		head: "INSERT INTO " + table + " (" + columns + ") VALUES ",
-		tail: tail,
-		row:  "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")",
-	}
-}
-
-// add appends a row; size is about its length in bytes. A full statement is executed first.
-func (in *insert) add(ctx context.Context, tx *sqlx.Tx, size int, values ...any) error {
-	if in.rows > 0 && (len(in.args)+len(values) > maxArgs || in.size+size > maxBytes) {
-		if err := in.flush(ctx, tx); err != nil {
-			return err
-		}
-	}
-	in.args = append(in.args, values...)
-	in.rows++
-	in.size += size
-	return nil
-}
-
-// flush executes what has been added.
-func (in *insert) flush(ctx context.Context, tx *sqlx.Tx) error {
-	if in.rows == 0 {
-		return nil
-	}
-	var b strings.Builder
-	b.Grow(len(in.head) + in.rows*(len(in.row)+1) + len(in.tail))
-	b.WriteString(in.head)
-	for i := range in.rows {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(in.row)
-	}
-	b.WriteString(in.tail)
-	_, err := tx.ExecContext(ctx, b.String(), in.args...)
-	in.args, in.rows, in.size = in.args[:0], 0, 0
-	return err
-}
+// maxKeys bounds what one statement names in a list.
+const maxKeys = 1000
 
 // list is "(?, ?, ...)" for n arguments.
 func list(n int) string {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -77,17 +78,14 @@ func compareIndexRows(a, b indexRow) int {
 
 func (s *Store) insertIndex(ctx context.Context, tx *sqlx.Tx, rows []indexRow) error {
 	slices.SortFunc(rows, compareIndexRows)
-	for run := range slices.Chunk(rows, maxRows) {
-		st := newStatement("INSERT INTO device_token_index (app, kind, value, token) VALUES ")
-		for i, r := range run {
-			if i > 0 {
-				st.add(",")
-			}
-			st.add("(?,?,?,?)", r.app, r.kind, []byte(r.value), []byte(r.token))
-		}
-		if _, err := st.add(s.db.Dialect.Upsert("app, kind, value, token")).exec(ctx, tx); err != nil {
+	in := database.NewInsert("device_token_index", "app, kind, value, token", s.db.Dialect.Upsert("app, kind, value, token"))
+	for _, r := range rows {
+		if err := in.Add(ctx, tx, r.app, r.kind, []byte(r.value), []byte(r.token)); err != nil {
 			return fmt.Errorf("index tokens: %w", err)
 		}
+	}
+	if err := in.Flush(ctx, tx); err != nil {
+		return fmt.Errorf("index tokens: %w", err)
 	}
 	return nil
 }

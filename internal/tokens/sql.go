@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"sync"
 
 	"github.com/jmoiron/sqlx"
@@ -17,39 +16,6 @@ import (
 // maxRows bounds the rows that one statement names: below SQLite's limits of 32,766 arguments and of an expression's
 // depth, and small enough to hold its locks for milliseconds.
 const maxRows = 500
-
-// maxBytes bounds what the rows of one statement hold: escaped it may be twice as long, and a server's
-// max_allowed_packet may be as small as 4 MiB.
-const maxBytes = 512 << 10
-
-// statementsOf divides rows, of the given sizes in bytes, into what one statement takes.
-func statementsOf[T any](rows []T, size func(T) int) iter.Seq[[]T] {
-	return func(yield func([]T) bool) {
-		for len(rows) > 0 {
-			n, bytes := 0, 0
-			for n < len(rows) && n < maxRows {
-				if bytes += size(rows[n]); bytes > maxBytes && n > 0 {
-					break
-				}
-				n++
-			}
-			if !yield(rows[:n]) {
-				return
-			}
-			rows = rows[n:]
-		}
-	}
-}
-
-// deviceSize is about how many bytes a device's row has.
-func deviceSize(d *push.Device) int {
-	n := 200 + len(d.Token) + len(d.UserID) + len(d.DeviceID) + len(d.AppVersion) + len(d.OSVersion) + len(d.DeviceModel) +
-		len(d.Locale) + len(d.TimeZone)
-	for _, tag := range d.Tags {
-		n += len(tag) + 4
-	}
-	return n
-}
 
 // statement is SQL under construction. It is reused.
 type statement struct {
@@ -138,8 +104,6 @@ const deviceColumns = "environment, kind, kind_of, badge, last_updated, created_
 var columnNames = []string{
 	"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags",
 	"app_version", "os_version", "device_model", "locale", "time_zone"}
-
-const deviceRow = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
 	tags := any(nil)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -562,34 +561,5 @@ func checkIndex(t interface {
 	}
 	if !slices.Equal(want, got) {
 		t.Fatalf("the index is out of step: it has %d rows, the devices give %d\n%v\n%v", len(got), len(want), got, want)
-	}
-}
-
-func TestStatementsAreBoundedByBytes(t *testing.T) {
-	t.Parallel()
-	device := push.Device{Token: token(1)}
-	for range push.MaxTags {
-		device.Tags = append(device.Tags, strings.Repeat("x", push.MaxTag))
-	}
-	rows := make([]*push.Device, 1200)
-	for i := range rows {
-		rows[i] = &device
-		if i >= 600 {
-			rows[i] = &push.Device{Token: token(2)}
-		}
-	}
-	count := 0
-	for run := range statementsOf(rows, deviceSize) {
-		bytes := 0
-		for _, d := range run {
-			bytes += deviceSize(d)
-		}
-		if bytes > maxBytes && len(run) > 1 || len(run) > maxRows || len(run) == 0 {
-			t.Errorf("%d rows of %d bytes", len(run), bytes)
-		}
-		count += len(run)
-	}
-	if count != len(rows) {
-		t.Errorf("%d of %d rows", count, len(rows))
 	}
 }

@@ -112,23 +112,18 @@ func (e *record) onlyTouched() bool {
 }
 
 func (w *transaction) insert(ctx context.Context, records []*record, tail string) error {
-	for run := range statementsOf(records, func(e *record) int { return deviceSize(&e.wanted) }) {
-		s := newStatement("INSERT INTO device_tokens (app, token, " + deviceColumns + ") VALUES ")
-		for i, e := range run {
-			if i > 0 {
-				s.add(",")
-			}
-			s.add(deviceRow)
-			var err error
-			if s.args, err = appendDevice(s.args, e.app, &e.wanted); err != nil {
-				return err
-			}
+	in := database.NewInsert("device_tokens", "app, token, "+deviceColumns, tail)
+	var values []any
+	for _, e := range records {
+		var err error
+		if values, err = appendDevice(values[:0], e.app, &e.wanted); err != nil {
+			return err
 		}
-		if _, err := s.add(tail).exec(ctx, w.tx); err != nil {
+		if err := in.Add(ctx, w.tx, values...); err != nil {
 			return err
 		}
 	}
-	return nil
+	return in.Flush(ctx, w.tx)
 }
 
 func (w *transaction) touch(ctx context.Context, t touch, records []*record) error {
