@@ -516,3 +516,33 @@ func TestTheFirstSandboxToken(t *testing.T) {
 		}
 	})
 }
+
+// The users of an audience may be more than one statement holds: here with bytes whose escaping doubles them.
+func TestAudienceOfManyUsers(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		const n = 3000
+		user := func(i int) string { return fmt.Sprintf("%05d", i) + strings.Repeat("'", 247) }
+		fill(t, s, n, func(i int, d *push.Device) { d.UserID = user(i) })
+		audience := push.Audience{}
+		for i := range 10_000 {
+			audience.Users = append(audience.Users, user(i))
+		}
+		var got []push.Recipient
+		for after := push.Token(""); ; after = got[len(got)-1].Token {
+			p := page(t, s, audience, after, 700)
+			got = append(got, p...)
+			if len(p) < 700 {
+				break
+			}
+		}
+		for i := range got {
+			if i > 0 && got[i].Token <= got[i-1].Token {
+				t.Fatalf("recipient %d is out of order", i)
+			}
+		}
+		if len(got) != n {
+			t.Errorf("%d of %d recipients", len(got), n)
+		}
+	})
+}
