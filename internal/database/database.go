@@ -195,6 +195,9 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 		// ctx ended before the commit was sent: database/sql has rolled back.
 		return final, fmt.Errorf("commit: %w", context.Cause(ctx))
 	}
+	if readOnly[mysqlCode(err)] {
+		db.leave()
+	}
 	return final, fmt.Errorf("%w: %w", ErrCommitUnknown, MarkUnavailable(err))
 }
 

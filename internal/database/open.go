@@ -107,7 +107,10 @@ func openMySQL(dsn string, opts Options) (*DB, error) {
 	if opts.TLS != nil {
 		cfg.TLS = opts.TLS.Clone()
 		if cfg.TLS.ServerName == "" {
-			cfg.TLS.ServerName, _, _ = net.SplitHostPort(cfg.Addr)
+			cfg.TLS.ServerName = "localhost" // of a socket
+			if host, _, err := net.SplitHostPort(cfg.Addr); err == nil {
+				cfg.TLS.ServerName = host
+			}
 		}
 	}
 	if opts.MaxConns == 0 {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -260,11 +261,21 @@ func TestLeasesSurviveAnOutage(t *testing.T) {
 			t.Fatal("cannot hold")
 		}
 		a.view.set(true)
+		elapse(testLease - testLease/5)
+		if err := a.Unrenewed(); err != nil {
+			t.Errorf("not ready before a lease is over: %v", err)
+		}
 		elapse(time.Minute)
 		wantOwned(t, map[*replica]int{a: 0})
+		if err := a.Unrenewed(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("unrenewed for a minute: %v", err)
+		}
 		a.view.set(false)
 		elapse(10 * time.Second)
 		wantOwned(t, map[*replica]int{a: 64})
+		if err := a.Unrenewed(); err != nil {
+			t.Errorf("not ready after the outage: %v", err)
+		}
 		if after, ok := a.Hold(7); !ok || after != before {
 			t.Errorf("lease %v became %v: what was in flight cannot be settled", before, after)
 		}

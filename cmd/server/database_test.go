@@ -1,0 +1,58 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+)
+
+// A user of whom the database REQUIREs X509 is let in with the client certificate, over TLS, and not without.
+func TestDatabaseOverTLS(t *testing.T) {
+	t.Parallel()
+	certificates := os.Getenv("LHSPN_TEST_MYSQL_CERTIFICATES")
+	if certificates == "" {
+		t.Skip("no certificates: run the tests by scripts/testdb or scripts/mysqldb")
+	}
+	address := dbtest.MySQLAddress(t)
+	root, err := database.Open(t.Context(), address, database.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	var name string
+	if err := root.Reader().Get(&name, "SELECT DATABASE()"); err != nil {
+		t.Fatal(err)
+	}
+	user := strings.Replace(name, "lhspn_test_", "x", 1)
+	execute := func(statement string) {
+		if _, err := root.Reader().Exec(statement); err != nil {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+	execute("CREATE USER " + user + " REQUIRE X509")
+	defer execute("DROP USER " + user)
+	execute("GRANT ALL ON " + name + ".* TO " + user)
+
+	cfg := config.Config{Database: strings.Replace(address, "root@", user+"@", 1), DatabaseCAFile: filepath.Join(certificates, "ca.pem")}
+	if db, err := openDatabase(t.Context(), &cfg, slog.New(slog.DiscardHandler)); err == nil {
+		db.Close()
+		t.Error("let in without a certificate")
+	}
+	cfg.DatabaseCertificateFile = filepath.Join(certificates, "client.pem")
+	cfg.DatabaseKeyFile = filepath.Join(certificates, "client.key")
+	db, err := openDatabase(t.Context(), &cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var variable, cipher string
+	if err := db.Reader().QueryRow("SHOW SESSION STATUS LIKE 'Ssl_cipher'").Scan(&variable, &cipher); err != nil || cipher == "" {
+		t.Errorf("the connection is not encrypted: %v", err)
+	}
+}
