@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,25 +82,6 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 		q.metrics.replays.Inc()
 	}
 	return a.replay, nil
-}
-
-// Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is for
-// requests that can no longer be accepted (the times that they name have passed), whose repetitions still must be answered as
-// they were the first time. push.ErrConflict: the key was used for another request.
-func (q *Queue) Replayed(ctx context.Context, r *push.Request) (*Replay, error) {
-	stored, err := selectKeys(ctx, q.db.Reader(), r.App, []any{[]byte(r.IdempotencyKey)})
-	if err != nil {
-		return nil, wrap(err, "look up the idempotency key")
-	}
-	s, known := stored[r.IdempotencyKey]
-	switch {
-	case !known || s.created.Before(q.now().Add(-keyLifetime)):
-		return nil, nil
-	case !bytes.Equal(s.hash, r.Hash[:]):
-		return nil, fmt.Errorf("%w: the idempotency key was used for another request", push.ErrConflict)
-	}
-	q.metrics.replays.Inc()
-	return &Replay{s.answer}, nil
 }
 
 // Empty reports whether the audience has no member now, as far as that is quickly seen. What a device registers a moment later does not count: it would not
@@ -223,71 +203,6 @@ func (q *Queue) commitGroup(ctx context.Context, group []*acceptance) []error {
 		}
 	}
 	return errs
-}
-
-func (q *Queue) routeAndInsert(ctx context.Context, group []*acceptance) error {
-	if err := q.route(ctx, group); err != nil {
-		return err
-	}
-	return q.insertGroup(ctx, group)
-}
-
-// route has each registered token of the group go the way that it is registered for. Most are registered for the route that
-// they were given, and so one short look at the registry for the whole group finds nothing to do.
-func (q *Queue) route(ctx context.Context, group []*acceptance) error {
-	type way struct {
-		app   string
-		route push.Route
-	}
-	asked := map[way][]push.Token{}
-	for _, a := range group {
-		for i := range a.Submissions {
-			if s := &a.Submissions[i]; s.ByToken {
-				w := way{a.App, s.Routes[0]}
-				asked[w] = append(asked[w], s.Tokens...)
-			}
-		}
-	}
-	for w, tokens := range asked {
-		elsewhere, err := q.registry.Elsewhere(ctx, q.db.Reader(), w.app, tokens, w.route)
-		if err != nil {
-			return wrap(err, "look up the tokens' routes")
-		}
-		if len(elsewhere) == 0 {
-			continue
-		}
-		for _, a := range group {
-			for i := range a.Submissions {
-				if s := &a.Submissions[i]; s.ByToken && a.App == w.app && s.Routes[0] == w.route {
-					a.rows[i].redirect(s.Tokens, w.route, elsewhere)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// redirect makes the row's batches anew where one of its tokens goes another way.
-func (row *acceptedRow) redirect(tokens []push.Token, usual push.Route, elsewhere map[push.Token]push.Route) {
-	byRoute := map[push.Route][]push.Recipient{}
-	order := []push.Route{usual}
-	for _, t := range tokens {
-		route, other := elsewhere[t]
-		if !other {
-			route = usual
-		} else if byRoute[route] == nil {
-			order = append(order, route)
-		}
-		byRoute[route] = append(byRoute[route], push.Recipient{Token: t})
-	}
-	if len(byRoute[usual]) == len(tokens) {
-		return
-	}
-	lane, kind := row.batches[0].Lane, row.batches[0].Kind
-	row.batches, row.bodies = nil, nil
-	for _, route := range order {
-		row.divide(lane, kind, route, byRoute[route])
-	}
 }
 
 // settle turns the verdict into the answer, after the commit.
@@ -430,97 +345,6 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		_, err = tx.ExecContext(ctx, "INSERT INTO backlog (slot, recipients) VALUES (?, ?)", slot, recipients)
 	}
 	return wrap(err, "add to the backlog")
-}
-
-// recognise decides what each request of the group is, from the keys that are known.
-func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance) error {
-	type name struct{ app, key string }
-	first := map[name]*acceptance{}
-	byApp := map[string][]any{}
-	for _, a := range group {
-		a.verdict, a.replay, a.first = inserted, nil, nil
-		if a.IdempotencyKey == "" {
-			continue
-		}
-		k := name{a.App, a.IdempotencyKey}
-		if earlier := first[k]; earlier != nil {
-			a.first = earlier
-			continue
-		}
-		first[k] = a
-		byApp[a.App] = append(byApp[a.App], []byte(a.IdempotencyKey))
-	}
-	if len(first) == 0 {
-		return nil
-	}
-	oldest := q.now().Add(-keyLifetime)
-	for app, keys := range byApp {
-		stored, err := selectKeys(ctx, tx, app, keys)
-		if err != nil {
-			return fmt.Errorf("look up idempotency keys: %w", err)
-		}
-		for key, s := range stored {
-			a := first[name{app, key}]
-			switch {
-			case a == nil: // an engine that compares keys more loosely than we do
-			case s.created.Before(oldest):
-				// Only the old one: another committer may have replaced it since it was read.
-				_, err := tx.ExecContext(ctx, "DELETE FROM idempotency_keys WHERE app = ? AND idempotency_key = ? AND created_at < ?",
-					app, []byte(key), stamp(oldest))
-				if err != nil {
-					return fmt.Errorf("remove an old idempotency key: %w", err)
-				}
-			case bytes.Equal(s.hash, a.Hash[:]):
-				a.verdict, a.replay = replayed, &Replay{s.answer}
-			default:
-				a.verdict = refused
-			}
-		}
-	}
-	for _, a := range group {
-		if a.first == nil {
-			continue
-		}
-		same := a.Hash == a.first.Hash
-		switch {
-		case a.first.verdict == inserted && same:
-			a.verdict = repeated
-		case a.first.verdict == replayed && same:
-			a.verdict, a.replay = replayed, a.first.replay
-		case a.first.verdict == refused: // by its own hash this one may be the stored one
-			a.verdict, a.first = inserted, nil
-			if err := q.recognise(ctx, tx, []*acceptance{a}); err != nil {
-				return err
-			}
-		default:
-			a.verdict = refused
-		}
-	}
-	return nil
-}
-
-type storedKey struct {
-	hash, answer []byte
-	created      database.Time
-}
-
-func selectKeys(ctx context.Context, db sqlx.QueryerContext, app string, keys []any) (map[string]storedKey, error) {
-	rows, err := db.QueryContext(ctx, `SELECT idempotency_key, request_hash, answer, created_at FROM idempotency_keys
-		WHERE app = ? AND idempotency_key IN `+list(len(keys)), append([]any{app}, keys...)...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	stored := map[string]storedKey{}
-	for rows.Next() {
-		var key []byte
-		var s storedKey
-		if err := rows.Scan(&key, &s.hash, &s.answer, &s.created); err != nil {
-			return nil, err
-		}
-		stored[string(key)] = s
-	}
-	return stored, rows.Err()
 }
 
 // bytesOf makes sure that an empty column is not NULL.
