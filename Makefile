@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO ?= go
 LINT := $(CURDIR)/.tools/golangci-lint
 
-.PHONY: help run test test-mysql test-quick lint fmt build bench chaos fuzz interop galera vuln docs
+.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera vuln docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -45,7 +45,11 @@ bench: ## the benchmarks, against peers (minutes; see bench/README.md)
 chaos: ## kill -9 under load, again and again (minutes; see docs/testing.md)
 	bench/chaos.sh
 
+chaos-mysql: ## the same on Oracle MySQL 9 (minutes)
+	bench/chaos.sh mysql
+
 galera: ## three replicas on a private Galera cluster, nodes and replicas killed -9 (installed if missing and root; see bench/README.md)
+	scripts/galera $(GO) test -count=1 -run TwoNodes ./internal/tokens
 	bench/chaos.sh galera
 
 interop: ## real third-party clients against the simulator (npm and Go modules are fetched)

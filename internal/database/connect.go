@@ -21,6 +21,8 @@ type sessionConnector struct {
 	// dialect is which of limitStatements the server understood last. It is only a hint: behind one address there may be
 	// servers of several kinds.
 	dialect atomic.Int32
+	// severalWriters is set once a server has said that others write the same rows beside it.
+	severalWriters *atomic.Bool
 }
 
 // limitStatements are the two ways to say it. MariaDB counts seconds and limits every statement. MySQL and TiDB count
@@ -49,6 +51,16 @@ func (c *sessionConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("set the isolation level: %w", err)
 	}
+	if !c.severalWriters.Load() {
+		several, err := hasSeveralWriters(ctx, conn)
+		if err != nil && mysqlCode(err) == 0 {
+			_ = conn.Close()
+			return nil, fmt.Errorf("ask what server it is: %w", err)
+		}
+		if several {
+			c.severalWriters.Store(true)
+		}
+	}
 	if c.limit == 0 {
 		return conn, nil
 	}
@@ -68,10 +80,25 @@ func (c *sessionConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
-func newConnector(cfg *mysql.Config, limit time.Duration) (driver.Connector, error) {
+// hasSeveralWriters asks for the variables of Galera, of group replication with several primaries, and of TiDB.
+func hasSeveralWriters(ctx context.Context, conn driver.Conn) (bool, error) {
+	queryer, ok := conn.(driver.QueryerContext)
+	if !ok {
+		return false, nil
+	}
+	rows, err := queryer.QueryContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'"+
+		" OR Variable_name = 'group_replication_single_primary_mode' AND Value = 'OFF' OR Variable_name = 'tidb_txn_mode'", nil)
+	if err != nil {
+		return false, err
+	}
+	several := rows.Next(make([]driver.Value, len(rows.Columns()))) == nil
+	return several, rows.Close()
+}
+
+func newConnector(cfg *mysql.Config, limit time.Duration, severalWriters *atomic.Bool) (driver.Connector, error) {
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &sessionConnector{Connector: connector, limit: limit}, nil
+	return &sessionConnector{Connector: connector, limit: limit, severalWriters: severalWriters}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -42,8 +43,8 @@ func (d Dialect) Upsert(key string, columns ...string) string {
 		return " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(set, ", ")
 	}
 	if len(columns) == 0 { // MySQL's INSERT IGNORE would hide other errors too
-		first, _, _ := strings.Cut(key, ",")
-		return " ON DUPLICATE KEY UPDATE " + first + " = " + first
+		last := key[strings.LastIndexAny(key, ", ")+1:] // not the first: Vitess changes no column that it shards by
+		return " ON DUPLICATE KEY UPDATE " + last + " = " + last
 	}
 	for i, c := range columns {
 		set[i] = c + " = VALUES(" + c + ")" // MariaDB has no AS new
@@ -61,7 +62,8 @@ type DB struct {
 	// maxIdle is how many connections wait for use.
 	maxIdle int
 	// mysql is how to open more connections to the same server.
-	mysql *mysql.Config
+	mysql          *mysql.Config
+	severalWriters atomic.Bool
 	// unlock gives up the exclusive use of an SQLite file.
 	unlock func() error
 }
@@ -80,6 +82,10 @@ func (db *DB) Close() error {
 	}
 	return err
 }
+
+// SeveralWriters reports whether the server is one of several that take writes and do not see each other's row locks. It is
+// known within a transaction.
+func (db *DB) SeveralWriters() bool { return db.severalWriters.Load() }
 
 // CheckServer reports what about the server's settings would make statements fail later on.
 func (db *DB) CheckServer(ctx context.Context) error {

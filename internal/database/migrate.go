@@ -291,7 +291,7 @@ func (db *DB) migrationPool() (pool *sql.DB, release func(), err error) {
 	}
 	cfg := db.mysql.Clone()
 	cfg.ReadTimeout, cfg.WriteTimeout = 0, 0
-	connector, err := newConnector(cfg, 0)
+	connector, err := newConnector(cfg, 0, &db.severalWriters)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: open MySQL to migrate: %w", push.ErrUnavailable, err)
 	}

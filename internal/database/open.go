@@ -119,7 +119,8 @@ func openMySQL(dsn string, opts Options) (*DB, error) {
 	if opts.StatementLimit == 0 {
 		opts.StatementLimit = 30 * time.Second
 	}
-	connector, err := newConnector(cfg, opts.StatementLimit)
+	db := &DB{Dialect: MySQL, maxIdle: opts.MaxConns, mysql: cfg}
+	connector, err := newConnector(cfg, opts.StatementLimit, &db.severalWriters)
 	if err != nil {
 		return nil, fmt.Errorf("open MySQL: %w", err)
 	}
@@ -127,7 +128,8 @@ func openMySQL(dsn string, opts Options) (*DB, error) {
 	pool.SetMaxOpenConns(opts.MaxConns)
 	pool.SetMaxIdleConns(opts.MaxConns)
 	pool.SetConnMaxLifetime(4 * time.Minute) // below the shortest idle limits of servers and middle boxes
-	return &DB{Dialect: MySQL, write: pool, read: pool, maxIdle: opts.MaxConns, mysql: cfg}, nil
+	db.write, db.read = pool, pool
+	return db, nil
 }
 
 type silent struct{}

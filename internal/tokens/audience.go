@@ -20,6 +20,8 @@ const (
 	// kindEnvironment finds the sandbox tokens, which are few among many. Production tokens have no such row: where they are
 	// the many, a scan of the registry finds them as well.
 	kindEnvironment = "e"
+	// kindClaim is of rows that no transaction leaves behind: see contend.
+	kindClaim = "c"
 )
 
 // tokenList is the tokens, in their order, of the index rows with one of the values.

@@ -87,6 +87,9 @@ func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error
 	for _, c := range changes {
 		w.change(c, w.records[key{c.app, c.token}])
 	}
+	if err := w.contend(ctx); err != nil {
+		return fmt.Errorf("contend for devices: %w", err)
+	}
 	if err := w.write(ctx, w.sorted); err != nil {
 		return err
 	}
@@ -294,6 +297,22 @@ func update(d *push.Device, r *push.Registration) {
 			*f.to = *f.from
 		}
 	}
+}
+
+// contend has one transaction at a time give a token to a device where several servers take writes: each inserts and removes
+// a row under the device's key, so that of two at once one loses the race. A single server needs none of that: see replace.
+func (w *transaction) contend(ctx context.Context) error {
+	if len(w.moved) == 0 || !w.store.db.SeveralWriters() {
+		return nil
+	}
+	rows := make([]indexRow, 0, len(w.moved))
+	for d := range w.moved {
+		rows = append(rows, indexRow{app: d.app, kind: kindClaim, value: d.device})
+	}
+	if err := w.store.insertIndex(ctx, w.tx, rows); err != nil {
+		return err
+	}
+	return deleteIndex(ctx, w.tx, rows)
 }
 
 // replace removes the other tokens of the devices that have come with a new one. It looks for them after the new
