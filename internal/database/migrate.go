@@ -128,11 +128,23 @@ func newProvider(d Dialect, pool *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the migrations: %w", err)
 	}
+	if d == MySQL {
+		store = completedStore{store}
+	}
 	provider, err := goose.NewProvider(goose.DialectCustom, pool, files, goose.WithStore(store), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return nil, fmt.Errorf("prepare the migrations: %w", err)
 	}
 	return provider, nil
+}
+
+// completedStore is one whose table is known to be there: see completeVersionTable. Goose's own query for it is one that Vitess
+// refuses.
+type completedStore struct{ gooseDatabase.Store }
+
+// TableExists implements gooseDatabase.StoreExtender in part.
+func (completedStore) TableExists(context.Context, gooseDatabase.DBTxConn) (bool, error) {
+	return true, nil
 }
 
 // How soon a dead migrator's lock is taken over, by default.
