@@ -27,7 +27,7 @@ func serveDev(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	simCfg := simulator.Config{
 		Provider: "127.0.0.1:0", Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", Page: "127.0.0.1:8082",
-		CredentialsDir: filepath.Join(devFolder, "simulator"), Topic: cfg.Apps[0].Topic, Topics: []string{cfg.Apps[0].Topic}, VerifyProviderTokens: true,
+		CredentialsDir: filepath.Join(devFolder, "simulator"), Topic: cfg.Apps[0].APNs.Topic, Topics: []string{cfg.Apps[0].APNs.Topic}, VerifyProviderTokens: true,
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	sim, err := simulator.New(simCfg, quiet)

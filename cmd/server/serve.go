@@ -206,7 +206,7 @@ func apiApps(cfg *config.Config) ([]api.App, error) {
 	var errs []error
 	for i := range cfg.Apps {
 		app := &cfg.Apps[i]
-		a := api.App{Name: app.Name, Topic: app.Topic, Routes: app.APNs.Routes(), Binary: app.APNs.Transport == "binary"}
+		a := api.App{Name: app.Name, Topic: app.APNs.Topic, Routes: app.APNs.Routes(), Binary: app.APNs.Transport == "binary"}
 		for _, k := range app.Keys {
 			a.Keys = append(a.Keys, api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate})
 		}

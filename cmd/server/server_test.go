@@ -94,10 +94,10 @@ func newRig(t *testing.T, transport, database string) *rig {
 			t.Error("simulator:", err)
 		}
 	})
-	apns := fmt.Sprintf("{transport: binary, gateway: %q, feedback_address: %q, ca_file: certs/ca.pem, certificate_file: certs/client.pem, idle_close: 200ms}",
+	apns := fmt.Sprintf("{topic: "+simulator.DefaultTopic+", transport: binary, gateway: %q, feedback_address: %q, ca_file: certs/ca.pem, certificate_file: certs/client.pem, idle_close: 200ms}",
 		r.sim.GatewayAddr(), r.sim.FeedbackAddr())
 	if transport == "http2" {
-		apns = fmt.Sprintf("{gateway: %q, ca_file: certs/ca.pem, key_file: certs/AuthKey_%s.p8, key_id: %s, team_id: %s}",
+		apns = fmt.Sprintf("{topic: "+simulator.DefaultTopic+", gateway: %q, ca_file: certs/ca.pem, key_file: certs/AuthKey_%s.p8, key_id: %s, team_id: %s}",
 			r.sim.ProviderAddr(), simulator.ProviderKeyID, simulator.ProviderKeyID, simulator.TeamID)
 	}
 	r.file = filepath.Join(r.dir, "lhspn.yaml")
@@ -109,10 +109,9 @@ shutdown_delay: 0s
 queue: {lease: 2s}
 apps:
   - name: hedgehog
-    topic: %s
     apns: %s
     keys: [{name: tests, scope: admin, sha256: %s}]
-`, database, simulator.DefaultTopic, apns, config.HashKey(testKey))
+`, database, apns, config.HashKey(testKey))
 	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -662,8 +661,7 @@ func TestUnusableCredentialsHoldOneAppOnly(t *testing.T) {
 	}
 	const otherKey = "lhspn_other_key_of_the_tests"
 	text = fmt.Appendf(text, `  - name: other
-    topic: %s
-    apns: {gateway: %q, ca_file: certs/ca.pem, key_file: %q, key_id: %s, team_id: %s}
+    apns: {topic: %s, gateway: %q, ca_file: certs/ca.pem, key_file: %q, key_id: %s, team_id: %s}
     keys: [{name: other, scope: admin, sha256: %s}]
 `, simulator.DefaultTopic, r.sim.ProviderAddr(), broken, "BROKEN1234", simulator.TeamID, config.HashKey(otherKey))
 	if err := os.WriteFile(r.file, text, 0o600); err != nil {

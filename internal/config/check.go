@@ -122,8 +122,8 @@ func (l *loader) app(at string, app *App) {
 	if app.Name != "" && !appName.MatchString(app.Name) {
 		l.fault(at+".name", "must have 1 to 64 of a-z, 0-9, - and _")
 	}
-	if app.Topic != "" && !topic.MatchString(app.Topic) {
-		l.fault(at+".topic", "must be a bundle id, like com.example.app")
+	if app.APNs.Topic != "" && !topic.MatchString(app.APNs.Topic) {
+		l.fault(at+".apns.topic", "must be a bundle id, like com.example.app")
 	}
 	for i, key := range app.UserTokens.Keys {
 		keyAt := at + ".user_tokens.keys[" + strconv.Itoa(i) + "]"

@@ -71,7 +71,6 @@ type Feedback struct {
 // App is one app.
 type App struct {
 	Name       string     `yaml:"name" required:"true" doc:"A short name for logs, metrics and the database: a-z, 0-9, - and _, to 64. Not to be changed later: tokens and notifications are stored under it."`
-	Topic      string     `yaml:"topic" required:"true" doc:"The app's bundle id, or for push type mdm the certificate's UID."`
 	APNs       APNs       `yaml:"apns" required:"true" doc:"How APNs is reached."`
 	Keys       []Key      `yaml:"keys" doc:"API keys."`
 	UserTokens UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
@@ -79,6 +78,7 @@ type App struct {
 
 // APNs is how an app reaches APNs, and with what credentials.
 type APNs struct {
+	Topic               string        `yaml:"topic" required:"true" doc:"The app's bundle id, or for push type mdm the certificate's UID."`
 	Transport           string        `yaml:"transport" default:"http2" enum:"http2,binary" doc:"http2 is what Apple runs. binary, the enhanced format, needs a gateway of your own: Apple closed theirs on 31 March 2021."`
 	Environment         push.Route    `yaml:"environment" default:"production" enum:"production,sandbox" doc:"Of tokens that are registered without one, and of notifications that name none."`
 	KeyFile             string        `yaml:"key_file" file:"true" doc:"The .p8 file of an APNs authentication key. With key_id and team_id; not together with a certificate."`
@@ -193,7 +193,7 @@ func Dev(environ []string) (*Config, error) {
 	c.Dev = true
 	c.ShutdownDelay = 0 // nobody balances its load
 	c.Database = "sqlite:./data/lhspn.db"
-	app := App{Name: "default", Topic: "com.example.app", Keys: []Key{{Name: "dev", Scope: "admin", SHA256: HashKey(DevKey)}}}
+	app := App{Name: "default", APNs: APNs{Topic: "com.example.app"}, Keys: []Key{{Name: "dev", Scope: "admin", SHA256: HashKey(DevKey)}}}
 	setDefaults(&app)
 	c.Apps = []App{app}
 	l.environment(c, environ)

@@ -24,8 +24,8 @@ feedback:
   interval: 30m
 apps:
   - name: hedgehog
-    topic: com.example.hedgehog
     apns:
+      topic: com.example.hedgehog
       transport: http2
       key_file: AuthKey_ABC123DEFG.p8
       key_id: ABC123DEFG
@@ -50,7 +50,7 @@ func TestLoad(t *testing.T) {
 	t.Parallel()
 	path := write(t, "lhspn.yaml", good)
 	c, err := Load(path, []string{
-		"LHSPN_LISTEN=127.0.0.1:1", "LHSPN_FEEDBACK_BAD_TOKEN_GUARD=0.5", "LHSPN_APPS_0_TOPIC=com.example.other", "LHSPN_APPS_0_APNS_MAX_RATE=5",
+		"LHSPN_LISTEN=127.0.0.1:1", "LHSPN_FEEDBACK_BAD_TOKEN_GUARD=0.5", "LHSPN_APPS_0_APNS_TOPIC=com.example.other", "LHSPN_APPS_0_APNS_MAX_RATE=5",
 		"LHSPN_APPS_0_KEYS_1_NAME=mobile", "LHSPN_APPS_0_KEYS_1_SCOPE=register", "LHSPN_APPS_0_KEYS_1_SHA256=" + strings.Repeat("ab", 32),
 		"LHSPN_SERVICE_HOST=10.0.0.1", "LHSPN_MYSQL_SERVICE_HOST=10.0.0.2", "LHSPN_MYSQL_SERVICE_PORT_MYSQL=3306", "LHSPN_MYSQL_PORT=tcp://10.0.0.2:3306",
 		"LHSPN_MYSQL_PORT_3306_TCP_ADDR=10.0.0.2", "LHSPN_PORT_8080_TCP=tcp://10.0.0.1:8080", "LHSPN_TEST_MYSQL=x", "OTHER=1", "LHSPN_APPS_0_KEYS_0_RATE=7",
@@ -65,9 +65,9 @@ func TestLoad(t *testing.T) {
 		Queue:    Queue{10 * time.Second, 10_000_000, 168 * time.Hour},
 		Feedback: Feedback{Interval: 30 * time.Minute, BadTokenAfter: 3, BadTokenOver: 24 * time.Hour, BadTokenGuard: 0.5},
 		Apps: []App{{
-			Name: "hedgehog", Topic: "com.example.other",
+			Name: "hedgehog",
 			APNs: APNs{
-				Transport: "http2", Environment: push.Production, KeyFile: filepath.Join(filepath.Dir(path), "AuthKey_ABC123DEFG.p8"), KeyID: "ABC123DEFG", TeamID: "DEF123GHIJ",
+				Topic: "com.example.other", Transport: "http2", Environment: push.Production, KeyFile: filepath.Join(filepath.Dir(path), "AuthKey_ABC123DEFG.p8"), KeyID: "ABC123DEFG", TeamID: "DEF123GHIJ",
 				Connections: 4, MaxRate: 5, MaxRetries: 3, RetryStatuses: []int{1, 10}, Window: 16384, ConfirmAfter: 3 * time.Second, EndAfter: time.Minute, IdleClose: time.Second,
 			},
 			Keys: []Key{
@@ -84,7 +84,7 @@ func TestLoad(t *testing.T) {
 func TestLoadFromTheEnvironmentAlone(t *testing.T) {
 	t.Parallel()
 	c, err := Load("", []string{
-		"LHSPN_DATABASE=sqlite:x.db", "LHSPN_APPS_0_NAME=a", "LHSPN_APPS_0_TOPIC=t", "LHSPN_APPS_0_APNS_TRANSPORT=binary", "LHSPN_APPS_0_APNS_GATEWAY=gateway:2195",
+		"LHSPN_DATABASE=sqlite:x.db", "LHSPN_APPS_0_NAME=a", "LHSPN_APPS_0_APNS_TOPIC=t", "LHSPN_APPS_0_APNS_TRANSPORT=binary", "LHSPN_APPS_0_APNS_GATEWAY=gateway:2195",
 		"LHSPN_APPS_0_APNS_CERTIFICATE_FILE=push.p12", "LHSPN_APPS_0_APNS_RETRY_STATUSES=1, 255", "LHSPN_APPS_0_USER_TOKENS_KEYS_0_SECRET=" + strings.Repeat("s", 32),
 	})
 	if err != nil {
@@ -152,7 +152,7 @@ func TestLoadRefuses(t *testing.T) {
 	// Each case replaces the first occurrence of old in good; want is without the file's path, one line a fault.
 	for name, c := range map[string]struct{ old, new, want string }{
 		"unknown":              {"listen: 0", "lisen: 0", "1: lisen: is not a setting; is listen meant?"},
-		"unknown, deep":        {"key_id:", "keyid:", "8: apps[0].apns.key_id: is missing: it goes with key_file\n11: apps[0].apns.keyid: is not a setting; is key_id meant?"},
+		"unknown, deep":        {"key_id:", "keyid:", "7: apps[0].apns.key_id: is missing: it goes with key_file\n11: apps[0].apns.keyid: is not a setting; is key_id meant?"},
 		"twice":                {"feedback:", "listen: x\nfeedback:", "3: listen: is a duplicate: it is set in line 1 already"},
 		"not YAML":             {"feedback:", "\tfeedback:", "2: not YAML: found a tab character that violates indentation"},
 		"two documents":        {"listen:", "---\n---\nlisten:", "there must be one YAML document, and nothing after it"},
@@ -171,16 +171,17 @@ func TestLoadRefuses(t *testing.T) {
 		"guard not a number":   {"interval: 30m", "bad_token_guard: NaN", `4: feedback.bad_token_guard: must be a number, not "NaN"`},
 		"guard too large":      {"interval: 30m", "bad_token_guard: 5", "4: feedback.bad_token_guard: must be from 0 to 1"},
 		"name":                 {"name: hedgehog", "name: Hedge hog", "6: apps[0].name: must have 1 to 64 of a-z, 0-9, - and _"},
-		"no name":              {"  - name: hedgehog\n    topic:", "  - topic:", "6: apps[0].name: is missing"},
-		"no topic":             {"    topic: com.example.hedgehog\n", "", "6: apps[0].topic: is missing"},
-		"topic":                {"com.example.hedgehog", "com.example/hedgehog", "7: apps[0].topic: must be a bundle id, like com.example.app"},
+		"no name":              {"  - name: hedgehog\n    apns:", "  - apns:", "6: apps[0].name: is missing"},
+		"no topic":             {"      topic: com.example.hedgehog\n", "", "7: apps[0].apns.topic: is missing"},
+		"topic of the app":     {"    apns:\n      topic:", "    topic: a\n    apns:\n      topic:", "7: apps[0].topic: is not a setting; it is apps[0].apns.topic"},
+		"topic":                {"com.example.hedgehog", "com.example/hedgehog", "8: apps[0].apns.topic: must be a bundle id, like com.example.app"},
 		"transport":            {"transport: http2", "transport: http", `9: apps[0].apns.transport: must be one of http2, binary, not "http"`},
 		"environment":          {"transport: http2", "environment: test", `9: apps[0].apns.environment: must be one of production, sandbox, not "test"`},
 		"connections":          {"connections: 4", "connections: 0", "13: apps[0].apns.connections: must be from 1 to 100"},
 		"key_id":               {"key_id: ABC123DEFG", "key_id: abc", `11: apps[0].apns.key_id: must have 10 capital letters and digits, like ABC123DEFG, not "abc"`},
-		"no team_id":           {"      team_id: DEF123GHIJ\n", "", "8: apps[0].apns.team_id: is missing: it goes with key_file"},
-		"no key_file":          {"      key_file: AuthKey_ABC123DEFG.p8\n", "", "8: apps[0].apns.key_file: is missing: key_id and team_id are of a key"},
-		"no credentials":       {"      key_file: AuthKey_ABC123DEFG.p8\n      key_id: ABC123DEFG\n      team_id: DEF123GHIJ\n", "", "8: apps[0].apns.key_file: is missing: APNs takes a key (key_file, key_id, team_id) or a client certificate (certificate_file)"},
+		"no team_id":           {"      team_id: DEF123GHIJ\n", "", "7: apps[0].apns.team_id: is missing: it goes with key_file"},
+		"no key_file":          {"      key_file: AuthKey_ABC123DEFG.p8\n", "", "7: apps[0].apns.key_file: is missing: key_id and team_id are of a key"},
+		"no credentials":       {"      key_file: AuthKey_ABC123DEFG.p8\n      key_id: ABC123DEFG\n      team_id: DEF123GHIJ\n", "", "7: apps[0].apns.key_file: is missing: APNs takes a key (key_file, key_id, team_id) or a client certificate (certificate_file)"},
 		"two credentials":      {"connections: 4", "certificate_file: x.p12", "13: apps[0].apns.certificate_file: is set, and so is key_file, key_id or team_id: set either a key or a certificate"},
 		"password for nothing": {"connections: 4", "certificate_password: x", "13: apps[0].apns.certificate_password: goes with certificate_file, which is not set"},
 		"feedback over http2":  {"connections: 4", "feedback_address: x:1", "13: apps[0].apns.feedback_address: goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead"},
@@ -192,7 +193,7 @@ func TestLoadRefuses(t *testing.T) {
 		"hash":                 {hash1, hash1[1:], "17: apps[0].keys[0].sha256: must be a SHA-256 in hexadecimal, 64 digits, as server keygen prints it"},
 		"dev key":              {hash1, HashKey(DevKey).String(), "17: apps[0].keys[0].sha256: is the key of dev mode, which everybody knows: make one with server keygen"},
 		"hash twice":           {hash1, hash1 + "\n      - {name: b, scope: admin, sha256: " + hash1 + "}", "18: apps[0].keys[1].sha256: is already that of apps[0].keys[0]: a key belongs to one app"},
-		"name twice":           {"apps:", "apps:\n  - {name: hedgehog, topic: t, apns: {certificate_file: c}}", "7: apps[1].name: is already the name of apps[0]"},
+		"name twice":           {"apps:", "apps:\n  - {name: hedgehog, apns: {topic: t, certificate_file: c}}", "7: apps[1].name: is already the name of apps[0]"},
 		"no apps":              {good[strings.Index(good, "apps:"):], "apps:", "5: apps: is missing"},
 		"nothing":              {good, "", "database: is missing\napps: is missing"},
 		"binary with Apple": {"transport: http2\n      key_file: AuthKey_ABC123DEFG.p8\n      key_id: ABC123DEFG\n      team_id: DEF123GHIJ", "transport: binary\n      gateway: gateway.push.apple.com:2195\n      certificate_file: c\n      feedback_address: feedback.sandbox.push.apple.com.:2196",
@@ -202,7 +203,7 @@ func TestLoadRefuses(t *testing.T) {
 			"9: apps[0].apns.transport: Apple closed the binary protocol's gateway and feedback service on 31 March 2021: binary needs the gateway of somebody else; with Apple use http2"},
 		"binary with a key": {"transport: http2", "transport: binary\n      gateway: g:1", "11: apps[0].apns.key_file: goes with transport http2 only: the binary protocol takes a client certificate"},
 		"binary without certificate": {"transport: http2\n      key_file: AuthKey_ABC123DEFG.p8\n      key_id: ABC123DEFG\n      team_id: DEF123GHIJ", "transport: binary\n      gateway: g:1",
-			"8: apps[0].apns.certificate_file: is missing: the binary protocol takes a client certificate"},
+			"7: apps[0].apns.certificate_file: is missing: the binary protocol takes a client certificate"},
 		"user tokens":        {"    keys:", "    user_tokens: {keys: [{id: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0]: must have either secret or public_key_file"},
 		"short secret":       {"    keys:", "    user_tokens: {keys: [{secret: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0].secret: must have at least 32 bytes"},
 		"all faults at once": {"listen: 0.0.0.0:8080\ndatabase: mysql", "listn: 1\nlog: {level: loud}\ndatabase: x", "1: listn: is not a setting; is listen meant?\n2: log.level: must be one of debug, info, warn, error, not \"loud\"\n3: database: must begin with mysql:// or sqlite:"},
@@ -286,7 +287,7 @@ func TestDev(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	for _, variable := range []string{"LHSPN_LISTEN=0.0.0.0:8080", "LHSPN_LISTEN=:8080", "LHSPN_OPS_LISTEN=10.0.0.1:9090", "LHSPN_LISTEN=example.com:8080", "LHSPN_LISTEN=x",
-		"LHSPN_OPS_LISTEN=127.0.0.1:8080", "LHSPN_DATABASE=x", "LHSPN_APPS_0_NAME=Two Words", "LHSPN_APPS_0_TOPIC=", "LHSPN_APPS_1_NAME=second"} {
+		"LHSPN_OPS_LISTEN=127.0.0.1:8080", "LHSPN_DATABASE=x", "LHSPN_APPS_0_NAME=Two Words", "LHSPN_APPS_0_APNS_TOPIC=", "LHSPN_APPS_1_NAME=second"} {
 		if _, err := Dev([]string{variable}); err == nil {
 			t.Errorf("%s was taken", variable)
 		}

@@ -239,7 +239,7 @@ func (l *loader) mapping(s setting, path string, n *yaml.Node) {
 		seen[key.Value] = key.Line
 		member, ok := s.member(key.Value)
 		if !ok {
-			l.faultAt(place{line: key.Line}, name, "is not a setting%s", s.suggest(key.Value))
+			l.faultAt(place{line: key.Line}, name, "is not a setting%s", s.suggest(path, key.Value))
 			continue
 		}
 		l.node(member, name, value)

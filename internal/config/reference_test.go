@@ -31,8 +31,8 @@ ops_listen: 127.0.0.1:9090
 database: mysql://lhspn:secret@tcp(127.0.0.1:3306)/lhspn   # or sqlite:./data/lhspn.db
 apps:
   - name: hedgehog
-    topic: com.example.hedgehog
     apns:
+      topic: com.example.hedgehog
       key_file: AuthKey_ABC123DEFG.p8
       key_id: ABC123DEFG
       team_id: DEF123GHIJ

@@ -80,8 +80,16 @@ func (s setting) member(name string) (setting, bool) {
 	return setting{}, false
 }
 
-// suggest is what may have been meant.
-func (s setting) suggest(name string) string {
+// suggest is what may have been meant: a setting of this group, or one of the same name in a group of it.
+func (s setting) suggest(path, name string) string {
+	for n, m := range s.members() {
+		if !m.isGroup() {
+			continue
+		}
+		if _, inside := m.member(name); inside {
+			return "; it is " + join(join(path, n), name)
+		}
+	}
 	best, least := "", 3
 	for n := range s.members() {
 		if d := distance(n, name); d < least {

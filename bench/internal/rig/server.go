@@ -73,7 +73,7 @@ func (s *Server) config() string {
 	hash := sha256.Sum256([]byte(Key))
 	var b strings.Builder
 	fmt.Fprintf(&b, "listen: %s\nops_listen: %s\ndatabase: %q\n%s", s.Listen, s.OpsAddress, s.cfg.Database, s.cfg.Extra)
-	fmt.Fprintf(&b, "apps:\n  - name: hedgehog\n    topic: %s\n    apns:\n      transport: %s\n", Topic, s.cfg.Transport)
+	fmt.Fprintf(&b, "apps:\n  - name: hedgehog\n    apns:\n      topic: %s\n      transport: %s\n", Topic, s.cfg.Transport)
 	fmt.Fprintf(&b, "      gateway: %s\n      ca_file: %s/ca.pem\n      connections: %d\n",
 		s.cfg.Gateway, s.cfg.Credentials, s.cfg.Connections)
 	if s.cfg.Transport == "binary" {
