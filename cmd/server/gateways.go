@@ -78,8 +78,9 @@ func (g *gateways) openAll(cfg *config.Config) (map[queue.Outlet]sender.RouteCon
 			if err != nil {
 				errs = append(errs, err)
 				transport = &unusable{way: w, err: err}
-			} else if source := w.feedback(); source != nil && !feedbacks.has(source) {
-				feedbacks = append(feedbacks, source)
+			}
+			if w.apns.FeedbackAddress != "" && !feedbacks.has(w) {
+				feedbacks = append(feedbacks, w)
 			}
 			routes[queue.Outlet{App: app.Name, Route: route}] = w.senderConfig(transport)
 			g.log.Info("route", "app", app.Name, "route", route, "transport", w.apns.Transport, "gateway", w.gateway())
@@ -234,26 +235,30 @@ func (w *way) gateway() string {
 	return appleGateways[w.route]
 }
 
-// feedback is the route's feedback service, nil where it has none: over HTTP/2 the answers tell of dead tokens.
-func (w *way) feedback() *apns.Feedback {
-	if w.apns.FeedbackAddress == "" {
-		return nil
+// readFeedback reads the route's feedback service, with the credentials that it has by now.
+func (w *way) readFeedback(ctx context.Context, f func(at time.Time, token push.Token) error) error {
+	w.g.mu.Lock()
+	conf, usable := w.tls, w.certificate != nil
+	w.g.mu.Unlock()
+	if !usable {
+		return fmt.Errorf("app %s, %s: its credentials cannot be used", w.app.Name, w.route)
 	}
-	return &apns.Feedback{Address: w.apns.FeedbackAddress, TLS: w.tls}
+	return (&apns.Feedback{Address: w.apns.FeedbackAddress, TLS: conf}).Read(ctx, f)
 }
 
-// feedbackSources are an app's feedback services, one for each gateway, read one after the other.
-type feedbackSources []*apns.Feedback
+// feedbackSources are an app's routes with a feedback service, one for each address, read one after the other. Over HTTP/2
+// there is none: the answers tell of dead tokens.
+type feedbackSources []*way
 
-func (s feedbackSources) has(f *apns.Feedback) bool {
-	return slices.ContainsFunc(s, func(o *apns.Feedback) bool { return o.Address == f.Address })
+func (s feedbackSources) has(w *way) bool {
+	return slices.ContainsFunc(s, func(o *way) bool { return o.apns.FeedbackAddress == w.apns.FeedbackAddress })
 }
 
 // Read implements feedback.Source. One that cannot be read does not keep the others from being read.
 func (s feedbackSources) Read(ctx context.Context, f func(at time.Time, token push.Token) error) error {
 	var errs []error
 	for _, source := range s {
-		errs = append(errs, source.Read(ctx, f))
+		errs = append(errs, source.readFeedback(ctx, f))
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,7 +47,9 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	if err := checkAddress(cfg); err != nil {
 		return err
 	}
-	if faults := config.Check(cfg); len(faults) > 0 {
+	// Credentials that cannot be read concern their route alone, which waits for them.
+	faults := slices.DeleteFunc(config.Check(cfg), func(f config.Fault) bool { return strings.Contains(f.Setting, "].apns.") })
+	if len(faults) > 0 {
 		return faults
 	}
 	s, err := open(ctx, cfg, newLogger(cfg.Log, stderr))

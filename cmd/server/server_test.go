@@ -649,6 +649,17 @@ func TestShutdownDelay(t *testing.T) {
 // An app whose credentials cannot be used waits until they can, and holds up no other.
 func TestUnusableCredentialsHoldOneAppOnly(t *testing.T) {
 	t.Parallel()
+	for name, content := range map[string][]byte{"not a key": []byte("not a key"), "no file": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testUnusableCredentials(t, content)
+		})
+	}
+}
+
+// testUnusableCredentials has a second app whose key file has content, or is absent where that is nil.
+func testUnusableCredentials(t *testing.T, content []byte) {
+	t.Helper()
 	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
 	text, err := os.ReadFile(r.file)
 	if err != nil {
@@ -656,8 +667,10 @@ func TestUnusableCredentialsHoldOneAppOnly(t *testing.T) {
 	}
 	key := filepath.Join(r.dir, "certs", "AuthKey_"+simulator.ProviderKeyID+".p8")
 	broken := filepath.Join(r.dir, "AuthKey_BROKEN1234.p8")
-	if err := os.WriteFile(broken, []byte("not a key"), 0o600); err != nil {
-		t.Fatal(err)
+	if content != nil {
+		if err := os.WriteFile(broken, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	const otherKey = "lhspn_other_key_of_the_tests"
 	text = fmt.Appendf(text, `  - name: other
