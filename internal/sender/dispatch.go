@@ -28,6 +28,8 @@ type run struct {
 	item *batch
 	from int // in the batch
 	n    int
+	// taken and later count its answers that took or refused a delivery, and those that said "later" and blamed no token.
+	taken, later int
 }
 
 var groupPool = sync.Pool{New: func() any {
@@ -86,7 +88,7 @@ func (a *route) nextUrgent(now time.Time) (*group, time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	g := newGroup(a, false, now)
-	budget := min(groupSize, a.cfg.InFlight-a.inFlight)
+	budget := a.pause.ramp.budget(min(groupSize, a.cfg.InFlight-a.inFlight), a.inFlight)
 	var wait time.Duration
 	if a.pause.cause != notPaused {
 		if a.pause.probing || a.inFlight > 0 { // what is still in flight is probe enough
@@ -141,7 +143,7 @@ func (a *route) nextBulk(now time.Time) (*group, time.Duration) {
 	}
 	// Groups small enough that several fill the window: with one alone the transport would run dry between groups.
 	limit := a.window.limit()
-	budget := min(groupSize, max(1, limit/4), limit-a.inFlight)
+	budget := a.pause.ramp.budget(min(groupSize, max(1, limit/4), limit-a.inFlight), a.inFlight)
 	if budget <= 0 {
 		return nil, 0
 	}
@@ -263,7 +265,7 @@ func (a *route) take(g *group, it *batch, k int, now time.Time) bool {
 		it.lease, it.held, it.sentAt = lease, true, now
 		it.start()
 	}
-	g.parts = append(g.parts, run{it, it.next, k})
+	g.parts = append(g.parts, run{item: it, from: it.next, n: k})
 	for i := it.next; i < it.next+k; i++ {
 		g.Deliveries = append(g.Deliveries, push.Delivery{Notification: it.n, Recipient: it.Recipients[i]})
 	}

@@ -37,55 +37,36 @@ type pause struct {
 	// epoch tells the groups sent before the last opening from those sent after: when a gateway goes away with many groups
 	// in flight that is one failure, not many.
 	epoch uint64
+	ramp  ramp
 }
 
 // open pauses after a failure.
 func (p *pause) open(c cause, delay time.Duration, now time.Time) {
-	if p.cause == notPaused {
+	if p.shown() == notPaused {
 		p.since = now
 	}
-	p.cause, p.probing, p.until = c, false, now.Add(delay)
+	p.cause, p.probing, p.until, p.ramp = c, false, now.Add(delay), 0
 	p.failures++
 	p.epoch++
 }
 
-// laterRun tells a service that answers everything with "later" from single deliveries that it so answers. The attempts of a
-// delivery are for what fails while others succeed; while everything does it is the service that fails.
-type laterRun struct {
-	// on says that since the last delivery that was taken or refused all answers were "later".
-	on bool
-	// tokens counts answers in a row that blame the device token, as one for a device that gets too much.
-	tokens int
+// close ends the pause. After an outage sending begins with little, and failures are remembered until it is at its full
+// width: the next pause is no shorter for one delivery that was taken.
+func (p *pause) close() {
+	next := pause{epoch: p.epoch}
+	if p.cause == causeUnavailable {
+		next.ramp, next.failures, next.since = rampStart, p.failures, p.since
+	}
+	*p = next
 }
 
-const (
-	// mostlyLater is how many "later" there are for each other answer of a group in which (nearly) all are.
-	mostlyLater = 20
-	// manyTokens is how many tokens in a row may each be the one that is to blame.
-	manyTokens = 20
-)
-
-// add takes in a group's answers: those that took or refused a delivery, those that said "later", and how many of these
-// blamed the token. all says that (nearly) all were "later"; counts, whether they count as attempts: the first after others
-// were taken do.
-func (l *laterRun) add(taken, later, tokens int) (all, counts bool) {
-	if later == 0 || taken*mostlyLater > later {
-		if taken > 0 {
-			*l = laterRun{}
-		}
-		return false, true
+// shown is the cause for logs and metrics: an outage lasts until sending is at its full width again.
+func (p *pause) shown() cause {
+	if p.cause == notPaused && p.ramp > 0 {
+		return causeUnavailable
 	}
-	if later == tokens {
-		if l.tokens += tokens; l.tokens < manyTokens && !l.on {
-			return false, true
-		}
-	}
-	counts = !l.on
-	l.on = true
-	return true, counts
+	return p.cause
 }
-
-func (p *pause) close() { *p = pause{epoch: p.epoch} }
 
 // backoff is the exponential delay after n failures (from 0) with full jitter: base × 2ⁿ at most, capped.
 func backoff(base, most time.Duration, n int) time.Duration {

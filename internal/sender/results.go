@@ -19,7 +19,9 @@ func (a *route) done(g *group) {
 	var held, throttled *push.Reason
 	topics := false // something was held for its topic
 	i := 0
-	for _, p := range g.parts {
+	for k := range g.parts {
+		p := &g.parts[k]
+		taken, later := took(&outcomes), outcomes[push.Retry]-laterTokens
 		for j := range p.n {
 			r := &g.Deliveries[i].Result
 			p.item.results[p.from+j] = *r
@@ -45,13 +47,14 @@ func (a *route) done(g *group) {
 			}
 			i++
 		}
+		p.taken, p.later = took(&outcomes)-taken, outcomes[push.Retry]-laterTokens-later
 	}
 	for o, n := range outcomes {
 		if n > 0 {
 			a.metrics.outcomes[o].Add(float64(n))
 		}
 	}
-	answers := outcomes[push.Accepted] + outcomes[push.Failed] + outcomes[push.Unregistered] + outcomes[push.Retry]
+	answers := took(&outcomes) + outcomes[push.Retry]
 	a.share.add(now, answers, bad)
 	if answers > 0 { // one of a group is sample enough
 		n := g.Deliveries[0].Notification
@@ -69,14 +72,15 @@ func (a *route) done(g *group) {
 	if topics || len(a.topics) > 0 {
 		a.holdTopics(g, now)
 	}
-	all, counts := a.later.add(answers-outcomes[push.Retry], outcomes[push.Retry], laterTokens)
-	if all && !counts {
+	failing, counts := a.outage.add(a.weighed(g, took(&outcomes), outcomes[push.Retry], now), now)
+	if failing && !counts {
 		g.forgive()
 	}
-	if all {
+	if failing {
 		answers = 0 // none that says that the service is there
 	}
-	a.updatePause(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, throttled, all && (!counts || a.pause.cause != notPaused), now)
+	a.updatePause(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, throttled,
+		failing && (!counts || a.pause.shown() != notPaused), now)
 	for _, p := range g.parts {
 		if p.item.open -= p.n; p.item.open == 0 {
 			a.landed(p.item)
@@ -85,6 +89,37 @@ func (a *route) done(g *group) {
 	g.free()
 	signal(a.wakeUrgent)
 	signal(a.wakeBulk)
+}
+
+// took counts the answers that took or refused a delivery.
+func took(outcomes *[push.Cancelled + 1]int) int {
+	return outcomes[push.Accepted] + outcomes[push.Failed] + outcomes[push.Unregistered]
+}
+
+// weighed is what the group's answers say of the service. a.mu is held.
+func (a *route) weighed(g *group, taken, later int, now time.Time) answers {
+	sum := answers{taken: taken, later: later, tokens: later}
+	for _, p := range g.parts {
+		st := p.item.stream
+		if p.taken > 0 && st != nil {
+			st.taken = true
+		}
+		if p.later == 0 {
+			continue
+		}
+		sum.tokens -= p.later
+		switch {
+		case st == nil || st.taken:
+			sum.weight += p.later
+		case now.Sub(st.weighed) >= recentHalf:
+			sum.weight++
+			st.weighed = now
+		}
+	}
+	if sum.tokens == later { // they weigh where too many tokens are blamed for each to be at fault
+		sum.weight = later
+	}
+	return sum
 }
 
 // forgive has the group's "later" not count as attempts: it is the service that fails, not the deliveries.
@@ -130,17 +165,29 @@ func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.R
 		}
 		p.open(causeConfiguration, a.s.cfg.Hold, now)
 	case later:
-		if p.cause != causeUnavailable {
+		if p.shown() != causeUnavailable {
 			r := g.Deliveries[0].Result
 			a.log.Warn("the service answers everything with \"later\"; the route's notifications wait, and one is tried now and then",
 				"reason", r.Reason.String(), "status", r.Status)
 		}
 		p.open(causeUnavailable, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
 	case answers > 0 || len(a.topics) > 0 && lost == 0: // a refused topic is an answer too
-		if p.cause != notPaused {
-			a.log.Info("sending again", "cause", causeNames[p.cause], "paused", now.Sub(p.since).Round(time.Millisecond))
+		was, since := p.shown(), p.since
+		switch {
+		case p.cause != notPaused:
 			p.close()
 			a.wakeAll()
+		case p.ramp > 0:
+			p.ramp = p.ramp.widen(a.cfg.InFlight)
+		}
+		if p.ramp > 0 && a.inFlight == 0 && a.ready[queue.Urgent]+a.pending() == 0 {
+			p.ramp = 0 // all that waited was taken
+		}
+		if p.ramp == 0 {
+			p.failures = 0
+		}
+		if was != notPaused && p.shown() == notPaused {
+			a.log.Info("sending again", "cause", causeNames[was], "paused", now.Sub(since).Round(time.Millisecond))
 		}
 	case lost > 0 && throttled != nil:
 		if p.cause != causeThrottled {
@@ -154,7 +201,7 @@ func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.R
 		}
 		p.open(causeConnection, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
 	}
-	shown := p.cause
+	shown := p.shown()
 	if shown == notPaused && len(a.topics) > 0 {
 		shown = causeConfiguration
 	}

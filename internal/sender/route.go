@@ -40,7 +40,7 @@ type route struct {
 	inFlight        int
 	window          window
 	pause           pause
-	later           laterRun
+	outage          outage
 	topics          map[string]*topicHold // the topics that APNs refuses
 	// slow is the number of recipients in memory, of inMemory, whose notifications' own rates let few of them go.
 	slow int
@@ -62,6 +62,8 @@ type active struct {
 	slow, refused bool
 	inMemory      int
 	turn          bool      // it is in turns
+	taken         bool      // by the service, for some recipient
+	weighed       time.Time // when its "later" last counted as evidence, while none was taken
 	idle          time.Time // since when refs is 0, which it may be for a while: its limiter must not forget what was just sent
 }
 

@@ -1,0 +1,145 @@
+package sender
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// A service that is overloaded takes a few and answers the others "later": that is an outage too, and fails nothing.
+func TestAServiceThatTakesFewFailsNothing(t *testing.T) {
+	t.Parallel()
+	for _, perSecond := range []int{1, 5, 20} {
+		for _, size := range []int{30, 1000, 10_000} {
+			t.Run(fmt.Sprint(perSecond, size), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var mu sync.Mutex
+					taken := map[int64]int{} // by second
+					begin := time.Now()
+					r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+						r.tr["a"].answer = func(*push.Delivery) push.Result {
+							mu.Lock()
+							defer mu.Unlock()
+							now := time.Now()
+							if now.Sub(begin) > time.Minute || taken[now.Unix()] < perSecond {
+								taken[now.Unix()]++
+								return push.Result{Outcome: push.Accepted}
+							}
+							return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 503}
+						}
+					})
+					n := r.give(note("a"), size)
+					pass(time.Minute + 20*time.Second)
+					r.want(n, map[push.Outcome]int{push.Accepted: size})
+					if logs := strings.Count(r.logs.String(), "answers everything with"); size > 60*perSecond && logs != 1 {
+						t.Errorf("said %d times", logs)
+					}
+					if sends := r.tr["a"].sendsOf(n); sends > 2*size+6000 {
+						t.Errorf("%d sends to a service that is overloaded", sends)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An outage that comes and goes.
+func TestAServiceThatFlapsFailsNothing(t *testing.T) {
+	t.Parallel()
+	for _, up := range []time.Duration{50 * time.Millisecond, 500 * time.Millisecond} {
+		for _, size := range []int{1, 100, 10_000} {
+			t.Run(fmt.Sprint(up, size), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					begin := time.Now()
+					r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+						r.tr["a"].answer = func(*push.Delivery) push.Result {
+							if at := time.Since(begin); at < 2*time.Minute && at%(5*time.Second) >= up {
+								return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 503}
+							}
+							return push.Result{Outcome: push.Accepted}
+						}
+					})
+					pass(time.Second)
+					all := []*push.Notification{r.give(note("a"), size)}
+					for range 240 { // and others come meanwhile
+						pass(500 * time.Millisecond)
+						all = append(all, r.give(note("a"), 1))
+					}
+					pass(15 * time.Second)
+					failed := 0
+					for _, n := range all {
+						failed += r.q.outcomes(n)[push.Failed]
+					}
+					if failed > 0 {
+						t.Errorf("%d failed", failed)
+					}
+				})
+			})
+		}
+	}
+}
+
+// One that alone is always answered "later" holds up nobody, and has failed once others showed that it is its own fault.
+func TestALonePoisonedNotificationWaitsForOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		poisoned := note("a")
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				if d.Notification.ID == poisoned.ID {
+					return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 500}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		r.give(poisoned, 1)
+		pass(10 * time.Minute)
+		r.want(poisoned, nil)
+		for range 600 {
+			began, n := time.Now(), r.give(note("a"), 1)
+			for len(r.q.outcomes(n)) == 0 {
+				pass(10 * time.Millisecond)
+			}
+			if took := time.Since(began); took > 15*time.Second {
+				t.Fatalf("another waited %v", took)
+			}
+			pass(100 * time.Millisecond)
+		}
+		r.want(poisoned, map[push.Outcome]int{push.Failed: 1})
+	})
+}
+
+// A broadcast of which all is answered "later" is not an outage while others succeed: it delays them little, and fails.
+func TestAPoisonedBroadcastFailsAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		poisoned := note("a")
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				if d.Notification.ID == poisoned.ID {
+					return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 500}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		r.give(poisoned, 5000)
+		for range 3000 {
+			began, n := time.Now(), r.give(note("a"), 1)
+			for len(r.q.outcomes(n)) == 0 {
+				pass(10 * time.Millisecond)
+			}
+			if took := time.Since(began); took > 15*time.Second {
+				t.Fatalf("another waited %v", took)
+			}
+			pass(100 * time.Millisecond)
+		}
+		r.want(poisoned, map[push.Outcome]int{push.Failed: 5000})
+	})
+}
