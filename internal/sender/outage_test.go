@@ -2,13 +2,18 @@ package sender
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
 )
 
 // A service that is overloaded takes a few and answers the others "later": that is an outage too, and fails nothing.
@@ -142,4 +147,65 @@ func TestAPoisonedBroadcastFailsAlone(t *testing.T) {
 		}
 		r.want(poisoned, map[push.Outcome]int{push.Failed: 5000})
 	})
+}
+
+// Each cause of a pause has its own value in the metric, and a line that says what to do.
+func TestEachCauseOfAPauseIsShown(t *testing.T) {
+	t.Parallel()
+	throttled := &push.Reason{Text: "TooManyProviderTokenUpdates", Class: push.ClassRoute, Remedy: "wait 20 minutes"}
+	for _, c := range []struct {
+		cause  cause
+		result push.Result
+		log    string
+	}{
+		{causeConnection, push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}, "nothing reaches the gateway"},
+		{causeConfiguration, push.Result{Outcome: push.Blocked, Reason: reasonInvalidProviderToken}, "level=ERROR msg=\"APNs refuses"},
+		{causeUnavailable, push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable}, "level=WARN msg=\"the service answers"},
+		{causeThrottled, push.Result{Outcome: push.NotSent, Reason: throttled}, "level=WARN msg=\"the service takes nothing"},
+	} {
+		t.Run(causeNames[c.cause], func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var mended atomic.Bool
+				r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+					r.tr["a"].answer = func(*push.Delivery) push.Result {
+						if mended.Load() {
+							return push.Result{Outcome: push.Accepted}
+						}
+						return c.result
+					}
+				})
+				shown := func(app string) (causes []string) {
+					for i, name := range causeNames {
+						if name == "" {
+							continue
+						}
+						var m dto.Metric
+						if err := r.s.apps[queue.Outlet{App: app}].metrics.paused[i].Write(&m); err != nil {
+							t.Error(err)
+						}
+						if m.GetGauge().GetValue() == 1 {
+							causes = append(causes, name)
+						}
+					}
+					return causes
+				}
+				n := r.give(note("a"), 100)
+				pass(time.Minute)
+				if got := shown("a"); !slices.Equal(got, []string{causeNames[c.cause]}) || len(shown("b")) != 0 {
+					t.Errorf("shown: %v, and of the other app %v", got, shown("b"))
+				}
+				if logs := r.logs.String(); strings.Count(logs, c.log) != 1 ||
+					c.result.Reason.Remedy != "" && !strings.Contains(logs, c.result.Reason.Remedy) {
+					t.Errorf("the log:\n%s", logs)
+				}
+				mended.Store(true)
+				pass(31 * time.Second)
+				r.want(n, map[push.Outcome]int{push.Accepted: 100})
+				if got := shown("a"); len(got) != 0 {
+					t.Errorf("still shown: %v", got)
+				}
+			})
+		})
+	}
 }
