@@ -62,6 +62,9 @@ type Result struct {
 	Identifier uint32
 	// Timestamp is when the service found the token dead; only with Unregistered.
 	Timestamp time.Time
+	// RetryAfter is how long the service asks to wait before more is sent to what the reason's class names: this device token,
+	// the key, or the route. 0 means that it did not say.
+	RetryAfter time.Duration
 }
 
 // BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or key.

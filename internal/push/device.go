@@ -4,7 +4,10 @@ import "time"
 
 // Device is a registered device token with what is known of its device.
 type Device struct {
-	Token       Token
+	Token Token
+	// Address is what the platform needs beside the token to reach the device, in a form of its own; nil where the token is all.
+	// It may hold secrets: it is not for logs, and lists do not show it.
+	Address     []byte
 	Environment Route
 	// Kind is what the token is for; KindOf names the activity, or the type of activities, where the kind has such.
 	Kind   Kind
@@ -29,6 +32,8 @@ type Device struct {
 // pointer to the empty value clears it.
 type Registration struct {
 	Token Token
+	// Address, where nil, keeps what is stored: see Device.
+	Address []byte
 	// Environment, where empty, keeps what is stored; a new token gets DefaultEnvironment, the app's.
 	Environment        Route
 	DefaultEnvironment Route
@@ -62,4 +67,5 @@ const (
 	MaxTag      = 100
 	// MaxDescription holds for each of the descriptive fields: app and OS version, device model, locale, time zone.
 	MaxDescription = 255
+	MaxAddress     = 4096
 )

@@ -25,13 +25,16 @@ const (
 	TypeControls     Type = "controls"
 )
 
-// Notification is what is sent, the same for all of its recipients. It is immutable once accepted.
+// Notification is what is sent, as one platform sends it, the same for all of its recipients there. It is immutable once
+// accepted.
 type Notification struct {
 	ID          uuid.UUID // version 7
 	App         string
+	Platform    string // the name of the platform; empty reads as DefaultPlatform
 	Environment Route
 	Type        Type
 	Kind        Kind   // of the tokens that it is for
+	KindOf      string // and of which activity or type of activities; empty: any
 	Key         string // the scope within a route that a service may refuse as a whole: the topic, with its suffix
 	Priority    uint8  // 10, 5 or 1
 	// Expiration is when APNs and we stop trying. The zero time means now or never: one try, and APNs stores nothing.
@@ -44,6 +47,33 @@ type Notification struct {
 	Payload Payload
 	// CreatedAt is when it was accepted, SendAt the time before which it is not sent (CreatedAt where none was asked for).
 	CreatedAt, SendAt time.Time
+	// Others are the same notification as other platforms send it, each platform once: they share ID, App, BadgeIncrement,
+	// Rate, CreatedAt and SendAt, and have no Others of their own.
+	Others []*Notification
+}
+
+// DefaultPlatform is the platform of hexadecimal device tokens, and of notifications that name none.
+const DefaultPlatform = "apns"
+
+// PlatformName is the name of the platform whose form the notification has.
+func (n *Notification) PlatformName() string {
+	if n.Platform == "" {
+		return DefaultPlatform
+	}
+	return n.Platform
+}
+
+// For is the notification as the named platform sends it; nil where it is not for that platform.
+func (n *Notification) For(platform string) *Notification {
+	if n.PlatformName() == platform {
+		return n
+	}
+	for _, other := range n.Others {
+		if other.PlatformName() == platform {
+			return other
+		}
+	}
+	return nil
 }
 
 // ExpirationUnix is the expiration as both protocols send it: Unix seconds, 0 for now or never.
@@ -105,12 +135,15 @@ const (
 // Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags and
 // All is set.
 type Audience struct {
-	Environment Route    `json:"environment,omitempty"` // empty: any
-	Kind        Kind     `json:"kind,omitempty"`        // only tokens of this one
-	KindOf      string   `json:"kind_of,omitempty"`     // empty: any
-	Users       []string `json:"users,omitempty"`
-	Tags        *Tags    `json:"tags,omitempty"`
-	All         bool     `json:"all,omitempty"`
+	Environment Route `json:"environment,omitempty"` // empty: any
+	// Platforms are those whose tokens are recipients; none: the default one only.
+	Platforms []string `json:"platforms,omitempty"`
+	// Kind and KindOf select tokens of the default platform. Those of the others have no kind.
+	Kind   Kind     `json:"kind,omitempty"`
+	KindOf string   `json:"kind_of,omitempty"` // empty: any
+	Users  []string `json:"users,omitempty"`
+	Tags   *Tags    `json:"tags,omitempty"`
+	All    bool     `json:"all,omitempty"`
 }
 
 // Tags selects devices: those with at least one of Any (where given), every one of All, and none of None.

@@ -108,6 +108,14 @@ func (t Token) Platform() string {
 	return string(t[:n-1])
 }
 
+// PlatformName is Platform, with the name also for hexadecimal tokens.
+func (t Token) PlatformName() string {
+	if name := t.Platform(); name != "" {
+		return name
+	}
+	return DefaultPlatform
+}
+
 // Address is what the platform's service knows the device by: the bare bytes, or the text after the platform's name.
 func (t Token) Address() string { return string(t[prefixLen(string(t)):]) }
 
