@@ -138,7 +138,7 @@ func problemOf(err error) *Problem {
 				p.Detail = fmt.Sprintf("More than %d things are wrong; the first ones are listed.", maxFaults)
 				break
 			}
-			p.Errors = append(p.Errors, ProblemFault(f))
+			p.Errors = append(p.Errors, ProblemFault{Location: f.Location, Message: f.Message})
 		}
 	}
 	return p

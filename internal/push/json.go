@@ -16,6 +16,8 @@ import (
 type Fault struct {
 	Location string
 	Message  string
+	// TooLarge: what stands there is longer than a service takes, which is another answer than a mistake in it.
+	TooLarge bool
 }
 
 func (f Fault) Error() string { return f.Location + ": " + f.Message }
@@ -354,7 +356,7 @@ const loneSurrogate = "must be Unicode: it has half of a surrogate pair"
 // found notes what is wrong there.
 func (d *walk) found(at *step, message string) {
 	if len(d.faults) < maxFaults {
-		d.faults = append(d.faults, Fault{at.location(d.location), message})
+		d.faults = append(d.faults, Fault{Location: at.location(d.location), Message: message})
 	}
 }
 
@@ -425,9 +427,9 @@ func (v JSON) Text() []byte {
 // Is reports whether v is the string s.
 func (v JSON) Is(s string) bool { return v.IsString() && string(v.Text()) == s }
 
-// appendCompact appends v without the space between its tokens. Everything else stays as it is: the order of keys, each
+// AppendCompact appends v without the space between its tokens. Everything else stays as it is: the order of keys, each
 // digit of a number, each escape.
-func (v JSON) appendCompact(dst []byte) []byte {
+func (v JSON) AppendCompact(dst []byte) []byte {
 	for i := 0; i < len(v); {
 		switch {
 		case v[i] == '"':

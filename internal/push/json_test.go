@@ -96,7 +96,7 @@ func TestDuplicateKeysOfHostileDocuments(t *testing.T) {
 	}
 }
 
-// FuzzJSON compares what Members, Elements and appendCompact make of a document with encoding/json.
+// FuzzJSON compares what Members, Elements and AppendCompact make of a document with encoding/json.
 func FuzzJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{"a": [1, -2.5e+3, "x\"\\", null, true], "b": {}, "": []}`, " [ ] ", `"\\"`, `{"\\\"}{": "]["}`, `0`, `[[],[[]],{"a":[]}]`,
@@ -112,7 +112,7 @@ func FuzzJSON(f *testing.F) {
 		if err := json.Compact(&want, []byte(text)); err != nil {
 			t.Fatalf("taken, but encoding/json says: %v", err)
 		}
-		if got := string(v.appendCompact(nil)); got != want.String() {
+		if got := string(v.AppendCompact(nil)); got != want.String() {
 			t.Fatalf("compact %q, want %q", got, want.String())
 		}
 		switch {

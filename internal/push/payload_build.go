@@ -31,7 +31,7 @@ func BuildPayload(t Type, aps, data JSON, perDeviceBadge bool) (Payload, []Fault
 			if perDeviceBadge {
 				b = append(b, ',')
 			}
-			b = inner.appendCompact(b)
+			b = inner.AppendCompact(b)
 		}
 		b = append(b, '}')
 	}
@@ -39,7 +39,7 @@ func BuildPayload(t Type, aps, data JSON, perDeviceBadge bool) (Payload, []Fault
 		if len(b) > 1 {
 			b = append(b, ',')
 		}
-		b = inner.appendCompact(b)
+		b = inner.AppendCompact(b)
 	}
 	p.JSON = append(b, '}')
 	return p, nil
@@ -60,7 +60,7 @@ type checker struct {
 
 func (c *checker) fault(location, message string) {
 	if !c.full() {
-		c.faults = append(c.faults, Fault{location, message})
+		c.faults = append(c.faults, Fault{Location: location, Message: message})
 	}
 }
 
