@@ -151,8 +151,17 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 
 // lockBatches reads all batches of the notifications, and locks them until the transaction ends.
 func (q *Queue) lockBatches(ctx context.Context, tx *sqlx.Tx, notifications []uuid.UUID) ([]*Batch, error) {
-	return selectBatches(ctx, tx, "SELECT "+batchColumns+" FROM batches WHERE notification_id IN "+list(len(notifications))+q.forUpdate(),
+	return selectBatches(ctx, tx, "SELECT "+batchColumns+q.fromBatchesOf()+" WHERE notification_id IN "+list(len(notifications))+q.forUpdate(),
 		idArgs(notifications)...)
+}
+
+// fromBatchesOf begins the conditions of a look for the batches of many notifications, for which MySQL and MariaDB would
+// rather read, or even lock, the whole table.
+func (q *Queue) fromBatchesOf() string {
+	if q.db.Dialect == database.SQLite {
+		return " FROM batches"
+	}
+	return " FROM batches FORCE INDEX (batches_notification)"
 }
 
 // Notifications loads those of the app's notifications that exist. Batches of one that does not are orphans to be skipped.

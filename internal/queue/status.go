@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -200,35 +199,23 @@ func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Bat
 	if err := rows.Err(); err != nil || len(ids) == 0 || len(leases) == 0 {
 		return nil, wrap(err, "find cancelled notifications")
 	}
-	var batches []*Batch
-	for chunk := range slices.Chunk(ids, cancelledAtOnce) {
-		args := idArgs(chunk)
-		where := "notification_id IN " + list(len(chunk)) + " AND shard IN " + list(len(leases))
-		for _, l := range leases {
-			args = append(args, l.Shard)
-		}
-		if after != nil {
-			// Within a notification all is in one shard and lane, and seq never comes twice: by it the page goes on.
-			where += " AND (notification_id > ? OR seq > ?)"
-			args = append(args, after.Notification[:], after.Seq)
-		}
-		found, err := q.selectBatches(ctx, "SELECT "+batchColumns+" FROM batches WHERE "+where+" ORDER BY notification_id, seq LIMIT ?",
-			append(args, limit-len(batches))...)
-		if err != nil {
-			return nil, wrap(err, "find cancelled batches")
-		}
-		if batches = append(batches, found...); len(batches) >= limit {
-			return batches, nil
-		}
+	// shard + 0 belongs to no index: all of these notifications' shards would make too many ranges.
+	where := " WHERE notification_id IN " + list(len(ids)) + " AND shard + 0 IN " + list(len(leases))
+	args := idArgs(ids)
+	for _, l := range leases {
+		args = append(args, l.Shard)
 	}
 	if after != nil {
-		return batches, nil
+		// Within a notification all is in one shard and lane, and seq never comes twice: by it the page goes on.
+		where += " AND (notification_id > ? OR seq > ?)"
+		args = append(args, after.Notification[:], after.Seq)
+	}
+	batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+q.fromBatchesOf()+where+" ORDER BY notification_id, seq LIMIT ?", append(args, limit)...)
+	if err != nil || len(batches) == limit || after != nil {
+		return batches, wrap(err, "find cancelled batches")
 	}
 	return batches, q.forgetCancelled(ctx, ids)
 }
-
-// cancelledAtOnce is how many notifications' batches are looked for by one statement: for many more MySQL reads the table.
-const cancelledAtOnce = 50
 
 // forgetCancelled removes those of the cancellations whose notifications have no batches left anywhere. None can come to
 // be then: each batch is replaced by what follows it in one transaction.

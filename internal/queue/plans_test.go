@@ -1,0 +1,161 @@
+package queue
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Each page costs what it gives, and not what the tables hold: on MySQL and MariaDB the rows that its statements read are
+// counted. The planner of either is easily talked into reading a table, by long lists above all.
+func TestPagesReadWhatTheyGive(t *testing.T) {
+	t.Parallel()
+	const (
+		notifications = 8000
+		cancelled     = maxKeys
+		failed        = 2000
+		limit         = 100
+	)
+	address := dbtest.MySQLAddress(t)
+	r := start(t, dbtest.Open(t, address), Config{})
+	var ids []uuid.UUID
+	for range notifications / 100 {
+		var s []push.Submission
+		for range 100 {
+			n := r.notification()
+			n.SendAt = n.SendAt.Add(time.Hour)
+			ids = append(ids, n.ID)
+			s = append(s, push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
+		}
+		r.accept(s...)
+	}
+	leases := r.Owned()
+	fill(t, r, ids[:cancelled], failed)
+	r.stop()
+
+	db := dbtest.Open(t, address)
+	db.Reader().SetMaxOpenConns(1) // so that all is counted for one session
+	q := newRig(t, db, Config{}).Queue
+	q.tx = db.Tx
+	ctx := t.Context()
+	for _, c := range []struct {
+		name string
+		do   func() (rows int, err error)
+		most int
+	}{
+		{"CancelledBatches", func() (int, error) {
+			batches, err := q.CancelledBatches(ctx, leases, nil, limit)
+			return len(batches), err
+		}, 6 * cancelled}, // the list of them; their batches, found by the index, read and sorted
+		{"List", func() (int, error) {
+			page, _, err := q.List(ctx, app, "", uuid.Nil, limit)
+			return len(page), err
+		}, 6 * limit},
+		{"Failures", func() (int, error) {
+			page, err := q.Failures(ctx, app, ids[0], "", limit)
+			return len(page), err
+		}, 2 * limit},
+		{"CheckInvalidations", func() (int, error) {
+			page, err := q.CheckInvalidations(ctx, app, limit)
+			return len(page), err
+		}, 20 * limit},
+		{"Invalidations", func() (int, error) {
+			page, _, err := q.Invalidations(ctx, app, time.Time{}, "", limit/2)
+			return len(page), err
+		}, 3 * limit},
+		{"BadTokens", func() (int, error) {
+			page, err := q.BadTokens(ctx, app, 1, 0, limit)
+			return len(page), err
+		}, 2*maxKeys + limit},
+		{"Notifications", func() (int, error) {
+			found, err := q.Notifications(ctx, app, slices.Clone(ids[:maxKeys]))
+			return len(found), err
+		}, 2 * maxKeys},
+		{"lockBatches", func() (n int, err error) {
+			err = db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+				batches, err := q.lockBatches(ctx, tx, slices.Clone(ids[:maxKeys]))
+				n = len(batches)
+				return err
+			})
+			return n, err
+		}, 3 * maxKeys},
+	} {
+		before := rowsRead(t, db.Reader())
+		empty := rowsRead(t, db.Reader()) - before // the status itself is read from a table
+		before = rowsRead(t, db.Reader())
+		rows, err := c.do()
+		cost := rowsRead(t, db.Reader()) - before - empty
+		if err != nil || rows == 0 {
+			t.Errorf("%s: %d rows, %v", c.name, rows, err)
+		}
+		if cost > c.most {
+			t.Errorf("%s: %d rows are read for a page of %d, not at most %d", c.name, cost, rows, c.most)
+		}
+	}
+}
+
+// fill cancels the notifications, and gives the first of them failures, and the app as many invalidations and bad tokens.
+func fill(t *testing.T, r *rig, cancelled []uuid.UUID, failed int) {
+	t.Helper()
+	now := stamp(r.now())
+	err := r.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		cancellations := database.NewInsert("cancellations", "notification_id", "")
+		for _, id := range cancelled {
+			if err := cancellations.Add(ctx, tx, id[:]); err != nil {
+				return err
+			}
+		}
+		if err := cancellations.Flush(ctx, tx); err != nil {
+			return err
+		}
+		failures := database.NewInsert("failures", "notification_id, token, reason, status, attempts, failed_at", "")
+		bad := database.NewInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", "")
+		for i := range failed {
+			token := []byte(token(i))
+			if err := failures.Add(ctx, tx, cancelled[0][:], token, "Unregistered", 410, 1, now); err != nil {
+				return err
+			}
+			if err := bad.Add(ctx, tx, app, token, "production", "", 3, now, now); err != nil {
+				return err
+			}
+		}
+		if err := failures.Flush(ctx, tx); err != nil {
+			return err
+		}
+		return bad.Flush(ctx, tx)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inbox := make([]push.Invalidation, failed)
+	for i := range inbox {
+		inbox[i] = push.Invalidation{App: app, Token: token(i), At: r.now(), Source: push.SourceFeedback}
+	}
+	if err := r.RecordInvalidations(t.Context(), inbox); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rowsRead is how many rows the one session of the pool has read so far.
+func rowsRead(t *testing.T, db *sqlx.DB) (n int) {
+	t.Helper()
+	var rows []struct {
+		Name  string `db:"Variable_name"`
+		Value int    `db:"Value"`
+	}
+	if err := db.SelectContext(t.Context(), &rows, "SHOW SESSION STATUS LIKE 'Handler_read_%'"); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		n += row.Value
+	}
+	return n
+}
