@@ -51,6 +51,9 @@ var allowed = map[string]map[string]string{
 	},
 	"internal/apns/frame":   {},
 	"internal/apns/payload": {},
+	"internal/webpush": {
+		"internal/push": "subscriptions are device tokens; groups and results",
+	},
 	"internal/simulator": {
 		"internal/push":       "device tokens",
 		"internal/apns/frame": "the binary codec",
