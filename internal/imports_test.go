@@ -54,6 +54,9 @@ var allowed = map[string]map[string]string{
 	"internal/webpush": {
 		"internal/push": "subscriptions are device tokens; groups and results",
 	},
+	"internal/fcm": {
+		"internal/push": "groups and results, and the content that messages are made of",
+	},
 	"internal/simulator": {
 		"internal/push":       "device tokens",
 		"internal/apns/frame": "the binary codec",
