@@ -49,8 +49,10 @@ var allowed = map[string]map[string]string{
 		"internal/push":       "groups and results",
 		"internal/apns/frame": "the binary codec",
 	},
-	"internal/apns/frame":   {},
-	"internal/apns/payload": {},
+	"internal/apns/frame": {},
+	"internal/apns/payload": {
+		"internal/push": "it makes notifications of their content",
+	},
 	"internal/webpush": {
 		"internal/push": "subscriptions are device tokens; groups and results",
 	},

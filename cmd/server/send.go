@@ -63,7 +63,7 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 			Recipient: push.Recipient{Token: token},
 			Notification: &push.Notification{
 				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: route,
-				Type: push.TypeAlert, Key: app.APNs.Topic, Priority: 10,
+				Type: payload.TypeAlert, Key: app.APNs.Topic, Priority: 10,
 				Expiration: now.Add(time.Hour), Payload: push.Payload{JSON: text}, CreatedAt: now, SendAt: now,
 			},
 		}},

@@ -23,6 +23,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/feedback"
@@ -210,7 +211,9 @@ func apiApps(cfg *config.Config) ([]api.App, error) {
 	var errs []error
 	for i := range cfg.Apps {
 		app := &cfg.Apps[i]
-		a := api.App{Name: app.Name, Topic: app.APNs.Topic, Routes: app.APNs.Routes(), Binary: app.APNs.Transport == "binary"}
+		a := api.App{Name: app.Name, Platforms: []api.Platform{
+			&payload.Platform{Topic: app.APNs.Topic, Environments: app.APNs.Routes(), Binary: app.APNs.Transport == "binary"},
+		}}
 		for _, k := range app.Keys {
 			a.Keys = append(a.Keys, api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate})
 		}

@@ -99,9 +99,7 @@ type Key struct {
 // App is one app as far as the API must know it.
 type App struct {
 	Name       string
-	Topic      string
-	Routes     []push.Route // its ways out, the one of tokens that are registered without any first
-	Binary     bool         // it sends over the binary protocol, which takes smaller payloads
+	Platforms  []Platform // at least one, each name once
 	Keys       []Key
 	UserTokens *UserTokens // what proves a user_id to a register key; nil: nothing does
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -260,6 +261,14 @@ type fixture struct {
 	metrics *prometheus.Registry
 }
 
+// apple is APNs as the platform of an app, in both environments where none are named.
+func apple(topic string, environments ...push.Route) []Platform {
+	if environments == nil {
+		environments = []push.Route{push.Production, push.Sandbox}
+	}
+	return []Platform{&payload.Platform{Topic: topic, Environments: environments}}
+}
+
 func keyHash(key string) [32]byte { return sha256.Sum256([]byte(key)) }
 
 func newFixture(tb testing.TB) *fixture {
@@ -275,17 +284,19 @@ func newFixture(tb testing.TB) *fixture {
 		Tokens: s, Notifications: queue{s}, Feedback: inbox{s}, Metrics: registry, Version: "1.2.3",
 		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Apps: []App{
-			{Name: "hedgehog", Topic: "com.example.hedgehog", Routes: []push.Route{push.Production, push.Sandbox}, UserTokens: proofs, Keys: []Key{
+			{Name: "hedgehog", Platforms: apple("com.example.hedgehog"), UserTokens: proofs, Keys: []Key{
 				{Name: "admin", Scope: ScopeAdmin, Hash: keyHash(adminKey)},
 				{Name: "backend", Scope: ScopeSend, Hash: keyHash(sendKey)},
 				{Name: "mobile", Scope: ScopeRegister, Hash: keyHash(registerKey)},
 				{Name: "slow", Scope: ScopeSend, Hash: keyHash(slowKey), Rate: 3},
 			}},
-			{Name: "other", Topic: "com.example.other", Routes: []push.Route{push.Sandbox, push.Production}, Keys: []Key{
+			{Name: "other", Platforms: apple("com.example.other", push.Sandbox, push.Production), Keys: []Key{
 				{Name: "other", Scope: ScopeAdmin, Hash: keyHash(otherKey)},
 				{Name: "other mobile", Scope: ScopeRegister, Hash: keyHash("other-register-key")},
 			}},
-			{Name: "binary", Topic: "com.example.binary", Routes: []push.Route{push.Production, push.Sandbox}, Binary: true, Keys: []Key{
+			{Name: "binary", Platforms: []Platform{
+				&payload.Platform{Topic: "com.example.binary", Environments: []push.Route{push.Production, push.Sandbox}, Binary: true},
+			}, Keys: []Key{
 				{Name: "binary", Scope: ScopeSend, Hash: keyHash(binaryKey)},
 			}},
 		},

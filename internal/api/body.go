@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,7 +114,6 @@ func checkEncoding(h http.Header) error {
 // reader gathers what is wrong with a document while it is taken apart.
 type reader struct {
 	faults []push.Fault
-	kindOf string // the field that a registration's KindOf came from
 }
 
 func (rd *reader) fault(at, message string) {
@@ -236,10 +236,13 @@ func (rd *reader) uint32(at string, v push.JSON, least uint32) uint32 {
 	return uint32(n)
 }
 
-func (rd *reader) environment(at string, v push.JSON) push.Route {
-	if env := push.Route(v.Text()); env.Valid() {
-		return env
+func (rd *reader) environment(at string, v push.JSON, of []Platform) push.Route {
+	route := push.Route(v.Text())
+	for _, p := range of {
+		if slices.Contains(p.Routes(), route) {
+			return route
+		}
 	}
-	rd.fault(at, "must be production or sandbox")
+	rd.fault(at, "must be one of: "+routeNames(of))
 	return ""
 }

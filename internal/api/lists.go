@@ -59,12 +59,6 @@ type Page struct {
 
 var errCursor = faultsError{{Location: "query.cursor", Message: "is not a next_cursor of this list"}}
 
-// listBody is a page of a list.
-type listBody[T any] struct {
-	Items      []T     `json:"items" nullable:"false"`
-	NextCursor *string `json:"next_cursor" doc:"Null at the end"`
-}
-
 type listAnswer[T any] struct {
 	Body listBody[T]
 }
@@ -105,7 +99,7 @@ func (a *API) getToken(ctx context.Context, in *tokenPath) (*deviceAnswer, error
 	if err != nil {
 		return nil, err
 	}
-	return &deviceAnswer{showDevice(&device)}, nil
+	return &deviceAnswer{in.x.who.app.showDevice(&device)}, nil
 }
 
 func (a *API) deleteToken(ctx context.Context, in *tokenPath) (*struct{}, error) {
@@ -139,27 +133,7 @@ func (a *API) listTokens(ctx context.Context, in *listTokensInput) (*listAnswer[
 		devices = devices[:in.Limit]
 		next = tokenCursor(devices[in.Limit-1].Token)
 	}
-	return showList(devices, next, showDevice), nil
-}
-
-type countsBody struct {
-	Pending      int64 `json:"pending"`
-	Accepted     int64 `json:"accepted" doc:"APNs took it. Nobody says that it was delivered"`
-	Failed       int64 `json:"failed"`
-	Unregistered int64 `json:"unregistered"`
-	Expired      int64 `json:"expired"`
-	Cancelled    int64 `json:"cancelled"`
-}
-
-type statusBody struct {
-	ID          string     `json:"id" format:"uuid"`
-	State       string     `json:"state" enum:"scheduled,queued,sending,done,cancelled"`
-	Recipients  *int64     `json:"recipients" doc:"Null while an audience is being counted"`
-	Counts      countsBody `json:"counts" doc:"They add up to recipients; while that is null, to those found so far"`
-	CreatedAt   time.Time  `json:"created_at"`
-	SendAt      time.Time  `json:"send_at"`
-	FirstSentAt *time.Time `json:"first_sent_at" doc:"Null until then"`
-	FinishedAt  *time.Time `json:"finished_at" doc:"Null until then"`
+	return showList(devices, next, in.x.who.app.showDevice), nil
 }
 
 type statusAnswer struct {
@@ -234,14 +208,6 @@ func (a *API) listNotifications(ctx context.Context, in *listNotificationsInput)
 	return showList(statuses, cursor, showStatus), nil
 }
 
-type failureBody struct {
-	Token    string    `json:"token"`
-	Reason   string    `json:"reason" example:"BadDeviceToken" doc:"APNs' own, or Expired, Cancelled, ConnectionLost, NoAnswer, Unknown"`
-	Status   uint16    `json:"status" example:"400" doc:"The HTTP status, or the binary protocol's; 0 where there was no answer"`
-	Attempts uint8     `json:"attempts"`
-	At       time.Time `json:"at"`
-}
-
 func showFailure(f *push.Failure) failureBody {
 	return failureBody{Token: f.Token.String(), Reason: f.Reason, Status: f.Status, Attempts: f.Attempts, At: f.At.UTC()}
 }
@@ -270,15 +236,6 @@ func (a *API) listFailures(ctx context.Context, in *failuresInput) (*listAnswer[
 		next = tokenCursor(failures[in.Limit-1].Token)
 	}
 	return showList(failures, next, showFailure), nil
-}
-
-type feedbackBody struct {
-	Timestamp   int64     `json:"timestamp" doc:"When APNs found the token dead, in Unix seconds"`
-	TokenLength int       `json:"token_length" doc:"In bytes"`
-	Token       string    `json:"token"`
-	Source      string    `json:"source" enum:"feedback,unregistered,bad_token"`
-	Removed     bool      `json:"removed" doc:"False where the token was registered again after timestamp, or was not there"`
-	CheckedAt   time.Time `json:"checked_at"`
 }
 
 func showFeedback(c *push.CheckedInvalidation) feedbackBody {

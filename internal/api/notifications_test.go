@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -39,15 +40,15 @@ func TestSend(t *testing.T) {
 			t.Fatalf("requests %+v", f.requests)
 		}
 		s := f.requests[0].Submissions[0]
-		payload := string(s.Notification.Payload.AppendTo(nil, 7))
+		got7 := string(s.Notification.Payload.AppendTo(nil, 7))
 		want := `{"aps":{"badge":7,"alert":{"loc-key":"K","action-loc-key":null},"sound":"s","unknown":[1.50,1e400]},"b":1,"a":{"x":"\u00e9"}}`
-		if payload != want {
-			t.Errorf("payload\n%s, want\n%s", payload, want)
+		if got7 != want {
+			t.Errorf("payload\n%s, want\n%s", got7, want)
 		}
 		s.Notification.Payload = push.Payload{}
 		if diff := cmp.Diff(s, push.Submission{
 			Notification: &push.Notification{
-				ID: id, App: "hedgehog", Environment: push.Production, Type: push.TypeAlert, Key: "com.example.hedgehog", Priority: 10,
+				ID: id, App: "hedgehog", Platform: "apns", Environment: push.Production, Type: payload.TypeAlert, Key: "com.example.hedgehog", Priority: 10,
 				Expiration: time.Now().UTC().Add(24 * time.Hour), CollapseID: "c", BadgeIncrement: 2, Rate: 100,
 				CreatedAt: time.Now().UTC(), SendAt: time.Now().UTC(),
 			},
@@ -76,31 +77,31 @@ func TestDerivedFields(t *testing.T) {
 		priority uint8
 		topic    string
 	}{
-		`"aps": {"alert": "x"}`:                                                     {push.TypeAlert, 10, ""},
-		`"aps": {"content-available": 1}`:                                           {push.TypeBackground, 5, ""},
-		`"aps": {"content-available": 1, "sound": "x"}`:                             {push.TypeAlert, 10, ""},
-		`"aps": {"content-available": 1}, "badge_increment": 1`:                     {push.TypeAlert, 10, ""},
-		`"aps": {"event": "update", "content-state": {}, "alert": "x"}`:             {push.TypeLiveActivity, 10, ".push-type.liveactivity"},
-		`"aps": {}, "push_type": "voip"`:                                            {push.TypeVoIP, 10, ".voip"},
-		`"aps": {}, "push_type": "voip", "topic_suffix": ""`:                        {push.TypeVoIP, 10, ""},
-		`"aps": {}, "push_type": "alert", "topic_suffix": ".x"`:                     {push.TypeAlert, 10, ".x"},
-		`"aps": {"alert": "x"}, "priority": 1`:                                      {push.TypeAlert, 1, ""},
-		`"aps": {"alert": "x"}, "push_type": null, "priority": null, "data": null`:  {push.TypeAlert, 10, ""},
-		`"data": {"mdm": "x"}, "push_type": "mdm"`:                                  {push.TypeMDM, 10, ""},
-		`"aps": {}, "push_type": "complication"`:                                    {push.TypeComplication, 10, ".complication"},
-		`"aps": {}, "push_type": "fileprovider"`:                                    {push.TypeFileProvider, 10, ".pushkit.fileprovider"},
-		`"aps": {}, "push_type": "location"`:                                        {push.TypeLocation, 10, ".location-query"},
-		`"aps": {}, "push_type": "pushtotalk"`:                                      {push.TypePushToTalk, 10, ".voip-ptt"},
-		`"aps": {"content-changed": true}, "push_type": "widgets"`:                  {push.TypeWidgets, 10, ".push-type.widgets"},
-		`"aps": {}, "push_type": "controls"`:                                        {push.TypeControls, 10, ".push-type.controls"},
-		`"aps": {"relevance-score": 99.5}, "push_type": "liveactivity"`:             {push.TypeLiveActivity, 10, ".push-type.liveactivity"},
-		`"aps": {"content-available": 1}, "push_type": "background", "priority": 5`: {push.TypeBackground, 5, ""},
+		`"aps": {"alert": "x"}`:                                                     {payload.TypeAlert, 10, ""},
+		`"aps": {"content-available": 1}`:                                           {payload.TypeBackground, 5, ""},
+		`"aps": {"content-available": 1, "sound": "x"}`:                             {payload.TypeAlert, 10, ""},
+		`"aps": {"content-available": 1}, "badge_increment": 1`:                     {payload.TypeAlert, 10, ""},
+		`"aps": {"event": "update", "content-state": {}, "alert": "x"}`:             {payload.TypeLiveActivity, 10, ".push-type.liveactivity"},
+		`"aps": {}, "push_type": "voip"`:                                            {payload.TypeVoIP, 10, ".voip"},
+		`"aps": {}, "push_type": "voip", "topic_suffix": ""`:                        {payload.TypeVoIP, 10, ""},
+		`"aps": {}, "push_type": "alert", "topic_suffix": ".x"`:                     {payload.TypeAlert, 10, ".x"},
+		`"aps": {"alert": "x"}, "priority": 1`:                                      {payload.TypeAlert, 1, ""},
+		`"aps": {"alert": "x"}, "push_type": null, "priority": null, "data": null`:  {payload.TypeAlert, 10, ""},
+		`"data": {"mdm": "x"}, "push_type": "mdm"`:                                  {payload.TypeMDM, 10, ""},
+		`"aps": {}, "push_type": "complication"`:                                    {payload.TypeComplication, 10, ".complication"},
+		`"aps": {}, "push_type": "fileprovider"`:                                    {payload.TypeFileProvider, 10, ".pushkit.fileprovider"},
+		`"aps": {}, "push_type": "location"`:                                        {payload.TypeLocation, 10, ".location-query"},
+		`"aps": {}, "push_type": "pushtotalk"`:                                      {payload.TypePushToTalk, 10, ".voip-ptt"},
+		`"aps": {"content-changed": true}, "push_type": "widgets"`:                  {payload.TypeWidgets, 10, ".push-type.widgets"},
+		`"aps": {}, "push_type": "controls"`:                                        {payload.TypeControls, 10, ".push-type.controls"},
+		`"aps": {"relevance-score": 99.5}, "push_type": "liveactivity"`:             {payload.TypeLiveActivity, 10, ".push-type.liveactivity"},
+		`"aps": {"content-available": 1}, "push_type": "background", "priority": 5`: {payload.TypeBackground, 5, ""},
 	} {
 		n := f.send(t, sendKey, toOne+`, `+members).Notification
 		if n.Type != want.Type || n.Priority != want.priority || n.Key != "com.example.hedgehog"+want.topic {
 			t.Errorf("%s: %s %d %s", members, n.Type, n.Priority, n.Key)
 		}
-		if ownTopic := want.topic == want.TopicSuffix(); (n.Kind == push.KindNone) == ownTopic {
+		if foreign := strings.Contains(members, "topic_suffix"); (n.Kind == push.KindNone) != foreign {
 			t.Errorf("%s: kind %s with topic %s", members, n.Kind, n.Key)
 		}
 	}
@@ -415,7 +416,7 @@ func TestFaultsAreBounded(t *testing.T) {
 	for _, to := range []string{`{"tokens": ` + list + `}`, `{"users": ` + list + `}`, `{"tokens": [""]}`} {
 		one := `{"to": ` + to + `, "aps": {"url-args": [` + strings.Repeat("1,", 999) + `1]}}`
 		body := `{"notifications": [` + one + strings.Repeat(`,`+one, 99) + `]}`
-		rd := accepting{app: &App{Name: "a", Topic: "t", Routes: []push.Route{push.Production}}, now: now()}
+		rd := accepting{app: &App{Name: "a", Platforms: apple("t", push.Production)}, now: now()}
 		if _, err := rd.readBatch(push.JSON(body)); err != nil || len(rd.faults) > 3*maxFaults {
 			t.Errorf("%.20s: %v, %d faults", to, err, len(rd.faults))
 		}
@@ -555,7 +556,7 @@ func FuzzNotification(f *testing.F) {
 	f.Add(`{` + toOne + `, "aps": {"alert": {"title": "x", "loc-args": ["\u00e9"]}, "x": 1.0e5}, "data": {"a": [null, {}]}, "badge_increment": 3}`)
 	f.Add(`{"to":{"tags":{"any":["a"]}},"aps":{"content-available":1},"expires_at":"0"}`)
 	f.Add(`{"notifications":[]}`)
-	app := &App{Name: "a", Topic: "t", Routes: []push.Route{push.Production}}
+	app := &App{Name: "a", Platforms: apple("t", push.Production)}
 	f.Fuzz(func(t *testing.T, text string) {
 		body, err := push.ParseJSON([]byte(text))
 		if err != nil {
@@ -567,13 +568,13 @@ func FuzzNotification(f *testing.F) {
 			return
 		}
 		n := s.Notification
-		payload := n.Payload.AppendTo(nil, 1<<32-1)
-		if len(payload) != n.Payload.MaxLen() || len(payload) > push.MaxPayloadVoIP {
-			t.Fatalf("the payload has %d bytes, MaxLen %d", len(payload), n.Payload.MaxLen())
+		sent := n.Payload.AppendTo(nil, 1<<32-1)
+		if len(sent) != n.Payload.MaxLen() || len(sent) > payload.MaxPayloadVoIP {
+			t.Fatalf("the payload has %d bytes, MaxLen %d", len(sent), n.Payload.MaxLen())
 		}
 		var got, given map[string]json.RawMessage
-		if err := json.Unmarshal(payload, &got); err != nil {
-			t.Fatalf("payload %q: %v", payload, err)
+		if err := json.Unmarshal(sent, &got); err != nil {
+			t.Fatalf("payload %q: %v", sent, err)
 		}
 		if err := json.Unmarshal([]byte(text), &given); err != nil {
 			t.Fatal(err)

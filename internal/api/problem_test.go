@@ -334,14 +334,14 @@ func refs(doc string) map[string]bool {
 // The documented types and the readers know the same fields, and agree about which may be null.
 func TestDocumentedFieldsAreRead(t *testing.T) {
 	t.Parallel()
-	app := &App{Name: "a", Topic: "t", Routes: []push.Route{push.Production}}
+	app := &App{Name: "a", Platforms: apple("t", push.Production)}
 	registry := huma.NewMapRegistry("#/", schemaName)
 	for name, c := range map[string]struct {
 		documented reflect.Type
 		read       func(push.JSON) []push.Fault
 	}{
 		"registration": {reflect.TypeFor[registrationBody](), func(v push.JSON) []push.Fault {
-			var rd reader
+			rd := registering{app: app}
 			rd.readRegistration("body", v, &push.Registration{})
 			return rd.faults
 		}},

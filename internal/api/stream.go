@@ -27,18 +27,6 @@ const (
 	ndjson   = "application/x-ndjson"
 )
 
-type refusedLine struct {
-	Line    int64  `json:"line" doc:"Counted from 1"`
-	Message string `json:"message" doc:"What is wrong with it, and where"`
-}
-
-type importBody struct {
-	Lines    int64         `json:"lines" doc:"Lines that were not empty"`
-	Imported int64         `json:"imported"`
-	Refused  int64         `json:"refused"`
-	Errors   []refusedLine `json:"errors" nullable:"false" doc:"One for each refused line, 100,000 at the most"`
-}
-
 // importer reads an NDJSON stream in pages.
 type importer struct {
 	api     *API
@@ -187,13 +175,13 @@ const clockSkew = time.Minute
 
 // readDevice reads a line of an import: what a line of an export has, all of it optional but the token.
 func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
-	var rd reader
-	reg := push.Registration{DefaultEnvironment: app.Routes[0]}
+	rd := registering{app: app}
+	var reg push.Registration
 	d := push.Device{LastUpdated: now}
 	rd.object("line", body, func(name string, v push.JSON) bool {
 		switch name {
 		case "token":
-			t, err := push.ParseToken(v.String())
+			t, err := app.parseToken(v.String())
 			if err != nil {
 				rd.fault("line.token", err.Error())
 			}
@@ -222,6 +210,7 @@ func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 		rd.fault("line.token", "is missing")
 	}
 	rd.checkKind("line", &reg)
+	rd.checkRoute("line", d.Token, reg.Environment)
 	if reg.Kind != nil {
 		d.Kind = *reg.Kind
 	}
@@ -230,8 +219,8 @@ func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 		d.CreatedAt = d.LastUpdated
 	}
 	d.Badge = reg.Badge
-	if d.Environment = reg.Environment; d.Environment == "" {
-		d.Environment = app.Routes[0]
+	if d.Environment = reg.Environment; d.Environment == "" && d.Token != "" {
+		d.Environment = app.platform(d.Token.PlatformName()).Routes()[0]
 	}
 	d.UserID, d.DeviceID, d.AppVersion, d.OSVersion = value(reg.UserID), value(reg.DeviceID), value(reg.AppVersion), value(reg.OSVersion)
 	d.DeviceModel, d.Locale, d.TimeZone = value(reg.DeviceModel), value(reg.Locale), value(reg.TimeZone)
@@ -272,7 +261,7 @@ func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) er
 		}
 		out.Reset()
 		for i := range devices {
-			if err := lines.Encode(showDevice(&devices[i])); err != nil {
+			if err := lines.Encode(x.who.app.showDevice(&devices[i])); err != nil {
 				return fmt.Errorf("encode a device: %w", err)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -315,7 +316,7 @@ func FuzzRegistration(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var rd reader
+		rd := registering{app: &App{Platforms: apple("t")}}
 		var reg push.Registration
 		rd.readRegistration("body", body, &reg)
 		if rd.err() != nil {
@@ -365,12 +366,12 @@ func TestKindsOfTokens(t *testing.T) {
 	for members, want := range map[string]push.Kind{
 		`"aps": {"alert": "x"}`:                                push.KindAlert,
 		`"aps": {"content-available": 1}`:                      push.KindAlert,
-		`"aps": {}, "push_type": "voip"`:                       push.KindVoIP,
-		`"aps": {"event": "update", "content-state": {}}`:      push.KindLiveActivity,
-		`"aps": {"event": "start", "attributes-type": "Ride"}`: push.KindLiveActivityStart,
+		`"aps": {}, "push_type": "voip"`:                       payload.KindVoIP,
+		`"aps": {"event": "update", "content-state": {}}`:      payload.KindLiveActivity,
+		`"aps": {"event": "start", "attributes-type": "Ride"}`: payload.KindLiveActivityStart,
 	} {
 		s := f.send(t, sendKey, `"to": {"all": true}, `+members)
-		if s.Audience.Kind != want || s.Notification.Kind != want || (s.Audience.KindOf == "Ride") != (want == push.KindLiveActivityStart) {
+		if s.Audience.Kind != want || s.Notification.Kind != want || (s.Audience.KindOf == "Ride") != (want == payload.KindLiveActivityStart) {
 			t.Errorf("%s: %+v", members, s.Audience)
 		}
 	}

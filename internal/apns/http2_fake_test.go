@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -285,7 +286,7 @@ func (t *http2Tester) stop() {
 }
 
 var http2Notification = &push.Notification{
-	ID: uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057"), Key: "com.example.app", Type: push.TypeAlert, Priority: 10,
+	ID: uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057"), Key: "com.example.app", Type: payload.TypeAlert, Priority: 10,
 	Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"hello"}}`)},
 }
 

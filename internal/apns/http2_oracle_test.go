@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -61,9 +62,9 @@ func TestHTTP2SameAsNetHTTP(t *testing.T) {
 	expiration := time.Unix(1900000000, 0)
 	notifications := []*push.Notification{
 		http2Notification,
-		{ID: uuid.New(), Key: "com.example.app.voip", Type: push.TypeVoIP, Priority: 10, Expiration: expiration,
+		{ID: uuid.New(), Key: "com.example.app.voip", Type: payload.TypeVoIP, Priority: 10, Expiration: expiration,
 			Payload: push.Payload{JSON: []byte(`{"aps":{"badge":}}`), BadgeAt: len(`{"aps":{"badge":`)}},
-		{ID: uuid.New(), Key: "com.example.app", Type: push.TypeBackground, Priority: 5, Expiration: expiration, CollapseID: "score é",
+		{ID: uuid.New(), Key: "com.example.app", Type: payload.TypeBackground, Priority: 5, Expiration: expiration, CollapseID: "score é",
 			Payload: push.Payload{JSON: []byte(`{"aps":{"content-available":1},"x":"` + strings.Repeat("y", 4000) + `"}`)}},
 	}
 	tr := newHTTP2Tester(t, cfg, nil)

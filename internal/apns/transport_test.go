@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
@@ -103,7 +104,7 @@ func startSimulator(tb testing.TB, cfg simulator.Config) *simulator.Simulator {
 // suiteNotification is to whom it may concern.
 func suiteNotification() *push.Notification {
 	return &push.Notification{
-		ID: uuid.New(), Key: simulator.DefaultTopic, Type: push.TypeAlert, Priority: 10, Expiration: time.Now().Add(time.Hour),
+		ID: uuid.New(), Key: simulator.DefaultTopic, Type: payload.TypeAlert, Priority: 10, Expiration: time.Now().Add(time.Hour),
 		Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"hello"}}`)},
 	}
 }

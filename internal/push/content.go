@@ -13,7 +13,7 @@ type Content struct {
 	App string
 	// Blocks are the objects of the body by their names: message, data, and one for each platform. An absent one is not there.
 	Blocks map[string]JSON
-	// Fields are the texts of the body that are one platform's own, by their names (push_type, topic_suffix).
+	// Fields are the texts of the body that are one platform's own, by their names.
 	Fields map[string]string
 
 	Priority uint8 // 10, 5 or 1; 0 where left out

@@ -7,7 +7,7 @@ type Recipient struct {
 	Token Token
 	// Badge is the number spliced into the payload; meaningless where the payload has no place for one.
 	Badge uint32
-	// Attempts counts the sends that APNs has answered with "try again". What never reached APNs does not count.
+	// Attempts counts the sends that the service has answered with "try again". What never reached it does not count.
 	Attempts uint8
 }
 
@@ -32,11 +32,11 @@ type Outcome uint8
 // The outcomes. All but Expired and Cancelled, which are the queue's own, come from a transport.
 const (
 	Pending      Outcome = iota // no result yet
-	Accepted                    // APNs took it, by a 200 or by the evidence the binary protocol allows
-	Failed                      // APNs refused it for good
+	Accepted                    // the service took it
+	Failed                      // the service refused it for good
 	Unregistered                // the token is dead since Result.Timestamp
-	Retry                       // APNs answered "try again": to be sent again, which counts as an attempt
-	NotSent                     // it did not reach APNs, or nothing says that it did: to be sent again, which does not count
+	Retry                       // the service answered "try again": to be sent again, which counts as an attempt
+	NotSent                     // it did not reach the service, or nothing says that it did: to be sent again, which does not count
 	Blocked                     // the service refuses the route or the key, not the notification: sent again once that is mended
 	Expired                     // its expiration passed before it could be sent
 	Cancelled                   // cancelled before it was sent

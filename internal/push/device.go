@@ -23,7 +23,7 @@ type Device struct {
 	DeviceModel string
 	Locale      string
 	TimeZone    string
-	// LastUpdated is the last registration: what APNs found dead at or before it is removed, what came back later stays.
+	// LastUpdated is the last registration: what the service found dead at or before it is removed, what came back later stays.
 	LastUpdated time.Time
 	CreatedAt   time.Time
 }

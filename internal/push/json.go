@@ -203,8 +203,8 @@ func (v JSON) Count() int {
 // maxFaults is how many faults are told of one payload: it may have millions.
 const maxFaults = 100
 
-// DuplicateKeys reports each key that stands twice in one object, at any depth below v, which is at location. What a
-// duplicate means differs from reader to reader, and so APNs might send what we did not check.
+// DuplicateKeys reports each duplicate key of an object, at any depth below v, which is at location. What a
+// duplicate means differs from reader to reader, and so a service might send what we did not check.
 func (v JSON) DuplicateKeys(location string) []Fault {
 	if skipUnique(v, 0) > 0 {
 		return nil
@@ -264,7 +264,7 @@ func hexUnit(b []byte) (unit uint16) {
 	return unit
 }
 
-// skipUnique is skipValue where no key stands twice in the value, and 0 where one does. Like walk, it goes through a
+// skipUnique is skipValue where no object in the value has a duplicate key, and 0 where one does. Like walk, it goes through a
 // document once, whatever its depth, but it remembers no way and so allocates nothing.
 func skipUnique(b []byte, i int) int {
 	switch b[i] {
@@ -444,6 +444,14 @@ func (v JSON) AppendCompact(dst []byte) []byte {
 		}
 	}
 	return dst
+}
+
+// Inner is what is between an object's braces; nil for no object.
+func (v JSON) Inner() JSON {
+	if v == nil || !v.IsObject() {
+		return nil
+	}
+	return trimSpace(v[1 : len(v)-1])
 }
 
 // Member is the location of an object's member. Keys that are not plain are quoted, and cut: they come from the caller and

@@ -129,3 +129,20 @@ func (c *checker) actions(at string, v JSON) (actions []MessageAction) {
 	}
 	return actions
 }
+
+// checker gathers faults.
+type checker struct {
+	faults []Fault
+}
+
+func (c *checker) fault(location, message string) {
+	if len(c.faults) < maxFaults {
+		c.faults = append(c.faults, Fault{Location: location, Message: message})
+	}
+}
+
+func (c *checker) text(at string, v JSON) {
+	if !v.IsString() {
+		c.fault(at, "must be a string")
+	}
+}

@@ -7,23 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Type is the push type, as in the apns-push-type header.
+// Type is what sort of notification it is, in its platform's own word; it may be empty.
 type Type string
-
-// The push types of APNs.
-const (
-	TypeAlert        Type = "alert"
-	TypeBackground   Type = "background"
-	TypeLocation     Type = "location"
-	TypeVoIP         Type = "voip"
-	TypeComplication Type = "complication"
-	TypeFileProvider Type = "fileprovider"
-	TypeMDM          Type = "mdm"
-	TypeLiveActivity Type = "liveactivity"
-	TypePushToTalk   Type = "pushtotalk"
-	TypeWidgets      Type = "widgets"
-	TypeControls     Type = "controls"
-)
 
 // Notification is what is sent, as one platform sends it, the same for all of its recipients there. It is immutable once
 // accepted.
@@ -37,7 +22,7 @@ type Notification struct {
 	KindOf      string // and of which activity or type of activities; empty: any
 	Key         string // the scope within a route that a service may refuse as a whole: the topic, with its suffix
 	Priority    uint8  // 10, 5 or 1
-	// Expiration is when APNs and we stop trying. The zero time means now or never: one try, and APNs stores nothing.
+	// Expiration is when the service and we stop trying. The zero time means now or never: one try, and nothing is stored.
 	Expiration time.Time
 	CollapseID string
 	// BadgeIncrement is added to each recipient's stored badge, once; 0 means that badges are left alone.
@@ -76,7 +61,7 @@ func (n *Notification) For(platform string) *Notification {
 	return nil
 }
 
-// ExpirationUnix is the expiration as both protocols send it: Unix seconds, 0 for now or never.
+// ExpirationUnix is the expiration in Unix seconds, 0 for now or never.
 func (n *Notification) ExpirationUnix() uint32 {
 	if n.Expiration.IsZero() {
 		return 0
@@ -124,13 +109,6 @@ func (p Payload) Len(badge uint32) int {
 
 // MaxLen is the length with the widest badge, which is what the limits are checked against.
 func (p Payload) MaxLen() int { return p.Len(1<<32 - 1) }
-
-// The payload limits, in bytes.
-const (
-	MaxPayload       = 4096 // HTTP/2
-	MaxPayloadVoIP   = 5120 // HTTP/2, push type voip
-	MaxPayloadBinary = 2048 // the binary protocol, since iOS 8
-)
 
 // Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags and
 // All is set.

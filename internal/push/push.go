@@ -1,5 +1,5 @@
 // Package push holds the values of the domain: device tokens, notifications and their payloads, deliveries, results and
-// the reasons APNs gives. It checks them, and it holds the sentinels by which the other packages tell their errors apart.
+// the reasons for them. It checks them, and it holds the sentinels by which the other packages tell their errors apart.
 //
 // It does no I/O and knows neither SQL nor HTTP nor a wire format; it imports nothing of ours.
 package push

@@ -168,7 +168,7 @@ func tokens(from, to int) []push.Token {
 func (r *rig) notification() *push.Notification {
 	now := r.now().UTC().Truncate(time.Microsecond)
 	return &push.Notification{
-		ID: uuid.Must(uuid.NewV7()), App: app, Environment: push.Production, Type: push.TypeAlert, Key: "com.example.hedgehog", Priority: 10,
+		ID: uuid.Must(uuid.NewV7()), App: app, Environment: push.Production, Type: "alert", Key: "com.example.hedgehog", Priority: 10,
 		Expiration: now.Add(24 * time.Hour), CollapseID: "c", Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"Hello"}}`)},
 		CreatedAt: now, SendAt: now,
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -345,7 +346,7 @@ func TestRemoveUnchangedByRoute(t *testing.T) {
 			route push.Route
 			kind  push.Kind
 			want  bool
-		}{{push.Production, "", false}, {push.Sandbox, push.KindVoIP, false}, {push.Sandbox, "", true}} {
+		}{{push.Production, "", false}, {push.Sandbox, payload.KindVoIP, false}, {push.Sandbox, "", true}} {
 			err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
 				removed, err := s.RemoveUnchanged(ctx, tx, []push.Invalidation{
 					{App: app, Token: token(1), Route: c.route, Kind: c.kind, At: time.Now().Add(time.Minute), Source: push.SourceBadToken},
@@ -376,11 +377,11 @@ func TestKinds(t *testing.T) {
 			}
 		}
 		register(1, push.KindAlert, "")
-		register(2, push.KindVoIP, "")
-		register(3, push.KindLiveActivityStart, "Ride")
-		register(4, push.KindLiveActivityStart, "Order")
-		register(5, push.KindLiveActivity, "activity-1")
-		register(6, push.KindLiveActivity, "activity-2")
+		register(2, payload.KindVoIP, "")
+		register(3, payload.KindLiveActivityStart, "Ride")
+		register(4, payload.KindLiveActivityStart, "Order")
+		register(5, payload.KindLiveActivity, "activity-1")
+		register(6, payload.KindLiveActivity, "activity-2")
 		there := func(want ...int) {
 			t.Helper()
 			for i := 1; i <= 20; i++ {
@@ -392,18 +393,18 @@ func TestKinds(t *testing.T) {
 		there(1, 2, 3, 4, 5, 6)
 		register(11, push.KindAlert, "")
 		there(11, 2, 3, 4, 5, 6)
-		register(12, push.KindVoIP, "")
+		register(12, payload.KindVoIP, "")
 		there(11, 12, 3, 4, 5, 6)
-		register(15, push.KindLiveActivity, "activity-1")
+		register(15, payload.KindLiveActivity, "activity-1")
 		there(11, 12, 3, 4, 15, 6)
 		for audience, want := range map[*push.Audience][]int{
 			{Users: []string{"u-1"}}: {11},
 			{All: true}:              {11},
-			{Users: []string{"u-1"}, Kind: push.KindVoIP}:                  {12},
-			{All: true, Kind: push.KindLiveActivityStart}:                  {3, 4},
-			{All: true, Kind: push.KindLiveActivityStart, KindOf: "Order"}: {4},
-			{Users: []string{"u-1"}, Kind: push.KindLiveActivity}:          {6, 15},
-			{All: true, Kind: push.KindWidgets}:                            nil,
+			{Users: []string{"u-1"}, Kind: payload.KindVoIP}:                  {12},
+			{All: true, Kind: payload.KindLiveActivityStart}:                  {3, 4},
+			{All: true, Kind: payload.KindLiveActivityStart, KindOf: "Order"}: {4},
+			{Users: []string{"u-1"}, Kind: payload.KindLiveActivity}:          {6, 15},
+			{All: true, Kind: payload.KindWidgets}:                            nil,
 		} {
 			var got []int
 			for _, r := range page(t, s, *audience, "", 100) {

@@ -37,12 +37,15 @@ func appendIndex(rows []indexRow, app string, d *push.Device) []indexRow {
 	return rows
 }
 
+// kindActivity is the kind of token of which each thing that KindOf names has one, whatever the device.
+const kindActivity push.Kind = "liveactivity"
+
 // slotOf names the place of which there is one for a token: a device has one token of each platform and kind, and an
 // activity has one. It is empty where the token has none.
 func slotOf(d *push.Device) string {
 	platform := d.Token.Platform()
 	switch {
-	case d.Kind == push.KindLiveActivity && d.KindOf != "":
+	case d.Kind == kindActivity && d.KindOf != "":
 		return "\x00" + d.KindOf
 	case d.DeviceID == "" || d.Kind == push.KindAlert && platform == "":
 		return d.DeviceID

@@ -165,7 +165,7 @@ func (d *driver) delivery() push.Delivery {
 	if i == 0 || d.note == nil {
 		now := time.Now()
 		d.note = &push.Notification{
-			ID: uuid.Must(uuid.NewV7()), App: "bench", Environment: push.Production, Type: push.TypeAlert, Key: rig.Topic,
+			ID: uuid.Must(uuid.NewV7()), App: "bench", Environment: push.Production, Type: "alert", Key: rig.Topic,
 			Priority: 10, Expiration: now.Add(24 * time.Hour), CreatedAt: now, SendAt: now,
 			Payload: push.Payload{JSON: []byte(rig.Payload)},
 		}

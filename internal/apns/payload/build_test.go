@@ -1,15 +1,28 @@
-package push
+package payload
 
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lhspn/lhspn/internal/push"
 )
 
-func TestBuildPayload(t *testing.T) {
+func parseJSON(tb testing.TB, s string) push.JSON {
+	tb.Helper()
+	v, err := push.ParseJSON([]byte(s))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
+func TestBuild(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		aps, data string
@@ -25,14 +38,14 @@ func TestBuildPayload(t *testing.T) {
 		{`{"sound": "s"}`, `{}`, true, `{"aps":{"badge":42,"sound":"s"}}`},
 		{`{"z": 1, "a": 12345678901234567890, "n": 1.10}`, `{"z": [1, 2], "a": "\u003c<"}`, false, `{"aps":{"z":1,"a":12345678901234567890,"n":1.10},"z":[1,2],"a":"\u003c<"}`},
 	} {
-		var aps, data JSON
+		var aps, data push.JSON
 		if c.aps != "" {
 			aps = parseJSON(t, c.aps)
 		}
 		if c.data != "" {
 			data = parseJSON(t, c.data)
 		}
-		p, faults := BuildPayload(TypeAlert, aps, data, c.badge)
+		p, faults := build(TypeAlert, aps, data, c.badge)
 		if len(faults) > 0 {
 			t.Errorf("%s %s: %v", c.aps, c.data, faults)
 			continue
@@ -55,16 +68,16 @@ func TestGoodAps(t *testing.T) {
 		`{"relevance-score": 0.0, "alert": "", "sound": ""}`,
 		`{"some-new-key": {"x": [null]}, "alert": {"some-new-key": 5}}`,
 	} {
-		if _, faults := BuildPayload(TypeAlert, parseJSON(t, aps), nil, false); len(faults) > 0 {
+		if _, faults := build(TypeAlert, parseJSON(t, aps), nil, false); len(faults) > 0 {
 			t.Errorf("%s: %v", aps, faults)
 		}
 	}
 	live := `{"timestamp": 1234, "event": "start", "content-state": {"a": 1}, "stale-date": 1650998941, "dismissal-date": 1650998941, "attributes-type": "A", "attributes": {},
 		"relevance-score": 100, "input-push-token": 1, "alert": {"title": {"loc-key": "%@", "loc-args": ["x"]}, "body": "b", "sound": "s.caf"}}`
-	if _, faults := BuildPayload(TypeLiveActivity, parseJSON(t, live), nil, false); len(faults) > 0 {
+	if _, faults := build(TypeLiveActivity, parseJSON(t, live), nil, false); len(faults) > 0 {
 		t.Errorf("%v", faults)
 	}
-	if _, faults := BuildPayload(TypeWidgets, parseJSON(t, `{"content-changed": true}`), nil, false); len(faults) > 0 {
+	if _, faults := build(TypeWidgets, parseJSON(t, `{"content-changed": true}`), nil, false); len(faults) > 0 {
 		t.Errorf("%v", faults)
 	}
 }
@@ -95,7 +108,7 @@ func TestBadAps(t *testing.T) {
 		`{"url-args": "x"}`:               {"body.aps.url-args"},
 		`{"event": null}`:                 {"body.aps.event"},
 	} {
-		_, faults := BuildPayload(TypeAlert, parseJSON(t, aps), nil, false)
+		_, faults := build(TypeAlert, parseJSON(t, aps), nil, false)
 		var got []string
 		for _, f := range faults {
 			got = append(got, f.Location)
@@ -104,40 +117,63 @@ func TestBadAps(t *testing.T) {
 			t.Errorf("%s: %v, want %q", aps, faults, want)
 		}
 	}
-	if _, faults := BuildPayload(TypeLiveActivity, parseJSON(t, `{"alert": {"title": {"loc-key": 1, "loc-args": 2}}}`), nil, false); len(faults) != 2 {
+	if _, faults := build(TypeLiveActivity, parseJSON(t, `{"alert": {"title": {"loc-key": 1, "loc-args": 2}}}`), nil, false); len(faults) != 2 {
 		t.Errorf("a wrong localized title: %v", faults)
+	}
+}
+
+// A hostile payload costs what its length costs, however much is wrong with it.
+func TestFaultsAreBounded(t *testing.T) {
+	t.Parallel()
+	numbers := `{"url-args": [` + strings.Repeat("1,", 1000) + `1]}`
+	if _, faults := build(TypeAlert, parseJSON(t, numbers), nil, false); len(faults) != maxFaults {
+		t.Errorf("not strings: %d faults", len(faults))
 	}
 }
 
 func TestEveryTypeHasRules(t *testing.T) {
 	t.Parallel()
-	if len(Types()) != len(typeRules) {
-		t.Errorf("%d types, %d rules", len(Types()), len(typeRules))
+	if len(types) != len(rules) {
+		t.Errorf("%d types, %d rules", len(types), len(rules))
 	}
-	for _, typ := range Types() {
-		if !typ.Valid() || !typ.Allows(typ.DefaultPriority()) || !strings.Contains("10 5 1", typ.Priorities()[:1]) {
-			t.Errorf("%s", typ)
+	for _, typ := range types {
+		r := rulesOf(typ, "")
+		if r.lifetime == 0 || !r.allows(r.priorities[0]) || r.suffix != "" && r.suffix[0] != '.' {
+			t.Errorf("%s: %+v", typ, r)
+		}
+		if !slices.Contains(tokenKinds, push.TokenKind{Kind: r.kind, Of: map[push.Kind]string{KindLiveActivity: "activity_id"}[r.kind]}) {
+			t.Errorf("%s: no token is of kind %s", typ, r.kind)
 		}
 	}
-	if Type("silent").Valid() || TypeBackground.Allows(10) || TypeLiveActivity.Allows(1) || TypeLiveActivity.Priorities() != "10 or 5" {
+	live := rulesOf(TypeLiveActivity, "update")
+	if background := rulesOf(TypeBackground, ""); background.allows(10) || live.allows(1) || live.priorityNames() != "10 or 5" {
 		t.Error("rules")
+	}
+	if start := rulesOf(TypeLiveActivity, "start"); start.kind != KindLiveActivityStart || start.lifetime != 24*time.Hour {
+		t.Errorf("start: %+v", start)
 	}
 }
 
 func TestCheckSize(t *testing.T) {
 	t.Parallel()
-	p := Payload{JSON: make([]byte, 2038), BadgeAt: 1} // and ten digits
-	if err := p.CheckSize(TypeAlert, true); err != nil {
+	n := &push.Notification{Type: TypeAlert, Payload: push.Payload{JSON: make([]byte, 2038), BadgeAt: 1}} // and ten digits
+	if err := checkSize(n, true); err != nil {
 		t.Error(err)
 	}
-	p.JSON = make([]byte, 2039)
-	err := p.CheckSize(TypeAlert, true)
-	if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "2049 bytes long with the widest badge") || !strings.Contains(err.Error(), "at most 2048") {
+	n.Payload.JSON = make([]byte, 2039)
+	err := checkSize(n, true)
+	if !errors.Is(err, push.ErrTooLarge) || !strings.Contains(err.Error(), "2049 bytes long with the widest badge") ||
+		!strings.Contains(err.Error(), "at most 2048") {
 		t.Error(err)
 	}
-	for typ, limit := range map[Type]int{TypeAlert: 4096, TypeVoIP: 5120} {
-		if (Payload{JSON: make([]byte, limit)}).CheckSize(typ, false) != nil || (Payload{JSON: make([]byte, limit+1)}).CheckSize(typ, false) == nil {
-			t.Errorf("%s: limit", typ)
+	for typ, limit := range map[push.Type]int{TypeAlert: 4096, TypeVoIP: 5120} {
+		n := &push.Notification{Type: typ, Payload: push.Payload{JSON: make([]byte, limit)}}
+		if checkSize(n, false) != nil {
+			t.Errorf("%s: %d bytes are too large", typ, limit)
+		}
+		n.Payload.JSON = append(n.Payload.JSON, ' ')
+		if checkSize(n, false) == nil {
+			t.Errorf("%s: %d bytes are not too large", typ, limit+1)
 		}
 	}
 }

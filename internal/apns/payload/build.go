@@ -1,13 +1,17 @@
-package push
+package payload
 
-import "strconv"
+import (
+	"strconv"
 
-// BuildPayload puts a payload together: aps as it is given, then data's members beside it. Either may be nil. Space goes;
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// build puts a payload together: aps as it is given, then data's members beside it. Either may be nil. Space goes;
 // the order of keys, numbers and escapes stay. perDeviceBadge makes a place for each device's own badge.
 //
 // Known keys of aps are checked as Apple documents them, for push type t; unknown ones pass, for Apple adds some each
 // year. The locations of faults begin with body. as the API's do.
-func BuildPayload(t Type, aps, data JSON, perDeviceBadge bool) (Payload, []Fault) {
+func build(t push.Type, aps, data push.JSON, perDeviceBadge bool) (push.Payload, []push.Fault) {
 	var c checker
 	c.aps(t, aps, perDeviceBadge)
 	c.data(data)
@@ -15,10 +19,10 @@ func BuildPayload(t Type, aps, data JSON, perDeviceBadge bool) (Payload, []Fault
 		c.fault("body.aps", "is missing: there is nothing to send")
 	}
 	if len(c.faults) > 0 {
-		return Payload{}, c.faults
+		return push.Payload{}, c.faults
 	}
 
-	var p Payload
+	var p push.Payload
 	b := make([]byte, 0, len(aps)+len(data)+len(`{"aps":{"badge":,`))
 	b = append(b, '{')
 	if aps != nil || perDeviceBadge {
@@ -27,7 +31,7 @@ func BuildPayload(t Type, aps, data JSON, perDeviceBadge bool) (Payload, []Fault
 			b = append(b, `"badge":`...)
 			p.BadgeAt = len(b)
 		}
-		if inner := members(aps); len(inner) > 0 {
+		if inner := aps.Inner(); len(inner) > 0 {
 			if perDeviceBadge {
 				b = append(b, ',')
 			}
@@ -35,7 +39,7 @@ func BuildPayload(t Type, aps, data JSON, perDeviceBadge bool) (Payload, []Fault
 		}
 		b = append(b, '}')
 	}
-	if inner := members(data); len(inner) > 0 {
+	if inner := data.Inner(); len(inner) > 0 {
 		if len(b) > 1 {
 			b = append(b, ',')
 		}
@@ -45,28 +49,20 @@ func BuildPayload(t Type, aps, data JSON, perDeviceBadge bool) (Payload, []Fault
 	return p, nil
 }
 
-// members is what stands between an object's braces.
-func members(object JSON) JSON {
-	if object == nil {
-		return nil
-	}
-	return trimSpace(object[1 : len(object)-1])
-}
-
 // checker gathers the faults of a payload.
 type checker struct {
-	faults []Fault
+	faults []push.Fault
 }
 
 func (c *checker) fault(location, message string) {
 	if !c.full() {
-		c.faults = append(c.faults, Fault{Location: location, Message: message})
+		c.faults = append(c.faults, push.Fault{Location: location, Message: message})
 	}
 }
 
 func (c *checker) full() bool { return len(c.faults) >= maxFaults }
 
-func (c *checker) data(data JSON) {
+func (c *checker) data(data push.JSON) {
 	const at = "body.data"
 	if data == nil {
 		return
@@ -83,7 +79,7 @@ func (c *checker) data(data JSON) {
 	c.faults = append(c.faults, data.DuplicateKeys(at)...)
 }
 
-func (c *checker) aps(t Type, aps JSON, perDeviceBadge bool) {
+func (c *checker) aps(t push.Type, aps push.JSON, perDeviceBadge bool) {
 	const at = "body.aps"
 	if aps == nil {
 		return
@@ -136,7 +132,7 @@ func (c *checker) aps(t Type, aps JSON, perDeviceBadge bool) {
 	c.faults = append(c.faults, aps.DuplicateKeys(at)...)
 }
 
-func (c *checker) alert(t Type, v JSON) {
+func (c *checker) alert(t push.Type, v push.JSON) {
 	const at = "body.aps.alert"
 	if v.IsString() {
 		return
@@ -171,7 +167,7 @@ func (c *checker) alert(t Type, v JSON) {
 	}
 }
 
-func (c *checker) localized(at string, v JSON) {
+func (c *checker) localized(at string, v push.JSON) {
 	for key, v := range v.Members() {
 		switch string(key.Text()) {
 		case "loc-key":
@@ -183,7 +179,7 @@ func (c *checker) localized(at string, v JSON) {
 }
 
 // sound is a file's name, or the dictionary of a critical alert.
-func (c *checker) sound(at string, v JSON) {
+func (c *checker) sound(at string, v push.JSON) {
 	if v.IsString() {
 		return
 	}
@@ -208,7 +204,7 @@ func (c *checker) sound(at string, v JSON) {
 }
 
 // relevance is from 0 to 1, but for Live Activities, which are ranked among each other by any number.
-func (c *checker) relevance(t Type, v JSON) {
+func (c *checker) relevance(t push.Type, v push.JSON) {
 	const at = "body.aps.relevance-score"
 	score, ok := v.Float()
 	switch {
@@ -219,13 +215,13 @@ func (c *checker) relevance(t Type, v JSON) {
 	}
 }
 
-func (c *checker) text(at string, v JSON) {
+func (c *checker) text(at string, v push.JSON) {
 	if !v.IsString() {
 		c.fault(at, "must be a string")
 	}
 }
 
-func (c *checker) texts(at string, v JSON) {
+func (c *checker) texts(at string, v push.JSON) {
 	if !v.IsArray() {
 		c.fault(at, "must be an array of strings")
 		return
@@ -238,7 +234,7 @@ func (c *checker) texts(at string, v JSON) {
 	}
 }
 
-func (c *checker) oneOf(at string, v JSON, names ...string) {
+func (c *checker) oneOf(at string, v push.JSON, names ...string) {
 	list := ""
 	for i, name := range names {
 		if v.Is(name) {
@@ -251,3 +247,6 @@ func (c *checker) oneOf(at string, v JSON, names ...string) {
 	}
 	c.fault(at, "must be one of: "+list)
 }
+
+// maxFaults is how many faults are told of one payload: it may have millions.
+const maxFaults = 100

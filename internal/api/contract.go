@@ -1,0 +1,182 @@
+package api
+
+import (
+	"reflect"
+	"strings"
+	"time"
+)
+
+// The types here document the bodies of requests, which the readers beside the handlers take apart, and are those of the
+// answers. They name every platform's fields: this is the contract.
+
+// deviceBody is a device in answers, and a line of an export.
+type deviceBody struct {
+	Token          string    `json:"token" doc:"Hexadecimal, in lower case"`
+	Environment    string    `json:"environment" enum:"production,sandbox"`
+	Kind           string    `json:"kind" enum:"alert,voip,pushtotalk,location,complication,fileprovider,widgets,controls,mdm,liveactivity-start,liveactivity" doc:"What the token is for"`
+	AttributesType *string   `json:"attributes_type" doc:"Of kind liveactivity-start: the type of activities"`
+	ActivityID     *string   `json:"activity_id" doc:"Of kind liveactivity: the activity"`
+	Badge          uint32    `json:"badge" format:"int64" maximum:"4294967295" doc:"The number last stored"`
+	UserID         *string   `json:"user_id"`
+	Tags           []string  `json:"tags" nullable:"false"`
+	DeviceID       *string   `json:"device_id"`
+	AppVersion     *string   `json:"app_version"`
+	OSVersion      *string   `json:"os_version"`
+	DeviceModel    *string   `json:"device_model"`
+	Locale         *string   `json:"locale"`
+	TimeZone       *string   `json:"time_zone"`
+	LastUpdated    time.Time `json:"last_updated" doc:"When it was last registered: what APNs found dead later than this is removed"`
+	CreatedAt      time.Time `json:"created_at"`
+}
+
+// registrationBody documents what readRegistration reads.
+type registrationBody struct {
+	RegistrationFields
+}
+
+// RegistrationFields has a capital because huma passes over embedded types that are not exported.
+type RegistrationFields struct {
+	Environment    *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" example:"production" doc:"Which APNs the token is of. A new token: the app's default; null sets it back to that"`
+	Kind           *string   `json:"kind,omitempty" nullable:"true" enum:"alert,voip,pushtotalk,location,complication,fileprovider,widgets,controls,mdm,liveactivity-start,liveactivity" example:"alert" doc:"What the token is for: a notification goes to tokens of the kind that its push type is for. A new token: alert"`
+	AttributesType *string   `json:"attributes_type,omitempty" nullable:"true" maxLength:"255" doc:"Required with kind liveactivity-start: the type of activities that the token starts"`
+	ActivityID     *string   `json:"activity_id,omitempty" nullable:"true" maxLength:"255" doc:"Required with kind liveactivity: the activity that the token updates. An activity has one token"`
+	Badge          *uint32   `json:"badge,omitempty" nullable:"true" format:"int64" maximum:"4294967295" default:"0" example:"0" doc:"The badge the device shows now; 0 where left out, whatever was stored"`
+	UserID         *string   `json:"user_id,omitempty" nullable:"true" maxLength:"255" example:"u-4711" doc:"To 255 bytes. With a register key it needs a proof in X-User-Token; null, to sign out, does not"`
+	Tags           *[]string `json:"tags,omitempty" nullable:"true" maxItems:"64" example:"[\"beta\"]" doc:"To 64, each to 100 bytes"`
+	DeviceID       *string   `json:"device_id,omitempty" nullable:"true" maxLength:"255" example:"d-1" doc:"To 255 bytes. The same device coming with a new token of a kind replaces its old one"`
+	AppVersion     *string   `json:"app_version,omitempty" nullable:"true" maxLength:"255" example:"1.2.3"`
+	OSVersion      *string   `json:"os_version,omitempty" nullable:"true" maxLength:"255" example:"18.1"`
+	DeviceModel    *string   `json:"device_model,omitempty" nullable:"true" maxLength:"255" example:"iPhone17,1"`
+	Locale         *string   `json:"locale,omitempty" nullable:"true" maxLength:"255" example:"de_AT"`
+	TimeZone       *string   `json:"time_zone,omitempty" nullable:"true" maxLength:"255" example:"Europe/Vienna"`
+}
+
+// lineBody documents what readDevice reads: a line of an import.
+type lineBody struct {
+	Token string `json:"token" minLength:"64" maxLength:"200"`
+	RegistrationFields
+	LastUpdated *time.Time `json:"last_updated,omitempty" nullable:"true" doc:"Now where left out"`
+	CreatedAt   *time.Time `json:"created_at,omitempty" nullable:"true" doc:"last_updated where left out"`
+}
+
+// badgeBody documents the body of a badge's PUT.
+type badgeBody struct {
+	Badge uint32 `json:"badge" format:"int64" maximum:"4294967295" example:"0"`
+}
+
+type audienceBody struct {
+	Tokens      []string  `json:"tokens,omitempty" nullable:"true" minItems:"1" maxItems:"10000" example:"[\"c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef\"]" doc:"Device tokens, registered or not. A duplicate counts once"`
+	Users       []string  `json:"users,omitempty" nullable:"true" minItems:"1" maxItems:"10000" doc:"All devices of these users"`
+	Tags        *tagsBody `json:"tags,omitempty" doc:"All devices with these tags"`
+	All         *bool     `json:"all,omitempty" nullable:"true" enum:"true" doc:"All devices of the app"`
+	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" doc:"Only devices of this APNs. Left out: an audience reaches each device by the one it is registered with; of tokens a registered one goes to its own, others to the app's default"`
+}
+
+type tagsBody struct {
+	Any  []string `json:"any,omitempty" nullable:"false" minItems:"1" maxItems:"64" doc:"With at least one of these"`
+	All  []string `json:"all,omitempty" nullable:"false" minItems:"1" maxItems:"64" doc:"With every one of these"`
+	None []string `json:"none,omitempty" nullable:"false" minItems:"1" maxItems:"64" doc:"With none of these"`
+}
+
+type notificationBody struct {
+	To             audienceBody   `json:"to" doc:"Exactly one of tokens, users, tags and all"`
+	Aps            map[string]any `json:"aps,omitempty" nullable:"true" example:"{\"alert\":{\"title\":\"Hello\",\"body\":\"World\"},\"sound\":\"default\"}" doc:"Apple's dictionary, passed on as it is given. Known keys are checked, unknown ones pass. There is a sound only where one is given"`
+	Data           map[string]any `json:"data,omitempty" nullable:"true" doc:"Members that stand beside aps in the payload"`
+	BadgeIncrement *uint32        `json:"badge_increment,omitempty" nullable:"true" format:"int64" maximum:"4294967295" doc:"Added to each recipient's stored badge, exactly once; the sum is sent as that device's badge. Not with aps.badge"`
+	PushType       *string        `json:"push_type,omitempty" nullable:"true" enum:"alert,background,location,voip,complication,fileprovider,mdm,liveactivity,pushtotalk,widgets,controls" doc:"Derived from aps where left out"`
+	Priority       *uint8         `json:"priority,omitempty" nullable:"true" enum:"10,5,1" doc:"Default 10, or 5 for background"`
+	ExpiresAt      *string        `json:"expires_at,omitempty" nullable:"true" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it APNs and we stop trying; default a day from now, or from send_at; 30 seconds for voip and pushtotalk, an hour for the updates of a Live Activity. \"0\": now or never"`
+	CollapseID     *string        `json:"collapse_id,omitempty" nullable:"true" maxLength:"64" doc:"To 64 bytes. APNs shows only the newest of those with the same one"`
+	SendAt         *time.Time     `json:"send_at,omitempty" nullable:"true" doc:"Not before; at most 30 days ahead"`
+	TopicSuffix    *string        `json:"topic_suffix,omitempty" nullable:"true" example:".voip" doc:"Behind the app's topic; derived from push_type where left out"`
+	Rate           *uint32        `json:"rate,omitempty" nullable:"true" format:"int64" minimum:"1" maximum:"4294967295" doc:"At most so many recipients a second, to spare one's own backend the stampede"`
+}
+
+type batchBody struct {
+	Notifications []notificationBody `json:"notifications" nullable:"false" minItems:"1" maxItems:"1000"`
+}
+
+type acceptedBody struct {
+	ID         string    `json:"id" format:"uuid" doc:"A UUID of version 7"`
+	State      string    `json:"state" enum:"scheduled,queued,done" doc:"done: an audience without members"`
+	Recipients *int      `json:"recipients" doc:"Null while an audience is being counted"`
+	CreatedAt  time.Time `json:"created_at"`
+}
+
+type acceptedBatchBody struct {
+	Notifications []acceptedBody `json:"notifications" nullable:"false" doc:"In the order of the request"`
+}
+
+// listBody is a page of a list.
+type listBody[T any] struct {
+	Items      []T     `json:"items" nullable:"false"`
+	NextCursor *string `json:"next_cursor" doc:"Null at the end"`
+}
+
+type countsBody struct {
+	Pending      int64 `json:"pending"`
+	Accepted     int64 `json:"accepted" doc:"APNs took it. Nobody says that it was delivered"`
+	Failed       int64 `json:"failed"`
+	Unregistered int64 `json:"unregistered"`
+	Expired      int64 `json:"expired"`
+	Cancelled    int64 `json:"cancelled"`
+}
+
+type statusBody struct {
+	ID          string     `json:"id" format:"uuid"`
+	State       string     `json:"state" enum:"scheduled,queued,sending,done,cancelled"`
+	Recipients  *int64     `json:"recipients" doc:"Null while an audience is being counted"`
+	Counts      countsBody `json:"counts" doc:"They add up to recipients; while that is null, to those found so far"`
+	CreatedAt   time.Time  `json:"created_at"`
+	SendAt      time.Time  `json:"send_at"`
+	FirstSentAt *time.Time `json:"first_sent_at" doc:"Null until then"`
+	FinishedAt  *time.Time `json:"finished_at" doc:"Null until then"`
+}
+
+type failureBody struct {
+	Token    string    `json:"token"`
+	Reason   string    `json:"reason" example:"BadDeviceToken" doc:"APNs' own, or Expired, Cancelled, ConnectionLost, NoAnswer, Unknown"`
+	Status   uint16    `json:"status" example:"400" doc:"The HTTP status, or the binary protocol's; 0 where there was no answer"`
+	Attempts uint8     `json:"attempts"`
+	At       time.Time `json:"at"`
+}
+
+type feedbackBody struct {
+	Timestamp   int64     `json:"timestamp" doc:"When APNs found the token dead, in Unix seconds"`
+	TokenLength int       `json:"token_length" doc:"In bytes"`
+	Token       string    `json:"token"`
+	Source      string    `json:"source" enum:"feedback,unregistered,bad_token"`
+	Removed     bool      `json:"removed" doc:"False where the token was registered again after timestamp, or was not there"`
+	CheckedAt   time.Time `json:"checked_at"`
+}
+
+type refusedLine struct {
+	Line    int64  `json:"line" doc:"Counted from 1"`
+	Message string `json:"message" doc:"What is wrong with it, and where"`
+}
+
+type importBody struct {
+	Lines    int64         `json:"lines" doc:"Lines that were not empty"`
+	Imported int64         `json:"imported"`
+	Refused  int64         `json:"refused"`
+	Errors   []refusedLine `json:"errors" nullable:"false" doc:"One for each refused line, 100,000 at the most"`
+}
+
+// notificationFields are the documented fields of a notification.
+var notificationFields = fieldsOf(reflect.TypeFor[notificationBody]())
+
+func fieldsOf(t reflect.Type) []string {
+	names := make([]string, t.NumField())
+	for i := range names {
+		names[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	}
+	return names
+}
+
+// of is the field that says of what a device token is, by its name in the contract.
+func (b *deviceBody) of(name string) **string {
+	if name == "activity_id" {
+		return &b.ActivityID
+	}
+	return &b.AttributesType
+}

@@ -1,0 +1,191 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request) error {
+	return x.readBody(r, a.maxBody, func(body push.JSON) error {
+		rd := accepting{app: x.who.app, now: now()}
+		if body == nil {
+			rd.fault("body", "is missing")
+			return rd.err()
+		}
+		s, err := rd.readNotification("body", body)
+		if err = cmp.Or(rd.err(), err); err != nil {
+			return a.repeated(ctx, x, r, body, err)
+		}
+		if err := a.findEmpty(ctx, &s); err != nil {
+			return err
+		}
+		return a.accept(ctx, x, r, body, []push.Submission{s}, showAccepted(&s))
+	})
+}
+
+func (a *API) postBatch(ctx context.Context, x *exchange, r *http.Request) error {
+	return x.readBody(r, a.maxBody, func(body push.JSON) error {
+		rd := accepting{app: x.who.app, now: now()}
+		if body == nil {
+			rd.fault("body", "is missing")
+			return rd.err()
+		}
+		submissions, err := rd.readBatch(body)
+		if err = cmp.Or(rd.err(), err); err != nil {
+			return a.repeated(ctx, x, r, body, err)
+		}
+		answer := acceptedBatchBody{make([]acceptedBody, len(submissions))}
+		for i := range submissions {
+			if err := a.findEmpty(ctx, &submissions[i]); err != nil {
+				return err
+			}
+			answer.Notifications[i] = showAccepted(&submissions[i])
+		}
+		return a.accept(ctx, x, r, body, submissions, answer)
+	})
+}
+
+func (rd *accepting) readBatch(body push.JSON) ([]push.Submission, error) {
+	const at = "body.notifications"
+	var list push.JSON
+	rd.object("body", body, func(name string, v push.JSON) bool {
+		if name == "notifications" {
+			list = v
+		}
+		return name == "notifications"
+	})
+	if list == nil || !list.IsArray() {
+		rd.fault(at, "must be an array of notifications")
+		return nil, nil
+	}
+	n := list.Count()
+	if n < 1 || n > maxBatch {
+		rd.fault(at, "must have 1 to "+strconv.Itoa(maxBatch)+" elements, and has "+strconv.Itoa(n))
+		return nil, nil
+	}
+	submissions := make([]push.Submission, 0, n)
+	var tooLarge error
+	for i, element := range list.Elements() {
+		s, err := rd.readNotification(at+"["+strconv.Itoa(i)+"]", element)
+		if err != nil && tooLarge == nil {
+			tooLarge = explain(err, "notifications[%d]: %s", i, problemOf(err).Detail)
+		}
+		submissions = append(submissions, s)
+		if rd.full() {
+			break
+		}
+	}
+	return submissions, tooLarge
+}
+
+// now is to the microsecond, which is what the databases keep.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+func showAccepted(s *push.Submission) acceptedBody {
+	n := s.Notification
+	b := acceptedBody{ID: n.ID.String(), State: string(push.StateQueued), CreatedAt: n.CreatedAt}
+	if n.SendAt.After(n.CreatedAt) {
+		b.State = string(push.StateScheduled)
+	}
+	if s.Empty {
+		b.State = string(push.StateDone)
+	}
+	if s.Audience == nil || s.Empty {
+		recipients := len(s.Tokens)
+		b.Recipients = &recipients
+	}
+	return b
+}
+
+// findEmpty looks whether an audience that would be sent to now has a member at all.
+func (a *API) findEmpty(ctx context.Context, s *push.Submission) (err error) {
+	if s.Audience != nil && !s.Notification.SendAt.After(s.Notification.CreatedAt) {
+		s.Empty, err = a.notifications.Empty(ctx, s.Notification.App, *s.Audience)
+	}
+	return err
+}
+
+// repeated answers a request that is wrong: as it was answered before, where it repeats one that was right when it was made (its
+// send_at was still to come), and with what is wrong otherwise.
+func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body push.JSON, wrong error) error {
+	request := &push.Request{App: x.who.app.Name}
+	if err := setKey(request, r, body); err != nil || request.IdempotencyKey == "" {
+		return wrong
+	}
+	replay, err := a.notifications.Replayed(ctx, request)
+	if err != nil || replay == nil {
+		return wrong
+	}
+	x.answerAccepted(replay, true)
+	return nil
+}
+
+// setKey takes the request's idempotency key from the header, if there is one. The path belongs to what is repeated: a batch's body sent to the
+// path of a single notification is wrong, and its answer would be none of that path's.
+func setKey(r *push.Request, from *http.Request, body push.JSON) error {
+	keys := from.Header["Idempotency-Key"]
+	if len(keys) == 0 {
+		return nil
+	}
+	key := keys[0]
+	if len(keys) > 1 || key == "" || len(key) > maxIdempotency {
+		return faultsError{{Location: "header.Idempotency-Key", Message: "must have 1 to 255 bytes, and be given once"}}
+	}
+	r.IdempotencyKey = key
+	hash := sha256.New()
+	_, _ = io.WriteString(hash, from.URL.Path+"\n") // it cannot fail
+	_, _ = hash.Write(body)
+	hash.Sum(r.Hash[:0])
+	return nil
+}
+
+// answerAccepted answers with what was accepted, now or when the request came first.
+func (x *exchange) answerAccepted(answer []byte, replayed bool) {
+	if replayed {
+		x.Header()["Idempotency-Replayed"] = []string{"true"}
+	}
+	if id := acceptedID(answer); id != "" {
+		x.Header()["Location"] = []string{"/v1/notifications/" + id}
+	}
+	x.answerBytes(http.StatusAccepted, answer)
+}
+
+// accept has the submissions made durable and only then answers.
+func (a *API) accept(ctx context.Context, x *exchange, r *http.Request, body push.JSON, submissions []push.Submission, answer any) error {
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("marshal the answer: %w", err)
+	}
+	b = append(b, '\n')
+	request := &push.Request{App: x.who.app.Name, Submissions: submissions, Answer: b}
+	if err := setKey(request, r, body); err != nil {
+		return err
+	}
+	replay, err := a.notifications.Accept(ctx, request)
+	if err != nil {
+		return explainConflict(err, "The Idempotency-Key was used for another request.")
+	}
+	if replay != nil {
+		b = replay
+	}
+	x.answerAccepted(b, replay != nil)
+	return nil
+}
+
+// acceptedID is the id in the answer to a single notification, which begins with it; a batch has none.
+func acceptedID(answer []byte) string {
+	const prefix = `{"id":"`
+	if len(answer) < len(prefix)+36 || string(answer[:len(prefix)]) != prefix {
+		return ""
+	}
+	return string(answer[len(prefix) : len(prefix)+36])
+}
