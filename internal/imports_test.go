@@ -45,6 +45,7 @@ var allowed = map[string]map[string]string{
 	"internal/feedback": {
 		"internal/push": "invalidations",
 	},
+	"internal/http2": {},
 	"internal/apns": {
 		"internal/push":       "groups and results",
 		"internal/apns/frame": "the binary codec",

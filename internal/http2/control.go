@@ -1,0 +1,196 @@
+package http2
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"golang.org/x/net/http2"
+)
+
+// receive counts a whole frame of DATA against the connection's window: padding and what comes on a closed stream does too.
+func (c *conn) receive(n int) error {
+	if c.received += int64(n); c.received > ourConnWindow {
+		return errFlow
+	}
+	if c.received > ourConnWindow/2 {
+		c.control = appendFrameHeader(c.control, 4, http2.FrameWindowUpdate, 0, 0)
+		c.control = binary.BigEndian.AppendUint32(c.control, uint32(c.received))
+		c.received = 0
+	}
+	return nil
+}
+
+func (c *conn) onReset(id uint32, p []byte) error {
+	if len(p) != 4 {
+		return errFrameSize
+	}
+	s, ok, err := c.known(id)
+	if err != nil || !ok {
+		return err
+	}
+	switch code := http2.ErrCode(binary.BigEndian.Uint32(p)); {
+	case code == http2.ErrCodeRefusedStream:
+		// Not processed, that much is certain (RFC 9113, 8.7).
+		c.take(id)
+		s.ref.tries++
+		c.resend = append(c.resend, s.ref)
+	case code == http2.ErrCodeNo && s.status != 0:
+		// The answer was complete but for its end.
+		k := c.streams.kept[id]
+		c.answered(s, k.body, k.fields, false)
+	default:
+		c.abandoned(s)
+	}
+	return nil
+}
+
+// onSettings follows the peer's SETTINGS, which may come at any moment, and acknowledges them.
+func (c *conn) onSettings(flags http2.Flags, p []byte) error {
+	if flags.Has(http2.FlagSettingsAck) {
+		if len(p) != 0 {
+			return errFrameSize
+		}
+		return nil
+	}
+	if len(p)%6 != 0 {
+		return errFrameSize
+	}
+	for ; len(p) > 0; p = p[6:] {
+		if err := c.onSetting(http2.SettingID(binary.BigEndian.Uint16(p)), binary.BigEndian.Uint32(p[2:])); err != nil {
+			return err
+		}
+	}
+	c.control = appendFrameHeader(c.control, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
+	return nil
+}
+
+func (c *conn) onSetting(id http2.SettingID, v uint32) error {
+	switch id {
+	case http2.SettingHeaderTableSize:
+		c.head.table.resize(v)
+	case http2.SettingEnablePush:
+		if v != 0 { // a server has no other value (RFC 9113, 6.5.2)
+			return errProtocol
+		}
+	case http2.SettingMaxConcurrentStreams:
+		c.maxStreams = v
+	case http2.SettingInitialWindowSize:
+		if v > maxWindow {
+			return errFlow
+		}
+		// It changes the windows of open streams too, and may make them negative (RFC 9113, 6.9.2).
+		delta := int64(v) - c.initialWindow
+		for i := range c.partial {
+			if c.partial[i].window += delta; c.partial[i].window > maxWindow {
+				return errFlow
+			}
+		}
+		c.initialWindow = int64(v)
+	case http2.SettingMaxFrameSize:
+		if v < defaultFrame || v > 1<<24-1 {
+			return errProtocol
+		}
+		c.maxFrame = int(v)
+	case http2.SettingMaxHeaderListSize:
+		c.maxHeaderList = v
+	default: // what is not known yet (RFC 9113, 6.5.2)
+	}
+	return nil
+}
+
+func (c *conn) onPing(f frameHeader, p []byte) error {
+	if f.stream != 0 {
+		return errProtocol
+	}
+	if len(p) != 8 {
+		return errFrameSize
+	}
+	if !f.flags.Has(http2.FlagPingAck) {
+		c.control = appendFrameHeader(c.control, 8, http2.FramePing, http2.FlagPingAck, 0)
+		c.control = append(c.control, p...)
+	}
+	return nil
+}
+
+// onPriority checks what is then ignored: priorities are a thing of the past (RFC 9113, 5.3.2).
+func (c *conn) onPriority(id uint32, p []byte) error {
+	if id == 0 {
+		return errProtocol
+	}
+	if len(p) != 5 {
+		return errFrameSize
+	}
+	return nil
+}
+
+func (c *conn) onWindowUpdate(id uint32, p []byte) error {
+	if len(p) != 4 {
+		return errFrameSize
+	}
+	n := int64(binary.BigEndian.Uint32(p) & maxID)
+	if id == 0 {
+		if n == 0 {
+			return errProtocol
+		}
+		if c.sendWindow += n; c.sendWindow > maxWindow {
+			return errFlow
+		}
+		return nil
+	}
+	s, ok, err := c.known(id)
+	if err != nil || !ok {
+		return err
+	}
+	if n == 0 {
+		c.resetStream(s, http2.ErrCodeProtocol)
+		return nil
+	}
+	// Only a body that waits cares for its stream's window.
+	for i := range c.partial {
+		if p := &c.partial[i]; p.id == id {
+			if p.window += n; p.window > maxWindow {
+				c.resetStream(s, http2.ErrCodeFlowControl)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// onGoAway retires the connection. What is above the peer's last stream was not processed and is sent again at once; the
+// rest is awaited. A first GOAWAY often names the highest identifier there is, and a second one the real one.
+func (c *conn) onGoAway(stream uint32, p []byte) error {
+	if stream != 0 {
+		return errProtocol
+	}
+	if len(p) < 8 {
+		return errFrameSize
+	}
+	last, code := binary.BigEndian.Uint32(p)&maxID, http2.ErrCode(binary.BigEndian.Uint32(p[4:]))
+	debug := printable(p[8:])
+	if !c.goAway {
+		c.cl.saidGoAway(debug, code)
+	}
+	c.goAway = true
+	c.retire(fmt.Errorf("GOAWAY %v %s", code, debug))
+	for _, r := range c.takeAbove(last) {
+		r.tries++
+		if code != http2.ErrCodeNo {
+			r.breaks++
+		}
+		c.resend = append(c.resend, r)
+	}
+	return nil
+}
+
+// printable is the beginning of what a peer says for a log.
+func printable(p []byte) string {
+	const most = 128
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '.'
+		}
+		return r
+	}, string(p[:min(len(p), most)]))
+}

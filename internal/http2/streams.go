@@ -1,0 +1,139 @@
+package http2
+
+import (
+	"slices"
+	"time"
+)
+
+// stream is one request that is not answered yet.
+type stream struct {
+	ref     ref
+	id      uint32
+	sent    uint32 // by the connection's clock
+	length  int32  // the answer's content-length, or noLength
+	body    int32  // bytes of the answer's body so far
+	status  uint16 // 0 until the answer's header block was read
+	partial bool   // its own body is not written whole
+	kept    bool   // there is something of its answer in kept
+}
+
+// keptAnswer is what is kept of an answer that came in several frames.
+type keptAnswer struct {
+	body   []byte
+	fields [][]byte
+}
+
+// streamTable holds the streams of a connection by their identifiers. One that stays unanswered while the identifiers go
+// round the table moves to overflow, so that a slow request neither holds up the others nor lets the table grow.
+type streamTable struct {
+	ring     []stream // its length is a power of two
+	overflow map[uint32]stream
+	kept     map[uint32]keptAnswer
+	n        int
+}
+
+func newStreamTable() streamTable {
+	return streamTable{ring: make([]stream, 256), overflow: map[uint32]stream{}, kept: map[uint32]keptAnswer{}}
+}
+
+func (t *streamTable) place(id uint32) *stream { return &t.ring[int(id>>1)&(len(t.ring)-1)] }
+
+func (t *streamTable) put(s stream) {
+	t.n++
+	if t.n > len(t.ring)/2 && len(t.ring) < 2*maxMaxStreams {
+		old := t.ring
+		t.ring = make([]stream, 2*len(old))
+		for _, o := range old {
+			if o.id != 0 {
+				*t.place(o.id) = o
+			}
+		}
+	}
+	p := t.place(s.id)
+	if p.id != 0 {
+		t.overflow[p.id] = *p
+	}
+	*p = s
+}
+
+func (t *streamTable) find(id uint32) (stream, bool) {
+	if p := t.place(id); p.id == id && id != 0 {
+		return *p, true
+	}
+	s, ok := t.overflow[id]
+	return s, ok
+}
+
+func (t *streamTable) update(s stream) {
+	if p := t.place(s.id); p.id == s.id {
+		*p = s
+		return
+	}
+	t.overflow[s.id] = s
+}
+
+// take removes a stream, and what is kept of its answer.
+func (t *streamTable) take(id uint32) (stream, bool) {
+	s := stream{}
+	if p := t.place(id); p.id == id && id != 0 {
+		s, *p = *p, stream{}
+	} else if o, ok := t.overflow[id]; ok {
+		s = o
+		delete(t.overflow, id)
+	} else {
+		return s, false
+	}
+	t.n--
+	if s.kept {
+		delete(t.kept, id)
+	}
+	return s, true
+}
+
+// ids lists the identifiers of the streams that match, in their order.
+func (t *streamTable) ids(match func(*stream) bool) []uint32 {
+	var ids []uint32
+	for i := range t.ring {
+		if s := &t.ring[i]; s.id != 0 && match(s) {
+			ids = append(ids, s.id)
+		}
+	}
+	for id, s := range t.overflow {
+		if match(&s) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// clock is the connection's: milliseconds, in few bits, for there is one in each stream. It goes round after 49 days, which a
+// connection may well live; a stream does not.
+func (c *conn) clock(now time.Time) uint32 { return uint32(now.Sub(c.since) / time.Millisecond) }
+
+// sentAt is when the request was sent, to the millisecond below.
+func (c *conn) sentAt(s *stream, now time.Time) time.Time {
+	age := time.Duration(c.clock(now)-s.sent) * time.Millisecond
+	return c.since.Add(now.Sub(c.since).Truncate(time.Millisecond) - age)
+}
+
+// takeAbove removes all streams with identifiers above last, and returns their requests in the order they were sent.
+func (c *conn) takeAbove(last uint32) []ref {
+	ids := c.streams.ids(func(s *stream) bool { return s.id > last })
+	refs := make([]ref, 0, len(ids))
+	for _, id := range ids {
+		if s, ok := c.take(id); ok {
+			refs = append(refs, s.ref)
+		}
+	}
+	return refs
+}
+
+// take removes a stream, and its body that waits to be written.
+func (c *conn) take(id uint32) (stream, bool) {
+	s, ok := c.streams.take(id)
+	if ok && s.partial {
+		c.partial = slices.DeleteFunc(c.partial, func(p partial) bool { return p.id == id })
+	}
+	return s, ok
+}
