@@ -63,7 +63,8 @@ type Result struct {
 	// Timestamp is when the service found the token dead; only with Unregistered.
 	Timestamp time.Time
 	// RetryAfter is how long the service asks to wait before more is sent to what the reason's class names: this device token,
-	// the key, or the route. 0 means that it did not say.
+	// the key, or the route. 0 means that it did not say. Where the key or the route has to wait, no attempt is used up. Longer
+	// than an hour is not waited before asking again.
 	RetryAfter time.Duration
 }
 

@@ -28,11 +28,13 @@ var (
 	NoAnswer        = &Reason{Text: "NoAnswer"}
 	ExpiredReason   = &Reason{Text: "Expired"}
 	CancelledReason = &Reason{Text: "Cancelled"}
+	// NoContent says that the notification has nothing for the platform that the device token is of.
+	NoContent = &Reason{Text: "NoContent"}
 )
 
 // OwnReasons lists the reasons of this package, to initialise metrics with.
 func OwnReasons() []*Reason {
-	return []*Reason{UnknownReason, ConnectionLost, NoAnswer, ExpiredReason, CancelledReason}
+	return []*Reason{UnknownReason, ConnectionLost, NoAnswer, ExpiredReason, CancelledReason, NoContent}
 }
 
 // String is the reason's text, empty for nil.

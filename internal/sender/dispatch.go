@@ -189,12 +189,13 @@ func (a *route) fillUrgent(g *group, budget int, now time.Time) {
 			a.park(a.urgent.pop())
 			continue
 		}
-		if !a.take(g, it, k, now) {
+		taken, ok := a.take(g, it, k, now)
+		if !ok {
 			a.lose(a.urgent.pop())
 			continue
 		}
-		if budget -= k; it.left() == 0 {
-			a.urgent.pop()
+		if budget -= taken; it.left() == 0 {
+			a.dispatched(a.urgent.pop())
 		}
 	}
 }
@@ -224,19 +225,20 @@ func (a *route) fillBulk(g *group, budget int, now time.Time) (wait time.Duratio
 					if wait == 0 || w < wait {
 						wait = w
 					}
-				case !a.take(g, it, allowed, now):
-					a.lose(st.items.pop())
-					progress = true
 				default:
-					k = allowed
+					progress = true
+					taken, ok := a.take(g, it, allowed, now)
+					if !ok {
+						a.lose(st.items.pop())
+						break
+					}
 					if st.limit != nil {
-						st.limit.AllowN(now, k)
+						st.limit.AllowN(now, taken)
 					}
 					if it.left() == 0 {
-						st.items.pop()
+						a.dispatched(st.items.pop())
 					}
-					budget -= k
-					progress = true
+					budget -= taken
 				}
 			}
 			if st.turn = st.items.len() > 0; st.turn {
@@ -250,29 +252,63 @@ func (a *route) fillBulk(g *group, budget int, now time.Time) (wait time.Duratio
 	return wait
 }
 
-// take adds k of the item's recipients to the group. It is false where the item's shard is not to be sent from any more.
-// a.mu is held.
-func (a *route) take(g *group, it *batch, k int, now time.Time) bool {
+// take adds the item's next k recipients to the group, without those that have to wait, and says how many it added. It is false
+// where the item's shard is not to be sent from any more. a.mu is held.
+func (a *route) take(g *group, it *batch, k int, now time.Time) (added int, ok bool) {
 	// Also of a batch that was sent in part, and so is held: that keeps the lease from being given up, not from running out.
 	lease, ok := a.s.q.Hold(it.Shard)
 	if ok && (it.held || lease.Epoch != it.epoch) {
 		a.s.q.Unhold(lease)
 	}
 	if !ok || lease.Epoch != it.epoch { // lost, or won again: another replica may have sent it meanwhile
-		return false
+		return 0, false
 	}
 	if !it.held {
 		it.lease, it.held, it.sentAt = lease, true, now
 		it.start()
 	}
-	g.parts = append(g.parts, run{item: it, from: it.next, n: k})
-	for i := it.next; i < it.next+k; i++ {
-		g.Deliveries = append(g.Deliveries, push.Delivery{Notification: it.n, Recipient: it.Recipients[i]})
+	for end := it.next + k; it.next < end; {
+		n := end - it.next
+		if len(a.waiting.until) > 0 {
+			n = a.skipWaiting(it, end, now)
+		}
+		if n == 0 {
+			continue
+		}
+		g.parts = append(g.parts, run{item: it, from: it.next, n: n})
+		for i := it.next; i < it.next+n; i++ {
+			g.Deliveries = append(g.Deliveries, push.Delivery{Notification: it.n, Recipient: it.Recipients[i]})
+		}
+		it.next += n
+		it.open += n
+		added += n
 	}
-	it.next += k
-	it.open += k
 	a.ready[it.Lane] -= k
-	return true
+	return added, true
+}
+
+// skipWaiting passes over the item's next recipients, before end, that have to wait, and says how many after them have not.
+// a.mu is held.
+func (a *route) skipWaiting(it *batch, end int, now time.Time) (n int) {
+	for ; it.next < end; it.next++ {
+		left := a.waiting.left(it.Recipients[it.next].Token, now)
+		if left == 0 {
+			break
+		}
+		it.results[it.next] = push.Result{Outcome: push.NotSent, RetryAfter: left}
+	}
+	for it.next+n < end && a.waiting.left(it.Recipients[it.next+n].Token, now) == 0 {
+		n++
+	}
+	return n
+}
+
+// dispatched is called when nothing of the item waits for dispatch. Where all of it was passed over, nothing is in flight
+// either. a.mu is held; the item is in no queue.
+func (a *route) dispatched(it *batch) {
+	if it.open == 0 {
+		a.landed(it)
+	}
 }
 
 // allowance is how many of n the limiter lets go now, or how long to wait until it lets at least min(least, a burst's half) go, so
@@ -294,6 +330,7 @@ var (
 	expired   = push.Result{Outcome: push.Expired, Reason: push.ExpiredReason}
 	cancelled = push.Result{Outcome: push.Cancelled, Reason: push.CancelledReason}
 	unsent    = push.Result{Outcome: push.NotSent}
+	noContent = push.Result{Outcome: push.Failed, Reason: push.NoContent}
 )
 
 // retire gives all recipients of the item that were not dispatched the result. a.mu is held; the item is in no queue.

@@ -26,8 +26,10 @@ type batch struct {
 	tries   int // sends of a now-or-never notification that did not reach APNs
 
 	retryAt time.Time
-	decided bool // the settlers have made its results final
-	one     [1]push.Result
+	// waitsWhole has all that is sent again of the batch wait for the last of it.
+	waitsWhole bool
+	decided    bool // the settlers have made its results final
+	one        [1]push.Result
 }
 
 // left is the number of recipients that wait to be dispatched.

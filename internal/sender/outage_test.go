@@ -175,25 +175,10 @@ func TestEachCauseOfAPauseIsShown(t *testing.T) {
 						return c.result
 					}
 				})
-				shown := func(app string) (causes []string) {
-					for i, name := range causeNames {
-						if name == "" {
-							continue
-						}
-						var m dto.Metric
-						if err := r.s.apps[queue.Outlet{App: app}].metrics.paused[i].Write(&m); err != nil {
-							t.Error(err)
-						}
-						if m.GetGauge().GetValue() == 1 {
-							causes = append(causes, name)
-						}
-					}
-					return causes
-				}
 				n := r.give(note("a"), 100)
 				pass(time.Minute)
-				if got := shown("a"); !slices.Equal(got, []string{causeNames[c.cause]}) || len(shown("b")) != 0 {
-					t.Errorf("shown: %v, and of the other app %v", got, shown("b"))
+				if got := shown(t, r, "a"); !slices.Equal(got, []string{causeNames[c.cause]}) || len(shown(t, r, "b")) != 0 {
+					t.Errorf("shown: %v, and of the other app %v", got, shown(t, r, "b"))
 				}
 				if logs := r.logs.String(); strings.Count(logs, c.log) != 1 ||
 					c.result.Reason.Remedy != "" && !strings.Contains(logs, c.result.Reason.Remedy) {
@@ -202,10 +187,28 @@ func TestEachCauseOfAPauseIsShown(t *testing.T) {
 				mended.Store(true)
 				pass(31 * time.Second)
 				r.want(n, map[push.Outcome]int{push.Accepted: 100})
-				if got := shown("a"); len(got) != 0 {
+				if got := shown(t, r, "a"); len(got) != 0 {
 					t.Errorf("still shown: %v", got)
 				}
 			})
 		})
 	}
+}
+
+// shown names the causes that the app's metric shows.
+func shown(t *testing.T, r *rig, app string) (causes []string) {
+	t.Helper()
+	for i, name := range causeNames {
+		if name == "" {
+			continue
+		}
+		var m dto.Metric
+		if err := r.s.apps[queue.Outlet{App: app}].metrics.paused[i].Write(&m); err != nil {
+			t.Error(err)
+		}
+		if m.GetGauge().GetValue() == 1 {
+			causes = append(causes, name)
+		}
+	}
+	return causes
 }

@@ -38,6 +38,10 @@ type pause struct {
 	// in flight that is one failure, not many.
 	epoch uint64
 	ramp  ramp
+	// asked says that the service named the time to wait, which answers of what was sent before do not shorten.
+	asked bool
+	// ended is the cause of the pause that the ramp follows.
+	ended cause
 }
 
 // open pauses after a failure.
@@ -45,7 +49,7 @@ func (p *pause) open(c cause, delay time.Duration, now time.Time) {
 	if p.shown() == notPaused {
 		p.since = now
 	}
-	p.cause, p.probing, p.until, p.ramp = c, false, now.Add(delay), 0
+	p.cause, p.probing, p.until, p.ramp, p.asked = c, false, now.Add(delay), 0, false
 	p.failures++
 	p.epoch++
 }
@@ -54,8 +58,8 @@ func (p *pause) open(c cause, delay time.Duration, now time.Time) {
 // width: the next pause is no shorter for one delivery that was taken.
 func (p *pause) close() {
 	next := pause{epoch: p.epoch}
-	if p.cause == causeUnavailable {
-		next.ramp, next.failures, next.since = rampStart, p.failures, p.since
+	if p.cause == causeUnavailable || p.asked {
+		next.ramp, next.ended, next.failures, next.since = rampStart, p.cause, p.failures, p.since
 	}
 	*p = next
 }
@@ -63,7 +67,7 @@ func (p *pause) close() {
 // shown is the cause for logs and metrics: an outage lasts until sending is at its full width again.
 func (p *pause) shown() cause {
 	if p.cause == notPaused && p.ramp > 0 {
-		return causeUnavailable
+		return p.ended
 	}
 	return p.cause
 }

@@ -139,7 +139,7 @@ func (a *route) prepareSome(ctx context.Context, work []*batch, limit int) error
 		}
 		ready, err = a.s.q.CountBadges(callCtx, held)
 	}
-	n := work[0].n
+	n := work[0].stream.n
 	if err != nil {
 		// It may have been done all the same (an answer was lost, or some leases): read what there is now.
 		a.mu.Lock()

@@ -17,34 +17,36 @@ func (a *route) done(g *group) {
 	var outcomes [push.Cancelled + 1]int
 	var bad, laterTokens int
 	var held, throttled *push.Reason
+	var waits asked
 	topics := false // something was held for its topic
 	i := 0
 	for k := range g.parts {
 		p := &g.parts[k]
 		taken, later := took(&outcomes), outcomes[push.Retry]-laterTokens
 		for j := range p.n {
-			r := &g.Deliveries[i].Result
-			p.item.results[p.from+j] = *r
-			outcomes[r.Outcome]++
-			if r.Reason != nil && r.Outcome != push.Accepted {
+			d := &g.Deliveries[i]
+			r := &d.Result
+			if r.Outcome != push.Accepted && (r.Reason != nil || r.RetryAfter > 0) {
 				a.metrics.refused(r.Reason)
-				switch {
-				case r.Outcome != push.Blocked:
-				case r.Reason.Is(push.ClassKey):
-					topics = true
-				default:
-					held = r.Reason
+				if !r.Outcome.Final() {
+					waits.add(d, a.s.cfg.Hold)
 				}
-				if r.BadToken() {
+				of := scope(r.Reason, d.Notification)
+				switch {
+				case r.Outcome == push.Blocked && of == push.ClassKey:
+					topics = true
+				case r.Outcome == push.Blocked && of != push.ClassToken:
+					held = r.Reason
+				case r.Outcome == push.Retry && of == push.ClassToken:
+					laterTokens++
+				case r.Outcome == push.NotSent && of == push.ClassRoute:
+					throttled = r.Reason
+				case r.BadToken():
 					bad++
 				}
-				if r.Outcome == push.Retry && r.Reason.Is(push.ClassToken) {
-					laterTokens++
-				}
-				if r.Outcome == push.NotSent && r.Reason.Is(push.ClassRoute) {
-					throttled = r.Reason
-				}
 			}
+			p.item.results[p.from+j] = *r
+			outcomes[r.Outcome]++
 			i++
 		}
 		p.taken, p.later = took(&outcomes)-taken, outcomes[push.Retry]-laterTokens-later
@@ -69,18 +71,22 @@ func (a *route) done(g *group) {
 		a.window.done(len(g.Deliveries), g.inFlight, g.sentAt, now)
 		a.metrics.window.Set(float64(a.window.limit()))
 	}
-	if topics || len(a.topics) > 0 {
+	if topics || waits.keys || len(a.topics) > 0 {
 		a.holdTopics(g, now)
 	}
 	failing, counts := a.outage.add(a.weighed(g, took(&outcomes), outcomes[push.Retry], now), now)
 	if failing && !counts {
 		g.forgive()
 	}
+	answers += waits.answers
 	if failing {
 		answers = 0 // none that says that the service is there
 	}
-	a.updatePause(g, answers, outcomes[push.NotSent]+outcomes[push.Pending], held, throttled,
-		failing && (!counts || a.pause.shown() != notPaused), now)
+	if waits.tokens {
+		a.rememberWaits(g, now)
+	}
+	lost := max(0, outcomes[push.NotSent]+outcomes[push.Pending]-waits.answers)
+	a.updatePause(g, answers, lost, held, throttled, waits, failing && (!counts || a.pause.shown() != notPaused), now)
 	for _, p := range g.parts {
 		if p.item.open -= p.n; p.item.open == 0 {
 			a.landed(p.item)
@@ -126,8 +132,13 @@ func (a *route) weighed(g *group, taken, later int, now time.Time) answers {
 func (g *group) forgive() {
 	for _, p := range g.parts {
 		for i := p.from; i < p.from+p.n; i++ {
-			if r := &p.item.results[i]; r.Outcome == push.Retry {
-				r.Outcome = push.NotSent
+			r := &p.item.results[i]
+			if r.Outcome != push.Retry {
+				continue
+			}
+			r.Outcome = push.NotSent
+			if scope(r.Reason, p.item.n) == push.ClassNone {
+				r.RetryAfter = 0 // the whole route waits so long
 			}
 		}
 	}
@@ -149,28 +160,40 @@ func later(a, b time.Time) time.Time {
 
 // updatePause opens or closes the route's pause by what came of a group: answers that show that the service is there, deliveries
 // that did not reach it, and what it refused or put off as a whole. a.mu is held.
-func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.Reason, later bool, now time.Time) {
+func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.Reason, waits asked, later bool, now time.Time) {
 	p := &a.pause
 	if g.probe {
 		p.probing = false
 		p.another = g.Deliveries[0].Result.Reason != push.ConnectionLost
 	}
 	switch {
-	case a.stopping || g.epoch != p.epoch && (p.cause == causeConfiguration || answers == 0):
+	case !a.stopping && g.epoch != p.epoch && p.cause != notPaused && waits.route > 0:
+		// One of those that were sent before the pause began: it may ask for a longer one.
+		if until := now.Add(waits.route); until.After(p.until) {
+			p.until, p.asked = until, true
+		}
+	case a.stopping || g.epoch != p.epoch && (p.cause == causeConfiguration || p.asked || answers == 0):
 		// It was sent before the pause began, and says nothing new.
 	case held != nil:
 		if p.cause != causeConfiguration {
 			a.log.Error("APNs refuses the app's configuration; its notifications wait, and one is tried now and then",
 				"reason", held.String(), "remedy", remedy(held), "every", a.s.cfg.Hold)
 		}
-		p.open(causeConfiguration, a.s.cfg.Hold, now)
+		p.open(causeConfiguration, max(a.s.cfg.Hold, waits.route), now)
+	case waits.route > 0:
+		if p.shown() != causeThrottled {
+			a.log.Warn("the service asks to wait with everything of the route; its notifications wait so long",
+				"reason", waits.reason.String(), "remedy", remedy(waits.reason), "wait", waits.route)
+		}
+		p.open(causeThrottled, waits.route, now)
+		p.asked = true
 	case later:
 		if p.shown() != causeUnavailable {
 			r := g.Deliveries[0].Result
 			a.log.Warn("the service answers everything with \"later\"; the route's notifications wait, and one is tried now and then",
 				"reason", r.Reason.String(), "status", r.Status)
 		}
-		p.open(causeUnavailable, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
+		p.open(causeUnavailable, max(waits.service, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures)), now)
 	case answers > 0 || len(a.topics) > 0 && lost == 0: // a refused topic is an answer too
 		was, since := p.shown(), p.since
 		switch {
@@ -201,9 +224,19 @@ func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.R
 		}
 		p.open(causeConnection, backoff(a.s.cfg.Pause, a.s.cfg.PauseMax, p.failures), now)
 	}
-	shown := p.shown()
-	if shown == notPaused && len(a.topics) > 0 {
-		shown = causeConfiguration
+	a.showPause()
+}
+
+// showPause shows what the route waits for, and where it waits for nothing, what one of its topics waits for. a.mu is held.
+func (a *route) showPause() {
+	shown := a.pause.shown()
+	if shown == notPaused {
+		for _, h := range a.topics {
+			if shown = causeThrottled; !h.asked {
+				shown = causeConfiguration
+				break
+			}
+		}
 	}
 	a.metrics.showPause(shown)
 }
@@ -212,16 +245,19 @@ func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.R
 func (a *route) landed(it *batch) {
 	tried := false
 	for _, r := range it.results[:it.next] {
-		switch r.Outcome {
-		case push.NotSent, push.Pending:
+		switch {
+		case recipientWaits(r, it.n): // until when is saved, and the others go on
+		case r.Outcome == push.NotSent || r.Outcome == push.Pending:
 			tried = true
-		case push.Blocked:
-		default: // something is known of at least one: that must be saved
-			if it.left() == 0 {
-				a.s.settling.add(it)
-			}
-			return
+			continue
+		case r.Outcome == push.Blocked:
+			continue
 		}
+		// Something is known of at least one: that must be saved.
+		if it.left() == 0 {
+			a.s.settling.add(it)
+		}
+		return
 	}
 	// Nothing is known of any: the batch is as it was, and its row too.
 	if tried {
@@ -277,13 +313,14 @@ func (a *route) sweep(now time.Time) {
 		a.retireWhere(func(it *batch) bool { return a.expired(it, now) }, expired)
 		a.expires = time.Time{}
 		for _, st := range a.streams {
-			if e := st.n.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
+			if e := st.own.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
 				a.expires = e
 			}
 		}
 	}
 	a.split(now, paused)
 	a.probeTopics(now)
+	a.waiting.sweep(now)
 	signal(a.wakePrepare) // less may be ready of a slow audience
 	for id, st := range a.streams {
 		if st.refs == 0 && now.Sub(st.idle) > 2*time.Second {

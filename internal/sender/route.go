@@ -42,6 +42,9 @@ type route struct {
 	pause           pause
 	outage          outage
 	topics          map[string]*topicHold // the topics that APNs refuses
+	waiting         waiting               // the device tokens that nothing is sent to for a while
+	// toldNoContent is set when the log has said that there are notifications without content for the route's platform.
+	toldNoContent bool
 	// slow is the number of recipients in memory, of inMemory, whose notifications' own rates let few of them go.
 	slow int
 	// full is set when a batch was refused; the reader is told when there is room again and little is ready.
@@ -53,10 +56,13 @@ type route struct {
 
 // active is one notification's place in memory.
 type active struct {
-	n     *push.Notification
-	items fifo[*batch] // bulk batches that are ready
-	refs  int          // items in memory in any state
-	limit *rate.Limiter
+	n *push.Notification
+	// own is n as the route's platform sends it, and n itself where it has nothing for that platform, as noContent says.
+	own       *push.Notification
+	noContent bool
+	items     fifo[*batch] // bulk batches that are ready
+	refs      int          // items in memory in any state
+	limit     *rate.Limiter
 	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that, and
 	// refused is set when a batch was not taken for it.
 	slow, refused bool
@@ -160,9 +166,9 @@ func (a *route) admit(b *queue.Batch, n *push.Notification) admission {
 	}
 	st := a.streams[b.Notification]
 	if st == nil {
-		st = &active{n: n, limit: limiter(int(n.Rate)), slow: n.Rate > 0 && int(n.Rate)*10 < a.cfg.Memory/4}
+		st = a.newActive(n)
 	}
-	if a.waits(b, n, st, it.weight()) && !a.s.memory.has(b.Key) {
+	if a.waits(b, st.own, st, it.weight()) && !a.s.memory.has(b.Key) {
 		st.refused = true
 		return postponed
 	}
@@ -171,13 +177,17 @@ func (a *route) admit(b *queue.Batch, n *push.Notification) admission {
 	}
 	if a.streams[b.Notification] == nil {
 		a.streams[b.Notification] = st
-		if e := n.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
+		if e := st.own.Expiration; !e.IsZero() && (a.expires.IsZero() || e.Before(a.expires)) {
 			a.expires = e
 		}
 	}
-	it.n, it.stream = st.n, st // one copy of the payload, however often it was read
+	it.n, it.stream = st.own, st // one copy of the payload, however often it was read
 	st.refs++
 	a.count(it, 1)
+	if st.noContent && (b.Kind != queue.Audience || b.Route != "") { // an audience without a route is of all platforms
+		a.failWithoutContent(it)
+		return admitted
+	}
 	if b.Kind != queue.Ready {
 		a.unprepared[it.Lane].push(it)
 		signal(a.wakePrepare)
@@ -185,6 +195,29 @@ func (a *route) admit(b *queue.Batch, n *push.Notification) admission {
 	}
 	a.enqueue(it, false)
 	return admitted
+}
+
+func (a *route) newActive(n *push.Notification) *active {
+	st := &active{n: n, own: n.For(a.cfg.Platform), limit: limiter(int(n.Rate)), slow: n.Rate > 0 && int(n.Rate)*10 < a.cfg.Memory/4}
+	if st.own == nil {
+		st.own, st.noContent = n, true
+	}
+	return st
+}
+
+// failWithoutContent settles a batch of a notification that has nothing for the route's platform. Nothing accepts such a one,
+// so it is told once: something is wrong with the routes. a.mu is held; the item is in no queue.
+func (a *route) failWithoutContent(it *batch) {
+	if !a.toldNoContent {
+		a.toldNoContent = true
+		a.log.Error("a notification has no content for the route's platform; its recipients there fail",
+			"notification", it.Notification, "platform", a.cfg.Platform, "recipients", len(it.Recipients))
+	}
+	a.metrics.reasons[push.NoContent].Add(float64(it.left()))
+	if it.Kind == queue.Ready {
+		a.ready[it.Lane] += it.left()
+	}
+	a.retire(it, noContent)
 }
 
 // count adds the item to what is in memory, or with sign -1 takes it off. a.mu is held.

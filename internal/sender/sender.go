@@ -21,7 +21,7 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
-// Transport is an app's way to APNs. Send is called by two goroutines at once.
+// Transport is a route's way to its service. Send is called by two goroutines at once.
 type Transport interface {
 	// Run works until ctx ends; then everything unfinished is finished as push.NotSent.
 	Run(ctx context.Context) error
@@ -90,6 +90,7 @@ const (
 	databaseTimeout    = 30 * time.Second // of one call; what the database does not answer by then is tried again
 	splitAfter         = 5 * time.Second  // see app.sweep
 	nowOrNeverLifetime = 24 * time.Hour
+	maxWait            = time.Hour // of what a service may ask for: one that says a year is asked again
 )
 
 func (c Config) withDefaults() Config {
@@ -115,6 +116,9 @@ func (c Config) withDefaults() Config {
 // RouteConfig is what the sender is told about an app.
 type RouteConfig struct {
 	Transport Transport
+	// Platform is the one that the route belongs to: its transport gets each notification as that platform sends it. Empty
+	// reads as push.DefaultPlatform.
+	Platform string
 	// Kind names the transport in metrics: binary or http2.
 	Kind string
 	// Reasons are those that the transport gives beside push's own, to initialise metrics with.
@@ -135,6 +139,9 @@ type RouteConfig struct {
 }
 
 func (c RouteConfig) withDefaults() RouteConfig {
+	if c.Platform == "" {
+		c.Platform = push.DefaultPlatform
+	}
 	switch {
 	case c.MaxRetries == 0:
 		c.MaxRetries = defaultMaxRetries

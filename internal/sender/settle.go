@@ -142,11 +142,15 @@ func (q *settling) decide(it *batch, now time.Time) queue.Settlement {
 	return queue.Settlement{Batch: it.Batch, Lease: it.lease, SentAt: it.sentAt, Kind: it.n.Kind, Results: it.results, RetryAt: it.retryAt}
 }
 
-// judge fails what has had its attempts, and says when the others are due again: what never reached APNs at once.
+// judge fails what has had its attempts, and says when the others are due again: what never reached APNs at once. Those that
+// have to wait longer than others go along with them, and are passed over then.
 func (q *settling) judge(it *batch, now time.Time) (retryAt time.Time) {
 	attempts := -1
+	atOnce := false
+	var shortest, longest time.Duration
 	for i := range it.results {
-		switch r := &it.results[i]; r.Outcome {
+		r := &it.results[i]
+		switch r.Outcome {
 		case push.Retry:
 			n := int(it.Recipients[i].Attempts)
 			if n >= it.app.cfg.MaxRetries {
@@ -159,12 +163,27 @@ func (q *settling) judge(it *batch, now time.Time) (retryAt time.Time) {
 		case push.Pending:
 			r.Outcome = push.NotSent
 		default:
+			if r.Outcome.Final() {
+				continue
+			}
+		}
+		atOnce = atOnce || r.RetryAfter == 0
+		longest = max(longest, r.RetryAfter)
+		if shortest == 0 || r.RetryAfter < shortest {
+			shortest = r.RetryAfter
 		}
 	}
-	if attempts < 0 {
-		return now
+	retryAt = now
+	if attempts >= 0 {
+		retryAt = now.Add(backoff(q.s.cfg.Retry, q.s.cfg.RetryMax, attempts))
 	}
-	return now.Add(backoff(q.s.cfg.Retry, q.s.cfg.RetryMax, attempts))
+	switch {
+	case it.waitsWhole:
+		return later(retryAt, now.Add(longest))
+	case atOnce:
+		return retryAt
+	}
+	return later(retryAt, now.Add(min(longest, shortest+shortest/4)))
 }
 
 // settleAll settles until it is done or ctx ends. While the database is away the results stay here, and memory does not

@@ -9,6 +9,7 @@ import (
 // topicHold holds back the notifications of one topic. What APNs says of a topic is no verdict on the app's credentials, and
 // a topic can come from a single request (topic_suffix): it must not hold the notifications of the app's other topics.
 type topicHold struct {
+	asked  bool      // the service does not refuse the topic, but asked to wait with it
 	until  time.Time // when one notification may go, to see
 	since  time.Time
 	parked fifo[*batch]
@@ -45,15 +46,26 @@ func (a *route) holdTopics(g *group, now time.Time) {
 		topic := d.Notification.Key
 		h := a.topics[topic]
 		switch r := d.Result; {
-		case r.Outcome == push.Blocked && r.Reason.Is(push.ClassKey):
+		case r.Outcome != push.Blocked && r.RetryAfter > 0 && scope(r.Reason, d.Notification) == push.ClassKey:
 			if h == nil {
-				h = &topicHold{since: now}
+				h = &topicHold{asked: true}
 				a.topics[topic] = h
+				a.log.Warn("the service asks to wait with the topic; its notifications wait so long",
+					"topic", topic, "reason", r.Reason.String(), "wait", r.RetryAfter)
+			}
+			h.since, h.until = now, later(h.until, now.Add(r.RetryAfter))
+		case r.Outcome == push.Blocked && scope(r.Reason, d.Notification) == push.ClassKey:
+			if h == nil || h.asked {
+				if h == nil {
+					h = &topicHold{since: now}
+					a.topics[topic] = h
+				}
+				h.asked = false
 				a.log.Error("APNs refuses the topic; its notifications wait, and one is tried now and then",
 					"topic", topic, "reason", r.Reason.String(), "remedy", remedy(r.Reason), "every", a.s.cfg.Hold)
 			}
-			h.until = now.Add(a.s.cfg.Hold)
-		case h == nil:
+			h.until = later(h.until, now.Add(max(a.s.cfg.Hold, r.RetryAfter)))
+		case h == nil || h.asked && !g.sentAt.After(h.since): // it was sent before, and says nothing of the wait
 		case r.Outcome == push.Accepted || r.Outcome == push.Failed || r.Outcome == push.Unregistered || r.Outcome == push.Retry:
 			a.log.Info("the topic is taken again", "topic", topic, "held", now.Sub(h.since).Round(time.Millisecond))
 			a.releaseTopic(topic, h)
