@@ -61,8 +61,18 @@ var allowed = map[string]map[string]string{
 		"internal/push": "groups and results, and the content that messages are made of",
 	},
 	"internal/simulator": {
-		"internal/push":       "device tokens",
-		"internal/apns/frame": "the binary codec",
+		"internal/push":             "device tokens",
+		"internal/apns/frame":       "the binary codec",
+		"internal/simulator/h2":     "the server of the provider API",
+		"internal/simulator/listen": "connections",
+		"internal/simulator/record": "what was received",
+	},
+	"internal/simulator/h2": {
+		"internal/simulator/listen": "how a connection ends",
+	},
+	"internal/simulator/listen": {},
+	"internal/simulator/record": {
+		"internal/push": "device tokens",
 	},
 	"cmd/apns-simulator": {
 		"internal/simulator": "it is the simulator as a program",

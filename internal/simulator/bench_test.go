@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
+	"github.com/lhspn/lhspn/internal/simulator/h2"
 )
 
 // requestsFor encodes n requests as a good client does: what repeats is in HPACK's table, path and id are literals.
@@ -43,35 +45,49 @@ func requestsFor(n int, authorization string) (first, rest []byte) {
 	return first, frames.Bytes()
 }
 
-// feed works through the frames without a socket, each time with new stream identifiers.
-func feed(tb testing.TB, c *providerConn, b []byte) {
-	tb.Helper()
-	base := (c.maxID + 1) &^ 1
-	for len(b) > 0 {
-		length := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
-		id := binary.BigEndian.Uint32(b[5:]) + base
-		if err := c.frame(context.Background(), http2.FrameType(b[3]), http2.Flags(b[4]), id, b[frameHead:frameHead+length]); err != nil {
-			tb.Fatal(err)
-		}
-		b = b[frameHead+length:]
-	}
-	c.replenish()
-	c.s.recorder.add(&c.tally)
-	c.out = c.out[:0]
-	c.maxID &= 1<<20 - 1
+// discardConn is a connection that takes everything and gives nothing.
+type discardConn struct{ net.Conn }
+
+func (discardConn) Write(b []byte) (int, error)      { return len(b), nil }
+func (discardConn) SetWriteDeadline(time.Time) error { return nil }
+func (discardConn) SetReadDeadline(time.Time) error  { return nil }
+func (discardConn) Close() error                     { return nil }
+
+// fed is a connection without a socket.
+type fed struct {
+	*providerConn
+	base uint32 // of the next stream identifiers
 }
 
-func benchConn(tb testing.TB, record Record) (*providerConn, []byte) {
+// feed works through whole frames, each time with new stream identifiers.
+func (c *fed) feed(tb testing.TB, frames []byte) {
 	tb.Helper()
-	s := &Simulator{log: discard, recorder: newRecorder(record, 100, false),
-		cfg: Config{ConnectionWindow: 1 << 20, StreamWindow: 1 << 16, MaxConcurrentStreams: 1000}}
+	highest := uint32(0)
+	for b := frames; len(b) > 0; {
+		length := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
+		id := binary.BigEndian.Uint32(b[5:])%10_000 + c.base
+		binary.BigEndian.PutUint32(b[5:], id)
+		highest = max(highest, id)
+		b = b[9+length:]
+	}
+	c.base = (highest/10_000 + 1) * 10_000
+	if used, done, err := c.http.Feed(context.Background(), frames); err != nil || done || used != len(frames) {
+		tb.Fatal(used, done, err)
+	}
+}
+
+func benchConn(tb testing.TB, level Record) (c *fed, rest []byte) {
+	tb.Helper()
+	cfg := Config{Record: level, Recent: 100, ConnectionWindow: 1 << 20, StreamWindow: 1 << 16, MaxConcurrentStreams: 1000}
+	s := &Simulator{log: discard, recorder: newRecorder(cfg), cfg: cfg}
 	s.SetFaults(Faults{})
-	c := &providerConn{s: s, faults: s.faults.Load(), now: time.Now(), streams: map[uint32]*stream{}, hasCert: true, certTopic: DefaultTopic,
-		ackedLimit: unlimited, limit: unlimited, receiveWindow: 1 << 20, sendWindow: defaultWindow, peerWindow: defaultWindow}
-	c.headers = newHeaderDecoder(c.header)
-	c.noteLimit(1000)
+	c = &fed{providerConn: &providerConn{s: s, hasCert: true, certTopic: DefaultTopic}}
+	c.http = h2.New(c.config(), providerHeaders, c.providerConn, discardConn{}, discardConn{})
+	if err := c.http.Greet(); err != nil {
+		tb.Fatal(err)
+	}
 	first, rest := requestsFor(101, "bearer "+unsignedToken())
-	feed(tb, c, first)
+	c.feed(tb, first)
 	return c, rest
 }
 
@@ -85,12 +101,12 @@ func TestNothingIsAllocatedPerNotification(t *testing.T) {
 	for _, record := range []Record{RecordAll, RecordCounts, RecordTotals} {
 		c, rest := benchConn(t, record)
 		for range 5 {
-			feed(t, c, rest) // fills the ring and the tables
+			c.feed(t, rest) // fills the ring and the tables
 		}
-		if totals := c.s.recorder.totals(); totals.Accepted != 501 {
+		if totals := c.s.recorder.Totals(); totals.Accepted != 501 {
 			t.Fatalf("totals: %+v", totals)
 		}
-		if n := testing.AllocsPerRun(20, func() { feed(t, c, rest) }); n > 0 {
+		if n := testing.AllocsPerRun(20, func() { c.feed(t, rest) }); n > 0 {
 			t.Errorf("record %d: %v allocations in 100 requests", record, n)
 		}
 	}
@@ -99,7 +115,7 @@ func TestNothingIsAllocatedPerNotification(t *testing.T) {
 func BenchmarkProvider(b *testing.B) {
 	c, rest := benchConn(b, RecordTotals)
 	for b.Loop() {
-		feed(b, c, rest)
+		c.feed(b, rest)
 	}
 	b.ReportMetric(100*float64(b.N)/b.Elapsed().Seconds(), "requests/s")
 	b.ReportAllocs()

@@ -2,7 +2,6 @@ package simulator
 
 import (
 	"context"
-	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator/listen"
 )
 
 // tuple is one entry of the feedback list.
@@ -76,7 +76,7 @@ func (s *Simulator) serveFeedback(ctx context.Context, raw net.Conn) {
 		_, _ = io.Copy(io.Discard, conn)
 		return
 	}
-	finish(conn, raw)
+	listen.Finish(conn, raw)
 }
 
 func appendTuple(dst []byte, t tuple, tokenLength int) []byte {
@@ -85,18 +85,4 @@ func appendTuple(dst []byte, t tuple, tokenLength int) []byte {
 		token = append(token, make([]byte, tokenLength)...)[:tokenLength]
 	}
 	return frame.AppendFeedback(dst, uint32(t.at.Unix()), token) // the protocol ends in 2106
-}
-
-// finish ends a connection so that everything written to it arrives: a socket that is closed while bytes wait in it
-// unread sends a reset, which can overtake and destroy what was written. So: close_notify, half-close, and read what
-// still comes, without looking at it, until the client closes or loses our patience.
-func finish(conn *tls.Conn, raw net.Conn) {
-	_ = raw.SetDeadline(time.Now().Add(drainTimeout))
-	if conn.CloseWrite() != nil {
-		return
-	}
-	if half, ok := raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
-		return
-	}
-	_, _ = io.Copy(io.Discard, raw)
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator/listen"
+	"github.com/lhspn/lhspn/internal/simulator/record"
 )
 
 const (
@@ -28,7 +30,7 @@ type gatewayConn struct {
 	raw      net.Conn
 	conn     *tls.Conn
 	topic    string
-	tally    tally
+	tally    record.Tally
 	accepted int
 	out      []byte // acknowledgements, where they are asked for
 }
@@ -45,7 +47,7 @@ func (s *Simulator) serveGateway(ctx context.Context, raw net.Conn) {
 		c.topic = topicOf(peers[0])
 	}
 	s.log.Debug("gateway connection", "remote", raw.RemoteAddr(), "topic", c.topic)
-	defer s.recorder.add(&c.tally)
+	defer s.recorder.Add(&c.tally)
 
 	buf := make([]byte, gatewayBuffer)
 	held := 0 // bytes at the start of buf that are no whole frame yet
@@ -77,7 +79,7 @@ func (c *gatewayConn) process(ctx context.Context, b []byte) (used int, goOn boo
 			errors.As(err, &bad)
 			c.s.log.Debug("gateway: not a frame", "remote", c.raw.RemoteAddr(), "error", err)
 			c.tally[ReasonProtocolError]++
-			c.s.recorder.add(&c.tally)
+			c.s.recorder.Add(&c.tally)
 			c.answer(ctx, faults.Latency, frame.StatusProtocolError, bad.Identifier)
 			return used, false
 		}
@@ -89,7 +91,7 @@ func (c *gatewayConn) process(ctx context.Context, b []byte) (used int, goOn boo
 			return used, false
 		}
 	}
-	c.s.recorder.add(&c.tally)
+	c.s.recorder.Add(&c.tally)
 	if len(c.out) > 0 {
 		if _, err := c.conn.Write(c.out); err != nil {
 			return used, false
@@ -129,15 +131,15 @@ func (c *gatewayConn) notification(ctx context.Context, faults *Faults, n *frame
 	case actUnregistered:
 		c.s.feedback.add(timeOf(n.Token, time.Now()), push.HexToken(n.Token))
 	case actDrop:
-		c.record(n, dropped)
+		c.record(n, record.Dropped)
 		_ = c.raw.Close()
 		return false
 	case actReset:
-		c.record(n, connReset)
-		reset(c.raw)
+		c.record(n, record.ConnReset)
+		listen.Reset(c.raw)
 		return false
 	case actSilent:
-		c.record(n, neverAnswered)
+		c.record(n, record.NeverAnswered)
 		stall(ctx)
 		return false
 	case actAccept, actRefuse, actStreamError: // the latter two mean nothing here
@@ -149,11 +151,11 @@ func (c *gatewayConn) notification(ctx context.Context, faults *Faults, n *frame
 	case faults.UnknownIdentifierAfter:
 		c.answer(ctx, faults.Latency, frame.StatusMissingToken, 0)
 	case faults.DropAfter:
-		c.s.recorder.add(&c.tally)
+		c.s.recorder.Add(&c.tally)
 		_ = c.raw.Close()
 	case faults.ResetAfter:
-		c.s.recorder.add(&c.tally)
-		reset(c.raw)
+		c.s.recorder.Add(&c.tally)
+		listen.Reset(c.raw)
 	default:
 		if faults.Acknowledge {
 			c.out = frame.AppendErrorResponse(c.out, frame.StatusNone, n.Identifier)
@@ -168,7 +170,7 @@ func (c *gatewayConn) notification(ctx context.Context, faults *Faults, n *frame
 func (c *gatewayConn) reject(ctx context.Context, n *frame.Notification, status frame.Status, delay time.Duration) bool {
 	c.record(n, statusVerdict(status))
 	if n.Command == frame.Command0 {
-		finish(c.conn, c.raw)
+		listen.Finish(c.conn, c.raw)
 		return false
 	}
 	c.answer(ctx, delay, status, n.Identifier)
@@ -178,7 +180,7 @@ func (c *gatewayConn) reject(ctx context.Context, n *frame.Notification, status 
 // answer sends the one error response of the connection, in one write, and ends it. Meanwhile what the client still sends
 // is thrown away.
 func (c *gatewayConn) answer(ctx context.Context, delay time.Duration, status frame.Status, identifier uint32) {
-	c.s.recorder.add(&c.tally)
+	c.s.recorder.Add(&c.tally)
 	c.s.log.Debug("gateway error response", "remote", c.raw.RemoteAddr(), "status", status, "identifier", identifier)
 	if delay > 0 {
 		due := time.NewTimer(delay)
@@ -194,7 +196,7 @@ func (c *gatewayConn) answer(ctx context.Context, delay time.Duration, status fr
 	if _, err := c.conn.Write(frame.AppendErrorResponse(c.out, status, identifier)); err != nil {
 		return
 	}
-	finish(c.conn, c.raw)
+	listen.Finish(c.conn, c.raw)
 }
 
 // end closes a connection that the client has half-closed, which tells it that everything was processed.
@@ -208,18 +210,17 @@ func (c *gatewayConn) end(ctx context.Context) {
 
 func (c *gatewayConn) accept(n *frame.Notification) {
 	c.accepted++
-	c.record(n, accepted)
+	c.record(n, record.Accepted)
 }
 
-func (c *gatewayConn) record(n *frame.Notification, v verdict) {
+func (c *gatewayConn) record(n *frame.Notification, v record.Verdict) {
 	c.tally[v]++
-	r := c.s.recorder
-	if r.level == RecordTotals {
+	if !c.s.recorder.Keeps() {
 		return
 	}
-	r.record(&incoming{
-		transport: Binary, token: n.Token, topic: c.topic, payload: n.Payload,
-		identifier: n.Identifier, expiration: n.Expiration, priority: n.Priority,
+	c.s.recorder.Record(&record.Incoming{
+		Transport: Binary, Token: n.Token, Topic: c.topic, Payload: n.Payload,
+		Identifier: n.Identifier, Expiration: n.Expiration, Priority: n.Priority,
 	}, v)
 }
 
@@ -230,18 +231,10 @@ func (s *Simulator) effectOn(token []byte) effect {
 		return effect{}
 	}
 	e := effectOf(fault)
-	if e.once && !s.recorder.firstTime(token) {
+	if e.once && !s.recorder.FirstTime(token) {
 		return effect{}
 	}
 	return e
-}
-
-// reset closes a connection with a TCP reset, which throws away what is in flight in both directions.
-func reset(raw net.Conn) {
-	if tcp, ok := raw.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = raw.Close()
 }
 
 // stall keeps a connection open without touching it.
@@ -255,11 +248,11 @@ func stall(ctx context.Context) {
 }
 
 // statusVerdict is the reason that stands for a status of the binary protocol.
-func statusVerdict(status frame.Status) verdict {
+func statusVerdict(status frame.Status) record.Verdict {
 	if reason, ok := statusReasons[status]; ok {
-		return verdict(reason)
+		return record.Verdict(reason)
 	}
-	return verdict(ReasonUnknown)
+	return record.Verdict(ReasonUnknown)
 }
 
 var statusReasons = map[frame.Status]Reason{

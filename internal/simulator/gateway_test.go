@@ -296,7 +296,7 @@ func FuzzGatewayInput(f *testing.F) {
 	f.Add(frame.AppendCommand1(nil, 1, 0, plainToken(1), []byte(hello)))
 	f.Add(frame.AppendCommand2(nil, 1, 0, 10, MagicToken(InvalidToken, 1), []byte(hello)))
 	f.Add([]byte{2, 0, 0, 0, 3, 1, 0, 32})
-	s := &Simulator{log: discard, recorder: newRecorder(RecordAll, 10, true)}
+	s := &Simulator{log: discard, recorder: newRecorder(Config{Recent: 10, TrackIDs: true})}
 	s.SetFaults(Faults{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		client, server := net.Pipe()
@@ -322,7 +322,7 @@ func FuzzGatewayInput(f *testing.F) {
 }
 
 func BenchmarkGateway(b *testing.B) {
-	s := &Simulator{log: discard, recorder: newRecorder(RecordTotals, 0, false)}
+	s := &Simulator{log: discard, recorder: newRecorder(Config{Record: RecordTotals})}
 	s.SetFaults(Faults{})
 	c := &gatewayConn{s: s}
 	var frames []byte

@@ -59,7 +59,7 @@ func (s *Simulator) servePage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	_ = pageTemplate.Execute(w, map[string]any{
 		"Totals":        s.Totals(),
-		"Notifications": s.recorder.recent(token, pageNotifications),
+		"Notifications": s.recorder.Recent(token, pageNotifications),
 		"Token":         token.String(),
 		"Feedback":      s.feedback.len(),
 		"Faulty":        s.Faults() != Faults{},
@@ -81,7 +81,7 @@ func (s *Simulator) serveToken(w http.ResponseWriter, r *http.Request) {
 		Token push.Token `json:"token"`
 		Counts
 		Notifications []Notification `json:"notifications"` // newest first
-	}{token, s.Counts(token), s.recorder.recent(token, s.cfg.Recent)})
+	}{token, s.Counts(token), s.recorder.Recent(token, s.cfg.Recent)})
 }
 
 // tokenCounts is one line of the answers about counts.

@@ -785,21 +785,21 @@ func FuzzProviderInput(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 1, 8, 0, 0, 0, 1, 9})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, _ := benchConn(t, RecordAll)
-		c.maxID, c.conn, c.raw = 0, nil, nil
 		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		for len(b) >= frameHead {
-			length := min(int(b[0])<<16|int(b[1])<<8|int(b[2]), len(b)-frameHead)
-			id := uint32(b[5])<<24 | uint32(b[6])<<16 | uint32(b[7])<<8 | uint32(b[8])
-			if c.frame(ctx, http2.FrameType(b[3]), http2.Flags(b[4]), id&maxWindow, b[frameHead:frameHead+length]) != nil {
+		defer cancel()
+		for len(b) >= 9 {
+			length := min(int(b[0])<<16|int(b[1])<<8|int(b[2]), len(b)-9)
+			b[0], b[1], b[2] = byte(length>>16), byte(length>>8), byte(length)
+			if _, done, err := c.http.Feed(ctx, b[:9+length]); err != nil || done {
 				break
 			}
-			b = b[frameHead+length:]
-			if c.open < c.silent || c.open > 1000 || len(c.streams) > c.open {
-				t.Fatalf("open %d, silent %d, kept %d", c.open, c.silent, len(c.streams))
+			b = b[9+length:]
+			if err := c.http.Check(); err != nil {
+				t.Fatal(err)
 			}
 		}
-		c.workers.Wait()
+		cancel()
+		c.http.Wait()
 	})
 }
 

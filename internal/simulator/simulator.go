@@ -8,7 +8,6 @@
 package simulator
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/tls"
@@ -19,27 +18,42 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/push"
-)
-
-// Timeouts of a connection. An idle connection has none: APNs keeps them for days.
-const (
-	handshakeTimeout = 10 * time.Second
-	// drainTimeout bounds how long a connection that was answered an error is read, and its bytes thrown away, until the
-	// client closes it.
-	drainTimeout = 10 * time.Second
-	// readAheadSize is that of a few TLS records.
-	readAheadSize = 64 << 10
+	"github.com/lhspn/lhspn/internal/simulator/listen"
+	"github.com/lhspn/lhspn/internal/simulator/record"
 )
 
 // DefaultTopic is the topic of the client certificate where the configuration names none.
 const DefaultTopic = "com.example.hedgehog"
+
+type (
+	// Record says how much is kept of what was received.
+	Record = record.Level
+	// Notification is one notification as it was received.
+	Notification = record.Notification
+	// Counts is what one token received.
+	Counts = record.Counts
+	// Totals are the sums since the start or the last Reset.
+	Totals = record.Totals
+)
+
+// The levels of Record.
+const (
+	RecordAll    = record.All
+	RecordCounts = record.PerToken
+	RecordTotals = record.Sums
+)
+
+// The transports of APNs.
+const (
+	Binary = record.Binary
+	HTTP2  = record.HTTP2
+)
 
 // Config says what a simulator serves and how. The zero value serves nothing.
 type Config struct {
@@ -98,7 +112,7 @@ type Simulator struct {
 	caPEM       []byte
 	tokenKey    *ecdsa.PublicKey
 	faults      atomic.Pointer[Faults]
-	recorder    *recorder
+	recorder    *record.Recorder
 	feedback    feedbackList
 	tokens      tokenCache
 
@@ -123,7 +137,7 @@ func New(cfg Config, log *slog.Logger) (*Simulator, error) {
 	if cfg.StreamWindow == 0 {
 		cfg.StreamWindow = 1<<16 - 1
 	}
-	s := &Simulator{cfg: cfg, log: log, tokenKey: cfg.ProviderTokenKey, recorder: newRecorder(cfg.Record, cfg.Recent, cfg.TrackIDs)}
+	s := &Simulator{cfg: cfg, log: log, tokenKey: cfg.ProviderTokenKey, recorder: newRecorder(cfg)}
 	s.SetFaults(cfg.Faults)
 	if err := s.loadCredentials(); err != nil {
 		return nil, err
@@ -140,14 +154,19 @@ func New(cfg Config, log *slog.Logger) (*Simulator, error) {
 		if l.address == "" {
 			continue
 		}
-		listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", l.address)
+		listener, err := listen.Open(l.what, l.address)
 		if err != nil {
 			s.closeListeners()
-			return nil, fmt.Errorf("listen for the %s: %w", l.what, err)
+			return nil, err
 		}
 		*l.listener = listener
 	}
 	return s, nil
+}
+
+func newRecorder(cfg Config) *record.Recorder {
+	reason := func(v record.Verdict) string { return Reason(v).String() }
+	return record.New(cfg.Record, cfg.Recent, cfg.TrackIDs, reason, push.HexToken[[]byte])
 }
 
 func (s *Simulator) loadCredentials() error {
@@ -235,55 +254,14 @@ func (s *Simulator) Run(ctx context.Context) error {
 
 // accept serves each connection in a goroutine of its own, and waits for all of them once ctx has ended.
 func (s *Simulator) accept(ctx context.Context, listener net.Listener, handle func(context.Context, net.Conn)) error {
-	var connections sync.WaitGroup
-	defer connections.Wait()
-	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-	defer stop()
-	for {
-		conn, err := listener.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				_ = conn.Close()
-			}
-			return nil
-		}
-		if err != nil {
-			var temporary net.Error
-			if errors.As(err, &temporary) && temporary.Timeout() {
-				continue
-			}
-			return fmt.Errorf("accept: %w", err)
-		}
-		s.recorder.connections.Add(1)
-		connections.Go(func() {
-			defer conn.Close()
-			// Whatever blocks on the connection ends with it.
-			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-			defer stop()
-			handle(ctx, conn)
-		})
-	}
+	return listen.Accept(ctx, listener, func(ctx context.Context, conn net.Conn) {
+		s.recorder.Connected()
+		handle(ctx, conn)
+	})
 }
 
-// readAhead reads many TLS records with one system call.
-type readAhead struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (c readAhead) Read(b []byte) (int, error) { return c.r.Read(b) }
-
-// handshake makes the TLS connection. A client that does not finish it is logged at debug: port scans and wrong
-// certificates are the clients' business.
 func (s *Simulator) handshake(ctx context.Context, conn net.Conn, config *tls.Config) *tls.Conn {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	secure := tls.Server(readAhead{conn, bufio.NewReaderSize(conn, readAheadSize)}, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		s.log.Debug("TLS handshake failed", "remote", conn.RemoteAddr(), "error", err)
-		return nil
-	}
-	return secure
+	return listen.Handshake(ctx, conn, config, s.log)
 }
 
 func (s *Simulator) closeListeners() {
@@ -294,24 +272,17 @@ func (s *Simulator) closeListeners() {
 	}
 }
 
-func address(l net.Listener) string {
-	if l == nil {
-		return ""
-	}
-	return l.Addr().String()
-}
-
 // GatewayAddr is where the binary gateway listens; empty where it is not served.
-func (s *Simulator) GatewayAddr() string { return address(s.gateway) }
+func (s *Simulator) GatewayAddr() string { return listen.Address(s.gateway) }
 
 // FeedbackAddr is where the feedback service listens; empty where it is not served.
-func (s *Simulator) FeedbackAddr() string { return address(s.feedbackService) }
+func (s *Simulator) FeedbackAddr() string { return listen.Address(s.feedbackService) }
 
 // ProviderAddr is where the HTTP/2 provider API listens; empty where it is not served.
-func (s *Simulator) ProviderAddr() string { return address(s.provider) }
+func (s *Simulator) ProviderAddr() string { return listen.Address(s.provider) }
 
 // PageAddr is where the page is; empty where it is not served.
-func (s *Simulator) PageAddr() string { return address(s.page) }
+func (s *Simulator) PageAddr() string { return listen.Address(s.page) }
 
 // CAPEM is the CA certificate that clients have to trust.
 func (s *Simulator) CAPEM() []byte { return s.caPEM }
@@ -346,7 +317,7 @@ func (s *Simulator) Faults() Faults { return *s.faults.Load() }
 
 // Received lists what the token received, oldest first, as far as it is kept: at RecordAll, among the last Config.Recent.
 func (s *Simulator) Received(token push.Token) []Notification {
-	list := s.recorder.recent(token, s.cfg.Recent)
+	list := s.recorder.Recent(token, s.cfg.Recent)
 	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
 		list[i], list[j] = list[j], list[i]
 	}
@@ -354,16 +325,16 @@ func (s *Simulator) Received(token push.Token) []Notification {
 }
 
 // Recent lists what was received last, newest first.
-func (s *Simulator) Recent(limit int) []Notification { return s.recorder.recent("", limit) }
+func (s *Simulator) Recent(limit int) []Notification { return s.recorder.Recent("", limit) }
 
 // Counts is what the token received; nothing at RecordTotals.
-func (s *Simulator) Counts(token push.Token) Counts { return s.recorder.countsOf(token) }
+func (s *Simulator) Counts(token push.Token) Counts { return s.recorder.CountsOf(token) }
 
 // EachCount calls f with the counts of every token, in no order, until it returns false.
-func (s *Simulator) EachCount(f func(push.Token, Counts) bool) { s.recorder.eachCount(f) }
+func (s *Simulator) EachCount(f func(push.Token, Counts) bool) { s.recorder.EachCount(f) }
 
 // Totals are the sums since the start or the last Reset.
-func (s *Simulator) Totals() Totals { return s.recorder.totals() }
+func (s *Simulator) Totals() Totals { return s.recorder.Totals() }
 
 // AddFeedback puts a token into the list of the feedback service, with the time at which the app was found gone. A token
 // that is in the list already gets the new time.
@@ -372,6 +343,6 @@ func (s *Simulator) AddFeedback(t time.Time, token push.Token) { s.feedback.add(
 // Reset forgets what was received, the feedback list and the faults that have happened once. It leaves the connections
 // and the faults in force.
 func (s *Simulator) Reset() {
-	s.recorder.reset()
+	s.recorder.Reset()
 	s.feedback.take()
 }

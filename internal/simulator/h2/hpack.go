@@ -1,53 +1,51 @@
-package simulator
+package h2
 
 import (
+	"encoding/binary"
 	"errors"
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
 )
 
-// header tells the headers that matter to APNs apart without comparing strings again for each request.
-type header uint8
+// Header tells headers apart without comparing strings again for each request.
+type Header uint8
 
+// The headers that HTTP/2 itself knows. A service's own are numbered from FirstHeader, and there may be 24 of them.
 const (
-	headerOther header = iota
-	headerMethod
-	headerPath
-	headerAuthorization
-	headerID
-	headerExpiration
-	headerPriority
-	headerTopic
-	headerCollapseID
-	headerPushType
-	headerScheme
+	HeaderOther Header = iota
+	HeaderMethod
+	HeaderPath
+	HeaderScheme
+
+	FirstHeader Header = 8
 )
 
-func headerOf(name []byte) header {
+// Names are the headers that a service knows, by number.
+type Names struct {
+	own    func(name []byte) Header
+	static [staticEntries]tableEntry
+}
+
+// NewNames makes them; own is the number of a header of the service, HeaderOther for every other.
+func NewNames(own func(name []byte) Header) *Names {
+	n := &Names{own: own, static: staticTable}
+	for i := range n.static {
+		n.static[i].header = n.of(n.static[i].name)
+	}
+	return n
+}
+
+func (n *Names) of(name []byte) Header {
 	switch string(name) {
 	case ":method":
-		return headerMethod
+		return HeaderMethod
 	case ":path":
-		return headerPath
+		return HeaderPath
 	case ":scheme":
-		return headerScheme
-	case "authorization":
-		return headerAuthorization
-	case "apns-id":
-		return headerID
-	case "apns-expiration":
-		return headerExpiration
-	case "apns-priority":
-		return headerPriority
-	case "apns-topic":
-		return headerTopic
-	case "apns-collapse-id":
-		return headerCollapseID
-	case "apns-push-type":
-		return headerPushType
+		return HeaderScheme
 	}
-	return headerOther
+	return n.own(name)
 }
 
 const (
@@ -66,7 +64,7 @@ var (
 
 // tableEntry is an entry of a header table. In the dynamic table its buffers are used again.
 type tableEntry struct {
-	header      header
+	header      Header
 	name, value []byte
 }
 
@@ -78,7 +76,7 @@ var staticTable = func() (table [staticEntries]tableEntry) {
 			panic(err) // the static table is part of the standard
 		}
 		name := []byte(fields[0].Name)
-		table[i] = tableEntry{header: headerOf(name), name: name, value: []byte(fields[0].Value)}
+		table[i] = tableEntry{name: name, value: []byte(fields[0].Value)}
 	}
 	return table
 }()
@@ -86,8 +84,9 @@ var staticTable = func() (table [staticEntries]tableEntry) {
 // headerDecoder decodes HPACK (RFC 7541). It is our own because hpack.Decoder makes a string of each literal, which at a
 // million requests a second is most of a server's work; the tests hold it against hpack.Decoder.
 type headerDecoder struct {
+	names *Names
 	// emit is called with each field. name and value are valid until it returns.
-	emit func(h header, name, value []byte)
+	emit func(h Header, name, value []byte)
 
 	entries       [maxTableEntries]tableEntry // a ring
 	newest, count int
@@ -102,8 +101,8 @@ func (s *scratch) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func newHeaderDecoder(emit func(h header, name, value []byte)) *headerDecoder {
-	return &headerDecoder{emit: emit, max: headerTableSize}
+func newHeaderDecoder(names *Names, emit func(h Header, name, value []byte)) *headerDecoder {
+	return &headerDecoder{names: names, emit: emit, max: headerTableSize}
 }
 
 // decode decodes one whole header block. After an error the connection is lost, since the table's state is.
@@ -111,7 +110,7 @@ func (d *headerDecoder) decode(b []byte) error {
 	total := 0
 	first := true
 	for len(b) > 0 {
-		var h header
+		var h Header
 		var name, value []byte
 		var err error
 		switch c := b[0]; {
@@ -157,7 +156,7 @@ func (d *headerDecoder) decode(b []byte) error {
 	return nil
 }
 
-func (d *headerDecoder) literal(b []byte, bits uint) (h header, name, value, rest []byte, err error) {
+func (d *headerDecoder) literal(b []byte, bits uint) (h Header, name, value, rest []byte, err error) {
 	index, b, err := readInteger(b, bits)
 	if err != nil {
 		return 0, nil, nil, nil, err
@@ -166,7 +165,7 @@ func (d *headerDecoder) literal(b []byte, bits uint) (h header, name, value, res
 		if name, b, err = readString(b, &d.name); err != nil {
 			return 0, nil, nil, nil, err
 		}
-		h = headerOf(name)
+		h = d.names.of(name)
 	} else {
 		e := d.entry(index)
 		if e == nil {
@@ -186,14 +185,14 @@ func (d *headerDecoder) entry(index int) *tableEntry {
 	case index < 1:
 		return nil
 	case index <= staticEntries:
-		return &staticTable[index-1]
+		return &d.names.static[index-1]
 	case index-staticEntries <= d.count:
 		return &d.entries[(d.newest-(index-staticEntries-1)+maxTableEntries)%maxTableEntries]
 	}
 	return nil
 }
 
-func (d *headerDecoder) insert(h header, name, value []byte) {
+func (d *headerDecoder) insert(h Header, name, value []byte) {
 	need := len(name) + len(value) + entryOverhead
 	d.evict(need)
 	if need > d.max {
@@ -291,7 +290,12 @@ func (s *scratch) decodeCommon(b []byte) bool {
 	var window uint64 // the next bits, from the top
 	bits := 0
 	for {
-		for bits <= 56 && len(b) > 0 {
+		if bits <= 32 && len(b) >= 4 {
+			window |= uint64(binary.BigEndian.Uint32(b)) << (32 - bits)
+			bits += 32
+			b = b[4:]
+		}
+		for len(b) > 0 && len(b) < 4 && bits <= 56 {
 			window |= uint64(b[0]) << (56 - bits)
 			bits += 8
 			b = b[1:]
