@@ -1,0 +1,380 @@
+package fcm
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+const (
+	// scope is the least that sending needs (https://developers.google.com/identity/protocols/oauth2/scopes#fcm).
+	scope     = "https://www.googleapis.com/auth/firebase.messaging"
+	grantType = "urn:ietf:params:oauth:grant-type:jwt-bearer" // RFC 7523, 2.1
+	// assertionLife is the longest that Google takes.
+	assertionLife = time.Hour
+	// renewAhead is how long before its end an access token is renewed; of a short-lived one, when a quarter is left.
+	renewAhead = 5 * time.Minute
+	// longestLife bounds what the endpoint says: Google's tokens live for an hour, with an exception of twelve.
+	longestLife = 12 * time.Hour
+	// tokenTimeout is for one request to the token endpoint.
+	tokenTimeout = 15 * time.Second
+	// maxTokenAnswer bounds what is read of its answer.
+	maxTokenAnswer = 64 << 10
+	// tokenPause and tokenPauseMax space the requests after one that failed.
+	tokenPause    = time.Second
+	tokenPauseMax = 30 * time.Second
+)
+
+// CredentialsConfig says with what access tokens are got for one app.
+type CredentialsConfig struct {
+	App  string
+	File string // of the service account
+	// ProjectID and TokenURL win over what the file says; they may be empty.
+	ProjectID, TokenURL string
+	TLS                 *tls.Config // the roots that the endpoint is checked against; nil for the system's
+	Proxy               *url.URL    // an HTTP CONNECT proxy; nil for none
+	// Dial opens connections to the endpoint; nil for net.Dialer's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Credentials are a service account that follows its file, and the access token that it has got. The token is renewed ahead,
+// by one request at a time; while that fails the present one stays in use for as long as it lives.
+type Credentials struct {
+	cfg     CredentialsConfig
+	log     *slog.Logger
+	client  *http.Client
+	account atomic.Pointer[ServiceAccount]
+	current atomic.Pointer[accessToken]
+	reload  chan struct{} // to Run: the account is another
+
+	// renewing has one element while nobody asks for a token. Its holder also owns the fields below.
+	renewing chan struct{}
+	failure  *tokenError // of the last request; nil after a success
+	retryAt  time.Time
+	pauses   *backoff.ExponentialBackOff
+}
+
+type accessToken struct {
+	account       *ServiceAccount
+	authorization string // the header's value
+	path          string // of requests for the account's project
+	issued        time.Time
+	life          time.Duration
+}
+
+// age is by whichever clock has gone on further: while a machine is suspended its monotonic one stands still, and Google's
+// does not.
+func (t *accessToken) age(now time.Time) time.Duration {
+	return max(now.Sub(t.issued), now.Round(0).Sub(t.issued.Round(0)))
+}
+
+func (t *accessToken) lives(now time.Time) bool { return t.age(now) < t.life }
+
+// renewal is how long after its issue the token is renewed.
+func (t *accessToken) renewal() time.Duration { return t.life - min(renewAhead, t.life/4) }
+
+// tokenError is why there is no access token, as the result of what cannot be sent without one.
+type tokenError struct {
+	result push.Result
+	detail string
+}
+
+func (e *tokenError) Error() string {
+	return "no access token: " + e.result.Reason.Text + ": " + e.detail
+}
+
+// NewCredentials reads the service account's file. It starts nothing and asks nobody: Run does.
+func NewCredentials(cfg CredentialsConfig, log *slog.Logger) (*Credentials, error) {
+	c := &Credentials{cfg: cfg, log: log.With("app", cfg.App, "route", Name), renewing: make(chan struct{}, 1), reload: make(chan struct{}, 1)}
+	if cfg.TokenURL != "" {
+		if err := CheckTokenURL(cfg.TokenURL); err != nil {
+			return nil, fmt.Errorf("token_url: %w", err)
+		}
+	}
+	if cfg.ProjectID != "" {
+		if err := CheckProjectID(cfg.ProjectID); err != nil {
+			return nil, fmt.Errorf("project_id: %w", err)
+		}
+	}
+	account, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	c.account.Store(account)
+	c.renewing <- struct{}{}
+	c.pauses = backoff.NewExponentialBackOff()
+	c.pauses.InitialInterval, c.pauses.MaxInterval = tokenPause, tokenPauseMax
+	c.pauses.Reset()
+	c.client = newTokenClient(cfg)
+	return c, nil
+}
+
+func newTokenClient(cfg CredentialsConfig) *http.Client {
+	t := &http.Transport{DialContext: cfg.Dial, DisableKeepAlives: true, TLSHandshakeTimeout: tokenTimeout, ForceAttemptHTTP2: true}
+	if cfg.TLS != nil {
+		t.TLSClientConfig = cfg.TLS.Clone()
+	}
+	if cfg.Proxy != nil {
+		t.Proxy = http.ProxyURL(cfg.Proxy)
+	}
+	return &http.Client{
+		Transport: t, Timeout: tokenTimeout,
+		// The assertion is for the endpoint that it names, and for no other.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// load reads the file, with what the configuration says in place of what it says.
+func (c *Credentials) load() (*ServiceAccount, error) {
+	a, err := LoadServiceAccount(c.cfg.File)
+	if err != nil {
+		return nil, err
+	}
+	if c.cfg.ProjectID != "" {
+		a.ProjectID = c.cfg.ProjectID
+	}
+	if a.ProjectID == "" {
+		return nil, fmt.Errorf(`service account %s: it has no "project_id", and none is configured`, c.cfg.File)
+	}
+	if c.cfg.TokenURL != "" {
+		a.TokenURL = c.cfg.TokenURL
+	}
+	return a, nil
+}
+
+// ProjectID is the id of the project that is sent for.
+func (c *Credentials) ProjectID() string { return c.account.Load().ProjectID }
+
+// Reload reads the file again and reports whether it holds another account or key. With an error the present one stays.
+func (c *Credentials) Reload() (changed bool, err error) {
+	next, err := c.load()
+	if err != nil {
+		return false, err
+	}
+	if a := c.account.Load(); a.KeyID == next.KeyID && a.Email == next.Email && a.ProjectID == next.ProjectID &&
+		a.TokenURL == next.TokenURL && a.key.Equal(next.key) {
+		return false, nil
+	}
+	// The present token stays in use until there is one of the new account: the old key may well be deleted an hour later only.
+	c.account.Store(next)
+	select {
+	case c.reload <- struct{}{}:
+	default:
+	}
+	return true, nil
+}
+
+// Run renews the access token ahead until ctx ends.
+func (c *Credentials) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-c.reload:
+		}
+		timer.Reset(c.keep(ctx))
+	}
+}
+
+// keep renews the token if that is due, and returns how long it may be until the next look.
+func (c *Credentials) keep(ctx context.Context) time.Duration {
+	const look = time.Minute // the clock may be set, or stand still in a suspended machine
+	t := c.current.Load()
+	if t != nil && t.account == c.account.Load() {
+		if due := t.renewal() - t.age(time.Now()); due > 0 {
+			return min(due, look)
+		}
+	}
+	var failed *tokenError
+	if _, err := c.renew(ctx, t); errors.As(err, &failed) {
+		return min(max(failed.result.RetryAfter, tokenPause), look)
+	}
+	return 0
+}
+
+// token is the access token in use. Where there is none it is waited for, with ctx; a *tokenError says why none is to be had.
+func (c *Credentials) token(ctx context.Context) (*accessToken, error) {
+	if t := c.live(time.Now()); t != nil {
+		return t, nil
+	}
+	return c.renew(ctx, c.current.Load())
+}
+
+// live is the access token in use; nil where there is none.
+func (c *Credentials) live(now time.Time) *accessToken {
+	if t := c.current.Load(); t != nil && t.lives(now) {
+		return t
+	}
+	return nil
+}
+
+// refused takes in that FCM does not take the token any more, whatever its age.
+func (c *Credentials) refused(t *accessToken) { c.current.CompareAndSwap(t, nil) }
+
+// renew gets a token in place of old. Who comes while another does that gets the same.
+func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-c.renewing:
+	}
+	defer func() { c.renewing <- struct{}{} }()
+	now, account := time.Now(), c.account.Load()
+	if t := c.live(now); t != nil && t != old && t.account == account {
+		return t, nil
+	}
+	if c.failure != nil {
+		if wait := c.retryAt.Sub(now); wait > 0 {
+			again := *c.failure
+			again.result.RetryAfter = wait
+			return nil, &again
+		}
+	}
+	t, err := c.fetch(ctx, account, now)
+	var failed *tokenError
+	switch {
+	case err == nil:
+		if c.failure != nil {
+			c.log.Info("the token endpoint gives access tokens again")
+		}
+		c.failure = nil
+		c.pauses.Reset()
+		c.current.Store(t)
+		return t, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err() // our own end says nothing of the endpoint
+	case !errors.As(err, &failed):
+		failed = &tokenError{push.Result{Outcome: push.NotSent, Reason: TokenUnavailable}, err.Error()}
+	}
+	failed.result.RetryAfter = max(failed.result.RetryAfter, c.pauses.NextBackOff())
+	c.retryAt = time.Now().Add(failed.result.RetryAfter)
+	if c.failure == nil || c.failure.result.Reason != failed.result.Reason || c.failure.detail != failed.detail {
+		c.log.Error("no access token for FCM", "reason", failed.result.Reason.Text, "detail", failed.detail, "remedy", failed.result.Reason.Remedy,
+			"email", account.Email, "token_url", account.TokenURL, "in_use", c.live(now) != nil)
+	}
+	c.failure = failed
+	return nil, failed
+}
+
+// fetch exchanges a signed assertion for an access token (https://developers.google.com/identity/protocols/oauth2/service-account).
+func (c *Credentials) fetch(ctx context.Context, account *ServiceAccount, now time.Time) (*accessToken, error) {
+	assertion := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+		"iss": account.Email, "scope": scope, "aud": account.TokenURL, "iat": now.Unix(), "exp": now.Add(assertionLife).Unix(),
+	})
+	assertion.Header["kid"] = account.KeyID
+	signed, err := assertion.SignedString(account.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign the assertion: %w", err)
+	}
+	form := url.Values{"grant_type": {grantType}, "assertion": {signed}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, account.TokenURL, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, fmt.Errorf("ask the token endpoint: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the token endpoint: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read the token endpoint's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, judgeToken(resp.StatusCode, body, parseRetryAfter([]byte(resp.Header.Get("Retry-After")), now))
+	}
+	t, err := parseAccessToken(body)
+	if err != nil {
+		return nil, &tokenError{push.Result{Outcome: push.Blocked, Reason: TokenUnrecognized, Status: http.StatusOK}, err.Error()}
+	}
+	t.account, t.issued = account, now
+	t.path = "/v1/projects/" + account.ProjectID + "/messages:send"
+	return t, nil
+}
+
+// parseAccessToken reads the endpoint's 200 (RFC 6749, 5.1).
+func parseAccessToken(body []byte) (*accessToken, error) {
+	var answer struct {
+		AccessToken string  `json:"access_token"`
+		TokenType   string  `json:"token_type"`
+		ExpiresIn   float64 `json:"expires_in"`
+	}
+	const longest = 8 << 10
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, errors.New("the answer is not the JSON of an access token")
+	}
+	switch {
+	case answer.AccessToken == "" || len(answer.AccessToken) > longest:
+		return nil, errors.New("the answer has no access_token")
+	case answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer"):
+		return nil, errors.New("the access token is not of the type Bearer")
+	case answer.ExpiresIn < 1:
+		return nil, errors.New("the access token has no expires_in")
+	}
+	for i := range len(answer.AccessToken) {
+		if c := answer.AccessToken[i]; c <= ' ' || c > '~' { // it becomes a header field
+			return nil, errors.New("the access token is not printable ASCII")
+		}
+	}
+	life := longestLife
+	if answer.ExpiresIn < longestLife.Seconds() {
+		life = time.Duration(answer.ExpiresIn * float64(time.Second))
+	}
+	return &accessToken{authorization: "Bearer " + answer.AccessToken, life: life}, nil
+}
+
+// tokenTable is what the endpoint's errors mean (RFC 6749, 5.2). What is not in it is judged by its status: see judgeToken.
+var tokenTable = map[string]*push.Reason{
+	"invalid_grant":       InvalidGrant,
+	"invalid_scope":       InvalidScope,
+	"invalid_request":     InvalidRequest,
+	"invalid_client":      InvalidClient,
+	"deleted_client":      InvalidClient,
+	"disabled_client":     InvalidClient,
+	"unauthorized_client": UnauthorizedClient,
+}
+
+// judgeToken is what an answer of the endpoint that is not a 200 means: the route is blocked until the configuration is
+// mended, or the endpoint is to be asked again later.
+func judgeToken(status int, body []byte, retryAfter time.Duration) *tokenError {
+	e := &tokenError{result: push.Result{Outcome: push.Blocked, Status: uint16(status), RetryAfter: retryAfter}}
+	if status == http.StatusTooManyRequests || status >= 500 {
+		e.result.Outcome, e.result.Reason = push.NotSent, TokenUnavailable
+		e.detail = fmt.Sprintf("the token endpoint answers %d", status)
+		return e
+	}
+	var answer struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if json.Unmarshal(body, &answer) != nil || answer.Error == "" {
+		e.result.Reason = TokenUnrecognized
+		e.detail = fmt.Sprintf("the token endpoint answers %d without an error of OAuth", status)
+		return e
+	}
+	e.result.Reason = tokenTable[answer.Error]
+	if e.result.Reason == nil {
+		e.result.Reason = TokenRefused
+	}
+	e.detail = fmt.Sprintf("the token endpoint answers %d %.80q: %.300q", status, answer.Error, answer.Description)
+	return e
+}
