@@ -42,8 +42,9 @@ type Tokens interface {
 	// Delete is without error where the token is unknown.
 	Delete(ctx context.Context, app string, t push.Token) error
 	Get(ctx context.Context, app string, t push.Token) (push.Device, error)
-	// List returns up to limit devices whose tokens come after after, in the tokens' order.
-	List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, error)
+	// List returns up to limit devices whose tokens come after after, in the tokens' order, and what the next page comes after:
+	// empty after the last one. A page may be short without being the last.
+	List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, push.Token, error)
 	// Import stores a page of devices as they are, in one transaction. LastUpdated and CreatedAt are set.
 	Import(ctx context.Context, app string, page []push.Device) error
 }

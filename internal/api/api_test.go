@@ -139,7 +139,7 @@ func (s *stores) Get(_ context.Context, app string, t push.Token) (push.Device, 
 	return d, s.err
 }
 
-func (s *stores) List(_ context.Context, app string, f push.DeviceFilter, after push.Token, limit int) ([]push.Device, error) {
+func (s *stores) List(_ context.Context, app string, f push.DeviceFilter, after push.Token, limit int) ([]push.Device, push.Token, error) {
 	defer s.begin()()
 	var list []push.Device
 	for t, d := range s.devices[app] {
@@ -149,7 +149,10 @@ func (s *stores) List(_ context.Context, app string, f push.DeviceFilter, after 
 		}
 	}
 	slices.SortFunc(list, func(a, b push.Device) int { return strings.Compare(string(a.Token), string(b.Token)) })
-	return list[:min(limit, len(list))], s.err
+	if len(list) <= limit {
+		return list, "", s.err
+	}
+	return list[:limit], list[limit-1].Token, s.err
 }
 
 func (s *stores) Import(_ context.Context, app string, page []push.Device) error {

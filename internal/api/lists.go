@@ -124,16 +124,19 @@ func (a *API) listTokens(ctx context.Context, in *listTokensInput) (*listAnswer[
 		return nil, err
 	}
 	filter := push.DeviceFilter{UserID: in.UserID, Tag: in.Tag, Environment: push.Route(in.Environment)}
-	devices, err := a.tokens.List(ctx, in.app(), filter, after, in.Limit+1)
+	devices, next, err := a.tokens.List(ctx, in.app(), filter, after, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}
-	next := ""
 	if len(devices) > in.Limit { // the one too many says that there is another page
 		devices = devices[:in.Limit]
-		next = tokenCursor(devices[in.Limit-1].Token)
+		next = devices[in.Limit-1].Token
 	}
-	return showList(devices, next, in.x.who.app.showDevice), nil
+	cursor := ""
+	if next != "" {
+		cursor = tokenCursor(next)
+	}
+	return showList(devices, cursor, in.x.who.app.showDevice), nil
 }
 
 type statusAnswer struct {

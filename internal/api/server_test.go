@@ -128,9 +128,9 @@ func (endless) Read(b []byte) (int, error) {
 // failing is a registry whose second page cannot be had.
 type failing struct{ *stores }
 
-func (f failing) List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, error) {
+func (f failing) List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, push.Token, error) {
 	if after != "" {
-		return nil, push.ErrUnavailable
+		return nil, "", push.ErrUnavailable
 	}
 	return f.stores.List(ctx, app, filter, after, limit)
 }

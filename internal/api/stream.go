@@ -246,7 +246,7 @@ func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) er
 	lines := json.NewEncoder(&out)
 	for started := false; ; started = true {
 		pageCtx, cancel := context.WithTimeout(ctx, progress)
-		devices, err := a.tokens.List(pageCtx, x.who.app.Name, push.DeviceFilter{}, after, streamPage)
+		devices, next, err := a.tokens.List(pageCtx, x.who.app.Name, push.DeviceFilter{}, after, streamPage)
 		cancel()
 		if err != nil && !started {
 			return err
@@ -269,9 +269,9 @@ func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) er
 		if _, err := x.Write(out.Bytes()); err != nil {
 			return nil //nolint:nilerr // the client is gone, and with it whoever would read of the error
 		}
-		if len(devices) < streamPage {
+		if next == "" {
 			return nil
 		}
-		after = devices[len(devices)-1].Token
+		after = next
 	}
 }

@@ -57,6 +57,9 @@ type DeviceFilter struct {
 	UserID      string
 	Tag         string
 	Environment Route
+	Platform    string
+	// IdleBefore, where not zero, selects those that were last registered before it.
+	IdleBefore time.Time
 }
 
 // The limits of what is kept with a device token, in bytes where not in number.

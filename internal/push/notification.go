@@ -114,6 +114,8 @@ func (p Payload) MaxLen() int { return p.Len(1<<32 - 1) }
 // All is set.
 type Audience struct {
 	Environment Route `json:"environment,omitempty"` // empty: any
+	// Routes are those whose tokens are recipients; none: any.
+	Routes []Route `json:"routes,omitempty"`
 	// Platforms are those whose tokens are recipients; none: the default one only.
 	Platforms []string `json:"platforms,omitempty"`
 	// Kind and KindOf select tokens of the default platform. Those of the others have no kind.

@@ -31,6 +31,8 @@ type Status struct {
 	Recipients int64
 	Expanded   bool
 	Counts     Counts
+	// ByPlatform has the counts of each platform that the notification is for; together they are Counts.
+	ByPlatform map[string]Counts
 	CreatedAt  time.Time
 	SendAt     time.Time
 	// FirstSentAt and FinishedAt are zero until then.

@@ -116,6 +116,15 @@ func (t Token) PlatformName() string {
 	return DefaultPlatform
 }
 
+// Prefix is what a Token's bytes begin with where Platform is not empty: the platform's name and a colon.
+func Prefix(token []byte) []byte {
+	n := prefixLen(string(token[:min(len(token), maxPlatformLen+1)]))
+	if string(token[:n]) == hexPlatform+":" {
+		return nil
+	}
+	return token[:n]
+}
+
 // Address is what the platform's service knows the device by: the bare bytes, or the text after the platform's name.
 func (t Token) Address() string { return string(t[prefixLen(string(t)):]) }
 

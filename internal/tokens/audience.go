@@ -110,7 +110,10 @@ type selection struct {
 	columns string // of device_tokens to be scanned after the token
 	lists   []tokenList
 	// The conditions that each device is checked for.
-	environment push.Route // empty: either
+	environment push.Route   // empty: either
+	routes      []push.Route // none: any
+	platforms   []string     // none: any
+	idleBefore  time.Time    // zero: any
 	anyKind     bool
 	kind        push.Kind
 	kindOf      string     // empty: any
@@ -145,6 +148,7 @@ func (sel *selection) each(
 	ctx context.Context, q sqlx.QueryerContext, r *row, dest []any, after push.Token, limit int, fn func() error,
 ) (push.Token, error) {
 	scanned := 0
+	after = max(after, sel.start())
 	for found, read := 0, limit; ; read = min(4*read, max(maxRead, limit)) {
 		s := newStatement("")
 		more := true // there may be more than was asked for, where as much was found
@@ -174,13 +178,21 @@ func (sel *selection) each(
 		}
 		rows := 0
 		var last []byte
+		var skip push.Token
+		ends := false // with a platform that is not wanted, and none after it is
 		err := s.query(ctx, q, dest, func() error {
 			rows++
-			if found == limit {
+			if found == limit || skip != "" || ends {
+				return nil
+			}
+			prefix := push.Prefix(r.token)
+			if !sel.wants(prefix) {
+				sel.passedOver++
+				skip, ends = sel.behind(prefix, r.token)
 				return nil
 			}
 			last = append(last[:0], r.token...)
-			ok, err := sel.matches(r)
+			ok, err := sel.matches(r, len(prefix) == 0)
 			if err != nil {
 				return err
 			}
@@ -196,8 +208,12 @@ func (sel *selection) each(
 		}
 		after, scanned = push.Token(last), scanned+rows
 		switch {
+		case ends:
+			return "", nil
 		case found == limit:
 			return after, nil
+		case skip != "":
+			after = skip
 		case bound != "":
 			after = bound
 		case rows < read || !more:
@@ -209,15 +225,21 @@ func (sel *selection) each(
 	}
 }
 
-// matches checks the conditions.
-func (sel *selection) matches(r *row) (bool, error) {
+// matches checks the conditions. Only tokens of the default platform have a kind.
+func (sel *selection) matches(r *row, hasKind bool) (bool, error) {
 	if r.environment == nil { // an index row without its device
 		return false, nil
 	}
 	if sel.environment != "" && string(r.environment) != string(sel.environment) || sel.userID != "" && string(r.userID) != sel.userID {
 		return false, nil
 	}
-	if !sel.anyKind && (string(r.kind) != string(sel.kind) || sel.kindOf != "" && string(r.kindOf) != sel.kindOf) {
+	if len(sel.routes) > 0 && !slices.Contains(sel.routes, environment(r.environment)) {
+		return false, nil
+	}
+	if !sel.idleBefore.IsZero() && !r.lastUpdated.Before(sel.idleBefore) {
+		return false, nil
+	}
+	if hasKind && !sel.anyKind && (string(r.kind) != string(sel.kind) || sel.kindOf != "" && string(r.kindOf) != sel.kindOf) {
 		return false, nil
 	}
 	if sel.tags == nil {
@@ -287,7 +309,11 @@ func (s *Store) AudiencePage(
 // selection is what finds the audience.
 func (s *Store) selection(app string, a push.Audience) selection {
 	sel := selection{
-		app: app, columns: "environment, kind, kind_of, badge", environment: a.Environment, kind: a.Kind, kindOf: a.KindOf, scan: maxScan,
+		app: app, columns: "environment, kind, kind_of, badge", environment: a.Environment, routes: a.Routes,
+		platforms: a.Platforms, kind: a.Kind, kindOf: a.KindOf, scan: maxScan,
+	}
+	if len(sel.platforms) == 0 {
+		sel.platforms = defaultPlatform
 	}
 	switch {
 	case a.Tags != nil:
@@ -310,22 +336,32 @@ func (s *Store) selection(app string, a push.Audience) selection {
 	return sel
 }
 
-func (s *Store) audiencePage(
-	ctx context.Context, q sqlx.QueryerContext, sel *selection, after push.Token, limit int,
-) (page []push.Recipient, routes []push.Route, next push.Token, err error) {
-	if len(sel.lists) == 1 && len(sel.lists[0].values) == 0 { // no users
-		return nil, nil, "", nil
-	}
-	var r row
+var defaultPlatform = []string{push.DefaultPlatform}
+
+// nobody reports whether the audience is of no users.
+func (sel *selection) nobody() bool { return len(sel.lists) == 1 && len(sel.lists[0].values) == 0 }
+
+// dest is where to scan the token and an audience's columns into.
+func (sel *selection) dest(r *row) []any {
 	dest := []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge}
 	if sel.tags != nil {
 		dest = append(dest, &r.tags)
 	}
+	return dest
+}
+
+func (s *Store) audiencePage(
+	ctx context.Context, q sqlx.QueryerContext, sel *selection, after push.Token, limit int,
+) (page []push.Recipient, routes []push.Route, next push.Token, err error) {
+	if sel.nobody() {
+		return nil, nil, "", nil
+	}
+	var r row
 	page = make([]push.Recipient, 0, min(limit, 1024))
 	routes = make([]push.Route, 0, min(limit, 1024))
 	ends := make([]int, 0, min(limit, 1024))
 	var bytes []byte
-	next, err = sel.each(ctx, q, &r, dest, after, limit, func() error {
+	next, err = sel.each(ctx, q, &r, sel.dest(&r), after, limit, func() error {
 		bytes = append(bytes, r.token...)
 		ends = append(ends, len(bytes))
 		page = append(page, push.Recipient{Badge: uint32(r.badge.Int64)})

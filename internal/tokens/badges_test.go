@@ -231,8 +231,14 @@ func TestAddBadgesBesideRegistration(t *testing.T) {
 
 // countPage adds n to the badges of a page of everybody in production.
 func countPage(ctx context.Context, s *Store, after push.Token, limit int, n uint32) (page []push.Recipient, next push.Token, err error) {
+	return countPageOf(ctx, s, push.Audience{Environment: push.Production, All: true}, after, limit, n)
+}
+
+func countPageOf(
+	ctx context.Context, s *Store, a push.Audience, after push.Token, limit int, n uint32,
+) (page []push.Recipient, next push.Token, err error) {
 	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		page, _, next, err = s.AudiencePage(ctx, tx, app, push.Audience{Environment: push.Production, All: true}, after, limit, n)
+		page, _, next, err = s.AudiencePage(ctx, tx, app, a, after, limit, n)
 		return err
 	})
 	return page, next, err

@@ -277,6 +277,9 @@ func update(d *push.Device, r *push.Registration) {
 	if r.Environment != "" {
 		d.Environment = r.Environment
 	}
+	if r.Address != nil {
+		d.Address = r.Address
+	}
 	if r.Kind != nil {
 		d.Kind = *r.Kind
 	}

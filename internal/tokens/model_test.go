@@ -20,9 +20,25 @@ import (
 // model is the registry as simply as it can be said.
 type model map[push.Token]push.Device
 
+// sameDevice reports whether the device has one of both tokens only: it has one of each platform.
+func sameDevice(a, b push.Device) bool {
+	return a.DeviceID != "" && a.DeviceID == b.DeviceID && a.Token.Platform() == b.Token.Platform()
+}
+
+// anyToken is one of each of some platforms.
+func anyToken(n int) push.Token {
+	switch {
+	case n < 5:
+		return token(n)
+	case n < 8:
+		return push.TextToken("fcm", fmt.Sprint(n))
+	}
+	return push.TextToken("webpush", fmt.Sprint(n))
+}
+
 func (m model) claim(d push.Device) {
 	for t, other := range m {
-		if t != d.Token && d.DeviceID != "" && other.DeviceID == d.DeviceID {
+		if t != d.Token && sameDevice(d, other) {
 			delete(m, t)
 		}
 	}
@@ -46,7 +62,7 @@ func (m model) apply(c *change, now time.Time) {
 			break
 		}
 		for t, other := range m { // its device may have got another token since
-			if t != c.token && c.put.DeviceID != "" && other.DeviceID == c.put.DeviceID && c.put.LastUpdated.Before(other.LastUpdated) {
+			if t != c.token && sameDevice(*c.put, other) && c.put.LastUpdated.Before(other.LastUpdated) {
 				delete(m, c.token)
 				return
 			}
@@ -71,7 +87,8 @@ func TestModel(t *testing.T) {
 			s := New(db, prometheus.NewRegistry())
 			now := clock(s)
 			m := model{}
-			tokens := rapid.Map(rapid.IntRange(0, 7), token)
+			tokens := rapid.Map(rapid.IntRange(0, 9), anyToken)
+			address := rapid.SampledFrom([][]byte{nil, []byte("{}"), []byte(`{"auth":"x"}`)})
 			few := func(name string) *rapid.Generator[*string] {
 				return rapid.Ptr(rapid.SampledFrom([]string{"", name + "1", name + "2"}), true)
 			}
@@ -86,11 +103,11 @@ func TestModel(t *testing.T) {
 						case "register":
 							c.register = &push.Registration{Token: c.token, DefaultEnvironment: push.Production, Badge: uint32(rapid.IntRange(0, 2).Draw(rt, "badge")),
 								Environment: rapid.SampledFrom([]push.Route{"", push.Sandbox, push.Production}).Draw(rt, "environment"),
-								UserID:      few("u").Draw(rt, "user"), DeviceID: few("d").Draw(rt, "device"), Locale: few("l").Draw(rt, "locale"),
+								UserID:      few("u").Draw(rt, "user"), DeviceID: few("d").Draw(rt, "device"), Address: address.Draw(rt, "address"), Locale: few("l").Draw(rt, "locale"),
 								Tags: rapid.Ptr(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3), true).Draw(rt, "tags")}
 						case "put":
 							at := now.Add(time.Duration(rapid.IntRange(-5, 5).Draw(rt, "at")) * time.Second)
-							c.put = &push.Device{Token: c.token, Environment: push.Production, LastUpdated: at, CreatedAt: at, DeviceID: rapid.SampledFrom([]string{"", "d1"}).Draw(rt, "device")}
+							c.put = &push.Device{Token: c.token, Environment: push.Production, LastUpdated: at, CreatedAt: at, Address: address.Draw(rt, "address"), DeviceID: rapid.SampledFrom([]string{"", "d1"}).Draw(rt, "device")}
 						case "remove":
 							c.remove = true
 						case "badge":

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/jmoiron/sqlx"
@@ -98,12 +99,12 @@ func (s *Store) forUpdate() string {
 
 // The columns of a device, but app and token, in the order of appendDevice and row.
 const deviceColumns = "environment, kind, kind_of, badge, last_updated, created_at, user_id, device_id, " +
-	"tags, app_version, os_version, device_model, locale, time_zone"
+	"tags, app_version, os_version, device_model, locale, time_zone, address"
 
 // columnNames are those columns, for an upsert.
 var columnNames = []string{
 	"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags",
-	"app_version", "os_version", "device_model", "locale", "time_zone"}
+	"app_version", "os_version", "device_model", "locale", "time_zone", "address"}
 
 func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
 	tags := any(nil)
@@ -116,7 +117,15 @@ func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
 	}
 	return append(args, app, []byte(d.Token), string(d.Environment), string(d.Kind), text(d.KindOf), int64(d.Badge),
 		database.Time{Time: d.LastUpdated}, database.Time{Time: d.CreatedAt}, text(d.UserID), text(d.DeviceID), tags,
-		text(d.AppVersion), text(d.OSVersion), text(d.DeviceModel), text(d.Locale), text(d.TimeZone)), nil
+		text(d.AppVersion), text(d.OSVersion), text(d.DeviceModel), text(d.Locale), text(d.TimeZone), address(d.Address)), nil
+}
+
+// address is an address's column value: none is NULL.
+func address(b []byte) any {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
 }
 
 // text is a text's column value: the empty one is NULL.
@@ -131,7 +140,7 @@ func text(s string) any {
 type row struct {
 	token, environment, kind, kindOf, tags  sql.RawBytes
 	userID, deviceID, appVersion, osVersion sql.RawBytes
-	deviceModel, locale, timeZone           sql.RawBytes
+	deviceModel, locale, timeZone, address  sql.RawBytes
 	badge                                   sql.NullInt64
 	lastUpdated, createdAt                  database.Time
 }
@@ -139,7 +148,7 @@ type row struct {
 // deviceDest is where to scan token and deviceColumns into.
 func (r *row) deviceDest() []any {
 	return []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID, &r.deviceID,
-		&r.tags, &r.appVersion, &r.osVersion, &r.deviceModel, &r.locale, &r.timeZone}
+		&r.tags, &r.appVersion, &r.osVersion, &r.deviceModel, &r.locale, &r.timeZone, &r.address}
 }
 
 func (r *row) device() (push.Device, error) {
@@ -149,7 +158,7 @@ func (r *row) device() (push.Device, error) {
 		Badge:       uint32(r.badge.Int64),
 		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: tags,
 		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion), OSVersion: string(r.osVersion),
-		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone),
+		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone), Address: slices.Clone([]byte(r.address)),
 	}, err
 }
 

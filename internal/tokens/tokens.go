@@ -140,10 +140,21 @@ func (s *Store) Get(ctx context.Context, app string, t push.Token) (device push.
 	return device, nil
 }
 
-// List returns up to limit devices of the filter whose tokens come after after, in the tokens' order. Fewer than limit are
-// the last.
-func (s *Store) List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, error) {
-	sel := selection{app: app, columns: deviceColumns, anyKind: true, environment: filter.Environment, userID: filter.UserID}
+// List returns up to limit devices of the filter whose tokens come after after, in the tokens' order, and the token after
+// which the next page goes on; it is empty after the last page. A page of those that are idle looks at a bounded number of
+// tokens, as there is no index by time: it is short, even empty, where few of them are.
+func (s *Store) List(
+	ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int,
+) (devices []push.Device, next push.Token, err error) {
+	sel := selection{
+		app: app, columns: deviceColumns, anyKind: true, environment: filter.Environment, userID: filter.UserID, idleBefore: filter.IdleBefore,
+	}
+	if filter.Platform != "" {
+		sel.platforms = []string{filter.Platform}
+	}
+	if !filter.IdleBefore.IsZero() {
+		sel.scan = maxScan
+	}
 	if filter.UserID != "" {
 		sel.lists = append(sel.lists, tokenList{kindUser, []string{filter.UserID}})
 	}
@@ -153,16 +164,35 @@ func (s *Store) List(ctx context.Context, app string, filter push.DeviceFilter, 
 	}
 	sel.addEnvironment()
 	var r row
-	var devices []push.Device
-	_, err := sel.each(ctx, s.db.Reader(), &r, r.deviceDest(), after, limit, func() error {
+	next, err = sel.each(ctx, s.db.Reader(), &r, r.deviceDest(), after, limit, func() error {
 		device, err := r.device()
 		devices = append(devices, device)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list tokens: %w", database.MarkUnavailable(err))
+		return nil, "", fmt.Errorf("list tokens: %w", database.MarkUnavailable(err))
 	}
-	return devices, nil
+	return devices, next, nil
+}
+
+// Addresses returns what is stored of the tokens' addresses; those that have none, or are not registered, are not in it.
+func (s *Store) Addresses(ctx context.Context, app string, tokens []push.Token) (map[push.Token][]byte, error) {
+	addresses := make(map[push.Token][]byte, len(tokens))
+	var r row
+	for run := range slices.Chunk(tokens, maxRows) {
+		err := newStatement("SELECT token, address FROM device_tokens WHERE app = ? AND token IN").add("", app).
+			list(len(run), func(i int) any { return []byte(run[i]) }).
+			query(ctx, s.db.Reader(), []any{&r.token, &r.address}, func() error {
+				if r.address != nil {
+					addresses[push.Token(r.token)] = slices.Clone([]byte(r.address))
+				}
+				return nil
+			})
+		if err != nil {
+			return nil, fmt.Errorf("read addresses: %w", database.MarkUnavailable(err))
+		}
+	}
+	return addresses, nil
 }
 
 // exportPage is the number of devices that Export holds at a time.
@@ -173,7 +203,7 @@ const exportPage = 1000
 func (s *Store) Export(ctx context.Context, app string, fn func(push.Device) error) error {
 	var after push.Token
 	for {
-		page, err := s.List(ctx, app, push.DeviceFilter{}, after, exportPage)
+		page, next, err := s.List(ctx, app, push.DeviceFilter{}, after, exportPage)
 		if err != nil {
 			return err
 		}
@@ -182,10 +212,10 @@ func (s *Store) Export(ctx context.Context, app string, fn func(push.Device) err
 				return err
 			}
 		}
-		if len(page) < exportPage {
+		if next == "" {
 			return nil
 		}
-		after = page[len(page)-1].Token
+		after = next
 	}
 }
 

@@ -108,7 +108,7 @@ func TestChangesOfOneTransaction(t *testing.T) {
 		}
 		var got []string
 		for _, a := range []string{app, "other"} {
-			devices, err := s.List(t.Context(), a, push.DeviceFilter{}, "", 10)
+			devices, _, err := s.List(t.Context(), a, push.DeviceFilter{}, "", 10)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +170,7 @@ func TestDeviceWithNewTokenReplacesOld(t *testing.T) {
 			t.Helper()
 			checkIndex(t, s)
 			for _, a := range []string{app, "other"} {
-				devices, err := s.List(t.Context(), a, push.DeviceFilter{}, "", 10)
+				devices, _, err := s.List(t.Context(), a, push.DeviceFilter{}, "", 10)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -258,7 +258,7 @@ func TestDeviceWithTwoTokensAtOnce(t *testing.T) {
 		if err := g.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		devices, err := stores[0].List(t.Context(), app, push.DeviceFilter{}, "", 100)
+		devices, _, err := stores[0].List(t.Context(), app, push.DeviceFilter{}, "", 100)
 		if err != nil || len(devices) != round+1 {
 			t.Fatalf("round %d: %d devices, %v", round, len(devices), err)
 		}
@@ -289,7 +289,7 @@ func TestImportBesideTheDevicesRegistration(t *testing.T) {
 		if err := g.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		devices, err := importing.List(t.Context(), app, push.DeviceFilter{}, "", 100)
+		devices, _, err := importing.List(t.Context(), app, push.DeviceFilter{}, "", 100)
 		if err != nil || len(devices) != round+1 || devices[round].Token != token(round) {
 			t.Fatalf("round %d: %d devices, %v", round, len(devices), err)
 		}
@@ -416,7 +416,7 @@ func TestUnavailable(t *testing.T) {
 	s := open(t, db)
 	_, _, register := s.Register(t.Context(), app, registration(1))
 	_, get := s.Get(t.Context(), app, token(1))
-	_, list := s.List(t.Context(), app, push.DeviceFilter{}, "", 1)
+	_, _, list := s.List(t.Context(), app, push.DeviceFilter{}, "", 1)
 	for what, err := range map[string]error{
 		"Register": register, "Get": get, "List": list,
 		"SetBadge": s.SetBadge(t.Context(), app, token(1), 1),
@@ -501,24 +501,35 @@ func TestList(t *testing.T) {
 					want = append(want, token(i))
 				}
 			}
-			for after := push.Token(""); ; {
-				page, err := s.List(t.Context(), app, c.filter, after, 4)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, d := range page {
-					got = append(got, d.Token)
-					after = d.Token
-				}
-				if len(page) < 4 {
-					break
-				}
+			for _, d := range listAll(t, s, c.filter, 4) {
+				got = append(got, d.Token)
 			}
 			if !slices.Equal(want, got) {
 				t.Errorf("%+v: got %d tokens, want %d", c.filter, len(got), len(want))
 			}
 		}
 	})
+}
+
+// listAll pages through the list.
+func listAll(tb testing.TB, s *Store, filter push.DeviceFilter, limit int) (all []push.Device) {
+	tb.Helper()
+	for after := push.Token(""); ; {
+		page, next, err := s.List(tb.Context(), app, filter, after, limit)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(page) > limit {
+			tb.Fatalf("a page of %d, not of %d", len(page), limit)
+		}
+		if all = append(all, page...); next == "" {
+			return all
+		}
+		if next <= after {
+			tb.Fatalf("after %q the list goes on after %q", after, next)
+		}
+		after = next
+	}
 }
 
 // checkIndex compares the index with what the devices say.

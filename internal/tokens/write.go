@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -108,7 +109,7 @@ func (e *record) onlyTouched() bool {
 		a.UserID == b.UserID && a.DeviceID == b.DeviceID &&
 		a.Kind == b.Kind && a.KindOf == b.KindOf && slices.Equal(a.Tags, b.Tags) &&
 		a.AppVersion == b.AppVersion && a.OSVersion == b.OSVersion && a.DeviceModel == b.DeviceModel &&
-		a.Locale == b.Locale && a.TimeZone == b.TimeZone
+		a.Locale == b.Locale && a.TimeZone == b.TimeZone && bytes.Equal(a.Address, b.Address)
 }
 
 func (w *transaction) insert(ctx context.Context, records []*record, tail string) error {

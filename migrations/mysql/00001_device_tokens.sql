@@ -17,5 +17,6 @@ CREATE TABLE IF NOT EXISTS device_tokens (
     device_model VARBINARY(255) NULL,
     locale       VARBINARY(255) NULL,
     time_zone    VARBINARY(255) NULL,
+    address      VARBINARY(4096) NULL,                 -- what reaches the device beside its token, in its platform's own form
     PRIMARY KEY (app, token)
 ) ENGINE=InnoDB;

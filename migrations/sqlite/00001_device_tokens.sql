@@ -16,5 +16,6 @@ CREATE TABLE IF NOT EXISTS device_tokens (
     device_model BLOB NULL,
     locale       BLOB NULL,
     time_zone    BLOB NULL,
+    address      BLOB NULL,                            -- what reaches the device beside its token, in its platform's own form
     PRIMARY KEY (app, token)
 ) WITHOUT ROWID, STRICT;
