@@ -52,10 +52,12 @@ type BinaryConfig struct {
 	// that succeeded. Nil means DefaultRetryStatuses; an empty slice means none.
 	RetryStatuses []uint8
 	// ConfirmAfter the write a notification of which nothing is known yet has its connection half-closed, to be told by its
-	// end. With a gateway that ends no half-closed connection, or resets them, that much silence counts as acceptance, on a
-	// connection that is still open and read, and whose peer has acknowledged all of the bytes.
+	// end. With a gateway that ends no half-closed connection, or resets them, that much silence is the least that counts as
+	// acceptance, on a connection that is still read and whose peer has acknowledged all of the bytes.
 	ConfirmAfter time.Duration
-	// EndAfter is how long a gateway may take to end a half-closed connection. One that takes longer never ends them.
+	// EndAfter is how long the end of a half-closed connection is waited for before another may take its place. It is read for
+	// as long again: a gateway that has not ended it by then never does. From then on what has met with silence for
+	// ConfirmAfter is still read for EndAfter, unless the room is needed.
 	EndAfter time.Duration
 	// IdleClose after the last write with nothing more to send, a connection is half-closed and read to its end.
 	IdleClose    time.Duration
@@ -119,7 +121,7 @@ type Binary struct {
 	draining atomic.Bool   // no more Sends will come
 	isDown   atomic.Bool   // the gateway is away; also under mu while it changes
 	abrupt   atomic.Bool   // the gateway ends connections without close_notify
-	resets   atomic.Bool   // the gateway resets connections that we half-close
+	resets   atomic.Bool   // the gateway resets connections that we half-close; see resetInAnswer
 	endless  atomic.Bool   // the gateway does not end connections that we half-close
 	// settlements changes whenever a lane has settled something by the gateway's answer or by evidence: the gateway works.
 	settlements atomic.Uint64
@@ -133,6 +135,8 @@ type Binary struct {
 	free      []*job
 	closed    bool // Run has ended or is ending
 	downSince time.Time
+	// trustAfter is how many orderly ends are to be seen before resets is cleared, nextTrustAfter how many after the next reset.
+	trustAfter, nextTrustAfter int
 }
 
 // job is a group on its way through the transport.
@@ -239,14 +243,6 @@ func (b *Binary) enqueue(g *push.Group) {
 	b.unsettled++
 	b.queue.pushBack(span{job: j, to: len(g.Deliveries)})
 	b.waiting += len(g.Deliveries)
-}
-
-// sendAgain is Send for a lane, which cannot wait for room.
-func (b *Binary) sendAgain(g *push.Group) {
-	b.mu.Lock()
-	b.enqueue(g)
-	b.mu.Unlock()
-	b.wakeSlots()
 }
 
 // Drain says that no more Sends will come: what is written is half-closed at once, to get the evidence without waiting for

@@ -12,14 +12,12 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
-	"github.com/lhspn/lhspn/internal/push"
 )
 
 // sent is a run of deliveries that were written, with consecutive identifiers.
 type sent struct {
 	span
 	first uint32    // identifier of the first
-	end   int64     // bytes on the wire up to the end of the last
 	at    time.Time // when the write was over
 }
 
@@ -38,6 +36,7 @@ type binaryConn struct {
 
 	opened    time.Time
 	lastWrite time.Time
+	end       int64 // bytes on the wire up to the end of the last write
 	// A connection opened while the gateway is suspect is watched until writeAfter before anything is written.
 	writeAfter time.Time
 	// Silence is counted from quietSince on where that is later than the write: before it the peer was not reading, or the
@@ -45,10 +44,15 @@ type binaryConn struct {
 	quietSince   time.Time
 	halfClosedAt time.Time
 	failedAt     time.Time // of a write; from then on only the reader is waited for
+	givenUp      bool      // closed by us before its end
 	progressed   bool      // something written here was settled
-	overdue      bool      // what was written waits for evidence as long as silence would take: it is time to half-close
-	// believed holds the last deliveries that silence alone has confirmed, the ones right before the window.
-	believed ring[push.Delivery]
+	overdue      bool      // what was written waits for evidence so long that it is time to half-close
+	heardOut     bool      // it was half-closed only after ConfirmAfter of silence
+	endExpected  bool      // the gateway was known to end half-closed connections, or might, when this one was half-closed
+	// silentSince is when silence became evidence of all that was written here. It is held back while something better may
+	// still come.
+	silentSince time.Time
+	partialAt   time.Time // an error response was first seen to have begun
 
 	// Set by the reader.
 	acked   atomic.Uint64 // highest identifier acknowledged by a status 0, plus one
@@ -142,6 +146,17 @@ func (c *binaryConn) writable() bool {
 	return c.failedAt.IsZero() && !c.stop.Load()
 }
 
+// quietFrom is when the silence on it began.
+func (c *binaryConn) quietFrom() time.Time {
+	if c.quietSince.After(c.lastWrite) {
+		return c.quietSince
+	}
+	return c.lastWrite
+}
+
+// arrived reports whether the peer's TCP has acknowledged all that was written.
+func (c *binaryConn) arrived() bool { return c.wire.arrived() >= c.end }
+
 // room is how many more deliveries may be written now.
 func (c *binaryConn) room(window int) int {
 	room := window - c.unconfirmed
@@ -187,6 +202,17 @@ func (c *binaryConn) halfClose() error {
 		}
 	}
 	return c.wire.closeWrite()
+}
+
+// giveUp is close for one that has not ended by itself. The slot calls it.
+func (c *binaryConn) giveUp() {
+	c.givenUp = true
+	c.close()
+}
+
+// brokeInAnswer reports, at its end, whether the peer broke it off after our half-close, rather than we ourselves.
+func (c *binaryConn) brokeInAnswer() bool {
+	return !c.halfClosedAt.IsZero() && c.failedAt.IsZero() && !c.givenUp && !c.partial.Load()
 }
 
 // close closes at once; the reader ends. It does not go through TLS, which would wait to send its alert.

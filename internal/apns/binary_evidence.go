@@ -14,99 +14,149 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// evidence settles what has been acknowledged, or has met with silence for long enough where silence counts.
+// evidence settles what has been acknowledged, and sees to the connections that wait for their end.
 func (l *slot) evidence(now time.Time) {
 	for c := range l.conns {
 		l.acknowledge(c)
-		if c.window.len() == 0 || !c.writable() {
-			continue
+		if !c.writable() {
+			continue // it has ended, which its reader is about to report
 		}
-		if c.partial.Load() {
+		switch {
+		case c.window.len() > 0 && c.partial.Load():
 			// An error response has begun: no silence. If its rest never comes, the connection is no good.
-			if l.overdue(now, c.window.at(0).at, l.b.cfg.ConfirmAfter+l.b.cfg.WriteTimeout) {
-				c.close()
+			if c.partialAt.IsZero() {
+				c.partialAt = now
 			}
-			continue
-		}
-		if !c.halfClosedAt.IsZero() && !l.silenceCounts() {
+			if l.overdue(now, c.partialAt, l.b.cfg.ConfirmAfter+l.b.cfg.WriteTimeout) {
+				c.giveUp()
+			}
+		case slices.Contains(l.draining, c):
 			l.awaitEnd(c, now)
-			continue
+		case c.window.len() > 0:
+			c.overdue = l.overdue(now, c.window.at(0).at, l.b.cfg.ConfirmAfter)
 		}
-		l.believeSilence(c, now)
 	}
 }
 
-// silenceCounts reports whether silence is the best evidence that this gateway gives. The end of a half-closed connection is
-// better: a gateway that is busy is silent, too, before it refuses. So silence counts only where the gateway has shown that
-// it ends no such connection, or resets them.
-func (l *slot) silenceCounts() bool { return l.b.endless.Load() || l.b.resets.Load() }
-
-// awaitEnd waits for the end of a half-closed connection. A gateway that reads everything and does not end one in all of
-// EndAfter never does.
+// awaitEnd sees to a connection to which nothing more is written: it is half-closed, and its end tells that all was accepted.
+// Silence does not: a gateway that is busy is silent, too, before it refuses. Only with a gateway that has shown that it ends
+// no half-closed connection is it evidence after ConfirmAfter.
 func (l *slot) awaitEnd(c *binaryConn, now time.Time) {
-	if c.wire.arrived() < c.window.at(c.window.len()-1).end {
-		if l.overdue(now, c.halfClosedAt, l.b.cfg.ConfirmAfter+l.b.cfg.WriteTimeout) {
-			c.close() // nothing gets through any more
-			return
+	cfg := &l.b.cfg
+	switch {
+	case c.unconfirmed == 0 && c.halfClosedAt.IsZero():
+		l.halfClose(c)
+	case c.unconfirmed == 0: // all was confirmed otherwise
+		if l.overdue(now, c.halfClosedAt, cfg.ConfirmAfter) {
+			c.giveUp()
+		}
+	case c.halfClosedAt.IsZero() && !l.b.resets.Load():
+		l.halfClose(c)
+	case !c.arrived():
+		if l.overdue(now, c.lastWrite, cfg.ConfirmAfter+cfg.WriteTimeout) {
+			c.giveUp() // nothing gets through any more
 		}
 		l.at(now.Add(l.slack()))
-	}
-	since := c.halfClosedAt
-	if c.quietSince.After(since) {
-		since = c.quietSince
-	}
-	if !l.overdue(now, since, l.b.cfg.EndAfter) {
-		return
-	}
-	if !l.b.endless.Swap(true) {
-		l.b.log.Warn("gateway does not end half-closed connections; from now on silence counts as acceptance",
-			"waited", l.b.cfg.EndAfter, "confirm_after", l.b.cfg.ConfirmAfter)
-	}
-	l.believeSilence(c, now)
-}
-
-// believeSilence accepts what was written ConfirmAfter ago and has reached the peer's TCP, where silence counts. Elsewhere
-// it has retire half-close the connection, whose end is better evidence.
-func (l *slot) believeSilence(c *binaryConn, now time.Time) {
-	if !l.silenceCounts() {
-		c.overdue = l.overdue(now, c.window.at(0).at, l.b.cfg.ConfirmAfter)
-		return
-	}
-	arrived := int64(-1)
-	for c.window.len() > 0 {
-		e := c.window.at(0)
-		since := e.at
+	case c.halfClosedAt.IsZero():
+		if l.overdue(now, c.quietFrom(), cfg.ConfirmAfter) {
+			c.heardOut = true
+			l.halfClose(c)
+		}
+	case !c.silentSince.IsZero(): // see acceptSilent
+	case l.b.endless.Load():
+		if l.overdue(now, c.quietFrom(), cfg.ConfirmAfter) {
+			c.silentSince = now
+		}
+	default:
+		since := c.halfClosedAt
 		if c.quietSince.After(since) {
 			since = c.quietSince
 		}
-		if t := since.Add(l.b.cfg.ConfirmAfter); t.After(now) {
-			l.at(t)
-			return
+		if l.overdue(now, since, cfg.EndAfter) {
+			c.silentSince = now
 		}
-		if arrived < 0 {
-			arrived = c.wire.arrived()
-		}
-		if e.end > arrived {
-			if l.overdue(now, e.at, l.b.cfg.ConfirmAfter+l.b.cfg.WriteTimeout) {
-				c.close() // nothing gets through any more
-			}
-			l.at(now.Add(l.slack()))
-			return
-		}
-		l.remember(c, e.len())
-		l.accept(c, e.len())
 	}
 }
 
-// remember keeps a copy of the first n of the window, which silence alone is going to confirm: a response that comes late
-// may yet tell that they were thrown away.
-func (l *slot) remember(c *binaryConn, n int) {
-	e := c.window.at(0)
-	for i := range e.deliveries()[:n] {
-		c.believed.pushBack(e.deliveries()[i])
+// halfClose half-closes c, and asks for the turn in which it has met with silence for long enough.
+func (l *slot) halfClose(c *binaryConn) {
+	c.endExpected = !l.b.endless.Load()
+	if err := c.halfClose(); err != nil {
+		c.fail()
 	}
-	for c.believed.len() > l.b.cfg.Window {
-		c.believed.popFront()
+	l.at(c.halfClosedAt.Add(l.b.cfg.ConfirmAfter))
+}
+
+// acceptSilent counts as accepted what has only silence to tell it, and closes the connection: what is reported is never
+// taken back. It does so as late as it can: for EndAfter the connection is still read, and a response that comes late is
+// handled like any other. A gateway that has read everything and said nothing by then has shown that it never ends a
+// connection. With such a gateway silence is accepted sooner where room is needed, the oldest first, where a culprit is
+// looked for, and where the transport drains.
+func (l *slot) acceptSilent(now time.Time) {
+	connections, held := 0, 0
+	for _, c := range l.draining {
+		if !c.silentSince.IsZero() && c.unconfirmed > 0 {
+			connections++
+			if !c.endExpected {
+				held += c.unconfirmed
+			}
+		}
+	}
+	for _, c := range l.draining {
+		if c.silentSince.IsZero() || c.unconfirmed == 0 || !c.writable() || c.partial.Load() {
+			continue
+		}
+		since := c.silentSince
+		if c.quietSince.After(since) {
+			since = c.quietSince
+		}
+		atOnce := connections > maxSilent ||
+			!c.endExpected && (l.b.draining.Load() || l.limit > 0 || held > maxHeld*l.b.cfg.Window)
+		if !atOnce {
+			if !l.overdue(now, since, l.b.cfg.EndAfter) {
+				continue
+			}
+			if !l.b.endless.Swap(true) {
+				l.b.log.Warn("gateway does not end half-closed connections; from now on silence counts as acceptance",
+					"waited", now.Sub(c.halfClosedAt).Round(time.Millisecond), "confirm_after", l.b.cfg.ConfirmAfter)
+			}
+		}
+		connections--
+		if !c.endExpected {
+			held -= c.unconfirmed
+		}
+		l.accept(c, c.unconfirmed)
+		c.giveUp()
+	}
+}
+
+// resetInAnswer notes that the gateway has broken off a connection which we had half-closed, most likely by a reset. From then on connections are
+// half-closed only once they have been silent for ConfirmAfter, until enough of them have come to an orderly end: one the
+// first time, and more each time that it turns out to have been too few.
+func (b *Binary) resetInAnswer() {
+	const most = 64
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trustAfter = max(b.nextTrustAfter, 1)
+	b.nextTrustAfter = min(2*b.trustAfter, most)
+	b.resets.Store(true)
+}
+
+// orderlyEnd notes that a connection came to its end in answer to our half-close. early says that there had been no silence
+// before that.
+func (b *Binary) orderlyEnd(early bool) {
+	b.endless.Store(false)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !b.resets.Load():
+		if early {
+			b.nextTrustAfter = 1
+		}
+	case b.trustAfter > 1:
+		b.trustAfter--
+	default:
+		b.resets.Store(false)
 	}
 }
 
@@ -201,19 +251,21 @@ func (l *slot) end(c *binaryConn) {
 	case c.err == nil && c.failedAt.IsZero():
 		l.b.metrics.ends[endDrained].Inc()
 		l.b.abrupt.Store(false)
-		l.b.endless.Store(false)
-		if c.unconfirmed > 0 {
-			l.b.resets.Store(false)
+		if c.next > 0 {
+			l.b.orderlyEnd(c.unconfirmed > 0 && !c.heardOut)
 		}
 		l.accept(c, c.unconfirmed)
 	case errors.Is(c.err, errAbruptEnd) && c.failedAt.IsZero() && c.unconfirmed > 0:
 		l.held = append(l.held, c)
 	case c.unconfirmed == 0:
 		l.b.metrics.ends[endClosed].Inc()
+	case c.heardOut && c.brokeInAnswer():
+		l.b.metrics.ends[endDrained].Inc() // the reset is how this gateway ends, and there was silence before
+		l.accept(c, c.unconfirmed)
 	default:
 		l.b.metrics.ends[endBroken].Inc()
-		if !c.halfClosedAt.IsZero() && c.failedAt.IsZero() {
-			l.b.resets.Store(true)
+		if c.brokeInAnswer() {
+			l.b.resetInAnswer()
 		}
 		l.broken(c)
 	}
@@ -236,7 +288,7 @@ func (l *slot) askAbrupt(ctx context.Context) {
 	}
 	l.judging = true
 	go func() {
-		abrupt, err := endsAbruptly(ctx, l.b.dial, l.b.cfg.ConfirmAfter)
+		abrupt, err := endsAbruptly(ctx, l.b.dial, l.b.cfg.EndAfter)
 		l.judged <- abrupt && err == nil
 	}()
 }
@@ -247,6 +299,7 @@ func (l *slot) decideAbrupt(abrupt bool) {
 	for _, c := range l.held {
 		if abrupt {
 			l.b.metrics.ends[endDrained].Inc()
+			l.b.orderlyEnd(!c.heardOut)
 			l.accept(c, c.unconfirmed)
 		} else {
 			l.b.metrics.ends[endBroken].Inc()
@@ -300,10 +353,10 @@ func (l *slot) refused(c *binaryConn) {
 	// Status 2, identifier 0 has been seen for whichever notification. Ours have a token and a payload, and so an answer that
 	// says otherwise of identifier 0 says nothing of which one failed, unless no other was sent.
 	filler := id == 0 && c.next > 1 && (known == frame.StatusMissingToken || known == frame.StatusMissingPayload)
-	late := int64(first) - int64(id) // how far before the window it is
+	if !c.silentSince.IsZero() {
+		l.late(c)
+	}
 	switch {
-	case late > 0 && late <= int64(c.believed.len()) && !filler && !succeeded:
-		l.undo(c, int(late), verdict, status)
 	case id >= first && id < c.next && !filler:
 		l.accept(c, int(id-first))
 		accepted := c.progressed
@@ -335,33 +388,14 @@ func (l *slot) refused(c *binaryConn) {
 	l.putBack(c)
 }
 
-// undo handles an error response for a notification that silence had confirmed: the one that is late from the end of what
-// is remembered. It was counted as accepted, and so were those after it, which the gateway has thrown away: they are sent
-// again, without a result of their own any more.
-func (l *slot) undo(c *binaryConn, late int, verdict push.Result, raw frame.Status) {
-	for c.believed.len() > late {
-		c.believed.popFront()
-	}
-	d := c.believed.popFront()
-	d.Result = verdict
-	l.b.log.Warn("error response came after its notification had counted as accepted; those after it are sent again: "+
-		"raise confirm_after", "identifier", verdict.Identifier, "status", uint8(raw), "status_name", raw.String(),
-		"token", d.Token, "notification", d.Notification.ID, "again", c.believed.len())
+// late handles an error response on a connection where silence was already evidence. Nothing of it has been reported yet,
+// and so it is in time; but silence has misled, and an end is to be waited for again.
+func (l *slot) late(c *binaryConn) {
+	l.b.endless.Store(false)
 	l.b.metrics.late.Inc()
-	if verdict.Outcome != push.Retry && c.believed.len() == 0 {
-		return
-	}
-	g := &push.Group{Done: func(*push.Group) {}}
-	if verdict.Outcome == push.Retry {
-		g.Deliveries = append(g.Deliveries, d)
-	}
-	for c.believed.len() > 0 {
-		g.Deliveries = append(g.Deliveries, c.believed.popFront())
-	}
-	for i := range g.Deliveries {
-		g.Deliveries[i].Result = push.Result{}
-	}
-	l.b.sendAgain(g)
+	l.b.log.Warn("error response came late, after silence that counts as acceptance: raise end_after",
+		"identifier", c.response.Identifier, "status", uint8(c.response.Status), "status_name", c.response.Status.String(),
+		"after", time.Since(c.lastWrite).Round(time.Millisecond), "unconfirmed", c.unconfirmed)
 }
 
 // verdict settles the first of the window.

@@ -144,6 +144,12 @@ func (c *memConn) Close() error {
 	return nil
 }
 
+// peerClosed reports whether the other side has closed the connection, or it was reset.
+func (c *memConn) peerClosed() (closed bool) {
+	c.out.set(func() { closed = c.out.err != nil })
+	return closed
+}
+
 // reset breaks the connection. What the peer has not read yet is lost if destroy is set, as it may be with TCP.
 func (c *memConn) reset(destroy bool) {
 	c.in.set(func() { c.in.buf, c.in.err = nil, syscall.ECONNRESET })

@@ -18,6 +18,11 @@ const (
 	takeSize = 1024
 	// maxDraining is how many half-closed connections of a lane may wait for their end while a fresh one is written to.
 	maxDraining = 3
+	// maxSilent is how many more of them are read, although silence counts, in case a response comes late; and maxHeld how
+	// many windows of notifications may thereby be held back from counting as accepted. It leaves the sender, whose number in
+	// flight is bounded, one window to go on with.
+	maxSilent = 8
+	maxHeld   = 2
 	// lastIdentifier ends a connection that has lived so long that its identifiers would run out.
 	lastIdentifier = 1 << 31
 
@@ -47,7 +52,7 @@ type slot struct {
 
 	conn     *binaryConn   // written to
 	spare    *binaryConn   // opened ahead, to take over when the window of conn is full
-	draining []*binaryConn // half-closed, oldest first
+	draining []*binaryConn // nothing more is written to them: half-closed, or soon to be; oldest first
 	held     []*binaryConn // ended, and yet to be judged whether that is evidence
 	dialing  bool
 	judging  bool
@@ -99,7 +104,7 @@ func newSlot(b *Binary) *slot {
 	bo.Reset()
 	return &slot{
 		b: b, backoff: bo,
-		ended: make(chan *binaryConn, 3+maxDraining), dialed: make(chan dialResult, 1), judged: make(chan bool, 1),
+		ended: make(chan *binaryConn, 3+2*maxDraining+maxSilent), dialed: make(chan dialResult, 1), judged: make(chan bool, 1),
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -123,9 +128,10 @@ func (l *slot) run(ctx context.Context) {
 		l.due = time.Time{}
 		l.noticeStandstill(now)
 		l.evidence(now)
+		l.acceptSilent(now)
 		l.passProbe(now)
 		l.retire(now)
-		l.rotate()
+		l.rotate(now)
 		l.connect(ctx, now)
 		l.publish()
 		if l.write(now) {
@@ -243,14 +249,8 @@ func (l *slot) passProbe(now time.Time) {
 	}
 }
 
-// retire half-closes the connection when there is nothing more to write to it, and sees to those that were half-closed.
+// retire stops writing to the connection when there is nothing more to write, or it has waited long enough for evidence.
 func (l *slot) retire(now time.Time) {
-	for _, c := range l.draining {
-		// All was confirmed otherwise, and the peer has had as long as that to close.
-		if c.unconfirmed == 0 && !c.stop.Load() && l.overdue(now, c.halfClosedAt, l.b.cfg.ConfirmAfter) {
-			c.close()
-		}
-	}
 	c := l.conn
 	if c == nil || !c.writable() || !c.writeAfter.IsZero() {
 		return
@@ -260,12 +260,14 @@ func (l *slot) retire(now time.Time) {
 	switch {
 	case c.limit > 0 && c.next > 0 && (!more || c.room(l.b.cfg.Window) <= 0):
 		t = c.lastWrite.Add(probeTime)
-	case c.next >= lastIdentifier, c.overdue && len(l.draining) < maxDraining:
+	case c.next >= lastIdentifier, c.overdue && l.awaiting() < maxDraining:
 		t = now
 	case more:
 		return
 	case l.b.draining.Load():
 		t = now
+	case c.unconfirmed > 0 && l.b.resets.Load(): // it would be kept open until then in any case
+		t = c.lastWrite.Add(max(l.b.cfg.IdleClose, l.b.cfg.ConfirmAfter))
 	case c.next > 0:
 		t = c.lastWrite.Add(l.b.cfg.IdleClose)
 	default:
@@ -275,50 +277,52 @@ func (l *slot) retire(now time.Time) {
 		l.at(t)
 		return
 	}
-	if l.mustHear(c) {
-		return // evidence asks for the turn in which it is
-	}
-	l.drain(c)
+	l.drain(c, now)
 	l.conn = nil
 	if l.spare != nil {
-		l.drain(l.spare)
+		l.drain(l.spare, now)
 		l.spare = nil
 	}
 }
 
-// mustHear reports whether c has to stay open until silence is evidence of what was written to it: the gateway gives no
-// other. One that resets connections in answer to a half-close would get everything again and again.
-func (l *slot) mustHear(c *binaryConn) bool { return c.unconfirmed > 0 && l.silenceCounts() }
-
-// drain half-closes c, and leaves it to be read to its end.
-func (l *slot) drain(c *binaryConn) {
-	if err := c.halfClose(); err != nil {
-		c.fail()
-	}
+// drain writes nothing more to c, and leaves it to be read to its end. It is half-closed at once, or, where the gateway
+// answers that by a reset, once it has been silent for long enough: such a gateway would otherwise get everything again
+// and again.
+func (l *slot) drain(c *binaryConn, now time.Time) {
 	l.draining = append(l.draining, c)
-	l.at(c.halfClosedAt.Add(l.b.cfg.ConfirmAfter)) // when retire looks at it again, should the gateway not close
+	l.awaitEnd(c, now)
+}
+
+// awaiting is how many connections wait for evidence. Those of which silence is evidence do not count.
+func (l *slot) awaiting() (n int) {
+	for _, c := range l.draining {
+		if c.silentSince.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // rotate puts the spare in the place of a connection whose window is full: the end of that one is the evidence for all of
 // it, long before silence would be.
-func (l *slot) rotate() {
+func (l *slot) rotate(now time.Time) {
 	c := l.conn
-	if c == nil || l.spare == nil || c.room(l.b.cfg.Window) > 0 || l.limit > 0 || len(l.draining) >= maxDraining || !c.writable() ||
-		l.mustHear(c) {
+	if c == nil || l.spare == nil || c.room(l.b.cfg.Window) > 0 || l.limit > 0 || l.awaiting() >= maxDraining || !c.writable() {
 		return
 	}
-	l.drain(c)
+	l.drain(c, now)
 	l.conn, l.spare = l.spare, nil
 }
 
 // connect starts a dial if there is work for another connection and the backoff allows it.
 func (l *slot) connect(ctx context.Context, now time.Time) {
-	if l.dialing || l.spare != nil || len(l.draining)+len(l.held) >= maxDraining {
+	awaiting := l.awaiting() + len(l.held)
+	if l.dialing || l.spare != nil || awaiting >= maxDraining {
 		return
 	}
 	switch c := l.conn; {
 	case c == nil:
-		if l.limit > 0 && len(l.draining)+len(l.held) > 0 {
+		if l.limit > 0 && awaiting > 0 {
 			return // what was written alone must show first whether it is the culprit
 		}
 		if l.todo.len() == 0 && !l.b.wanted(l) {

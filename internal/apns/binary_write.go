@@ -49,15 +49,13 @@ func (l *slot) write(now time.Time) bool {
 	}
 	err := c.write(l.buf, l.b.cfg.WriteTimeout)
 	after := time.Now()
-	end := int64(0)
-	if c.wire != nil {
-		end = c.wire.written.Load()
-	}
 	for i := entries; i < c.window.len(); i++ {
-		e := c.window.at(i)
-		e.at, e.end = after, end
+		c.window.at(i).at = after
 	}
 	c.lastWrite = after
+	if c.wire != nil {
+		c.end = c.wire.written.Load()
+	}
 	if after.Sub(now) > l.slack() {
 		c.quietSince = after // the peer was not reading, or we were not running
 	}

@@ -43,7 +43,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ends:   counter("connection_ends_total", "Connections that ended, by cause.", "cause"),
 		resent: counter("resent_total", "Notifications put back to be written again on another connection."),
 		late: counter("late_responses_total",
-			"Error responses for notifications that had counted as accepted because the gateway had been silent."),
+			"Error responses that came so late that silence already counted as acceptance; what they undo was not reported yet, and is sent again."),
 		written:     counter("written_bytes_total", "Bytes of frames written, before TLS."),
 		connections: gauge("connections", "Connections that are open."),
 		unconfirmed: gauge("unconfirmed", "Notifications written of which nothing is known yet."),
