@@ -350,9 +350,7 @@ func (l *slot) refused(c *binaryConn) {
 	if c.window.len() > 0 {
 		first = c.window.at(0).first
 	}
-	// Status 2, identifier 0 has been seen for whichever notification. Ours have a token and a payload, and so an answer that
-	// says otherwise of identifier 0 says nothing of which one failed, unless no other was sent.
-	filler := id == 0 && c.next > 1 && (known == frame.StatusMissingToken || known == frame.StatusMissingPayload)
+	filler := id == 0 && c.next > 1 && c.meansAnother(known)
 	if !c.silentSince.IsZero() {
 		l.late(c)
 	}
@@ -386,6 +384,41 @@ func (l *slot) refused(c *binaryConn) {
 		l.setback(c.unconfirmed)
 	}
 	l.putBack(c)
+}
+
+// meansAnother reports whether a status that came for identifier 0 is likely to be meant for another notification: a gateway
+// that refuses one before it has looked for the identifier may put 0 there, and has been seen to with status 2. Ours have a
+// token and a payload, so of none is it true that one is missing; and a size is wrong rather of one that is unusual.
+func (c *binaryConn) meansAnother(status frame.Status) bool {
+	const usualToken = 32
+	switch status { //nolint:exhaustive // the others say nothing that can be checked
+	case frame.StatusMissingToken, frame.StatusMissingPayload:
+		return true
+	case frame.StatusInvalidTokenSize:
+		return c.differs(func(d *push.Delivery) int {
+			return max(len(d.Token.Address())-usualToken, usualToken-len(d.Token.Address()))
+		})
+	case frame.StatusInvalidPayloadSize:
+		return c.differs(func(d *push.Delivery) int { return d.Notification.Payload.Len(d.Badge) })
+	}
+	return false
+}
+
+// differs reports whether measure is greater for a later one of the window than for the first.
+func (c *binaryConn) differs(measure func(*push.Delivery) int) bool {
+	if c.window.len() == 0 {
+		return false
+	}
+	first := measure(&c.window.at(0).deliveries()[0])
+	for i := range c.window.len() {
+		ds := c.window.at(i).deliveries()
+		for j := range ds {
+			if measure(&ds[j]) > first {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // late handles an error response on a connection where silence was already evidence. Nothing of it has been reported yet,

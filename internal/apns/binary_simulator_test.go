@@ -2,6 +2,7 @@ package apns
 
 import (
 	"crypto/tls"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
@@ -113,6 +115,34 @@ func TestBinaryAgainstSimulator(t *testing.T) {
 			}
 			if r := groups[0].Deliveries[each/2].Result; r.Outcome != push.Failed || r.Reason != InvalidToken || r.Status != 8 {
 				t.Errorf("the invalid token: %+v", r)
+			}
+		})
+	}
+}
+
+// A token of a wrong size fails alone, named by its identifier, with both commands.
+func TestBinaryTokenSizeAgainstSimulator(t *testing.T) {
+	t.Parallel()
+	for _, command := range []uint8{frame.Command1, frame.Command2} {
+		t.Run(fmt.Sprint("command ", command), func(t *testing.T) {
+			t.Parallel()
+			sim, conf := simulated(t, simulator.Faults{})
+			s := startTLS(t, BinaryConfig{Address: sim.GatewayAddr(), TLS: conf, Command: command})
+			const bad, all = 50, 101
+			g := &push.Group{}
+			for n := range all {
+				g.Deliveries = append(g.Deliveries, push.Delivery{Notification: testNotification, Recipient: push.Recipient{Token: tokenOf(n)}})
+			}
+			g.Deliveries[bad].Token = g.Deliveries[bad].Token[:20]
+			s.sendGroup(g)
+			if err := s.b.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			check(t, g, times(bad, "accepted")+" failed/InvalidTokenSize/5/50 "+times(all-bad-1, "accepted"))
+			for n := range all {
+				if received := sim.Counts(g.Deliveries[n].Token); n != bad && received.Accepted == 0 {
+					t.Errorf("%d counts as accepted, and was not", n)
+				}
 			}
 		})
 	}

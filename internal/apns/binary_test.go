@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -1204,6 +1205,56 @@ func TestBinaryIdentifierZeroAlone(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A gateway that refuses sizes without naming the notification: the one of an unusual size is found, and fails; the others go
+// through, at the cost of a retry for few of them.
+func TestBinaryIdentifierZeroForASize(t *testing.T) {
+	t.Parallel()
+	short, long := *testNotification, *testNotification
+	short.Payload, long.Payload = push.Payload{JSON: []byte(`{"aps":{}}`)}, push.Payload{JSON: make([]byte, 3000)}
+	const bad = 30
+	for status, spoil := range map[frame.Status]func(*push.Delivery){
+		frame.StatusInvalidTokenSize:   func(d *push.Delivery) { d.Token += "12345678" },
+		frame.StatusInvalidPayloadSize: func(d *push.Delivery) { d.Notification = &long },
+	} {
+		for _, alone := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v alone %v", status, alone), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					s := start(t, BinaryConfig{}, func(_ int, c *gatewayConn) {
+						for n, ok := c.next(t); ok; n, ok = c.next(t) {
+							if len(n.Token) > 32 || len(n.Payload) > 2048 {
+								c.reject(status, 0)
+								return
+							}
+						}
+					})
+					g := &push.Group{}
+					for i := range 80 {
+						d := push.Delivery{Notification: &short, Recipient: push.Recipient{Token: tokenOf(i)}}
+						if i == bad || alone {
+							spoil(&d)
+						}
+						g.Deliveries = append(g.Deliveries, d)
+					}
+					s.sendGroup(g)
+					s.wait()
+					again := 0
+					for i := range g.Deliveries {
+						switch r := g.Deliveries[i].Result; {
+						case r.Outcome == push.Retry:
+							again++
+						case (i == bad || alone) != (r.Outcome == push.Failed), r.Outcome == push.Failed && r.Status != uint16(status):
+							t.Errorf("delivery %d: %+v", i, r)
+						}
+					}
+					if again > 5 || again > 0 && alone {
+						t.Errorf("%d were given back", again)
+					}
+				})
+			})
+		}
 	}
 }
 
