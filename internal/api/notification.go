@@ -319,6 +319,14 @@ func (rd *accepting) checkRecipients(at string, s *push.Submission, platforms []
 		}
 		n.Environment = routes[0]
 		s.Routes = append(s.Routes, routes...)
+		if p.Name() != push.DefaultPlatform {
+			if s.RoutePlatforms == nil {
+				s.RoutePlatforms = map[push.Route]string{}
+			}
+			for _, route := range routes {
+				s.RoutePlatforms[route] = p.Name()
+			}
+		}
 		if kinds, has := p.(Kinds); has && s.Audience != nil {
 			s.Audience.Kind, s.Audience.KindOf = kinds.Recipients(n)
 		}

@@ -37,6 +37,7 @@ const (
 type acceptedRow struct {
 	*push.Notification
 	audience []byte
+	contents []byte
 	expanded bool
 	n        int
 	batches  []*Batch
@@ -116,59 +117,57 @@ func prepare(r *push.Request) (*acceptance, error) {
 		if (s.Audience != nil) == (len(s.Tokens) > 0) {
 			return nil, fmt.Errorf("accept: a notification goes to tokens or to an audience, one of them")
 		}
+		var err error
+		if row.contents, err = encodeContents(s.Notification); err != nil {
+			return nil, fmt.Errorf("accept: %w", err)
+		}
 		if s.Audience != nil {
-			var err error
-			if row.audience, err = json.Marshal(s.Audience); err != nil {
-				return nil, fmt.Errorf("accept: %w", err)
-			}
-			if s.Empty {
-				row.expanded = true
-				continue
-			}
-			lane := Bulk
-			if len(s.Audience.Users) == 1 { // a person has a few devices: as urgent as one device
-				lane = Urgent
-			}
-			if lane == Urgent && len(s.Routes) > 1 {
-				row.batch(0, lane, Audience, "", nil) // a few devices: one expansion for all routes
-				continue
-			}
-			for j, route := range s.Routes { // each is expanded as fast as it is sent
-				row.batch(uint32(j)*audienceSpan, lane, Audience, route, nil)
-			}
-			continue
+			err = row.toAudience(&s)
+		} else {
+			row.expanded, row.n = true, len(s.Tokens)
+			a.recipients += int64(row.n)
+			err = row.toTokens(&s, nil)
 		}
-		row.expanded, row.n = true, len(s.Tokens)
-		a.recipients += int64(row.n)
-		lane, kind := Bulk, Ready
-		if row.n == 1 {
-			lane = Urgent
+		if err != nil {
+			return nil, fmt.Errorf("accept: %w", err)
 		}
-		if s.Notification.BadgeIncrement > 0 {
-			kind = Badges
-		}
-		recipients := make([]push.Recipient, row.n)
-		for j, t := range s.Tokens {
-			recipients[j].Token = t
-		}
-		row.divide(lane, kind, s.Routes[0], recipients)
 	}
 	return a, nil
 }
 
-// divide makes batches of recipients that go one way.
-func (row *acceptedRow) divide(lane Lane, kind Kind, route push.Route, recipients []push.Recipient) {
-	for len(recipients) > 0 {
-		n := min(MaxBatch, len(recipients))
-		row.batch(uint32(len(row.batches)), lane, kind, route, recipients[:n:n])
-		recipients = recipients[n:]
+// toAudience makes the batches that the audience is expanded from.
+func (row *acceptedRow) toAudience(s *push.Submission) error {
+	audience, routes, err := audienceOf(s)
+	if err != nil {
+		return err
 	}
+	encoded, err := json.Marshal(&audience)
+	if err != nil {
+		return err
+	}
+	row.audience = encoded
+	if s.Empty {
+		row.expanded = true
+		return nil
+	}
+	lane := Bulk
+	if len(s.Audience.Users) == 1 { // a person has a few devices: as urgent as one device
+		lane = Urgent
+	}
+	if lane == Urgent && len(routes) > 1 {
+		row.batch(0, lane, Audience, "", nil) // a few devices: one expansion for all routes
+		return nil
+	}
+	for i, route := range routes { // each is expanded as fast as it is sent
+		row.batch(uint32(i)*audienceSpan, lane, Audience, route, nil)
+	}
+	return nil
 }
 
 func (row *acceptedRow) batch(seq uint32, lane Lane, kind Kind, route push.Route, recipients []push.Recipient) {
 	b := &Batch{
 		Key: Key{Lane: lane, DueAt: row.SendAt.UnixMicro(), Notification: row.ID, Seq: seq},
-		App: row.App, Route: route, Kind: kind, Recipients: recipients,
+		App: row.App, Route: route, Kind: kind, Recipients: recipients, ByPlatform: len(row.Others) > 0,
 	}
 	row.batches = append(row.batches, b)
 	row.bodies = append(row.bodies, b.body())
@@ -285,8 +284,9 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		return err
 	}
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
-	notifications := database.NewInsert("notifications", `app, id, state, environment, push_type, kind, topic, priority, expires_at, collapse_id,
-		badge_increment, rate, payload, badge_at, audience, expanded, recipients, created_at, send_at, finished_at`, "")
+	notifications := database.NewInsert("notifications", `app, id, state, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
+		badge_increment, rate, payload, badge_at, contents, audience, expanded, recipients, created_at, send_at, finished_at`, "")
+	platforms := newPlatformInsert()
 	batches := database.NewInsert("batches", batchColumns, "")
 	now := stamp(q.now())
 	var recipients int64
@@ -307,18 +307,17 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if !row.SendAt.Equal(row.CreatedAt) {
 				sendAt = stamp(row.SendAt)
 			}
-			var audience any
-			if row.audience != nil {
-				audience = row.audience
-			}
 			state, finished := stateQueued, never
 			if len(row.batches) == 0 { // an audience without members
 				state, finished = stateDone, created
 			}
-			if err := notifications.Add(ctx, tx, row.App, row.ID[:], state, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
+			if err := notifications.Add(ctx, tx, row.App, row.ID[:], state, row.Platform, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
-				row.Payload.BadgeAt, audience, row.expanded, row.n, created, sendAt, finished); err != nil {
+				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), row.expanded, row.n, created, sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
+			}
+			if err := row.addPlatforms(ctx, tx, platforms); err != nil {
+				return err
 			}
 			for j, b := range row.batches {
 				b.Shard = shard
@@ -334,6 +333,9 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	if err := notifications.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert notifications: %w", err)
 	}
+	if err := platforms.Flush(ctx, tx); err != nil {
+		return fmt.Errorf("insert platforms: %w", err)
+	}
 	if err := batches.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert batches: %w", err)
 	}
@@ -345,6 +347,14 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		_, err = tx.ExecContext(ctx, "INSERT INTO backlog (slot, recipients) VALUES (?, ?)", slot, recipients)
 	}
 	return wrap(err, "add to the backlog")
+}
+
+// orNull is the column's value: nothing is NULL.
+func orNull(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
 }
 
 // bytesOf makes sure that an empty column is not NULL.
@@ -359,7 +369,11 @@ func bytesOf(b []byte) []byte {
 const batchColumns = "shard, lane, due_at, notification_id, seq, app, environment, kind, recipients, body"
 
 func addBatch(ctx context.Context, tx *sqlx.Tx, in *database.Insert, b *Batch, body []byte) error {
-	return wrap(in.Add(ctx, tx, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), b.Kind, len(b.Recipients), body),
+	kind := b.Kind
+	if b.ByPlatform {
+		kind |= byPlatform
+	}
+	return wrap(in.Add(ctx, tx, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), kind, len(b.Recipients), body),
 		"insert batches")
 }
 

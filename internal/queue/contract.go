@@ -34,6 +34,8 @@ const (
 	Ready    Kind = iota // to be sent
 	Badges               // explicit tokens whose stored badges must be counted up first
 	Audience             // an audience whose next page must be expanded
+
+	byPlatform Kind = 4 // is added in a row for Batch.ByPlatform
 )
 
 // Key identifies a batch. Ordered by shard, lane, due time, notification and sequence, it is the clustered key.
@@ -53,7 +55,9 @@ type Batch struct {
 	Route      push.Route
 	Kind       Kind
 	Recipients []push.Recipient // of a Ready or Badges batch
-	Cursor     Cursor           // of an Audience batch
+	// ByPlatform says that the notification is for several platforms, whose counts are kept apart.
+	ByPlatform bool
+	Cursor     Cursor // of an Audience batch
 }
 
 // Cursor is how far an audience is expanded.

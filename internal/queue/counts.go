@@ -24,6 +24,13 @@ type counts [5]int64
 
 var countColumns = [len(counts{})]string{"accepted", "failed", "unregistered", "expired", "cancelled"}
 
+// add adds what now is more than before.
+func (c *counts) add(now, before counts) {
+	for i := range c {
+		c[i] += now[i] - before[i]
+	}
+}
+
 func (t *tally) add(o push.Outcome, sentAt time.Time) {
 	sent := false
 	switch o {

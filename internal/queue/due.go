@@ -141,6 +141,7 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 			last = Outlet{string(app), push.Route(route)}
 		}
 		b.App, b.Route = last.App, last.Route
+		b.ByPlatform, b.Kind = b.Kind&byPlatform != 0, b.Kind&^byPlatform
 		if err := b.setBody(body, n); err != nil {
 			return nil, fmt.Errorf("batch %d of notification %s: %w", b.Seq, b.Notification, err)
 		}
@@ -176,8 +177,8 @@ func (q *Queue) Notifications(ctx context.Context, app string, ids []uuid.UUID) 
 }
 
 func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification) error {
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, environment, push_type, kind, topic, priority, expires_at, collapse_id,
-		badge_increment, rate, payload, badge_at, created_at, send_at
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
+		badge_increment, rate, payload, badge_at, contents, created_at, send_at
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
 		return err
@@ -186,15 +187,19 @@ func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UU
 	for rows.Next() {
 		n := &push.Notification{App: app}
 		var id, environment, pushType, kind, topic, collapse []byte
+		var contents sql.RawBytes
 		var expires, created, sendAt database.Time
-		if err := rows.Scan(&id, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse, &n.BadgeIncrement, &n.Rate,
-			&n.Payload.JSON, &n.Payload.BadgeAt, &created, &sendAt); err != nil {
+		if err := rows.Scan(&id, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse, &n.BadgeIncrement, &n.Rate,
+			&n.Payload.JSON, &n.Payload.BadgeAt, &contents, &created, &sendAt); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)
 		n.Environment, n.Type, n.Kind = push.Route(environment), push.Type(pushType), push.Kind(kind)
 		n.Key, n.CollapseID = string(topic), string(collapse)
 		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
+		if err := decodeContents(n, contents); err != nil {
+			return err
+		}
 		into[n.ID] = n
 	}
 	return rows.Err()

@@ -68,14 +68,11 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 	var routes []push.Route
 	var after push.Token
 	if state != stateCancelled {
-		var audience push.Audience
+		var audience storedAudience
 		if err := json.Unmarshal(encoded, &audience); err != nil {
 			return nil, nil, 0, fmt.Errorf("read the audience: %w", err)
 		}
-		if b.Route != "" {
-			audience.Environment = b.Route
-		}
-		recipients, routes, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience, b.Cursor.After, limit, increment)
+		recipients, routes, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience.of(b.Route), b.Cursor.After, limit, increment)
 		if err != nil {
 			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
 		}
@@ -86,18 +83,22 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 		}
 	}
 	out := database.NewInsert("batches", batchColumns, "")
+	platforms := map[platformKey]*platformCounts{}
 	key := b.Key // the cursor's own seq is used up: a repetition must not take a ready batch for it
 	for route, part := range batchesByRoute(recipients, routes) {
 		key.Seq++
-		r := &Batch{Key: key, App: b.App, Route: route, Kind: Ready, Recipients: part}
+		r := &Batch{Key: key, App: b.App, Route: route, Kind: Ready, Recipients: part, ByPlatform: b.ByPlatform}
 		ready = append(ready, r)
+		if b.ByPlatform {
+			add(platforms, r).recipients += int64(len(part))
+		}
 		if err := addBatch(ctx, tx, out, r, r.body()); err != nil {
 			return nil, nil, 0, err
 		}
 	}
 	if after != "" {
 		key.Seq++
-		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: after}}
+		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: after}, ByPlatform: b.ByPlatform}
 		if err := addBatch(ctx, tx, out, next, next.body()); err != nil {
 			return nil, nil, 0, err
 		}
@@ -112,7 +113,9 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 		}
 	}
 	c := change{expanded: expanded, recipients: len(recipients)}
-	err = c.apply(ctx, tx, b.App, []uuid.UUID{b.Notification}, now)
+	if err = c.apply(ctx, tx, b.App, []uuid.UUID{b.Notification}, now); err == nil {
+		err = q.addToPlatforms(ctx, tx, platforms)
+	}
 	return ready, next, int64(len(recipients)), err
 }
 
@@ -123,8 +126,8 @@ func allExpanded(ctx context.Context, tx *sqlx.Tx, b *Batch) (bool, error) {
 		return true, nil
 	}
 	var others int
-	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM batches WHERE notification_id = ? AND kind = ?", b.Notification[:], Audience).
-		Scan(&others)
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM batches WHERE notification_id = ? AND kind IN (?, ?)",
+		b.Notification[:], Audience, Audience|byPlatform).Scan(&others)
 	return others == 0, wrap(err, "look for the audience's other routes")
 }
 

@@ -68,9 +68,13 @@ func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient
 		}
 		err = o.invalidations.Add(ctx, tx, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "", "")
 	}
-	if err == nil && r.BadToken() && s.Kind != push.KindNone {
+	kind := s.Kind
+	if recipient.Token.Platform() != "" { // only the default platform has tokens of several kinds
+		kind = push.KindAlert
+	}
+	if err == nil && r.BadToken() && kind != push.KindNone {
 		at := stamp(s.SentAt)
-		err = o.badTokens.Add(ctx, tx, s.Batch.App, token, string(s.Batch.Route), string(s.Kind), 1, at, at)
+		err = o.badTokens.Add(ctx, tx, s.Batch.App, token, string(s.Batch.Route), string(kind), 1, at, at)
 	}
 	return wrap(err, "insert what became of the recipients")
 }

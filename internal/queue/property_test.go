@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"pgregory.net/rapid"
@@ -28,6 +29,7 @@ type model struct {
 type expectation struct {
 	increment uint32
 	audience  bool
+	platforms []string
 	tokens    map[push.Token]push.Outcome // Pending until it is final
 	cancelled bool
 }
@@ -40,7 +42,7 @@ func TestRandomHistories(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		r := start(t, db, Config{Lease: time.Minute})
-		devices := tokens(0, 25)
+		devices := mixedTokens(0, 25)
 		registry{db: db}.put(t, r.now(), devices...)
 		rapid.Check(t, func(rt *rapid.T) {
 			m := &model{rig: r, t: rt, devices: map[push.Token]int64{}, wants: map[uuid.UUID]*expectation{}}
@@ -58,7 +60,7 @@ func (m *model) clear(devices []push.Token) {
 	m.fault.Store(nil)
 	err := m.db.Tx(m.rig.t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
 		for _, statement := range []string{
-			"DELETE FROM batches", "DELETE FROM notifications", "DELETE FROM cancellations", "DELETE FROM backlog",
+			"DELETE FROM batches", "DELETE FROM notifications", "DELETE FROM notification_platforms", "DELETE FROM cancellations", "DELETE FROM backlog",
 			"UPDATE shards SET backlog = 0", "UPDATE device_tokens SET badge = 0",
 		} {
 			if _, err := tx.ExecContext(ctx, statement); err != nil {
@@ -92,15 +94,25 @@ func (m *model) again(fn func() error) {
 }
 
 func (m *model) accept(t *rapid.T) {
-	n := m.notification()
 	want := &expectation{tokens: map[push.Token]push.Outcome{}}
+	want.platforms = rapid.SampledFrom([][]string{{"apns"}, {"fcm"}, {"apns", "webpush"}, {"fcm", "apns", "webpush"}}).Draw(t, "platforms")
+	s := m.submission(want.platforms...)
+	n := s.Notification
+	n.Expiration = n.Expiration.Add(time.Hour)
 	n.BadgeIncrement = rapid.SampledFrom([]uint32{0, 1, 3}).Draw(t, "increment")
 	want.increment = n.BadgeIncrement
-	s := push.Submission{Routes: production, Notification: n}
+	for _, other := range n.Others {
+		other.BadgeIncrement = n.BadgeIncrement
+	}
 	if want.audience = rapid.Bool().Draw(t, "audience"); want.audience {
-		s.Audience = &push.Audience{All: true}
+		s.Audience = &push.Audience{All: true, Platforms: want.platforms}
+		if rapid.Bool().Draw(t, "of one user") { // one batch for all routes
+			s.Audience = &push.Audience{Users: []string{"anyone"}, Platforms: want.platforms}
+		}
 	} else {
-		s.Tokens = tokens(0, rapid.IntRange(1, 30).Draw(t, "recipients"))
+		s.Tokens = slices.DeleteFunc(mixedTokens(0, rapid.IntRange(3, 30).Draw(t, "recipients")), func(t push.Token) bool {
+			return !slices.Contains(want.platforms, t.PlatformName())
+		})
 		for _, token := range s.Tokens {
 			want.tokens[token] = push.Pending
 		}
@@ -254,8 +266,12 @@ func (m *model) crash(*rapid.T) {
 func (m *model) check(t *rapid.T) {
 	for id, want := range m.wants {
 		s := m.get(id)
-		var counts push.Counts
-		for _, outcome := range want.tokens {
+		byPlatform := map[string]push.Counts{}
+		for _, name := range want.platforms {
+			byPlatform[name] = push.Counts{}
+		}
+		for token, outcome := range want.tokens {
+			counts := byPlatform[token.PlatformName()]
 			switch outcome { // what is not final is pending
 			case push.Accepted:
 				counts.Accepted++
@@ -270,6 +286,14 @@ func (m *model) check(t *rapid.T) {
 			default:
 				counts.Pending++
 			}
+			byPlatform[token.PlatformName()] = counts
+		}
+		var counts push.Counts
+		for _, c := range byPlatform {
+			counts = sum(counts, c)
+		}
+		if diff := cmp.Diff(byPlatform, s.ByPlatform); diff != "" {
+			t.Fatalf("counts by platform (-want +got):\n%s", diff)
 		}
 		if s.Counts != counts {
 			t.Fatalf("counts are %+v, not %+v", s.Counts, counts)
@@ -283,6 +307,15 @@ func (m *model) check(t *rapid.T) {
 	if m.rig.t.Failed() {
 		t.FailNow()
 	}
+}
+
+func (m *model) devicesOf(platforms []string) (n int) {
+	for token := range m.devices {
+		if slices.Contains(platforms, token.PlatformName()) {
+			n++
+		}
+	}
+	return n
 }
 
 // finish sends all there is, and looks at the badges.
@@ -324,7 +357,7 @@ func (m *model) finish() {
 	m.check(m.t)
 	for id, want := range m.wants {
 		if s := m.get(id); s.FinishedAt.IsZero() || (!want.audience && len(want.tokens) != int(s.Recipients)) ||
-			(want.audience && !want.cancelled && int(s.Recipients) != len(m.devices)) {
+			(want.audience && !want.cancelled && int(s.Recipients) != m.devicesOf(want.platforms)) {
 			m.t.Fatalf("something was lost: %+v", s)
 		}
 	}

@@ -210,6 +210,9 @@ func (q *Queue) purgePlain(ctx context.Context, app string, ids []uuid.UUID) (re
 		if removed = len(plain) - 1; removed == 0 {
 			return nil
 		}
+		if _, err = tx.ExecContext(ctx, "DELETE FROM notification_platforms WHERE app = ? AND notification_id IN "+list(removed), plain...); err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id IN "+list(removed), plain...)
 		return err
 	})
@@ -225,7 +228,10 @@ func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit in
 			if err != nil || n > 0 {
 				return err
 			}
-			_, err = affected(ctx, tx, "DELETE FROM notifications WHERE app = ? AND id = ?", app, id[:])
+			if _, err = tx.ExecContext(ctx, "DELETE FROM notification_platforms WHERE app = ? AND notification_id = ?", app, id[:]); err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id = ?", app, id[:])
 			return err
 		})
 		if err != nil {

@@ -153,7 +153,7 @@ func (r *rig) failOnce(f fault) {
 
 func token(i int) push.Token {
 	sum := sha256.Sum256(fmt.Append(nil, i))
-	return push.Token(sum[:])
+	return push.HexToken(sum[:])
 }
 
 func tokens(from, to int) []push.Token {
@@ -245,6 +245,13 @@ func (r *rig) get(id uuid.UUID) push.Status {
 	if sum := c.Pending + c.Accepted + c.Failed + c.Unregistered + c.Expired + c.Cancelled; sum != s.Recipients || c.Pending < 0 {
 		r.t.Fatalf("counts %+v do not add up to %d", c, s.Recipients)
 	}
+	var all push.Counts
+	for _, c := range s.ByPlatform {
+		all = sum(all, c)
+	}
+	if all != s.Counts || len(s.ByPlatform) == 0 {
+		r.t.Fatalf("the platforms' counts %+v do not add up to %+v", s.ByPlatform, s.Counts)
+	}
 	return s
 }
 
@@ -277,6 +284,48 @@ type registry struct {
 
 // production is the one route of most tests.
 var production = []push.Route{push.Production}
+
+// routeOf is the route of a token: production, or that of its platform's name.
+func routeOf(t push.Token) push.Route {
+	if name := t.Platform(); name != "" {
+		return push.Route(name)
+	}
+	return push.Production
+}
+
+// submission is one for the platforms, in this order.
+func (r *rig) submission(platforms ...string) push.Submission {
+	var s push.Submission
+	s.RoutePlatforms = map[push.Route]string{}
+	for _, name := range platforms {
+		n := r.notification()
+		n.Platform, n.Environment = name, push.Route(name)
+		n.Payload = push.Payload{JSON: []byte(`{"for":"` + name + `","badge":}`), BadgeAt: 20}
+		if name == push.DefaultPlatform {
+			n.Environment = push.Production
+		}
+		s.RoutePlatforms[n.Environment] = name
+		s.Routes = append(s.Routes, n.Environment)
+		if s.Notification == nil {
+			s.Notification = n
+			continue
+		}
+		n.ID, n.CreatedAt, n.SendAt = s.Notification.ID, s.Notification.CreatedAt, s.Notification.SendAt
+		s.Notification.Others = append(s.Notification.Others, n)
+	}
+	return s
+}
+
+// mixedTokens are of the three platforms in turn, in their order.
+func mixedTokens(from, to int) (ts []push.Token) {
+	for i := from; i < to; i++ {
+		ts = append(ts, [...]push.Token{
+			token(i), push.TextToken("fcm", fmt.Sprint("registration-", i)), push.TextToken("webpush", fmt.Sprint("endpoint-", i)),
+		}[i%3])
+	}
+	slices.Sort(ts)
+	return ts
+}
 
 func (g registry) put(tb testing.TB, at time.Time, ts ...push.Token) {
 	tb.Helper()
@@ -311,6 +360,7 @@ func (g registry) AudiencePage(
 	var page []push.Recipient
 	var routes []push.Route
 	var next push.Token
+	read := 0
 	for rows.Next() {
 		var token []byte
 		var r push.Recipient
@@ -318,10 +368,12 @@ func (g registry) AudiencePage(
 			return nil, nil, "", err
 		}
 		r.Token = push.Token(token)
-		page, routes = append(page, r), append(routes, push.Production)
-	}
-	if len(page) == limit {
-		next = page[limit-1].Token
+		if read++; read == limit {
+			next = r.Token
+		}
+		if name := r.Token.PlatformName(); a.Platforms == nil && name == push.DefaultPlatform || slices.Contains(a.Platforms, name) {
+			page, routes = append(page, r), append(routes, routeOf(r.Token))
+		}
 	}
 	if err := rows.Err(); err != nil || increment == 0 {
 		return page, routes, next, err

@@ -131,6 +131,7 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	}
 	now := q.now()
 	tallies := map[uuid.UUID]*tally{}
+	var platforms map[platformKey]*platformCounts
 	out := q.newOutputs(now)
 	for _, s := range settlements {
 		t := tallies[s.Batch.Notification]
@@ -143,7 +144,7 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 				return done, err
 			}
 		}
-		followUp := s.followUp(now)
+		followUp, before := s.followUp(now), t.counts
 		for i := range s.Results {
 			r, recipient := &s.Results[i], &s.Batch.Recipients[i]
 			done.outcomes[r.Outcome]++
@@ -159,6 +160,12 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 				followUp.Recipients = append(followUp.Recipients, again)
 			}
 		}
+		if s.Batch.ByPlatform && t.counts != before {
+			if platforms == nil {
+				platforms = map[platformKey]*platformCounts{}
+			}
+			add(platforms, s.Batch).counts.add(t.counts, before)
+		}
 		if len(followUp.Recipients) > 0 {
 			done.followUps = append(done.followUps, followUp)
 			if err := addBatch(ctx, tx, out.batches, followUp, followUp.body()); err != nil {
@@ -169,12 +176,15 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	if err := out.flush(ctx, tx); err != nil {
 		return done, err
 	}
-	return done, updateCounts(ctx, tx, tallies, now)
+	if err := updateCounts(ctx, tx, tallies, now); err != nil {
+		return done, err
+	}
+	return done, q.addToPlatforms(ctx, tx, platforms)
 }
 
 // followUp is the batch, still empty, that takes the place of the settled one.
 func (s *Settlement) followUp(now time.Time) *Batch {
-	b := &Batch{Key: s.Batch.Key, App: s.Batch.App, Route: s.Batch.Route, Kind: s.Batch.Kind}
+	b := &Batch{Key: s.Batch.Key, App: s.Batch.App, Route: s.Batch.Route, Kind: s.Batch.Kind, ByPlatform: s.Batch.ByPlatform}
 	b.Seq += generation
 	b.DueAt = s.RetryAt.UnixMicro()
 	if s.RetryAt.IsZero() {

@@ -16,17 +16,18 @@ import (
 )
 
 const statusColumns = `id, state, expanded, recipients, accepted, failed, unregistered, expired, cancelled,
-	created_at, send_at, first_sent_at, finished_at`
+	created_at, send_at, first_sent_at, finished_at, platform, contents IS NOT NULL AS several`
 
-func scanStatus(row interface{ Scan(...any) error }, now time.Time) (push.Status, error) {
-	var s push.Status
+// scanStatus reads statusColumns; several says that the notification is for several platforms, whose counts are to be read.
+func scanStatus(row interface{ Scan(...any) error }, now time.Time) (s push.Status, several bool, err error) {
+	var platform string
 	var id []byte
 	var state int
 	var created, sendAt, first, finished database.Time
 	c := &s.Counts
 	if err := row.Scan(&id, &state, &s.Expanded, &s.Recipients, &c.Accepted, &c.Failed, &c.Unregistered, &c.Expired, &c.Cancelled,
-		&created, &sendAt, &first, &finished); err != nil {
-		return push.Status{}, err
+		&created, &sendAt, &first, &finished, &platform, &several); err != nil {
+		return push.Status{}, false, err
 	}
 	copy(s.ID[:], id)
 	c.Pending = s.Recipients - c.Accepted - c.Failed - c.Unregistered - c.Expired - c.Cancelled
@@ -43,15 +44,21 @@ func scanStatus(row interface{ Scan(...any) error }, now time.Time) (push.Status
 	default:
 		s.State = push.StateQueued
 	}
-	return s, nil
+	if !several {
+		s.ByPlatform = map[string]push.Counts{(&push.Notification{Platform: platform}).PlatformName(): s.Counts}
+	}
+	return s, several, nil
 }
 
 // Get tells how far a notification is; push.ErrNotFound where the app has none of that id.
 func (q *Queue) Get(ctx context.Context, app string, id uuid.UUID) (push.Status, error) {
 	row := q.db.Reader().QueryRowContext(ctx, "SELECT "+statusColumns+" FROM notifications WHERE app = ? AND id = ?", app, id[:])
-	s, err := scanStatus(row, q.now())
+	s, several, err := scanStatus(row, q.now())
 	if errors.Is(err, sql.ErrNoRows) {
 		err = push.ErrNotFound
+	}
+	if several {
+		err = q.readPlatforms(ctx, app, []*push.Status{&s})
 	}
 	return s, wrap(err, "get notification %s", id)
 }
@@ -86,22 +93,28 @@ func (q *Queue) List(ctx context.Context, app string, state push.State, before u
 			return nil, uuid.Nil, fmt.Errorf("list notifications: unknown state %q", state)
 		}
 	}
-	rows, err := q.db.Reader().QueryContext(ctx, "SELECT "+statusColumns+" FROM (SELECT "+statusColumns+` FROM notifications
+	rows, err := q.db.Reader().QueryContext(ctx, "SELECT * FROM (SELECT "+statusColumns+` FROM notifications
 		WHERE app = ? AND id < ? ORDER BY id DESC LIMIT ?) AS newest`+condition+" ORDER BY id DESC LIMIT ?",
 		append(append([]any{app, before[:], look}, args...), limit+1)...)
 	if err != nil {
 		return nil, uuid.Nil, wrap(err, "list notifications")
 	}
 	defer rows.Close()
-	page := make([]push.Status, 0, limit)
+	page := make([]push.Status, 0, limit+1)
+	var several []*push.Status
 	for rows.Next() {
-		s, err := scanStatus(rows, now)
+		s, of, err := scanStatus(rows, now)
 		if err != nil {
 			return nil, uuid.Nil, wrap(err, "list notifications")
 		}
-		page = append(page, s)
+		if page = append(page, s); of { // page has room for all, and is not moved
+			several = append(several, &page[len(page)-1])
+		}
 	}
 	if err := rows.Err(); err != nil {
+		return nil, uuid.Nil, wrap(err, "list notifications")
+	}
+	if err := q.readPlatforms(ctx, app, several); err != nil {
 		return nil, uuid.Nil, wrap(err, "list notifications")
 	}
 	if len(page) > limit {

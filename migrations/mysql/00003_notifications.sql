@@ -4,6 +4,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     app             VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     id              BINARY(16) NOT NULL,               -- UUIDv7: in the order of creation
     state           TINYINT UNSIGNED NOT NULL,         -- 0 queued, 1 sending, 2 done, 3 cancelled
+    platform        VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- whose form these columns have; empty for apns
     environment     VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     push_type       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     kind            VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- of the tokens that it is for
@@ -15,6 +16,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     rate            INT UNSIGNED NOT NULL,             -- recipients a second, 0 for no limit
     payload         BLOB NOT NULL,
     badge_at        SMALLINT UNSIGNED NOT NULL,        -- where each device's badge goes into the payload, 0 for nowhere
+    contents        BLOB NULL,                         -- the forms of the other platforms, NULL where it is for one
     audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
     expanded        TINYINT UNSIGNED NOT NULL,         -- 1 when recipients is final
     recipients      BIGINT UNSIGNED NOT NULL,

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS batches (
     seq             INT UNSIGNED NOT NULL,             -- within the notification
     app             VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     environment     VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- the route; empty for an audience of any
-    kind            TINYINT UNSIGNED NOT NULL,         -- 0 ready to send, 1 badges to be counted first, 2 an audience to be expanded
+    kind            TINYINT UNSIGNED NOT NULL,         -- 0 ready to send, 1 badges to be counted first, 2 an audience to be expanded; and 4 where counts are kept by platform
     recipients      INT UNSIGNED NOT NULL,
     body            MEDIUMBLOB NOT NULL,               -- the recipients, or the cursor of the audience
     PRIMARY KEY (shard, lane, due_at, notification_id, seq),

@@ -3,6 +3,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     app             TEXT NOT NULL,
     id              BLOB NOT NULL,                     -- UUIDv7: in the order of creation
     state           INTEGER NOT NULL,                  -- 0 queued, 1 sending, 2 done, 3 cancelled
+    platform        TEXT NOT NULL,                     -- whose form these columns have; empty for apns
     environment     TEXT NOT NULL,
     push_type       TEXT NOT NULL,
     kind            TEXT NOT NULL, -- of the tokens that it is for
@@ -14,6 +15,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     rate            INTEGER NOT NULL,                  -- recipients a second, 0 for no limit
     payload         BLOB NOT NULL,
     badge_at        INTEGER NOT NULL,                  -- where each device's badge goes into the payload, 0 for nowhere
+    contents        BLOB NULL,                         -- the forms of the other platforms, NULL where it is for one
     audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
     expanded        INTEGER NOT NULL,                  -- 1 when recipients is final
     recipients      INTEGER NOT NULL,
