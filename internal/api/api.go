@@ -19,6 +19,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -47,6 +48,9 @@ type Tokens interface {
 	List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, push.Token, error)
 	// Import stores a page of devices as they are, in one transaction. LastUpdated and CreatedAt are set.
 	Import(ctx context.Context, app string, page []push.Device) error
+	// CountAudience counts an audience's members by their platforms' names, as far as a bounded time allows: exact is false where
+	// there may be more.
+	CountAudience(ctx context.Context, app string, a push.Audience) (byPlatform map[string]int, exact bool, err error)
 }
 
 // Notifications is the queue.
@@ -131,10 +135,13 @@ type API struct {
 	maxBody       int64
 	timeout       time.Duration
 	router        *chi.Mux
-	huma          huma.API
+	document      document
+	apps          map[string]*App
 	ids           requestIDs
-	// unavailable is whether the last answer said that a dependency is away, so that the log says it once.
-	unavailable atomic.Bool
+	// unavailable is whether the last answer said that a dependency is away: that is a line of its own, once.
+	unavailable  atomic.Bool
+	failureLines *rate.Limiter // of the lines on failed requests
+	unlogged     atomic.Int64  // failed requests that it allowed no line
 }
 
 // New makes the handler and starts nothing.
@@ -151,7 +158,10 @@ func New(c Config) (*API, error) {
 		maxBody:       c.MaxBody,
 		timeout:       c.Timeout,
 		keys:          make(map[[sha256.Size]byte]*principal),
+		document:      newDocument(c.Version),
+		apps:          make(map[string]*App, len(c.Apps)),
 		ids:           newRequestIDs(),
+		failureLines:  rate.NewLimiter(failuresLogged, failuresLoggedBurst),
 	}
 	if a.maxBody == 0 {
 		a.maxBody = 8 << 20
@@ -161,6 +171,10 @@ func New(c Config) (*API, error) {
 	}
 	for i := range c.Apps {
 		app := &c.Apps[i]
+		if len(app.Platforms) == 0 {
+			return nil, fmt.Errorf("api: app %q has no platform", app.Name)
+		}
+		a.apps[app.Name] = app
 		for _, key := range app.Keys {
 			if !key.Scope.Valid() {
 				return nil, fmt.Errorf("api: key %q of app %q: unknown scope %q", key.Name, app.Name, key.Scope)
@@ -171,12 +185,12 @@ func New(c Config) (*API, error) {
 			a.keys[key.Hash] = newPrincipal(app, key)
 		}
 	}
-	a.route(c.Version)
+	a.route()
 	return a, nil
 }
 
 // OpenAPI is the document that /openapi.json serves.
-func (a *API) OpenAPI() *huma.OpenAPI { return a.huma.OpenAPI() }
+func (a *API) OpenAPI() *huma.OpenAPI { return a.document.OpenAPI }
 
 // ServeHTTP serves one request of the public listener.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {

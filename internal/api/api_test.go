@@ -81,6 +81,9 @@ func (s *stores) Register(_ context.Context, app string, r push.Registration) (p
 	if !known {
 		d = push.Device{Token: r.Token, Environment: r.DefaultEnvironment, CreatedAt: now()}
 	}
+	if r.Address != nil {
+		d.Address = r.Address
+	}
 	if r.Kind != nil {
 		d.Kind = *r.Kind
 	}
@@ -144,7 +147,8 @@ func (s *stores) List(_ context.Context, app string, f push.DeviceFilter, after 
 	var list []push.Device
 	for t, d := range s.devices[app] {
 		if t > after && (f.UserID == "" || f.UserID == d.UserID) && (f.Tag == "" || slices.Contains(d.Tags, f.Tag)) &&
-			(f.Environment == "" || f.Environment == d.Environment) {
+			(f.Environment == "" || f.Environment == d.Environment) && (f.Platform == "" || f.Platform == t.PlatformName()) &&
+			(f.IdleBefore.IsZero() || d.LastUpdated.Before(f.IdleBefore)) {
 			list = append(list, d)
 		}
 	}
@@ -153,6 +157,17 @@ func (s *stores) List(_ context.Context, app string, f push.DeviceFilter, after 
 		return list, "", s.err
 	}
 	return list[:limit], list[limit-1].Token, s.err
+}
+
+func (s *stores) CountAudience(_ context.Context, app string, a push.Audience) (map[string]int, bool, error) {
+	defer s.begin()()
+	counts := map[string]int{}
+	for t := range s.devices[app] {
+		if name := t.PlatformName(); slices.Contains(a.Platforms, name) || a.Platforms == nil && name == push.DefaultPlatform {
+			counts[name]++
+		}
+	}
+	return counts, true, s.err
 }
 
 func (s *stores) Import(_ context.Context, app string, page []push.Device) error {
@@ -302,6 +317,7 @@ func newFixture(tb testing.TB) *fixture {
 			}, Keys: []Key{
 				{Name: "binary", Scope: ScopeSend, Hash: keyHash(binaryKey)},
 			}},
+			threePlatforms(),
 		},
 	})
 	if err != nil {

@@ -28,6 +28,7 @@ var routes = []struct {
 	method, path, body string
 	scope              Scope
 }{
+	{http.MethodPost, "/v1/tokens", `{"platform": "apns", "token": "` + token1 + `"}`, ScopeRegister},
 	{http.MethodPut, "/v1/tokens/" + token1, `{}`, ScopeRegister},
 	{http.MethodPut, "/v1/tokens/" + token1 + "/badge", `{"badge": 0}`, ScopeRegister},
 	{http.MethodDelete, "/v1/tokens/" + token2, "", ScopeRegister},

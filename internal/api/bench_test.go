@@ -10,10 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humachi"
-	"github.com/google/uuid"
-
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -82,26 +78,8 @@ func BenchmarkPostNotification(b *testing.B) {
 	bench(b, newIdle(b), http.MethodPost, "/v1/notifications", benchNotification, 202)
 }
 
-func BenchmarkGetToken(b *testing.B) { // through huma
+func BenchmarkGetToken(b *testing.B) {
 	f := newIdle(b)
 	f.put("hedgehog", push.Device{Token: push.Token(strings.Repeat("x", 32))})
 	bench(b, f, http.MethodGet, "/v1/tokens/"+strings.Repeat("78", 32), "", 200)
-}
-
-// BenchmarkHumaNotification is what huma itself takes to decode, validate and answer the same notification, without a key, a
-// payload or the checks it does not know: the reason why the routes with a body are not served by it.
-func BenchmarkHumaNotification(b *testing.B) {
-	f := newFixture(b)
-	type input struct {
-		Body notificationBody
-	}
-	type output struct {
-		Body acceptedBody
-	}
-	h := humachi.New(f.router, openAPIConfig(""))
-	huma.Register(h, huma.Operation{OperationID: "x", Method: http.MethodPost, Path: "/x", DefaultStatus: 202}, func(context.Context, *input) (*output, error) {
-		n := 1
-		return &output{acceptedBody{ID: uuid.NewString(), State: "queued", Recipients: &n, CreatedAt: now()}}, nil
-	})
-	bench(b, f.router, http.MethodPost, "/x", benchNotification, 202)
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -163,20 +165,44 @@ func (rd *reader) object(at string, v push.JSON, take func(name string, v push.J
 	}
 }
 
-// readText is a string of at most limit bytes, or what is wrong with it. NUL is refused: some databases and tools end a string
-// there. It knows no location, so that none is put together for what is right.
+// readText is a string of at most limit bytes, or what is wrong with it. It knows no location, so that none is put together
+// for what is right.
 func readText(v push.JSON, limit int) (s, wrong string) {
 	if !v.IsString() {
 		return "", "must be a string"
 	}
 	s = v.String()
-	switch {
-	case len(s) > limit:
+	if len(s) > limit {
 		return "", "must have at most " + strconv.Itoa(limit) + " bytes, and has " + strconv.Itoa(len(s))
-	case strings.IndexByte(s, 0) >= 0:
-		return "", "must not contain a NUL"
+	}
+	if wrong := checkText(s); wrong != "" {
+		return "", wrong
 	}
 	return s, ""
+}
+
+// checkText refuses control characters: nobody means them in a name, they cannot be seen in a list or a log, and some databases
+// and tools end a string at a NUL.
+func checkText(s string) (wrong string) {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ' || c == 0x7f:
+			return "must not contain control characters"
+		case c >= utf8.RuneSelf:
+			return checkUnicode(s[i:])
+		}
+	}
+	return ""
+}
+
+func checkUnicode(s string) (wrong string) {
+	switch {
+	case !utf8.ValidString(s):
+		return "must be in UTF-8"
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "must not contain control characters"
+	}
+	return ""
 }
 
 // texts is an array of least to most strings that are not empty.

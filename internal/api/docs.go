@@ -50,7 +50,7 @@ func docsPolicy() string {
 
 // documents serves the OpenAPI document and the page that shows it.
 func (a *API) documents() {
-	document := sync.OnceValue(func() []byte { return must(json.MarshalIndent(a.huma.OpenAPI(), "", "  ")) })
+	document := sync.OnceValue(func() []byte { return must(json.MarshalIndent(a.document.OpenAPI, "", "  ")) })
 	a.open(http.MethodGet, "/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-cache")

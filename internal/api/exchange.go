@@ -26,8 +26,9 @@ type exchange struct {
 	route  *routeMetrics
 	id     string
 	who    *principal // nil before authorize
-	token  string     // the device token in the path, shortened, for the log
-	status int        // 0 before the header was written
+	query  query
+	token  string // the device token in the path, shortened, for the log
+	status int    // 0 before the header was written
 	start  time.Time
 	err    error
 }
@@ -101,19 +102,43 @@ func (x *exchange) observe(r *http.Request) {
 	took := time.Since(x.start)
 	x.route.observe(x.status, took)
 	log := x.api.log
-	switch {
-	case x.status >= 500 && errors.Is(x.err, push.ErrUnavailable):
-		if !x.api.unavailable.Swap(true) {
-			log.Warn("requests are refused: a dependency is away", "request_id", x.id, "route", x.route.pattern, "error", x.err)
-		}
-	case x.status == http.StatusInternalServerError && x.err != nil:
-		log.Error("request failed", "request_id", x.id, "route", x.route.pattern, "error", x.err)
-	case x.status < 300 && x.who != nil && x.api.unavailable.Load() && x.api.unavailable.Swap(false):
+	if x.status >= http.StatusInternalServerError && x.err != nil {
+		x.logFailure(r.Context())
+	}
+	if x.status < 300 && x.who != nil && x.api.unavailable.Load() && x.api.unavailable.Swap(false) {
 		log.Info("requests are served again")
 	}
 	if log.Enabled(r.Context(), slog.LevelDebug) {
 		x.logAccess(r, took)
 	}
+}
+
+// The lines of failed requests are bounded: an outage fails every request.
+const (
+	failuresLogged      = 10 // a second
+	failuresLoggedBurst = 100
+)
+
+// logFailure writes a line for a request that we could not serve, by which its X-Request-Id finds the reason.
+func (x *exchange) logFailure(ctx context.Context) {
+	log, err := x.api.log, x.err
+	if errors.Is(err, push.ErrUnavailable) && !x.api.unavailable.Swap(true) {
+		log.Warn("requests are refused: a dependency is away", "request_id", x.id, "route", x.route.pattern, "error", err)
+		return
+	}
+	if !x.api.failureLines.Allow() {
+		x.api.unlogged.Add(1)
+		return
+	}
+	level := slog.LevelWarn
+	if x.status == http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	attrs := []any{"request_id", x.id, "route", x.route.pattern, "status", x.status, "error", err}
+	if n := x.api.unlogged.Swap(0); n > 0 {
+		attrs = append(attrs, "others_not_logged", n)
+	}
+	log.Log(ctx, level, "request failed", attrs...)
 }
 
 // logAccess writes the route's pattern and not its path, which may hold a device token.
@@ -129,30 +154,6 @@ func (x *exchange) logAccess(r *http.Request, took time.Duration) {
 		attrs = append(attrs, "problem", problemOf(x.err).Type)
 	}
 	x.api.log.Debug("request", attrs...)
-}
-
-// endpoint is a handler that returns what went wrong instead of writing it.
-type endpoint func(ctx context.Context, x *exchange, r *http.Request) error
-
-// serve makes an http.HandlerFunc of an endpoint: who asks, whether they may, in what time. timeout 0 means none.
-func (a *API) serve(route *routeMetrics, allowed scopes, timeout time.Duration, e endpoint) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		x := w.(*exchange) // ServeHTTP is the only way in
-		x.route = route
-		if err := x.authorize(r, allowed); err != nil {
-			x.fail(err)
-			return
-		}
-		ctx := r.Context()
-		if timeout > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, timeout)
-			defer cancel()
-		}
-		if err := e(ctx, x, r); err != nil {
-			x.fail(err)
-		}
-	}
 }
 
 const headerRequestID = "X-Request-Id"

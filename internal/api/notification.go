@@ -120,7 +120,7 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 					put(&c.Fields, name, rd.headerText(field(), v, maxField))
 				}
 			case slices.Contains(notificationFields, name):
-				rd.fault(field(), "is for a platform that the app does not have")
+				rd.fault(field(), otherPlatform)
 			default:
 				return false
 			}
@@ -130,9 +130,9 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 	return m
 }
 
-func put[T any](m *map[string]T, name string, v T) {
+func put[K comparable, V any](m *map[K]V, name K, v V) {
 	if *m == nil {
-		*m = make(map[string]T, 4)
+		*m = make(map[K]V, 4)
 	}
 	(*m)[name] = v
 }
@@ -212,7 +212,7 @@ func readTime(v push.JSON) (time.Time, bool) {
 // environment those that have it.
 func (rd *accepting) readPlatforms(at string, v push.JSON, environment push.Route) []Platform {
 	at += ".platforms"
-	list := rd.app.Platforms
+	list, before := rd.app.Platforms, len(rd.faults)
 	if v != nil {
 		list = nil
 		for i, name := range rd.texts(at, v, 1, 100, maxField) {
@@ -225,6 +225,9 @@ func (rd *accepting) readPlatforms(at string, v push.JSON, environment push.Rout
 				list = append(list, p)
 			}
 		}
+	}
+	if len(rd.faults) > before { // then what is for any of them is checked
+		list = rd.app.Platforms
 	}
 	if environment == "" {
 		return list
@@ -320,11 +323,8 @@ func (rd *accepting) checkRecipients(at string, s *push.Submission, platforms []
 		n.Environment = routes[0]
 		s.Routes = append(s.Routes, routes...)
 		if p.Name() != push.DefaultPlatform {
-			if s.RoutePlatforms == nil {
-				s.RoutePlatforms = map[push.Route]string{}
-			}
 			for _, route := range routes {
-				s.RoutePlatforms[route] = p.Name()
+				put(&s.RoutePlatforms, route, p.Name())
 			}
 		}
 		if kinds, has := p.(Kinds); has && s.Audience != nil {
@@ -354,12 +354,6 @@ func (rd *reader) headerText(at string, v push.JSON, limit int) string {
 	if s != strings.Trim(s, " ") { // HTTP/2 has no such field value (RFC 9113, 8.2.1)
 		rd.fault(at, "must not begin or end with a space")
 		return ""
-	}
-	for i := 0; i < len(s); i++ {
-		if s[i] < ' ' || s[i] == 0x7f {
-			rd.fault(at, "must not contain control characters")
-			return ""
-		}
 	}
 	return s
 }

@@ -532,7 +532,7 @@ func TestFeedback(t *testing.T) {
 	f.invalid = []push.CheckedInvalidation{{
 		Invalidation: push.Invalidation{App: "hedgehog", Token: mustToken(t, token1), At: at, Source: push.SourceFeedback}, Removed: true, CheckedAt: at.Add(time.Hour),
 	}}
-	want := `{"items":[{"timestamp":1714979289,"token_length":32,"token":"` + token1 + `","source":"feedback","removed":true,"checked_at":"2024-05-06T08:08:09Z"}],"next_cursor":null}` + "\n"
+	want := `{"items":[{"timestamp":1714979289,"token_length":32,"platform":"apns","token":"` + token1 + `","source":"feedback","removed":true,"checked_at":"2024-05-06T08:08:09Z"}],"next_cursor":null}` + "\n"
 	for _, call := range [][2]string{{http.MethodGet, "/v1/feedback?since=2024-05-06T00:00:00Z"}, {http.MethodPost, "/v1/feedback/check"}} {
 		w := f.call(adminKey, call[0], call[1], "")
 		wantStatus(t, w, 200)

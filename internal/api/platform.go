@@ -70,6 +70,10 @@ func routeNames(platforms []Platform) string {
 	return strings.TrimPrefix(names, ", ")
 }
 
+func (a *App) hasRoute(route push.Route) bool {
+	return slices.ContainsFunc(a.Platforms, func(p Platform) bool { return slices.Contains(p.Routes(), route) })
+}
+
 // The objects of a notification that are every platform's.
 const (
 	blockMessage = "message"

@@ -6,11 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strconv"
-	"strings"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -155,16 +151,6 @@ func (p *Problem) Error() string {
 // Unwrap is what caused it.
 func (p *Problem) Unwrap() error { return p.cause }
 
-// GetStatus is for huma.
-func (p *Problem) GetStatus() int { return p.Status }
-
-// GetHeaders is for huma.
-func (p *Problem) GetHeaders() http.Header {
-	h := http.Header{}
-	p.headers(h)
-	return h
-}
-
 func (p *Problem) headers(h http.Header) {
 	if p.retryAfter > 0 && h.Get(headerRetryAfter) == "" {
 		h.Set(headerRetryAfter, strconv.Itoa(p.retryAfter))
@@ -173,9 +159,6 @@ func (p *Problem) headers(h http.Header) {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
 }
-
-// ContentType is for huma.
-func (*Problem) ContentType(string) string { return "application/problem+json" }
 
 func (p *Problem) write(w http.ResponseWriter) {
 	b, err := json.Marshal(p)
@@ -187,37 +170,4 @@ func (p *Problem) write(w http.ResponseWriter) {
 	h["Content-Type"] = []string{"application/problem+json"}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(b, '\n')) // the client may be gone
-}
-
-// longestParameter is more than the length of any query parameter there is.
-const longestParameter = 20
-
-// huma makes its own errors (wrong parameters) through this variable of its package, which is the one place to set their form.
-// Values are dropped: they may be device tokens.
-func init() {
-	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		if status != http.StatusUnprocessableEntity && status != http.StatusBadRequest {
-			return problemOf(fmt.Errorf("%w: huma: %d %s", errInternal, status, msg))
-		}
-		faults := make(faultsError, 0, len(errs))
-		for _, err := range errs {
-			if d, ok := err.(huma.ErrorDetailer); ok {
-				detail := d.ErrorDetail()
-				location := detail.Location
-				if name, ok := strings.CutPrefix(location, "query."); ok && len(name) > longestParameter {
-					location = "query" // not ours, so it came from the caller
-				}
-				faults = append(faults, push.Fault{Location: location, Message: detail.Message})
-			}
-		}
-		if len(faults) == 0 {
-			faults = append(faults, push.Fault{Location: "request", Message: msg})
-		}
-		return problemOf(faults)
-	}
-}
-
-// problemSchema is the schema of Problem for operations that are not registered through huma.
-func problemSchema(registry huma.Registry) *huma.Schema {
-	return registry.Schema(reflect.TypeFor[Problem](), true, "Problem")
 }

@@ -227,6 +227,9 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// openRoutes are those that need no key, with what they answer.
+var openRoutes = map[string][]string{"/v1/webpush/key": {"200", "404", "422"}}
+
 // The document has every route, and for each every status that it is known to answer.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
@@ -266,8 +269,19 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if n != len(routes) {
+	if n != len(routes)+len(openRoutes) {
 		t.Errorf("%d operations, %d routes", n, len(routes))
+	}
+	for path, statuses := range openRoutes {
+		op := doc.Paths[path]["get"]
+		if op.Summary == "" || len(op.Security) > 0 {
+			t.Errorf("%s: summary %q, security %v", path, op.Summary, op.Security)
+		}
+		for _, status := range statuses {
+			if op.Responses[status].Description == "" {
+				t.Errorf("%s: %s is not documented", path, status)
+			}
+		}
 	}
 	for _, r := range routes {
 		path := strings.NewReplacer(token1, "{token}", token2, "{token}", "01890a5d-ac96-774b-bcce-b302099a8057", "{id}").Replace(r.path)
@@ -341,8 +355,13 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 		read       func(push.JSON) []push.Fault
 	}{
 		"registration": {reflect.TypeFor[registrationBody](), func(v push.JSON) []push.Fault {
-			rd := registering{app: app}
-			rd.readRegistration("body", v, &push.Registration{})
+			rd := registering{app: app, at: "body"}
+			rd.readBody(v, func(name string) bool { return name == fieldSubscription })
+			return rd.faults
+		}},
+		"new token": {reflect.TypeFor[newTokenBody](), func(v push.JSON) []push.Fault {
+			rd := registering{app: app, at: "body"}
+			rd.readBody(v, isNewTokenField)
 			return rd.faults
 		}},
 		"notification": {reflect.TypeFor[notificationBody](), func(v push.JSON) []push.Fault {
@@ -352,7 +371,7 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 		}},
 		"audience": {reflect.TypeFor[audienceBody](), func(v push.JSON) []push.Fault {
 			rd := accepting{app: app}
-			rd.readTo("body", v, &push.Submission{Notification: &push.Notification{}})
+			rd.readTo("body", v, &push.Submission{})
 			return rd.faults
 		}},
 		"tags": {reflect.TypeFor[tagsBody](), func(v push.JSON) []push.Fault {
@@ -381,13 +400,13 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 		// The other way round: every field of the reader's switch is documented.
 		for _, field := range []string{
 			"environment", "badge", "user_id", "tags", "device_id", "app_version", "os_version", "device_model", "locale", "time_zone", "token", "last_updated", "created_at",
-			"to", "aps", "data", "badge_increment", "push_type", "priority", "expires_at", "collapse_id", "send_at", "topic_suffix", "rate", "tokens", "users", "all", "any", "none",
+			"to", "aps", "data", "badge_increment", "push_type", "priority", "expires_at", "collapse_id", "send_at", "topic_suffix", "rate", "tokens", "message", "platforms", "replace", "platform", "subscription", "kind", "users", "all", "any", "none",
 		} {
 			documented := schema.Properties[field]
 			refusesNull := slices.ContainsFunc(c.read(push.JSON(`{"`+field+`": null}`)), func(f push.Fault) bool {
 				return strings.HasSuffix(f.Location, "."+field) && strings.HasPrefix(f.Message, "must")
 			})
-			if documented != nil && documented.Ref == "" && documented.Nullable == refusesNull && field != "to" && field != "token" {
+			if documented != nil && documented.Ref == "" && documented.Nullable == refusesNull && field != "to" && field != "token" && field != "platform" {
 				t.Errorf("%s: %s may be null: %v, documented: %v", name, field, !refusesNull, documented.Nullable)
 			}
 			known := !slices.ContainsFunc(c.read(push.JSON(`{"`+field+`": {}}`)), func(f push.Fault) bool { return f.Message == "is not a known field" })

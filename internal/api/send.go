@@ -14,7 +14,12 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+const headerIdempotencyKey = "Idempotency-Key"
+
+var sendQuery = []parameter{{name: "dry_run", enum: []string{"true", "false"}, doc: "true: answers what would be sent, and sends and stores nothing"}}
+
 func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request) error {
+	dryRun := x.query["dry_run"] == "true"
 	return x.readBody(r, a.maxBody, func(body push.JSON) error {
 		rd := accepting{app: x.who.app, now: now()}
 		if body == nil {
@@ -23,7 +28,13 @@ func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request
 		}
 		s, err := rd.readNotification("body", body)
 		if err = cmp.Or(rd.err(), err); err != nil {
+			if dryRun {
+				return err
+			}
 			return a.repeated(ctx, x, r, body, err)
+		}
+		if dryRun {
+			return a.preview(ctx, x, &s)
 		}
 		if err := a.findEmpty(ctx, &s); err != nil {
 			return err
@@ -132,7 +143,7 @@ func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body p
 // setKey takes the request's idempotency key from the header, if there is one. The path belongs to what is repeated: a batch's body sent to the
 // path of a single notification is wrong, and its answer would be none of that path's.
 func setKey(r *push.Request, from *http.Request, body push.JSON) error {
-	keys := from.Header["Idempotency-Key"]
+	keys := from.Header[headerIdempotencyKey]
 	if len(keys) == 0 {
 		return nil
 	}

@@ -171,7 +171,8 @@ func TestTimeout(t *testing.T) {
 	f.timeout = time.Millisecond
 	f.router = nil
 	f.API.metrics = newMetrics(newRegistry())
-	f.route("")
+	f.document = newDocument("")
+	f.route()
 	w := f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, "")
 	wantProblem(t, w, 503, "unavailable")
 	if w.Header().Get("Retry-After") == "" {

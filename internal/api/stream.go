@@ -175,17 +175,12 @@ const clockSkew = time.Minute
 
 // readDevice reads a line of an import: what a line of an export has, all of it optional but the token.
 func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
-	rd := registering{app: app}
-	var reg push.Registration
+	rd := registering{app: app, at: "line"}
 	d := push.Device{LastUpdated: now}
-	rd.object("line", body, func(name string, v push.JSON) bool {
+	rd.object(rd.at, body, func(name string, v push.JSON) bool {
 		switch name {
-		case "token":
-			t, err := app.parseToken(v.String())
-			if err != nil {
-				rd.fault("line.token", err.Error())
-			}
-			d.Token = t
+		case fieldPlatform, fieldToken, fieldSubscription:
+			rd.take(name, v)
 		case "last_updated", "created_at":
 			if v.IsNull() {
 				return true
@@ -202,32 +197,56 @@ func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 				d.LastUpdated = t
 			}
 		default:
-			return rd.registrationField("line", name, v, &reg)
+			return rd.field(name, v)
 		}
 		return true
 	})
-	if d.Token == "" && len(rd.faults) == 0 {
-		rd.fault("line.token", "is missing")
+	if body.IsObject() {
+		rd.lineToken()
 	}
-	rd.checkKind("line", &reg)
-	rd.checkRoute("line", d.Token, reg.Environment)
-	if reg.Kind != nil {
-		d.Kind = *reg.Kind
+	r := &rd.registration
+	d.Token, d.Address, d.Badge = r.Token, r.Address, r.Badge
+	if r.Kind != nil {
+		d.Kind = *r.Kind
 	}
-	d.KindOf = value(reg.KindOf)
+	d.KindOf = value(r.KindOf)
 	if d.CreatedAt.IsZero() {
 		d.CreatedAt = d.LastUpdated
 	}
-	d.Badge = reg.Badge
-	if d.Environment = reg.Environment; d.Environment == "" && d.Token != "" {
-		d.Environment = app.platform(d.Token.PlatformName()).Routes()[0]
+	if d.Environment = r.Environment; d.Environment == "" {
+		d.Environment = r.DefaultEnvironment
 	}
-	d.UserID, d.DeviceID, d.AppVersion, d.OSVersion = value(reg.UserID), value(reg.DeviceID), value(reg.AppVersion), value(reg.OSVersion)
-	d.DeviceModel, d.Locale, d.TimeZone = value(reg.DeviceModel), value(reg.Locale), value(reg.TimeZone)
-	if reg.Tags != nil {
-		d.Tags = *reg.Tags
+	d.UserID, d.DeviceID, d.AppVersion, d.OSVersion = value(r.UserID), value(r.DeviceID), value(r.AppVersion), value(r.OSVersion)
+	d.DeviceModel, d.Locale, d.TimeZone = value(r.DeviceModel), value(r.Locale), value(r.TimeZone)
+	if r.Tags != nil {
+		d.Tags = *r.Tags
 	}
 	return d, rd.err()
+}
+
+// lineToken reads the token in its written form, or makes it of a subscription.
+func (rd *registering) lineToken() {
+	written := rd.given[fieldToken]
+	switch {
+	case written == nil && rd.given[fieldSubscription] != nil:
+		rd.newToken()
+		return
+	case written == nil:
+		rd.fault(rd.at+".token", "is missing")
+		return
+	}
+	t, err := rd.app.parseToken(written.String())
+	if err != nil {
+		rd.fault(rd.at+".token", err.Error())
+		return
+	}
+	if rd.platform != nil && !rd.platform.Is(t.PlatformName()) {
+		rd.fault(rd.at+".platform", "is not the token's, which is "+t.PlatformName())
+	}
+	rd.knownToken(t)
+	if len(rd.faults) == 0 && rd.needsAddress() {
+		rd.missingSubscription()
+	}
 }
 
 func value(s *string) string {
@@ -261,7 +280,7 @@ func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) er
 		}
 		out.Reset()
 		for i := range devices {
-			if err := lines.Encode(x.who.app.showDevice(&devices[i])); err != nil {
+			if err := lines.Encode(x.who.app.exportDevice(&devices[i])); err != nil {
 				return fmt.Errorf("encode a device: %w", err)
 			}
 		}
@@ -274,4 +293,15 @@ func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) er
 		}
 		after = next
 	}
+}
+
+// exportDevice is the device with what is needed to reach it.
+func (a *App) exportDevice(d *push.Device) exportBody {
+	line := exportBody{DeviceFields: a.showDevice(d)}
+	if p, subscribes := a.platform(d.Token.PlatformName()).(Subscribes); subscribes && d.Address != nil {
+		if subscription := p.Subscription(d.Address); subscription != nil {
+			line.Subscription = json.RawMessage(subscription)
+		}
+	}
+	return line
 }

@@ -316,9 +316,9 @@ func FuzzRegistration(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rd := registering{app: &App{Platforms: apple("t")}}
-		var reg push.Registration
-		rd.readRegistration("body", body, &reg)
+		rd := registering{app: &App{Platforms: apple("t")}, at: "body"}
+		rd.readBody(body, func(string) bool { return false })
+		reg := rd.registration
 		if rd.err() != nil {
 			return
 		}

@@ -15,9 +15,6 @@ func build(t push.Type, aps, data push.JSON, perDeviceBadge bool) (push.Payload,
 	var c checker
 	c.aps(t, aps, perDeviceBadge)
 	c.data(data)
-	if aps == nil && data == nil && !perDeviceBadge {
-		c.fault("body.aps", "is missing: there is nothing to send")
-	}
 	if len(c.faults) > 0 {
 		return push.Payload{}, c.faults
 	}

@@ -52,9 +52,22 @@ func (*Platform) Kinds() []push.TokenKind { return tokenKinds }
 // Compose makes the notification that APNs gets; nil where the content has nothing for it. Faults' locations begin with
 // body, as in internal/api. The error is push.ErrTooLarge, with the size.
 func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, error) {
+	if !wants(c) {
+		return nil, nil, nil
+	}
 	n := c.Notification(push.DefaultPlatform)
 	aps, data := c.Blocks[blockAPS], c.Blocks[blockData]
 	var ch checker
+	if message := c.Blocks[blockMessage]; message != nil {
+		m, faults := push.ParseMessage(message, n.BadgeIncrement > 0)
+		if len(faults) > 0 {
+			return nil, faults, nil
+		}
+		aps, data = fromMessage(m, aps, data)
+	}
+	if c.Replace && n.CollapseID == "" {
+		n.CollapseID = n.ID.String()
+	}
 	n.Type = ch.pushType(c, aps)
 	event := textOf(aps, "event")
 	r := rulesOf(n.Type, event)
@@ -72,6 +85,23 @@ func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, e
 	}
 	n.Payload = payload
 	return n, nil, checkSize(n, p.Binary)
+}
+
+// wants reports whether the content has something for APNs. Data, or a badge alone, is for it unless there is a block for
+// another platform that they may go with.
+func wants(c *push.Content) bool {
+	if c.Blocks[blockAPS] != nil || c.Blocks[blockMessage] != nil {
+		return true
+	}
+	if c.Blocks[blockData] == nil && c.BadgeIncrement == 0 {
+		return false
+	}
+	for name := range c.Blocks {
+		if name != blockData && len(c.Fields) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // pushType is the given one, or what the payload speaks of.

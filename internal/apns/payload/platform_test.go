@@ -1,0 +1,157 @@
+package payload
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+var platform = &Platform{Topic: "com.example.hedgehog", Environments: []push.Route{push.Production, push.Sandbox}}
+
+// content reads the blocks of a notification's body; what is text there is a field.
+func content(t *testing.T, body string) *push.Content {
+	t.Helper()
+	c := &push.Content{
+		ID: uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057"), App: "hedgehog", CreatedAt: time.Unix(1e9, 0), SendAt: time.Unix(1e9, 0),
+		Blocks: map[string]push.JSON{}, Fields: map[string]string{},
+	}
+	for key, v := range parseJSON(t, body).Members() {
+		switch {
+		case v.IsString():
+			c.Fields[key.String()] = v.String()
+		case key.Is("replace"):
+			c.Replace = true
+		case key.Is("badge_increment"):
+			c.BadgeIncrement = 1
+		default:
+			c.Blocks[key.String()] = v
+		}
+	}
+	return c
+}
+
+// What the message gives, aps wins over key by key, and data beside it.
+func TestComposeFromMessage(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"message": {"body": "B"}}`:  `{"aps":{"alert":{"body":"B"}}}`,
+		`{"message": {"title": "T"}}`: `{"aps":{"alert":{"title":"T"}}}`,
+		`{"message": {"title": "T", "subtitle": "S", "body": "a<b & \"c\"\n", "sound": "default", "badge": 0, "thread": "th", "category": "c"}}`: `{"aps":{"alert":{"title":"T","subtitle":"S","body":"a<b & \"c\"\n"},"sound":"default","badge":0,"thread-id":"th","category":"c"}}`,
+		`{"message": {"body": "B", "image": "https://e.example/i.png", "link": "https://e.example/"}}`:                                           `{"aps":{"alert":{"body":"B"},"mutable-content":1},"image":"https://e.example/i.png","link":"https://e.example/"}`,
+		`{"message": {"body": "B", "sound": "default"}, "aps": { "alert" : "own", "x": 1.50 }}`:                                                  `{"aps":{"sound":"default","alert":"own","x":1.50}}`,
+		`{"message": {"body": "B"}, "aps": {}, "data": {}}`:                                                                                      `{"aps":{"alert":{"body":"B"}}}`,
+		`{"message": {"body": "B", "link": "x:y"}, "data": {"link": 5, "z": [1, 2]}}`:                                                            `{"aps":{"alert":{"body":"B"}},"link":5,"z":[1,2]}`,
+		`{"message": {"body": "B"}, "badge_increment": 1}`:                                                                                       `{"aps":{"badge":7,"alert":{"body":"B"}}}`,
+		`{"message": {"body": "B", "actions": [{"id": "a", "title": "A"}]}, "fcm": {}, "webpush": {}}`:                                           `{"aps":{"alert":{"body":"B"}}}`,
+		`{"data": {"x": 1}}`:                                   `{"x":1}`,
+		`{"badge_increment": 1}`:                               `{"aps":{"badge":7}}`,
+		`{"data": {"x": 1}, "fcm": {}, "push_type": "voip"}`:   `{"x":1}`,
+		`{"aps": {"alert": "x"}, "data": {"x": 1}, "fcm": {}}`: `{"aps":{"alert":"x"},"x":1}`,
+	} {
+		n, faults, err := platform.Compose(content(t, body))
+		if n == nil || len(faults) > 0 || err != nil {
+			t.Errorf("%s: %v, %v, %v", body, n, faults, err)
+			continue
+		}
+		if got := string(n.Payload.AppendTo(nil, 7)); got != want {
+			t.Errorf("%s:\n%s, want\n%s", body, got, want)
+		}
+		if n.Platform != push.DefaultPlatform || n.Key == "" || n.Priority == 0 || n.Expiration.IsZero() {
+			t.Errorf("%s: %+v", body, n)
+		}
+	}
+}
+
+// What is for other platforms only is nothing for this one.
+func TestComposeOfNothing(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`{}`, `{"fcm": {"notification": {}}}`, `{"webpush": {"payload": 1}, "data": {"x": 1}}`, `{"fcm": {}, "badge_increment": 1}`,
+		`{"push_type": "alert"}`,
+	} {
+		if n, faults, err := platform.Compose(content(t, body)); n != nil || len(faults) > 0 || err != nil {
+			t.Errorf("%s: %+v, %v, %v", body, n, faults, err)
+		}
+	}
+}
+
+func TestComposeRefuses(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"message": {"subtitle": "S"}}`:                                                  "body.message",
+		`{"message": {"body": "B", "badge": 1}, "badge_increment": 1}`:                    "body.message.badge",
+		`{"message": {"body": "B"}, "aps": {"sound": 1}}`:                                 "body.aps.sound",
+		`{"message": {"body": "B"}, "aps": {"x": 1, "x": 2}}`:                             "body.aps.x",
+		`{"message": {"body": "B"}, "push_type": "silent"}`:                               "body.push_type",
+		`{"message": {"body": "B"}, "topic_suffix": "voip"}`:                              "body.topic_suffix",
+		`{"message": {"body": "B"}, "topic_suffix": ".` + strings.Repeat("x", 255) + `"}`: "body.topic_suffix",
+	} {
+		n, faults, err := platform.Compose(content(t, body))
+		if n != nil || err != nil || len(faults) != 1 || faults[0].Location != want {
+			t.Errorf("%s: %v, %v, %v", body, n, faults, err)
+		}
+	}
+	_, faults, err := platform.Compose(content(t, `{"message": {"body": "`+strings.Repeat("x", MaxPayload)+`"}}`))
+	if !errors.Is(err, push.ErrTooLarge) || len(faults) > 0 || !strings.Contains(err.Error(), "for APNs") {
+		t.Errorf("too large: %v, %v", faults, err)
+	}
+}
+
+func TestComposeReplaces(t *testing.T) {
+	t.Parallel()
+	n, _, _ := platform.Compose(content(t, `{"message": {"body": "B"}, "replace": true}`))
+	if n.CollapseID != n.ID.String() {
+		t.Errorf("collapse id %q", n.CollapseID)
+	}
+	c := content(t, `{"message": {"body": "B"}, "replace": true}`)
+	c.CollapseID = "own"
+	if n, _, _ := platform.Compose(c); n.CollapseID != "own" {
+		t.Errorf("collapse id %q", n.CollapseID)
+	}
+}
+
+// An audience is of the kind that the push type is for, whatever topic the notification goes to.
+func TestRecipients(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]push.TokenKind{
+		`{"aps": {"alert": "x"}}`:                              {Kind: push.KindAlert},
+		`{"aps": {}, "push_type": "voip"}`:                     {Kind: KindVoIP},
+		`{"aps": {}, "push_type": "voip", "topic_suffix": ""}`: {Kind: KindVoIP},
+		`{"aps": {"event": "update"}}`:                         {Kind: KindLiveActivity},
+		`{"aps": {"event": "start", "attributes-type": "R"}}`:  {Kind: KindLiveActivityStart, Of: "R"},
+		`{"aps": {"event": "start", "attributes-type": "R"}, "topic_suffix": ".x", "badge_increment": 1}`: {Kind: KindLiveActivityStart, Of: "R"},
+	} {
+		n, faults, err := platform.Compose(content(t, body))
+		if len(faults) > 0 || err != nil {
+			t.Errorf("%s: %v, %v", body, faults, err)
+			continue
+		}
+		if kind, of := platform.Recipients(n); kind != want.Kind || of != want.Of {
+			t.Errorf("%s: %s of %q", body, kind, of)
+		}
+		if (n.Kind == push.KindNone) != strings.Contains(body, "topic_suffix") {
+			t.Errorf("%s: the notification is of kind %s", body, n.Kind)
+		}
+	}
+}
+
+func TestToken(t *testing.T) {
+	t.Parallel()
+	hex := strings.Repeat("aB", 32)
+	token, address, faults := platform.Token(map[string]push.JSON{"token": push.JSON(`"` + hex + `"`)})
+	if token.String() != strings.ToLower(hex) || address != nil || len(faults) > 0 {
+		t.Errorf("%s, %v, %v", token, address, faults)
+	}
+	for _, given := range []map[string]push.JSON{
+		nil, {"token": push.JSON(`null`)}, {"token": push.JSON(`5`)}, {"token": push.JSON(`"abc"`)}, {"token": push.JSON(`"fcm:abc"`)},
+	} {
+		if token, _, faults := platform.Token(given); token != "" || len(faults) != 1 || faults[0].Location != "body.token" {
+			t.Errorf("%s: %s, %v", given, token, faults)
+		}
+	}
+}
