@@ -63,7 +63,14 @@ var allowed = map[string]map[string]string{
 	"internal/simulator": {
 		"internal/push":             "device tokens",
 		"internal/apns/frame":       "the binary codec",
+		"internal/simulator/fcmsim": "FCM is a part of it",
 		"internal/simulator/h2":     "the server of the provider API",
+		"internal/simulator/listen": "connections",
+		"internal/simulator/record": "what was received",
+	},
+	"internal/simulator/fcmsim": {
+		"internal/push":             "device tokens",
+		"internal/simulator/h2":     "its server",
 		"internal/simulator/listen": "connections",
 		"internal/simulator/record": "what was received",
 	},
@@ -75,8 +82,9 @@ var allowed = map[string]map[string]string{
 		"internal/push": "device tokens",
 	},
 	"cmd/apns-simulator": {
-		"internal/simulator": "it is the simulator as a program",
-		"internal/push":      "device tokens",
+		"internal/simulator":        "it is the simulator as a program",
+		"internal/simulator/fcmsim": "the flags of FCM",
+		"internal/push":             "device tokens",
 	},
 	"cmd/server": nil, // wiring: all
 }

@@ -32,7 +32,7 @@ func TestRunRefusesWrongFlags(t *testing.T) {
 		}
 	}
 	var out, errs bytes.Buffer
-	if code := run([]string{"--gateway", "256.0.0.1:1", "--provider", "", "--feedback", "", "--page", ""}, &out, &errs); code != 1 ||
+	if code := run([]string{"--gateway", "256.0.0.1:1", "--provider", "", "--feedback", "", "--page", "", "--fcm", ""}, &out, &errs); code != 1 ||
 		!strings.Contains(errs.String(), "listen for the binary gateway") {
 		t.Errorf("exit %d, %q", code, errs.String())
 	}
@@ -45,20 +45,22 @@ func TestHelpAndMagicTokens(t *testing.T) {
 		t.Errorf("--help: exit %d, %q", code, errs.String())
 	}
 	out.Reset()
-	if code := run([]string{"--list-magic-tokens"}, &out, &errs); code != 0 || !strings.Contains(out.String(), "deadfa17c0de0008  invalid token") {
+	if code := run([]string{"--list-magic-tokens"}, &out, &errs); code != 0 || !strings.Contains(out.String(), "deadfa17c0de0008  invalid token") ||
+		!strings.Contains(out.String(), "\nFCM\ndeadfa17c0de0012  ") {
 		t.Errorf("--list-magic-tokens: exit %d, %q", code, out.String())
 	}
 }
 
 func TestFlagsReachTheConfiguration(t *testing.T) {
 	t.Parallel()
-	o, err := parse([]string{"--record", "totals", "--latency", "20ms", "--go-away-every", "9", "--streams", "7", "--provider", "x:1", "--host", "a,b"}, io.Discard)
+	o, err := parse([]string{"--record", "totals", "--latency", "20ms", "--go-away-every", "9", "--streams", "7", "--fcm-streams", "9", "--fcm-latency", "3s", "--provider", "x:1", "--host", "a,b"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := o.simulator
 	if c.Record != simulator.RecordTotals || c.Faults.Latency != 20*time.Millisecond || c.Faults.GoAwayEvery != 9 ||
-		c.MaxConcurrentStreams != 7 || c.Provider != "x:1" || len(c.Hosts) != 2 || c.Gateway != "127.0.0.1:2195" {
+		c.MaxConcurrentStreams != 7 || c.Provider != "x:1" || len(c.Hosts) != 2 || c.Gateway != "127.0.0.1:2195" ||
+		c.FCM.MaxStreams != 9 || c.FCM.Faults.Latency != 3*time.Second || c.FCM.Address != "127.0.0.1:2198" {
 		t.Errorf("%+v", c)
 	}
 }
@@ -66,7 +68,7 @@ func TestFlagsReachTheConfiguration(t *testing.T) {
 func TestServePrintsWhereItIsAndEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	certs := filepath.Join(t.TempDir(), "certs")
-	o, err := parse([]string{"--gateway", "127.0.0.1:0", "--feedback", "", "--provider", "127.0.0.1:0", "--page", "127.0.0.1:0", "--certs", certs}, io.Discard)
+	o, err := parse([]string{"--gateway", "127.0.0.1:0", "--feedback", "", "--provider", "127.0.0.1:0", "--fcm", "127.0.0.1:0", "--page", "127.0.0.1:0", "--certs", certs}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,10 +5,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -39,6 +41,7 @@ const (
 	clientFile      = "client.pem"
 	clientP12File   = "client.p12"
 	providerKeyFile = "AuthKey_" + ProviderKeyID + ".p8"
+	accountFile     = "service-account.json"
 )
 
 // credentials are the certificates and keys of a simulator and of the providers that talk to it.
@@ -289,6 +292,44 @@ func (c *credentials) write(dir string) error {
 		if err := os.WriteFile(filepath.Join(dir, f.name), f.data, 0o600); err != nil {
 			return fmt.Errorf("write the credentials: %w", err)
 		}
+	}
+	return nil
+}
+
+// readServiceAccountKey reads the key of the service account that an earlier run wrote into dir; nil where there is none.
+func readServiceAccountKey(dir string) (*rsa.PrivateKey, error) {
+	text, err := os.ReadFile(filepath.Join(dir, accountFile)) //nolint:gosec // whoever runs the simulator names the folder
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // there is none, which is no error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the service account: %w", err)
+	}
+	var account struct {
+		PrivateKey string `json:"private_key"`
+	}
+	if err := json.Unmarshal(text, &account); err != nil {
+		return nil, fmt.Errorf("read the service account in %s: %w", dir, err)
+	}
+	block, _ := pem.Decode([]byte(account.PrivateKey))
+	if block == nil {
+		return nil, fmt.Errorf("the service account in %s has no key", dir)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read the service account in %s: %w", dir, err)
+	}
+	rsaKey, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("the service account in %s has no RSA key", dir)
+	}
+	return rsaKey, nil
+}
+
+// writeServiceAccount writes the service account, whose token endpoint may be elsewhere than in the last run.
+func (s *Simulator) writeServiceAccount(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, accountFile), s.fcm.ServiceAccount(), 0o600); err != nil {
+		return fmt.Errorf("write the service account: %w", err)
 	}
 	return nil
 }

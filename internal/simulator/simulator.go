@@ -1,6 +1,6 @@
-// Package simulator is a stand-in for Apple: the binary gateway, the feedback service and the HTTP/2 provider API of
-// APNs on loopback, for dev mode, tests and benchmarks. It checks what it is sent as Apple does, makes on request every
-// fault that Apple is known for, and shows what arrived.
+// Package simulator is a stand-in for the push services on loopback, for dev mode, tests and benchmarks: the binary gateway,
+// the feedback service and the HTTP/2 provider API of APNs, which are in this package, and FCM, which is in a package below
+// it. It checks what it is sent as they do, makes on request every fault that they are known for, and shows what arrived.
 //
 // Third-party clients work against it unchanged; it therefore shares the codec of the binary protocol with our own
 // transports and nothing else. It imports internal/push and internal/apns/frame, and must not import the transports that
@@ -24,87 +24,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 	"github.com/lhspn/lhspn/internal/simulator/listen"
 	"github.com/lhspn/lhspn/internal/simulator/record"
 )
 
-// DefaultTopic is the topic of the client certificate where the configuration names none.
-const DefaultTopic = "com.example.hedgehog"
-
-type (
-	// Record says how much is kept of what was received.
-	Record = record.Level
-	// Notification is one notification as it was received.
-	Notification = record.Notification
-	// Counts is what one token received.
-	Counts = record.Counts
-	// Totals are the sums since the start or the last Reset.
-	Totals = record.Totals
-)
-
-// The levels of Record.
-const (
-	RecordAll    = record.All
-	RecordCounts = record.PerToken
-	RecordTotals = record.Sums
-)
-
-// The transports of APNs.
-const (
-	Binary = record.Binary
-	HTTP2  = record.HTTP2
-)
-
-// Config says what a simulator serves and how. The zero value serves nothing.
-type Config struct {
-	// The addresses to listen at, as "127.0.0.1:0". What has none is not served.
-	Gateway  string // binary gateway
-	Feedback string // feedback service
-	Provider string // HTTP/2 provider API
-	Page     string // plain HTTP: the page and its JSON
-
-	// CredentialsDir keeps the CA, the client certificate and the provider token key from one run to the next. Where it is
-	// empty they are made anew and kept in memory.
-	CredentialsDir string
-	// Hosts are further names and addresses in the server certificate, beside localhost.
-	Hosts []string
-	// Topic is the topic of the client certificate.
-	Topic string
-	// Topics are those that may be sent to with a provider token, each with what is derived from it; none: any.
-	Topics []string
-	// Sandbox makes it the development environment, whose answers have an apns-unique-id.
-	Sandbox bool
-	// CertificateFile and KeyFile are the server's own certificate in place of the made one, CAFile what signed it and the
-	// client certificates.
-	CertificateFile, KeyFile, CAFile string
-
-	// RequireClientCert refuses connections of the binary gateway and the feedback service without a client certificate
-	// that was signed by the CA. Requests of the provider API then need it or a provider token, as always.
-	RequireClientCert bool
-	// ProviderTokenKey verifies the signature of provider tokens. Where it is nil they are only checked for their form.
-	// See Simulator.ProviderTokenKey for the key that the simulator makes.
-	ProviderTokenKey *ecdsa.PublicKey
-	// VerifyProviderTokens verifies them with the key that the simulator makes, unless ProviderTokenKey is set.
-	VerifyProviderTokens bool
-	// ProviderTokenInterval is how often a provider token may be replaced by another on a connection; 0 means at any
-	// time, APNs' own is 20 minutes.
-	ProviderTokenInterval time.Duration
-
-	// MaxConcurrentStreams is what the provider API allows once a request with a valid token has succeeded; 0 means 1,000.
-	MaxConcurrentStreams uint32
-	// ConnectionWindow and StreamWindow are the flow-control windows of the provider API; 0 means 1 MiB and 64 KiB - 1.
-	ConnectionWindow, StreamWindow uint32
-
-	Faults Faults
-	// Record says how much is kept of what was received.
-	Record Record
-	// Recent is how many notifications are kept with their payload, at RecordAll; 0 means 1,000.
-	Recent int
-	// TrackIDs counts what is accepted twice under one apns-id. It keeps every apns-id there was.
-	TrackIDs bool
-}
-
-// Simulator is a running stand-in for APNs.
+// Simulator is a running stand-in for the push services.
 type Simulator struct {
 	cfg         Config
 	log         *slog.Logger
@@ -117,7 +42,9 @@ type Simulator struct {
 	tokens      tokenCache
 
 	gateway, feedbackService, provider, page net.Listener
+	server                                   tls.Certificate
 	binaryTLS, providerTLS                   *tls.Config
+	fcm                                      *fcmsim.Simulator // nil where it is not served
 }
 
 // New makes the credentials and opens the listeners. It starts nothing: connections wait until Run.
@@ -161,7 +88,38 @@ func New(cfg Config, log *slog.Logger) (*Simulator, error) {
 		}
 		*l.listener = listener
 	}
+	if err := s.openServices(); err != nil {
+		s.closeListeners()
+		return nil, err
+	}
 	return s, nil
+}
+
+// openServices opens the services that are packages of their own.
+func (s *Simulator) openServices() error {
+	if s.cfg.FCM.Address == "" {
+		return nil
+	}
+	cfg := s.cfg.FCM
+	if cfg.Record == record.All {
+		cfg.Record = s.cfg.Record
+	}
+	if cfg.Recent == 0 {
+		cfg.Recent = s.cfg.Recent
+	}
+	var err error
+	if cfg.Key == nil && s.cfg.CredentialsDir != "" {
+		if cfg.Key, err = readServiceAccountKey(s.cfg.CredentialsDir); err != nil {
+			return err
+		}
+	}
+	if s.fcm, err = fcmsim.New(cfg, s.server, s.log); err != nil {
+		return fmt.Errorf("FCM: %w", err)
+	}
+	if s.cfg.CredentialsDir != "" {
+		return s.writeServiceAccount(s.cfg.CredentialsDir)
+	}
+	return nil
 }
 
 func newRecorder(cfg Config) *record.Recorder {
@@ -192,6 +150,7 @@ func (s *Simulator) loadCredentials() error {
 		}
 		s.caPEM = certificatePEM(server.Certificate[len(server.Certificate)-1])
 	}
+	s.server = server
 	if s.cfg.CAFile != "" {
 		if s.caPEM, err = os.ReadFile(s.cfg.CAFile); err != nil {
 			return fmt.Errorf("read the CA: %w", err)
@@ -234,6 +193,9 @@ func (s *Simulator) Run(ctx context.Context) error {
 	serve(s.gateway, s.serveGateway)
 	serve(s.feedbackService, s.serveFeedback)
 	serve(s.provider, s.serveProvider)
+	if s.fcm != nil {
+		group.Go(func() error { return s.fcm.Run(ctx) })
+	}
 	if s.page != nil {
 		server := &http.Server{Handler: s.pageHandler(), ReadHeaderTimeout: 10 * time.Second}
 		stop := context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -270,6 +232,9 @@ func (s *Simulator) closeListeners() {
 			_ = l.Close()
 		}
 	}
+	if s.fcm != nil {
+		s.fcm.Close()
+	}
 }
 
 // GatewayAddr is where the binary gateway listens; empty where it is not served.
@@ -305,44 +270,20 @@ func (s *Simulator) ProviderKeyPEM() ([]byte, error) { return keyPEM(s.credentia
 // ProviderTokenKey is the public half of ProviderKeyPEM.
 func (s *Simulator) ProviderTokenKey() *ecdsa.PublicKey { return &s.credentials.provider.PublicKey }
 
-// WriteCredentials writes everything a provider needs into dir: the CA, the client certificate as PEM and PKCS#12, the
-// provider token key.
-func (s *Simulator) WriteCredentials(dir string) error { return s.credentials.write(dir) }
+// FCM is the stand-in for FCM; nil where it is not served.
+func (s *Simulator) FCM() *fcmsim.Simulator { return s.fcm }
 
-// SetFaults replaces the faults. Open connections follow at their next read.
+// WriteCredentials writes everything a provider needs into dir: the CA, the client certificate as PEM and PKCS#12, the
+// provider token key and, where FCM is served, the service account.
+func (s *Simulator) WriteCredentials(dir string) error {
+	if err := s.credentials.write(dir); err != nil || s.fcm == nil {
+		return err
+	}
+	return s.writeServiceAccount(dir)
+}
+
+// SetFaults replaces the faults of APNs. Open connections follow at their next read.
 func (s *Simulator) SetFaults(f Faults) { s.faults.Store(&f) }
 
-// Faults are the faults in force.
+// Faults are the faults of APNs in force.
 func (s *Simulator) Faults() Faults { return *s.faults.Load() }
-
-// Received lists what the token received, oldest first, as far as it is kept: at RecordAll, among the last Config.Recent.
-func (s *Simulator) Received(token push.Token) []Notification {
-	list := s.recorder.Recent(token, s.cfg.Recent)
-	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
-		list[i], list[j] = list[j], list[i]
-	}
-	return list
-}
-
-// Recent lists what was received last, newest first.
-func (s *Simulator) Recent(limit int) []Notification { return s.recorder.Recent("", limit) }
-
-// Counts is what the token received; nothing at RecordTotals.
-func (s *Simulator) Counts(token push.Token) Counts { return s.recorder.CountsOf(token) }
-
-// EachCount calls f with the counts of every token, in no order, until it returns false.
-func (s *Simulator) EachCount(f func(push.Token, Counts) bool) { s.recorder.EachCount(f) }
-
-// Totals are the sums since the start or the last Reset.
-func (s *Simulator) Totals() Totals { return s.recorder.Totals() }
-
-// AddFeedback puts a token into the list of the feedback service, with the time at which the app was found gone. A token
-// that is in the list already gets the new time.
-func (s *Simulator) AddFeedback(t time.Time, token push.Token) { s.feedback.add(t, token) }
-
-// Reset forgets what was received, the feedback list and the faults that have happened once. It leaves the connections
-// and the faults in force.
-func (s *Simulator) Reset() {
-	s.recorder.Reset()
-	s.feedback.take()
-}

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -238,6 +239,13 @@ func (r *Recorder) Recent(token push.Token, limit int) []Notification {
 			list = append(list, r.notification(e))
 		}
 	}
+	return list
+}
+
+// Received lists what the token received, oldest first: what is kept of it, at most limit.
+func (r *Recorder) Received(token push.Token, limit int) []Notification {
+	list := r.Recent(token, limit)
+	slices.Reverse(list)
 	return list
 }
 
