@@ -738,6 +738,23 @@ func TestProviderEnforcesItsConnectionWindow(t *testing.T) {
 	c.expect("goaway 1 FLOW_CONTROL_ERROR the connection's window was overrun")
 }
 
+// A client that sends before it has read our SETTINGS finds its window smaller once it has: it waits for an update then.
+func TestProviderShrinksTheWindowOfEarlyStreams(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Provider: "127.0.0.1:0", StreamWindow: 10})
+	c := newRawClient(t, s, true)
+	c.silent = true
+	c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.headerBlock(plainToken(1)), EndHeaders: true}))
+	c.must(c.framer.WriteData(1, false, []byte(hello[:10])))
+	c.expect("settings: 1000 streams", connectionUpdate, "settings ack")
+	c.must(c.framer.WriteSettingsAck())
+	c.expect("1: window 10")
+	c.must(c.framer.WriteData(1, false, []byte(hello[10:20])))
+	c.expect("1: window 10")
+	c.must(c.framer.WriteData(1, true, []byte(hello[20:])))
+	c.expect("1: status 200")
+}
+
 // headerBomb refers a thousand times to one large entry of the table.
 func headerBomb(c *rawClient) {
 	c.buf.Reset()

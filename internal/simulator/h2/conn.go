@@ -352,6 +352,9 @@ func (c *Conn[T]) settingsAcked() {
 		c.raiseOnAck = false
 		c.Limit(c.cfg.MaxStreams)
 	}
+	if c.ackedLimit == unlimited {
+		c.shrinkStreams()
+	}
 	c.ackedLimit = c.sent[0]
 	c.sent = c.sent[1:]
 	c.limit = c.ackedLimit

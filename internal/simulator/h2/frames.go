@@ -191,11 +191,31 @@ func (c *Conn[T]) data(ctx context.Context, flags http2.Flags, id uint32, b []by
 		return c.complete(ctx, st, st.body)
 	}
 	c.add(st, b)
+	c.replenishStream(st)
+	return nil
+}
+
+// replenishStream gives the client its window of a stream back.
+func (c *Conn[T]) replenishStream(st *Stream[T]) {
 	if window := int64(c.cfg.StreamWindow); st.receiveWindow <= window/2 {
-		c.out = appendWindowUpdate(c.out, id, window-st.receiveWindow)
+		c.out = appendWindowUpdate(c.out, st.ID, window-st.receiveWindow)
 		st.receiveWindow = window
 	}
-	return nil
+}
+
+// shrinkStreams takes back what streams were allowed that were opened before the client knew our SETTINGS: now it goes by
+// them for those, too.
+func (c *Conn[T]) shrinkStreams() {
+	shrink := func(st *Stream[T]) {
+		if st != nil && !st.whole {
+			st.receiveWindow -= max(0, defaultWindow-int64(c.cfg.StreamWindow))
+			c.replenishStream(st)
+		}
+	}
+	shrink(c.current)
+	for _, st := range c.streams {
+		shrink(st)
+	}
 }
 
 // replenish gives the client its connection window back.
