@@ -132,7 +132,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	}
 	if s.api, err = api.New(api.Config{
 		Apps: publicApps, Tokens: s.tokens, Notifications: notifications{s.queue},
-		Feedback: deadTokens{s.queue, s.feedback.RunOnce, s.log},
+		Feedback: deadTokens{s.queue, s.feedback, s.log},
 		Log:      log, Metrics: reg, Version: version, MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
 	}); err != nil {
 		return nil, err
@@ -146,6 +146,7 @@ func feedbackConfig(c *config.Feedback) feedback.Config {
 	job := feedback.Config{
 		Interval: c.Interval, BadTokenAfter: c.BadTokenAfter,
 		BadTokenOver: max(c.BadTokenOver, 1), BadTokenGuard: max(c.BadTokenGuard, math.SmallestNonzeroFloat64),
+		UnregisteredGuard: max(c.UnregisteredGuard, math.SmallestNonzeroFloat64),
 	}
 	if c.BadTokenAfter == 0 {
 		job.BadTokenAfter = -1

@@ -76,8 +76,9 @@ type Feedback interface {
 	// List did not make gives push.ErrNotFound.
 	List(ctx context.Context, app string, since time.Time, cursor string, limit int) (
 		items []push.CheckedInvalidation, next string, err error)
-	// Check runs a pass of the job for the app now and returns what it decided.
-	Check(ctx context.Context, app string) ([]push.CheckedInvalidation, error)
+	// Check runs a pass of the job for the app now and returns what it decided. confirmed has it believe that tokens are
+	// unregistered however many are called so.
+	Check(ctx context.Context, app string, confirmed bool) ([]push.CheckedInvalidation, error)
 }
 
 // Scope is what an API key may do. It is a closed enum.

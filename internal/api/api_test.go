@@ -55,6 +55,7 @@ type stores struct {
 	cancelErr   error
 	invalid     []push.CheckedInvalidation
 	since       time.Time
+	confirmed   bool
 	importFails int // the number of the page that fails; 0: none
 }
 
@@ -267,8 +268,9 @@ func (i inbox) List(_ context.Context, _ string, since time.Time, cursor string,
 	return i.invalid, "", i.err
 }
 
-func (i inbox) Check(context.Context, string) ([]push.CheckedInvalidation, error) {
+func (i inbox) Check(_ context.Context, _ string, confirmed bool) ([]push.CheckedInvalidation, error) {
 	defer i.begin()()
+	i.confirmed = confirmed
 	return i.invalid, i.err
 }
 

@@ -158,8 +158,11 @@ func (a *API) listFeedback(ctx context.Context, x *exchange, _ *http.Request) er
 	return answerList(x, items, next, showFeedback)
 }
 
+var checkFeedbackQuery = []parameter{{name: "confirm_unregistered", enum: []string{"true", "false"},
+	doc: "true where you know that the tokens are dead although so many are called unregistered that the guard holds their removal"}}
+
 func (a *API) checkFeedback(ctx context.Context, x *exchange, _ *http.Request) error {
-	items, err := a.feedback.Check(ctx, x.who.app.Name)
+	items, err := a.feedback.Check(ctx, x.who.app.Name, x.query["confirm_unregistered"] == "true")
 	if err != nil {
 		return err
 	}

@@ -543,6 +543,14 @@ func TestFeedback(t *testing.T) {
 	if !f.since.Equal(time.Date(2024, 5, 6, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("since %v", f.since)
 	}
+	if f.confirmed {
+		t.Error("a pass that nobody confirmed")
+	}
+	wantStatus(t, f.call(adminKey, http.MethodPost, "/v1/feedback/check?confirm_unregistered=true", ""), 200)
+	if !f.confirmed {
+		t.Error("the confirmation did not arrive")
+	}
+	wantProblem(t, f.call(adminKey, http.MethodPost, "/v1/feedback/check?confirm_unregistered=perhaps", ""), 422, "invalid", "query.confirm_unregistered")
 	wantStatus(t, f.call(adminKey, http.MethodGet, "/v1/feedback?since=1714953601", ""), 200)
 	if !f.since.Equal(time.Date(2024, 5, 6, 0, 0, 1, 0, time.UTC)) {
 		t.Errorf("since, in Unix seconds: %v", f.since)

@@ -147,7 +147,7 @@ func (a *API) routeNotifications() {
 	}, a.listFeedback)
 	a.serve(operation{
 		id: "check-feedback", method: http.MethodPost, path: "/v1/feedback/check", scopes: forAdmin, tag: tagFeedback,
-		summary: "Run a pass of the feedback job now", timeout: checkTimeout, answers: dead,
+		summary: "Run a pass of the feedback job now", timeout: checkTimeout, query: checkFeedbackQuery, answers: dead,
 		about: "The answer has the items of that pass. Where one is running, it begins when that has ended.",
 	}, a.checkFeedback)
 }

@@ -1,6 +1,6 @@
 // Package feedback is the scheduled pass that takes dead tokens out of the registry: it reads the feedback services
 // into the inbox, has the queue decide on what is there (410 answers arrive there by themselves), and adds tokens that
-// were answered as bad again and again, unless so many are that the configuration must be wrong.
+// were answered as bad again and again. Where so many are called dead or bad at once that it cannot be true it removes none.
 //
 // It knows neither a wire format nor SQL: a Source reads, the Inbox keeps and decides.
 package feedback
@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -30,20 +29,27 @@ type Source interface {
 type Inbox interface {
 	// RecordInvalidations is durable when it returns, and harmless to repeat.
 	RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error
-	// CheckInvalidations decides on up to limit entries of the app's inbox; an empty answer means that it is empty.
-	CheckInvalidations(ctx context.Context, app string, limit int) ([]push.CheckedInvalidation, error)
+	// CheckInvalidations decides on up to limit entries of the app's inbox; an empty answer means that it has none of these
+	// platforms.
+	CheckInvalidations(ctx context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error)
+	// KeepUnregistered decides that up to limit tokens that single answers called unregistered stay, and PendingUnregistered
+	// counts, up to limit, those that are undecided.
+	KeepUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error)
+	PendingUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) (int, error)
 	// BadTokens are those that at least so many answers, over at least so long, called bad, each dead since the first
 	// of them.
-	BadTokens(ctx context.Context, app string, answers int, over time.Duration, limit int) ([]push.Invalidation, error)
+	BadTokens(
+		ctx context.Context, app string, of push.PlatformSet, answers int, over time.Duration, limit int,
+	) ([]push.Invalidation, error)
 	// ForgetBadTokens starts that counting anew.
-	ForgetBadTokens(ctx context.Context, app string) error
+	ForgetBadTokens(ctx context.Context, app string, of push.PlatformSet) error
 	// OwnsJob reports whether this replica is the one to run the named job.
 	OwnsJob(name string) bool
 }
 
-// Shares tells what share of an app's recent sends was answered as bad tokens, and of how many sends that is known.
+// Shares tells what the recent answers to an app's sends say of its device tokens, for each of its platforms.
 type Shares interface {
-	BadShare(app string) (share float64, sends int)
+	AnswerShares(app string) []push.AnswerShare
 }
 
 // Config is what the job is told. Zero fields take the defaults.
@@ -56,12 +62,15 @@ type Config struct {
 	// default 3 over 24 h. A negative number means never.
 	BadTokenAfter int
 	BadTokenOver  time.Duration
-	// BadTokenGuard is the share of such answers among the app's recent sends from which nothing of the app is removed;
+	// BadTokenGuard is the share of such answers among a platform's recent sends from which none of its tokens is removed;
 	// default 0.05.
 	BadTokenGuard float64
 	// BadTokenSends is how many recent sends must be known for a bad token to be removed; default 100. After a restart
 	// there are none, and a share of few says nothing.
 	BadTokenSends int
+	// UnregisteredGuard is the share of doubtful answers of "unregistered" from which none of a platform's tokens is removed;
+	// default 0.5. 1 means never.
+	UnregisteredGuard float64
 	// ReadLimit bounds one read of a feedback service; default 10 min.
 	ReadLimit time.Duration
 }
@@ -81,6 +90,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.BadTokenGuard == 0 {
 		c.BadTokenGuard = 0.05
+	}
+	if c.UnregisteredGuard == 0 {
+		c.UnregisteredGuard = 0.5
 	}
 	if c.BadTokenSends == 0 {
 		c.BadTokenSends = 100
@@ -102,10 +114,10 @@ type Job struct {
 }
 
 type appJob struct {
-	name    string
-	source  Source // nil where the app has none: HTTP/2 tells of dead tokens in its answers
-	turn    chan struct{}
-	guarded bool // the last look found a wave of bad tokens; for whoever has the turn
+	name   string
+	source Source // nil where the app has none: HTTP/2 tells of dead tokens in its answers
+	turn   chan struct{}
+	guard  map[string]*guarded // by platform; for whoever has the turn
 }
 
 // New returns a Job for the apps; those without a feedback service have a nil Source. It starts nothing: see Run.
@@ -117,8 +129,11 @@ func New(cfg Config, inbox Inbox, shares Shares, apps map[string]Source, log *sl
 	}
 	j := &Job{cfg: cfg, inbox: inbox, shares: shares, log: log, metrics: newMetrics(reg), apps: map[string]*appJob{}}
 	for name, source := range apps {
-		j.apps[name] = &appJob{name: name, source: source, turn: make(chan struct{}, 1)}
+		j.apps[name] = &appJob{name: name, source: source, turn: make(chan struct{}, 1), guard: map[string]*guarded{}}
 		j.metrics.init(name)
+		for _, s := range shares.AnswerShares(name) {
+			j.metrics.guard(name, s.Platform, false, false)
+		}
 	}
 	return j, nil
 }
@@ -135,8 +150,8 @@ func (j *Job) Run(ctx context.Context) error {
 
 func (j *Job) schedule(ctx context.Context, a *appJob) {
 	// The first pass comes soon, but not at once in all replicas and apps after a restart.
-	pass := time.NewTimer(rand.N(min(j.cfg.Interval, time.Minute)))
-	defer pass.Stop()
+	next := time.NewTimer(rand.N(min(j.cfg.Interval, time.Minute)))
+	defer next.Stop()
 	check := time.NewTicker(j.cfg.Check)
 	defer check.Stop()
 	failing := false
@@ -146,12 +161,12 @@ func (j *Job) schedule(ctx context.Context, a *appJob) {
 		case <-ctx.Done():
 			return
 		case <-check.C:
-		case <-pass.C:
+		case <-next.C:
 			full = true
-			pass.Reset(j.cfg.Interval - j.cfg.Interval/10 + rand.N(j.cfg.Interval/5+1))
+			next.Reset(j.cfg.Interval - j.cfg.Interval/10 + rand.N(j.cfg.Interval/5+1))
 		}
 		owner := j.inbox.OwnsJob("feedback:" + a.name)
-		_, err := j.run(ctx, a, full && owner, owner)
+		_, err := j.run(ctx, a, pass{read: full && owner, remove: owner})
 		if err != nil && !failing && ctx.Err() == nil {
 			j.log.Warn("feedback pass failed; the next one goes on from here", "app", a.name, "error", err)
 		}
@@ -163,25 +178,37 @@ func (j *Job) schedule(ctx context.Context, a *appJob) {
 // is harmless to repeat. It returns what the pass decided, also where it could not do all it should. Calls for the same
 // app take their turns.
 func (j *Job) RunOnce(ctx context.Context, app string) ([]push.CheckedInvalidation, error) {
+	return j.runOnce(ctx, app, pass{read: true, remove: true})
+}
+
+// RunConfirmed is RunOnce for an operator who knows that the tokens are dead, however many are called unregistered: it removes
+// them, and on this replica those that are called so until the wave has ended.
+func (j *Job) RunConfirmed(ctx context.Context, app string) ([]push.CheckedInvalidation, error) {
+	return j.runOnce(ctx, app, pass{read: true, remove: true, confirm: true})
+}
+
+func (j *Job) runOnce(ctx context.Context, app string, p pass) ([]push.CheckedInvalidation, error) {
 	if app != "" {
 		a := j.apps[app]
 		if a == nil {
 			return nil, fmt.Errorf("feedback of app %q: %w", app, push.ErrNotFound)
 		}
-		return j.run(ctx, a, true, true)
+		return j.run(ctx, a, p)
 	}
 	var all []push.CheckedInvalidation
 	var errs []error
 	for _, a := range j.apps {
-		items, err := j.run(ctx, a, true, true)
+		items, err := j.run(ctx, a, p)
 		all, errs = append(all, items...), append(errs, err)
 	}
 	return all, errors.Join(errs...)
 }
 
-// run is one pass: read the source, where read says so, then remove, where remove does. The guard is looked at in any
-// case: each replica knows only its own sends.
-func (j *Job) run(ctx context.Context, a *appJob, read, remove bool) ([]push.CheckedInvalidation, error) {
+// pass is what one pass does: read the source, remove, and believe the answers that the guard doubts.
+type pass struct{ read, remove, confirm bool }
+
+// run is one pass. The guard is looked at in any case: each replica knows only its own sends.
+func (j *Job) run(ctx context.Context, a *appJob, p pass) ([]push.CheckedInvalidation, error) {
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()
@@ -190,31 +217,38 @@ func (j *Job) run(ctx context.Context, a *appJob, read, remove bool) ([]push.Che
 	}
 	start := time.Now()
 	var errs []error
-	if read && a.source != nil {
+	if p.read && a.source != nil {
 		if err := j.read(ctx, a); err != nil {
 			errs = append(errs, err) // what was read is in the inbox: go on
 		}
 	}
-	wave, enough, err := j.guard(ctx, a)
+	items, err := j.decide(ctx, a, p)
 	errs = append(errs, err)
-	var items []push.CheckedInvalidation
-	if remove && !wave {
-		items, err = j.check(ctx, a)
-		errs = append(errs, err)
-		if read && enough && err == nil {
-			var bad []push.CheckedInvalidation
-			bad, err = j.removeBad(ctx, a)
-			items, errs = append(items, bad...), append(errs, err)
-		}
-	}
 	err = errors.Join(errs...)
-	if read {
+	if p.read {
 		j.metrics.passed(a.name, err, time.Since(start))
 		if removed := count(items); len(items) > 0 || err != nil {
 			j.log.Info("feedback pass", "app", a.name, "checked", len(items), "removed", removed)
 		}
 	}
 	return items, err
+}
+
+// decide has removed what may be.
+func (j *Job) decide(ctx context.Context, a *appJob, p pass) (items []push.CheckedInvalidation, err error) {
+	c, err := j.look(ctx, a, p.remove, p.confirm)
+	if err != nil {
+		return nil, err
+	}
+	if items, err = j.afterWaves(ctx, a, &c, p.remove); err != nil || !p.remove {
+		return items, err
+	}
+	removed, err := j.check(ctx, a, c.told)
+	if items = append(items, removed...); err != nil || !p.read {
+		return items, err
+	}
+	removed, err = j.removeBad(ctx, a, c.bad)
+	return append(items, removed...), err
 }
 
 func count(items []push.CheckedInvalidation) (removed int) {
@@ -226,37 +260,21 @@ func count(items []push.CheckedInvalidation) (removed int) {
 	return removed
 }
 
-// guard looks at the app's share of bad-token answers. In a wave of them nothing is removed, and what was counted
-// against the tokens is forgotten: it was the gateway, the environment or the topic that was wrong. enough says that
-// the share rests on enough sends to remove by it.
-func (j *Job) guard(ctx context.Context, a *appJob) (wave, enough bool, err error) {
-	share, sends := j.shares.BadShare(a.name)
-	enough = sends >= j.cfg.BadTokenSends
-	// A wave is believed at far fewer sends than calm is: here caution costs nothing.
-	wave = share >= j.cfg.BadTokenGuard && sends >= j.cfg.BadTokenSends/10
-	switch {
-	case wave && !a.guarded:
-		j.log.Error("so many tokens are answered as bad that the gateway, environment or topic must be wrong; "+
-			"no token of the app is removed",
-			"app", a.name, "share", share, "sends", sends, "guard", j.cfg.BadTokenGuard)
-	case !wave && a.guarded:
-		j.log.Info("bad tokens are few again; tokens are removed as before", "app", a.name, "share", share, "sends", sends)
+// check decides on everything that the app's inbox has of these platforms.
+func (j *Job) check(ctx context.Context, a *appJob, of push.PlatformSet) ([]push.CheckedInvalidation, error) {
+	if len(of.Names) == 0 {
+		return nil, nil
 	}
-	a.guarded = wave
-	j.metrics.guard(a.name, wave)
-	if wave {
-		if err = j.inbox.ForgetBadTokens(ctx, a.name); err != nil {
-			err = fmt.Errorf("forget the bad tokens of %s: %w", a.name, err)
-		}
-	}
-	return wave, enough, err
+	return j.pages(a, func() ([]push.CheckedInvalidation, error) {
+		return j.inbox.CheckInvalidations(ctx, a.name, of, pageSize)
+	})
 }
 
-// check decides on everything that is in the app's inbox.
-func (j *Job) check(ctx context.Context, a *appJob) ([]push.CheckedInvalidation, error) {
+// pages gathers what next decides on until that is nothing.
+func (j *Job) pages(a *appJob, next func() ([]push.CheckedInvalidation, error)) ([]push.CheckedInvalidation, error) {
 	var all []push.CheckedInvalidation
 	for {
-		items, err := j.inbox.CheckInvalidations(ctx, a.name, pageSize)
+		items, err := next()
 		if err != nil {
 			return all, fmt.Errorf("check the inbox of %s: %w", a.name, err)
 		}
@@ -267,31 +285,5 @@ func (j *Job) check(ctx context.Context, a *appJob) ([]push.CheckedInvalidation,
 			j.metrics.checked(a.name, it)
 		}
 		all = append(all, items...)
-	}
-}
-
-// removeBad puts the tokens that were answered as bad too often into the inbox, and has it checked.
-func (j *Job) removeBad(ctx context.Context, a *appJob) ([]push.CheckedInvalidation, error) {
-	if j.cfg.BadTokenAfter < 0 {
-		return nil, nil
-	}
-	var all []push.CheckedInvalidation
-	var before []push.Invalidation
-	for {
-		bad, err := j.inbox.BadTokens(ctx, a.name, j.cfg.BadTokenAfter, j.cfg.BadTokenOver, pageSize)
-		if err != nil {
-			return all, fmt.Errorf("find the bad tokens of %s: %w", a.name, err)
-		}
-		if len(bad) == 0 || slices.Equal(bad, before) { // those of the page before are still there: no progress
-			return all, nil
-		}
-		before = bad
-		if err := j.inbox.RecordInvalidations(ctx, bad); err != nil {
-			return all, fmt.Errorf("record the bad tokens of %s: %w", a.name, err)
-		}
-		items, err := j.check(ctx, a)
-		if all = append(all, items...); err != nil {
-			return all, err
-		}
 	}
 }

@@ -1,10 +1,11 @@
 package feedback
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -61,7 +62,30 @@ func (f *fakeInbox) RecordInvalidations(ctx context.Context, invalidations []pus
 	return nil
 }
 
-func (f *fakeInbox) CheckInvalidations(_ context.Context, app string, limit int) ([]push.CheckedInvalidation, error) {
+func (f *fakeInbox) CheckInvalidations(_ context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error) {
+	return f.decide(app, of, limit, true, func(push.Invalidation) bool { return true })
+}
+
+func isUnregistered(i push.Invalidation) bool { return i.Source == push.SourceUnregistered }
+
+func (f *fakeInbox) KeepUnregistered(_ context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error) {
+	return f.decide(app, of, limit, false, isUnregistered)
+}
+
+func (f *fakeInbox) PendingUnregistered(_ context.Context, app string, of push.PlatformSet, limit int) (n int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, i := range f.inbox {
+		if i.App == app && isUnregistered(i) && slices.Contains(of.Names, i.Token.PlatformName()) {
+			n++
+		}
+	}
+	return min(n, limit), f.down
+}
+
+func (f *fakeInbox) decide(
+	app string, of push.PlatformSet, limit int, remove bool, match func(push.Invalidation) bool,
+) ([]push.CheckedInvalidation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down != nil {
@@ -69,11 +93,11 @@ func (f *fakeInbox) CheckInvalidations(_ context.Context, app string, limit int)
 	}
 	var items []push.CheckedInvalidation
 	f.inbox = slices.DeleteFunc(f.inbox, func(i push.Invalidation) bool {
-		if i.App != app || len(items) == limit {
+		if i.App != app || len(items) == limit || !slices.Contains(of.Names, i.Token.PlatformName()) || !match(i) {
 			return false
 		}
 		registered, known := f.tokens[i.Token]
-		removed := known && !registered.After(i.At)
+		removed := remove && known && !registered.After(i.At)
 		if removed {
 			delete(f.tokens, i.Token)
 		}
@@ -84,21 +108,24 @@ func (f *fakeInbox) CheckInvalidations(_ context.Context, app string, limit int)
 	return items, nil
 }
 
-func (f *fakeInbox) BadTokens(_ context.Context, _ string, answers int, over time.Duration, limit int) ([]push.Invalidation, error) {
+func (f *fakeInbox) BadTokens(
+	_ context.Context, _ string, of push.PlatformSet, answers int, over time.Duration, limit int,
+) ([]push.Invalidation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lookups++
 	if answers != 3 || over != 24*time.Hour {
 		return nil, errors.New("not as configured")
 	}
-	return slices.Clone(f.bad[:min(limit, len(f.bad))]), nil
+	found := slices.DeleteFunc(slices.Clone(f.bad), func(b push.Invalidation) bool { return !slices.Contains(of.Names, b.Token.PlatformName()) })
+	return found[:min(limit, len(found))], nil
 }
 
-func (f *fakeInbox) ForgetBadTokens(context.Context, string) error {
+func (f *fakeInbox) ForgetBadTokens(_ context.Context, _ string, of push.PlatformSet) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forgotten++
-	f.bad = nil
+	f.bad = slices.DeleteFunc(f.bad, func(b push.Invalidation) bool { return slices.Contains(of.Names, b.Token.PlatformName()) })
 	return nil
 }
 
@@ -109,21 +136,36 @@ func (f *fakeInbox) OwnsJob(name string) bool {
 }
 
 type shares struct {
-	mu    sync.Mutex
-	share float64
-	sends int
+	mu sync.Mutex
+	of map[string]push.AnswerShare
 }
 
-func (s *shares) BadShare(string) (float64, int) {
+func (s *shares) AnswerShares(string) []push.AnswerShare {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.share, s.sends
+	var all []push.AnswerShare
+	for _, name := range slices.Sorted(maps.Keys(s.of)) {
+		all = append(all, s.of[name])
+	}
+	return all
 }
 
-func (s *shares) set(share float64, sends int) {
+// set changes what is known of a platform.
+func (s *shares) set(platform string, change func(a *push.AnswerShare)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.share, s.sends = share, sends
+	a := s.of[platform]
+	a.Platform = platform
+	change(&a)
+	s.of[platform] = a
+}
+
+func (s *shares) setBad(share float64, sends int) {
+	s.set(push.DefaultPlatform, func(a *push.AnswerShare) { a.Bad, a.Answers = share, sends })
+}
+
+func (s *shares) setUnregistered(platform string, share float64) {
+	s.set(platform, func(a *push.AnswerShare) { a.Unregistered = share })
 }
 
 // source sends the tuples one by one, and then ends as end says.
@@ -175,12 +217,15 @@ type rig struct {
 	shares *shares
 	source *source
 	job    *Job
+	logs   bytes.Buffer
 }
 
 func newRig(t *testing.T, cfg Config) *rig {
 	t.Helper()
-	r := &rig{inbox: &fakeInbox{tokens: map[push.Token]time.Time{}}, shares: &shares{sends: 1000}, source: &source{}}
-	job, err := New(cfg, r.inbox, r.shares, map[string]Source{"a": r.source, "h": nil}, slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
+	r := &rig{inbox: &fakeInbox{tokens: map[push.Token]time.Time{}}, shares: &shares{of: map[string]push.AnswerShare{}}, source: &source{}}
+	r.shares.setBad(0, 1000)
+	r.shares.set("other", func(a *push.AnswerShare) { a.Answers = 1000 })
+	job, err := New(cfg, r.inbox, r.shares, map[string]Source{"a": r.source, "h": nil}, slog.New(slog.NewTextHandler(&r.logs, nil)), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +406,7 @@ func TestTheGuard(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, Config{})
-				r.shares.set(tc.share, tc.sends)
+				r.shares.setBad(tc.share, tc.sends)
 				r.inbox.tokens[token(1)], r.inbox.tokens[token(2)] = time.Now(), time.Now()
 				r.inbox.inbox = []push.Invalidation{{App: "a", Token: token(1), At: time.Now(), Source: push.SourceUnregistered}}
 				r.inbox.bad = []push.Invalidation{{App: "a", Token: token(2), At: time.Now(), Source: push.SourceBadToken}}
@@ -373,7 +418,7 @@ func TestTheGuard(t *testing.T) {
 				if other == tc.others || bad == tc.bad {
 					t.Errorf("removed: told dead %v, bad %v; want %v, %v", !other, !bad, tc.others, tc.bad)
 				}
-				if got := value(t, r.job.metrics.guarded.WithLabelValues("a")); got != tc.guarded {
+				if got := value(t, r.job.metrics.guarded.WithLabelValues("a", push.DefaultPlatform)); got != tc.guarded {
 					t.Errorf("the alert is %v", got)
 				}
 				if (r.inbox.forgotten > 0) != (tc.guarded > 0) {
@@ -446,7 +491,7 @@ func TestTheSchedule(t *testing.T) {
 			t.Error("it works although another replica owns the job")
 		}
 		r.inbox.mu.Unlock()
-		r.shares.set(1, 1000)
+		r.shares.setBad(1, 1000)
 		elapse(61 * time.Second)
 		synctest.Wait()
 		cancel()

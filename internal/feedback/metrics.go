@@ -16,6 +16,7 @@ type metrics struct {
 	seconds   prometheus.Histogram
 	last      *prometheus.GaugeVec
 	guarded   *prometheus.GaugeVec
+	doubted   *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -24,9 +25,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reg.MustRegister(v)
 		return v
 	}
-	gauges := func(name, help string) *prometheus.GaugeVec {
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "lhspn", Subsystem: "feedback", Name: name, Help: help},
-			[]string{"app"})
+			labels)
 		reg.MustRegister(v)
 		return v
 	}
@@ -38,9 +39,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		passes: counters("passes_total", "Passes, by result.", "app", "result"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "lhspn", Subsystem: "feedback", Name: "pass_seconds",
 			Help: "Duration of a pass.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 9)}),
-		last: gauges("last_success_timestamp_seconds", "When a pass last succeeded on this replica."),
+		last: gauges("last_success_timestamp_seconds", "When a pass last succeeded on this replica.", "app"),
 		guarded: gauges("bad_token_guard",
-			"1 while so many tokens are answered as bad that none of the app is removed: look at its configuration."),
+			"1 while so many tokens are answered as bad that none of the platform is removed: look at its configuration.", "app", "platform"),
+		doubted: gauges("unregistered_guard",
+			"1 while so many tokens are answered as unregistered that none of the platform is removed: an operator may confirm it.",
+			"app", "platform"),
 	}
 	reg.MustRegister(m.seconds)
 	return m
@@ -58,7 +62,6 @@ func (m *metrics) init(app string) {
 	}
 	m.passes.WithLabelValues(app, "ok")
 	m.passes.WithLabelValues(app, "failed")
-	m.guarded.WithLabelValues(app)
 }
 
 func (m *metrics) checked(app string, it push.CheckedInvalidation) {
@@ -79,10 +82,14 @@ func (m *metrics) passed(app string, err error, took time.Duration) {
 	m.last.WithLabelValues(app).SetToCurrentTime()
 }
 
-func (m *metrics) guard(app string, wave bool) {
-	v := 0.0
-	if wave {
-		v = 1
+func (m *metrics) guard(app, platform string, bad, unregistered bool) {
+	m.guarded.WithLabelValues(app, platform).Set(oneIf(bad))
+	m.doubted.WithLabelValues(app, platform).Set(oneIf(unregistered))
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
 	}
-	m.guarded.WithLabelValues(app).Set(v)
+	return 0
 }

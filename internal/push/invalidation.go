@@ -32,3 +32,21 @@ type CheckedInvalidation struct {
 	Removed   bool
 	CheckedAt time.Time
 }
+
+// PlatformSet selects device tokens by their platform: those of Names, where the app has the platforms of All. Without Names it
+// selects every token.
+type PlatformSet struct{ Names, All []string }
+
+// AnswerShare is what the recent answers to one platform's sends say of its device tokens.
+type AnswerShare struct {
+	Platform string
+	// Bad is the share of answers that called a token bad among the Answers of about a day, or where that is worse of the last
+	// two hours.
+	Bad     float64
+	Answers int
+	// Unregistered is the largest share of answers that called a token unregistered that was seen at a time in the last hour or
+	// two. It is little where such answers are few, or believable by themselves.
+	Unregistered float64
+	// Told is how many answers called a token unregistered since the process began.
+	Told int
+}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestInvalidations(t *testing.T) {
 		removed := map[push.Token]bool{}
 		checked := 0
 		for {
-			page, err := r.CheckInvalidations(t.Context(), app, 3)
+			page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 3)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +55,7 @@ func TestInvalidations(t *testing.T) {
 		if err := r.RecordInvalidations(t.Context(), inbox); err != nil { // the same news again is no news
 			t.Fatal(err)
 		}
-		if page, err := r.CheckInvalidations(t.Context(), app, 10); err != nil || len(page) > 0 {
+		if page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 10); err != nil || len(page) > 0 {
 			t.Errorf("%v, %v", page, err)
 		}
 
@@ -102,7 +103,7 @@ func TestInvalidationsOfOddTokens(t *testing.T) {
 		if err := r.RecordInvalidations(t.Context(), inbox); err != nil {
 			t.Fatal(err)
 		}
-		if page, err := r.CheckInvalidations(t.Context(), app, 10); err != nil || len(page) != len(odd) {
+		if page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 10); err != nil || len(page) != len(odd) {
 			t.Fatalf("%d checked: %v", len(page), err)
 		}
 		found := 0
@@ -129,7 +130,7 @@ func TestUnregisteredGoesToTheInbox(t *testing.T) {
 		registry{db: r.db}.put(t, gone.Add(-time.Second), token(1))
 		r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(1, 2)})
 		r.settle(r.settlement(r.due()[0], push.Result{Outcome: push.Unregistered, Status: 410, Timestamp: gone}))
-		page, err := r.CheckInvalidations(t.Context(), app, 10)
+		page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 10)
 		if err != nil || len(page) != 1 || !page[0].Removed || !page[0].At.Equal(gone) || page[0].Source != push.SourceUnregistered {
 			t.Errorf("%+v, %v", page, err)
 		}
@@ -146,7 +147,7 @@ func TestBadTokens(t *testing.T) {
 			}
 		}
 		list := func() []push.Token {
-			found, err := r.BadTokens(t.Context(), app, 3, 24*time.Hour, 10)
+			found, err := r.BadTokens(t.Context(), app, push.PlatformSet{}, 3, 24*time.Hour, 10)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +161,7 @@ func TestBadTokens(t *testing.T) {
 			return ts
 		}
 		check := func() map[push.Token]bool {
-			page, err := r.CheckInvalidations(t.Context(), app, 10)
+			page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 10)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,7 +210,7 @@ func TestBadTokens(t *testing.T) {
 		r.clock.Add(int64(25 * time.Hour))
 		bad(2)
 		bad(2)
-		if err := r.ForgetBadTokens(t.Context(), app); err != nil {
+		if err := r.ForgetBadTokens(t.Context(), app, push.PlatformSet{}); err != nil {
 			t.Fatal(err)
 		}
 		if found := list(); len(found) != 0 {
@@ -240,7 +241,7 @@ func TestPurge(t *testing.T) {
 			r.settle(r.settlement(b, result))
 		}
 		for {
-			page, err := r.CheckInvalidations(t.Context(), app, 1000)
+			page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 1000)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -350,6 +351,106 @@ func TestList(t *testing.T) {
 		}
 		if _, _, err := r.List(t.Context(), app, "nonsense", uuid.Nil, 10); err == nil {
 			t.Error("an unknown state was listed")
+		}
+	})
+}
+
+// What is told of one platform's tokens is decided apart from the others', by ranges that no bare token falls into.
+func TestTheInboxByPlatform(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		at := r.now().UTC().Add(-time.Minute).Truncate(time.Millisecond)
+		all := []string{push.DefaultPlatform, "fcm", "webpush"}
+		bare := push.HexToken("fcm:" + strings.Repeat("x", 28)) // bytes that look like another platform's
+		of := map[string][]push.Token{
+			push.DefaultPlatform: {token(1), bare},
+			"fcm":                {push.TextToken("fcm", "a"), push.TextToken("fcm", "~~")},
+			"webpush":            {push.TextToken("webpush", strings.Repeat("w", 43))},
+		}
+		record := func(source push.Source) {
+			for _, tokens := range of {
+				for _, token := range tokens {
+					registry{db: r.db}.put(t, at.Add(-time.Second), token)
+					if err := r.RecordInvalidations(t.Context(), []push.Invalidation{{App: app, Token: token, At: at, Source: source}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			at = at.Add(time.Second)
+		}
+		pending := func(names ...string) int {
+			n, err := r.PendingUnregistered(t.Context(), app, push.PlatformSet{Names: names, All: all}, 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		record(push.SourceUnregistered)
+		record(push.SourceFeedback)
+		if n := pending(); n != 4 {
+			t.Errorf("%d pending, want the limit", n)
+		}
+		for _, name := range all {
+			if n := pending(name); n != len(of[name]) {
+				t.Errorf("%s: %d pending", name, n)
+			}
+			set := push.PlatformSet{Names: []string{name}, All: all}
+			kept, err := r.KeepUnregistered(t.Context(), app, set, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range kept {
+				if c.Removed || c.Source != push.SourceUnregistered || !slices.Contains(of[name], c.Token) {
+					t.Errorf("%s: %+v", name, c)
+				}
+			}
+			if pending(name) != 0 || len(kept) != len(of[name]) {
+				t.Errorf("%s: %d kept, %d pending", name, len(kept), pending(name))
+			}
+			removed, err := r.CheckInvalidations(t.Context(), app, set, 100)
+			if err != nil || len(removed) != len(of[name]) || !removed[0].Removed || !slices.Contains(of[name], removed[0].Token) {
+				t.Errorf("%s: %+v, %v", name, removed, err)
+			}
+		}
+		record(push.SourceFeedback)
+		two, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{Names: []string{"webpush", push.DefaultPlatform}, All: all}, 100)
+		if err != nil || len(two) != 3 {
+			t.Errorf("%+v, %v", two, err)
+		}
+		if none, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{Names: []string{"other"}, All: all}, 100); err != nil || len(none) != 0 {
+			t.Errorf("%+v, %v", none, err)
+		}
+		var bad []push.Invalidation
+		for _, tokens := range of {
+			for _, token := range tokens {
+				bad = append(bad, push.Invalidation{App: app, Token: token})
+			}
+		}
+		for range 3 {
+			for _, b := range bad {
+				s := r.submission(all...)
+				s.Tokens = []push.Token{b.Token}
+				r.accept(s)
+			}
+			for _, b := range r.due() {
+				r.settle(r.settlement(b, push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken}))
+			}
+		}
+		count := func(names ...string) int {
+			found, err := r.BadTokens(t.Context(), app, push.PlatformSet{Names: names, All: all}, 3, 0, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(found)
+		}
+		if count() != 5 || count("fcm") != 2 || count(push.DefaultPlatform) != 2 {
+			t.Errorf("bad tokens: %d, %d, %d", count(), count("fcm"), count(push.DefaultPlatform))
+		}
+		if err := r.ForgetBadTokens(t.Context(), app, push.PlatformSet{Names: []string{push.DefaultPlatform}, All: all}); err != nil {
+			t.Fatal(err)
+		}
+		if count() != 3 || count("fcm") != 2 {
+			t.Errorf("bad tokens of the others: %d, %d", count(), count("fcm"))
 		}
 	})
 }

@@ -39,12 +39,44 @@ func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.In
 }
 
 // CheckInvalidations decides on one page of the app's inbox: the tokens that were not registered again since are
-// removed, and either outcome is kept, in one transaction. An empty page means that the inbox is empty.
-func (q *Queue) CheckInvalidations(ctx context.Context, app string, limit int) ([]push.CheckedInvalidation, error) {
+// removed, and either outcome is kept, in one transaction. An empty page means that the inbox has nothing of these platforms.
+func (q *Queue) CheckInvalidations(
+	ctx context.Context, app string, of push.PlatformSet, limit int,
+) ([]push.CheckedInvalidation, error) {
+	condition, args := ofPlatforms(of)
+	return q.decide(ctx, app, condition, args, limit, q.registry.RemoveUnchanged)
+}
+
+// KeepUnregistered decides on one page of what single answers called unregistered that the tokens stay: so many were called so
+// at once that it cannot be true. Those that are dead are called so again.
+func (q *Queue) KeepUnregistered(
+	ctx context.Context, app string, of push.PlatformSet, limit int,
+) ([]push.CheckedInvalidation, error) {
+	condition, args := ofPlatforms(of)
+	keep := func(_ context.Context, _ *sqlx.Tx, invalidations []push.Invalidation) ([]bool, error) {
+		return make([]bool, len(invalidations)), nil
+	}
+	return q.decide(ctx, app, " AND source = ?"+condition, append([]any{string(push.SourceUnregistered)}, args...), limit, keep)
+}
+
+// PendingUnregistered counts what is undecided of what single answers called unregistered, up to limit.
+func (q *Queue) PendingUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) (n int, err error) {
+	condition, args := ofPlatforms(of)
+	err = q.db.Reader().QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM invalidations
+		WHERE app = ? AND checked_at IS NULL AND source = ?`+condition+" LIMIT ?) AS pending",
+		append(append([]any{app, string(push.SourceUnregistered)}, args...), limit)...).Scan(&n)
+	return n, wrap(err, "count the inbox")
+}
+
+// decide has remove decide on one page of the inbox, and keeps what it decided.
+func (q *Queue) decide(
+	ctx context.Context, app, condition string, args []any, limit int,
+	remove func(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) ([]bool, error),
+) ([]push.CheckedInvalidation, error) {
 	var page []push.CheckedInvalidation
 	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		var err error
-		page, err = q.checkInvalidations(ctx, tx, app, limit)
+		page, err = q.decideIn(ctx, tx, app, condition, args, limit, remove)
 		return err
 	})
 	if err != nil {
@@ -60,9 +92,13 @@ func (q *Queue) CheckInvalidations(ctx context.Context, app string, limit int) (
 	return page, nil
 }
 
-func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string, limit int) ([]push.CheckedInvalidation, error) {
+func (q *Queue) decideIn(
+	ctx context.Context, tx *sqlx.Tx, app, condition string, args []any, limit int,
+	remove func(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) ([]bool, error),
+) ([]push.CheckedInvalidation, error) {
 	page, err := selectInvalidations(ctx, tx, `SELECT token, environment, kind, invalidated_at, source, removed, checked_at FROM invalidations
-		WHERE app = ? AND checked_at IS NULL ORDER BY token, invalidated_at, source LIMIT ?`+q.forUpdate(), app, app, limit)
+		WHERE app = ? AND checked_at IS NULL`+condition+" ORDER BY token, invalidated_at, source LIMIT ?"+q.forUpdate(),
+		app, append(append([]any{app}, args...), limit)...)
 	if err != nil || len(page) == 0 {
 		return nil, wrap(err, "read the inbox")
 	}
@@ -70,7 +106,7 @@ func (q *Queue) checkInvalidations(ctx context.Context, tx *sqlx.Tx, app string,
 	for i := range page {
 		invalidations[i] = page[i].Invalidation
 	}
-	removed, err := q.registry.RemoveUnchanged(ctx, tx, invalidations)
+	removed, err := remove(ctx, tx, invalidations)
 	if err != nil {
 		return nil, fmt.Errorf("remove tokens: %w", err)
 	}
@@ -185,10 +221,12 @@ func parseCursor(s string) (c push.CheckedInvalidation, err error) {
 // They are to be recorded as invalidations of source bad_token at FirstAt. A token that was registered after the first
 // of its answers stays then, and its counting starts anew: answers from before a registration never remove what was
 // registered.
-func (q *Queue) BadTokens(ctx context.Context, app string, answers int, over time.Duration, limit int) ([]BadToken, error) {
+func (q *Queue) BadTokens(
+	ctx context.Context, app string, of push.PlatformSet, answers int, over time.Duration, limit int,
+) ([]BadToken, error) {
 	var bad []BadToken
 	for after := (BadToken{}); ; {
-		page, err := q.badTokenPage(ctx, app, answers, q.now().Add(-over), after)
+		page, err := q.badTokenPage(ctx, app, of, answers, q.now().Add(-over), after)
 		if err != nil {
 			return nil, wrap(err, "list bad tokens")
 		}
@@ -207,11 +245,15 @@ func (q *Queue) BadTokens(ctx context.Context, app string, answers int, over tim
 	}
 }
 
-func (q *Queue) badTokenPage(ctx context.Context, app string, answers int, first time.Time, after BadToken) ([]BadToken, error) {
+func (q *Queue) badTokenPage(
+	ctx context.Context, app string, of push.PlatformSet, answers int, first time.Time, after BadToken,
+) ([]BadToken, error) {
+	condition, args := ofPlatforms(of)
+	args = append([]any{app, []byte(after.Token), []byte(after.Token), string(after.Route), string(after.Route), string(after.Kind),
+		answers, stamp(first)}, args...)
 	rows, err := q.db.Reader().QueryContext(ctx, `SELECT token, environment, kind, answers, first_at, last_at FROM bad_tokens
-		WHERE app = ? AND token >= ? AND (token > ? OR environment > ? OR environment = ? AND kind > ?) AND answers >= ? AND first_at <= ?
-		ORDER BY token, environment, kind LIMIT ?`,
-		app, []byte(after.Token), []byte(after.Token), string(after.Route), string(after.Route), string(after.Kind), answers, stamp(first), maxKeys)
+		WHERE app = ? AND token >= ? AND (token > ? OR environment > ? OR environment = ? AND kind > ?) AND answers >= ? AND first_at <= ?`+
+		condition+" ORDER BY token, environment, kind LIMIT ?", append(args, maxKeys)...)
 	if err != nil {
 		return nil, err
 	}
@@ -231,10 +273,12 @@ func (q *Queue) badTokenPage(ctx context.Context, app string, answers int, first
 	return page, rows.Err()
 }
 
-// ForgetBadTokens starts the app's counting anew. A wave of such answers speaks against the configuration, not against
+// ForgetBadTokens starts the platforms' counting anew. A wave of such answers speaks against the configuration, not against
 // the tokens: were it kept, the tokens would be removed once the wave is over.
-func (q *Queue) ForgetBadTokens(ctx context.Context, app string) error {
+func (q *Queue) ForgetBadTokens(ctx context.Context, app string, of push.PlatformSet) error {
+	condition, args := ofPlatforms(of)
+	args = append([]any{app}, args...)
 	return wrap(q.inSteps(ctx, func(ctx context.Context, tx *sqlx.Tx) (int64, error) {
-		return deletePage(ctx, tx, "bad_tokens", "app = ?", []any{app}, "token", maxKeys)
+		return deletePage(ctx, tx, "bad_tokens", "app = ?"+condition, args, "token", maxKeys)
 	}), "forget bad tokens")
 }

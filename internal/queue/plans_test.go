@@ -64,7 +64,7 @@ func TestPagesReadWhatTheyGive(t *testing.T) {
 			return len(page), err
 		}, 2 * limit},
 		{"CheckInvalidations", func() (int, error) {
-			page, err := q.CheckInvalidations(ctx, app, limit)
+			page, err := q.CheckInvalidations(ctx, app, push.PlatformSet{}, limit)
 			return len(page), err
 		}, 20 * limit},
 		{"Invalidations", func() (int, error) {
@@ -72,7 +72,7 @@ func TestPagesReadWhatTheyGive(t *testing.T) {
 			return len(page), err
 		}, 3 * limit},
 		{"BadTokens", func() (int, error) {
-			page, err := q.BadTokens(ctx, app, 1, 0, limit)
+			page, err := q.BadTokens(ctx, app, push.PlatformSet{}, 1, 0, limit)
 			return len(page), err
 		}, 2*maxKeys + limit},
 		{"Notifications", func() (int, error) {

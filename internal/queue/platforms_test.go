@@ -190,7 +190,7 @@ func TestBadTokensOfPlatforms(t *testing.T) {
 			settlement.Kind = "voip"
 			r.settle(settlement)
 		}
-		bad, err := r.BadTokens(t.Context(), app, 1, 0, 10)
+		bad, err := r.BadTokens(t.Context(), app, push.PlatformSet{}, 1, 0, 10)
 		if err != nil || len(bad) != 3 {
 			t.Fatalf("%+v, %v", bad, err)
 		}

@@ -133,27 +133,3 @@ func TestAGatewayThatGoesAwayIsOneFailure(t *testing.T) {
 		}
 	})
 }
-
-func TestTheShareOfBadTokens(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newShare()
-		s.add(time.Now(), 90_000, 0)
-		if share, n := s.bad(time.Now()); share != 0 || n != 90_000 {
-			t.Errorf("%v of %d", share, n)
-		}
-		pass(3 * time.Hour)
-		s.add(time.Now(), 1000, 900)
-		if share, n := s.bad(time.Now()); share != 0.9 || n != 91_000 {
-			t.Errorf("a bad hour after a good day: %v of %d", share, n)
-		}
-		pass(3 * time.Hour)
-		if share, _ := s.bad(time.Now()); share > 0.01 {
-			t.Errorf("hours later: %v", share)
-		}
-		pass(25 * time.Hour)
-		if share, n := s.bad(time.Now()); share != 0 || n != 0 {
-			t.Errorf("a day later: %v of %d", share, n)
-		}
-	})
-}

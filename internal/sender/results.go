@@ -57,7 +57,7 @@ func (a *route) done(g *group) {
 		}
 	}
 	answers := took(&outcomes) + outcomes[push.Retry]
-	a.share.add(now, answers, bad)
+	a.share.add(g.Deliveries, answers, bad, now)
 	if answers > 0 { // one of a group is sample enough
 		n := g.Deliveries[0].Notification
 		a.metrics.delay[lane(g.bulk)].Observe(now.Sub(later(n.CreatedAt, n.SendAt)).Seconds())

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -273,18 +275,28 @@ func (s *Sender) Run(ctx context.Context) error {
 	return err
 }
 
-// BadShare is the share of answers of "wrong token or wrong environment or topic" among the app's sends that this process
-// remembers, about a day's, on the route where it is the largest, and their number on all. Where the last two hours were worse than the whole day, they count.
-func (s *Sender) BadShare(app string) (share float64, sends int) {
+// AnswerShares says, for each platform of the app, what the answers that this process remembers say of its device tokens: of its
+// routes the one where that is the worst, and the number on all.
+func (s *Sender) AnswerShares(app string) []push.AnswerShare {
 	now := time.Now()
+	byName := map[string]*push.AnswerShare{}
 	for outlet, a := range s.apps {
 		if outlet.App != app {
 			continue
 		}
-		of, n := a.share.bad(now)
-		share, sends = max(share, of), sends+n
+		of, sum := a.share.report(now), byName[a.cfg.Platform]
+		if sum == nil {
+			sum = &push.AnswerShare{Platform: a.cfg.Platform}
+			byName[a.cfg.Platform] = sum
+		}
+		sum.Bad, sum.Answers = max(sum.Bad, of.Bad), sum.Answers+of.Answers
+		sum.Unregistered, sum.Told = max(sum.Unregistered, of.Unregistered), sum.Told+of.Told
 	}
-	return share, sends
+	shares := make([]push.AnswerShare, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		shares = append(shares, *byName[name])
+	}
+	return shares
 }
 
 // errUnsettled is what Run returns when results could not be saved in time.

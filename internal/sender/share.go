@@ -3,22 +3,27 @@ package sender
 import (
 	"sync"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
 )
 
-// share counts an app's answers and the bad-token ones among them, by the hour, for about a day.
+// share keeps what a route's answers of about a day say of its device tokens, by the hour.
 type share struct {
-	mu    sync.Mutex // guards all below
-	hours [24]hourly
+	mu     sync.Mutex // guards all below
+	hours  [24]hourly
+	deaths deaths
 }
 
 type hourly struct {
 	hour         int64 // since the Unix epoch
 	answers, bad int
+	deaths       float64 // the largest share of doubtful deaths
 }
 
 func newShare() *share { return &share{} }
 
-func (s *share) add(now time.Time, answers, bad int) {
+// add takes in a group whose deliveries have their results, of which so many are answers, and so many of these of bad tokens.
+func (s *share) add(deliveries []push.Delivery, answers, bad int, now time.Time) {
 	if answers == 0 {
 		return
 	}
@@ -31,14 +36,17 @@ func (s *share) add(now time.Time, answers, bad int) {
 	}
 	h.answers += answers
 	h.bad += bad
+	h.deaths = max(h.deaths, s.deaths.add(deliveries, now))
 }
 
-// bad is the share among the day's answers or, where worse, among those of this hour and the last: a gateway that was
-// configured wrongly an hour ago must not hide behind a good day.
-func (s *share) bad(now time.Time) (share float64, answers int) {
+// report sums up. Of bad tokens it tells the share among the day's answers or, where worse, among those of this hour and the
+// last: a gateway that was configured wrongly an hour ago must not hide behind a good day. Of deaths it tells the worst of this
+// hour and the last: a wave that has just passed has left its traces.
+func (s *share) report(now time.Time) push.AnswerShare {
 	hour := now.Unix() / 3600
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r := push.AnswerShare{Told: s.deaths.told}
 	var day, recent hourly
 	for _, h := range s.hours {
 		if h.hour <= hour-24 {
@@ -47,9 +55,11 @@ func (s *share) bad(now time.Time) (share float64, answers int) {
 		day.answers, day.bad = day.answers+h.answers, day.bad+h.bad
 		if h.hour >= hour-1 {
 			recent.answers, recent.bad = recent.answers+h.answers, recent.bad+h.bad
+			r.Unregistered = max(r.Unregistered, h.deaths)
 		}
 	}
-	return max(ratio(day), ratio(recent)), day.answers
+	r.Bad, r.Answers = max(ratio(day), ratio(recent)), day.answers
+	return r
 }
 
 func ratio(h hourly) float64 {

@@ -1,0 +1,159 @@
+package feedback
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// tell registers so many tokens of a platform and puts into the inbox that answers called them unregistered.
+func (r *rig) tell(platform string, from, n int) {
+	r.inbox.mu.Lock()
+	defer r.inbox.mu.Unlock()
+	for i := from; i < from+n; i++ {
+		tok := token(i)
+		if platform != push.DefaultPlatform {
+			tok = push.TextToken(platform, strings.Repeat("x", 1+i))
+		}
+		r.inbox.tokens[tok] = time.Now().Add(-time.Hour)
+		r.inbox.inbox = append(r.inbox.inbox, push.Invalidation{App: "a", Token: tok, At: time.Now(), Source: push.SourceUnregistered})
+	}
+	r.shares.set(platform, func(a *push.AnswerShare) { a.Told += n })
+}
+
+// left counts the platform's registered tokens.
+func (r *rig) left(platform string) (n int) {
+	for tok := range r.inbox.tokens {
+		if tok.PlatformName() == platform {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rig) run(t *testing.T, run func() ([]push.CheckedInvalidation, error)) []push.CheckedInvalidation {
+	t.Helper()
+	items, err := run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return items
+}
+
+// An outage that calls everything unregistered removes nothing, while it lasts and afterwards, and stops no other platform.
+func TestAWaveOfUnregisteredRemovesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		check := func() ([]push.CheckedInvalidation, error) { return r.job.RunOnce(t.Context(), "a") }
+		held := func() float64 { return value(t, r.job.metrics.doubted.WithLabelValues("a", "other")) }
+		r.tell("other", 0, 50)
+		r.run(t, check)
+		if r.left("other") != 0 {
+			t.Errorf("%d are left in quiet times", r.left("other"))
+		}
+		r.tell("other", 100, 500)
+		r.tell(push.DefaultPlatform, 100, 500)
+		r.shares.setUnregistered("other", 0.9)
+		for range 3 {
+			r.run(t, check)
+		}
+		if r.left("other") != 500 || r.left(push.DefaultPlatform) != 0 || held() != 1 {
+			t.Errorf("%d and %d are left, the alert is %v", r.left("other"), r.left(push.DefaultPlatform), held())
+		}
+		if logs := r.logs.String(); strings.Count(logs, "level=WARN msg=\"so many tokens are answered as unregistered") != 1 {
+			t.Errorf("the log:\n%s", logs)
+		}
+		r.shares.setUnregistered("other", 0.1)
+		r.inbox.down = push.ErrUnavailable // what was told in the wave is not believed later for that
+		if _, err := r.job.RunOnce(t.Context(), "a"); !errors.Is(err, push.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		r.inbox.down = nil
+		if items := r.run(t, check); len(items) != 500 || count(items) != 0 || r.left("other") != 500 || held() != 0 {
+			t.Errorf("%d decided, %d removed; %d are left, the alert is %v", len(items), count(items), r.left("other"), held())
+		}
+		r.tell("other", 100, 5) // those that are dead are called so again
+		if items := r.run(t, check); count(items) != 5 {
+			t.Errorf("%d removed after it", count(items))
+		}
+	})
+}
+
+func TestAnOperatorConfirmsThatTokensAreUnregistered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		check := func() ([]push.CheckedInvalidation, error) { return r.job.RunOnce(t.Context(), "a") }
+		r.shares.setUnregistered("other", 0.9)
+		r.tell("other", 0, 500)
+		r.run(t, check)
+		r.tell("other", 500, 500)
+		if items := r.run(t, func() ([]push.CheckedInvalidation, error) { return r.job.RunConfirmed(t.Context(), "a") }); count(items) != 1000 {
+			t.Errorf("%d removed", count(items))
+		}
+		r.tell("other", 1000, 100)
+		if items := r.run(t, check); count(items) != 100 {
+			t.Errorf("%d removed of those that came later", count(items))
+		}
+		r.shares.setUnregistered("other", 0)
+		r.run(t, check)
+		r.shares.setUnregistered("other", 0.9) // another wave
+		r.tell("other", 2000, 100)
+		if items := r.run(t, check); count(items) != 0 {
+			t.Errorf("%d removed in a wave that nobody confirmed", count(items))
+		}
+	})
+}
+
+// A wave may outlast the process: what it left is not believed by the next one, which has seen nothing of it.
+func TestWhatAWaveLeftBeforeARestartIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.tell("other", 0, 500)
+		r.tell(push.DefaultPlatform, 0, leftOver)
+		r.shares.set("other", func(a *push.AnswerShare) { a.Told = 0 })
+		r.shares.set(push.DefaultPlatform, func(a *push.AnswerShare) { a.Told = 0 })
+		for range 2 {
+			if _, err := r.job.RunOnce(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r.left("other") != 500 || r.left(push.DefaultPlatform) != 0 {
+			t.Errorf("%d and %d are left", r.left("other"), r.left(push.DefaultPlatform))
+		}
+		r.tell("other", 0, 500) // and now they are told of in quiet times
+		if items, err := r.job.RunOnce(t.Context(), "a"); err != nil || count(items) != 500 {
+			t.Errorf("%d removed, %v", count(items), err)
+		}
+	})
+}
+
+// A wave of bad tokens on one platform leaves the others alone.
+func TestAWaveOfBadTokensIsOfOnePlatform(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.tell("other", 0, 5)
+		r.tell(push.DefaultPlatform, 0, 5)
+		r.inbox.bad = []push.Invalidation{
+			{App: "a", Token: push.TextToken("other", "bad"), At: time.Now(), Source: push.SourceBadToken},
+			{App: "a", Token: token(99), At: time.Now(), Source: push.SourceBadToken},
+		}
+		r.shares.setBad(0.5, 1000)
+		if _, err := r.job.RunOnce(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if r.left("other") != 0 || r.left(push.DefaultPlatform) != 5 || len(r.inbox.bad) != 0 {
+			t.Errorf("%d and %d are left, bad %v", r.left("other"), r.left(push.DefaultPlatform), r.inbox.bad)
+		}
+		if len(r.inbox.history) != 6 || r.inbox.forgotten != 1 {
+			t.Errorf("%d decided, forgotten %d times", len(r.inbox.history), r.inbox.forgotten)
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package sender
+
+import (
+	"hash/maphash"
+	"math"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// deaths tells an outage of the service in which it calls everything unregistered from tokens that are dead. It is a plain value.
+//
+// No service loses most of its devices at once. But the first broadcast after a long time finds many dead tokens, and so what
+// counts is weighed: not those whose time of death the service names and that is long ago; only the last answers, so that a
+// wave shows at once after a good day; as if some more had been accepted, so that a few say little; and what becomes of tokens
+// that were accepted before decides where enough is known of such.
+type deaths struct {
+	all   recent // answers of any token
+	known recent // answers of tokens that were accepted before
+	// accepted has a sample of the tokens that were accepted.
+	accepted tokenSample
+	told     int
+}
+
+const (
+	deathsRecent = 200 // answers that are remembered
+	deathsKnown  = 64
+	deathsPrior  = 8 // as if so many more had been accepted
+	// knownEnough is how many answers of tokens that were accepted before say that the service is well, however many others
+	// are dead; knownMany is how much more one of theirs counts.
+	knownEnough = 32
+	knownMany   = 2.5
+	knownFades  = 4096      // answers, after which those before count half
+	longDead    = time.Hour // one whose death was so long ago is believed
+)
+
+// recent are the last answers of a kind, by number.
+type recent struct{ all, dead float64 }
+
+func (r *recent) add(all, dead int, most float64) {
+	r.all, r.dead = r.all+float64(all), r.dead+float64(dead)
+	if r.all > most {
+		r.all, r.dead = most, r.dead*most/r.all
+	}
+}
+
+// fade has the answers count less that so many others followed.
+func (r *recent) fade(others int) {
+	factor := math.Exp2(-float64(others) / knownFades)
+	r.all, r.dead = r.all*factor, r.dead*factor
+}
+
+// share is that of the dead ones, as if some more had been accepted.
+func (r *recent) share() float64 { return r.dead / (r.all + deathsPrior) }
+
+// add takes in a group's answers and returns how large the share of doubtful deaths is now.
+func (d *deaths) add(deliveries []push.Delivery, now time.Time) float64 {
+	var all, dead, known, knownDead int
+	for i := range deliveries {
+		v := &deliveries[i]
+		switch v.Result.Outcome { //nolint:exhaustive // the others say nothing of the token's life: it may be of another route
+		case push.Accepted:
+			all++
+			if d.accepted.samples(v.Token) && !d.accepted.add(v.Token) {
+				known++
+			}
+		case push.Unregistered:
+			all++
+			d.told++
+			if at := v.Result.Timestamp; !at.IsZero() && now.Sub(at) > longDead {
+				continue
+			}
+			dead++
+			if d.accepted.samples(v.Token) && d.accepted.has(v.Token) {
+				known++
+				knownDead++
+			}
+		}
+	}
+	if all == 0 {
+		return 0
+	}
+	d.all.add(all, dead, deathsRecent)
+	d.known.fade(all)
+	d.known.add(known, knownDead, deathsKnown)
+	if d.known.all >= knownEnough {
+		return knownMany * d.known.share()
+	}
+	return max(d.all.share(), knownMany*d.known.share())
+}
+
+// tokenSample remembers a sample of device tokens: one of sixteen, and of many tokens one of as many more as keeps it small.
+type tokenSample struct {
+	seed maphash.Seed
+	mask uint64 // a token whose hash has none of these bits is in the sample
+	set  map[uint64]struct{}
+}
+
+const tokensSampled = 16_384
+
+// samples reports whether the token may be in the sample. It looks at two bytes that differ in tokens of every form.
+func (s *tokenSample) samples(t push.Token) bool {
+	return len(t) > 8 && (t[7]^t[len(t)-1])&15 == 3
+}
+
+// add adds the token where it is in the sample, and is false where it was there before.
+func (s *tokenSample) add(t push.Token) bool {
+	if s.set == nil {
+		s.seed, s.set = maphash.MakeSeed(), make(map[uint64]struct{})
+	}
+	h := maphash.String(s.seed, string(t))
+	if h&s.mask != 0 {
+		return true
+	}
+	if _, ok := s.set[h]; ok {
+		return false
+	}
+	s.set[h] = struct{}{}
+	if len(s.set) > tokensSampled {
+		s.mask = s.mask<<1 | 1
+		for h := range s.set {
+			if h&s.mask != 0 {
+				delete(s.set, h)
+			}
+		}
+	}
+	return true
+}
+
+// has reports whether the token was added.
+func (s *tokenSample) has(t push.Token) bool {
+	if s.set == nil {
+		return false
+	}
+	_, ok := s.set[maphash.String(s.seed, string(t))]
+	return ok
+}

@@ -1,0 +1,186 @@
+package sender
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func TestTheShareOfBadTokens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShare()
+		s.add(nil, 90_000, 0, time.Now())
+		if r := s.report(time.Now()); r.Bad != 0 || r.Answers != 90_000 {
+			t.Errorf("%+v", r)
+		}
+		pass(3 * time.Hour)
+		s.add(nil, 1000, 900, time.Now())
+		if r := s.report(time.Now()); r.Bad != 0.9 || r.Answers != 91_000 {
+			t.Errorf("a bad hour after a good day: %+v", r)
+		}
+		pass(3 * time.Hour)
+		if r := s.report(time.Now()); r.Bad > 0.01 {
+			t.Errorf("hours later: %+v", r)
+		}
+		pass(25 * time.Hour)
+		if r := s.report(time.Now()); r.Bad != 0 || r.Answers != 0 {
+			t.Errorf("a day later: %+v", r)
+		}
+	})
+}
+
+// answer makes the answers of a group: of so many tokens from the first on, those that dead says are unregistered.
+func answer(from, n int, dead func(i int) bool) []push.Delivery {
+	group := make([]push.Delivery, n)
+	for i := range group {
+		group[i].Token = token(from + i)
+		if group[i].Result.Outcome = push.Accepted; dead(from + i) {
+			group[i].Result.Outcome = push.Unregistered
+		}
+	}
+	return group
+}
+
+// every has i of n be true, spread.
+func every(percent int) func(i int) bool { return func(i int) bool { return i*37%100 < percent } }
+
+func all(int) bool  { return true }
+func none(int) bool { return false }
+
+// What the guard holds is a share of at least a half; see feedback.Config.
+func TestDeathsThatAreAndAreNotDoubted(t *testing.T) {
+	t.Parallel()
+	const limit = 0.5
+	broadcast := func(d *deaths, size int, dead func(int) bool) (worst float64) {
+		for from := 0; from < size; from += 1000 {
+			worst = max(worst, d.add(answer(from, min(1000, size-from), dead), time.Now()))
+		}
+		return worst
+	}
+	for _, c := range []struct {
+		name    string
+		worst   func(d *deaths) float64
+		doubted bool
+	}{
+		{"a few dead ones in each broadcast", func(d *deaths) (worst float64) {
+			for day := range 30 {
+				worst = max(worst, broadcast(d, 50_000, func(i int) bool { return i%30 == day }))
+			}
+			return worst
+		}, false},
+		{"the first broadcast, a third dead", func(d *deaths) float64 { return broadcast(d, 50_000, every(33)) }, false},
+		{"the first broadcast, nearly all dead", func(d *deaths) float64 { return broadcast(d, 50_000, every(80)) }, true},
+		{"nearly all dead but those that are known", func(d *deaths) float64 {
+			broadcast(d, 5000, none)
+			return broadcast(d, 50_000, func(i int) bool { return i%10 != 0 && i >= 5000 })
+		}, true}, // of those that are known nothing was heard for long
+		{"nearly all dead but those that are known, among them", func(d *deaths) float64 {
+			alive := func(i int) bool { return i/16%4 == 0 }
+			for from := range 50 {
+				d.add(answer(from*64, 16, none), time.Now())
+			}
+			for from := range 50 {
+				d.add(answer(from*64, 16, none), time.Now())
+			}
+			return broadcast(d, 3200, func(i int) bool { return !alive(i) })
+		}, false},
+		{"an outage in the first broadcast", func(d *deaths) float64 { return broadcast(d, 1000, all) }, true},
+		{"an outage after a good day", func(d *deaths) float64 {
+			broadcast(d, 1_000_000, none)
+			return d.add(answer(0, 300, all), time.Now())
+		}, true},
+		{"an outage of a part of the service", func(d *deaths) float64 {
+			broadcast(d, 20_000, none)
+			return broadcast(d, 20_000, every(30))
+		}, true},
+		{"an outage of a small app", func(d *deaths) float64 {
+			worst := 0.0
+			for i := range 12 {
+				worst = max(worst, d.add(answer(i, 1, all), time.Now()))
+			}
+			return worst
+		}, true},
+		{"an old phone or two", func(d *deaths) float64 { return d.add(answer(0, 6, all), time.Now()) }, false},
+		{"dead for long, as the service says", func(d *deaths) float64 {
+			group := answer(0, 1000, all)
+			for i := range group {
+				group[i].Result.Timestamp = time.Now().Add(-30 * 24 * time.Hour)
+			}
+			return d.add(group, time.Now())
+		}, false},
+		{"dead just now, as the service says", func(d *deaths) float64 {
+			group := answer(0, 1000, all)
+			for i := range group {
+				group[i].Result.Timestamp = time.Now().Add(-time.Minute)
+			}
+			return d.add(group, time.Now())
+		}, true},
+		{"answers of another route are none", func(d *deaths) float64 {
+			group := answer(0, 1000, every(10))
+			for i := range group {
+				if group[i].Result.Outcome == push.Accepted {
+					group[i].Result.Outcome = push.Failed
+				}
+			}
+			return d.add(group[:60], time.Now())
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if worst := c.worst(&deaths{}); worst >= limit != c.doubted {
+				t.Errorf("the share is %.3f", worst)
+			}
+		})
+	}
+}
+
+func TestASampleOfTokensStaysSmall(t *testing.T) {
+	t.Parallel()
+	var s tokenSample
+	for i := range 1_000_000 {
+		if tok := token(i); s.samples(tok) {
+			s.add(tok)
+		}
+	}
+	kept := 0
+	for i := range 1_000_000 {
+		if tok := token(i); s.samples(tok) && s.has(tok) {
+			kept++
+		}
+	}
+	if len(s.set) > tokensSampled || len(s.set) < tokensSampled/3 || kept != len(s.set) {
+		t.Errorf("%d of a million, %d found", len(s.set), kept)
+	}
+}
+
+func TestSharesByPlatform(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+			b := apps["b"]
+			b.Platform = "other"
+			apps["b"] = b
+			r.tr["b"].answer = func(*push.Delivery) push.Result {
+				return push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered}
+			}
+		})
+		n := note("b")
+		n.Platform = "other"
+		r.give(n, 1000)
+		r.give(note("a"), 1000)
+		pass(time.Second)
+		if s := r.s.AnswerShares("a"); len(s) != 1 || s[0].Platform != push.DefaultPlatform || s[0].Unregistered != 0 || s[0].Answers != 1000 {
+			t.Errorf("%+v", s)
+		}
+		if s := r.s.AnswerShares("b"); len(s) != 1 || s[0].Platform != "other" || s[0].Unregistered < 0.5 || s[0].Told != 1000 {
+			t.Errorf("%+v", s)
+		}
+		pass(3 * time.Hour)
+		if s := r.s.AnswerShares("b"); s[0].Unregistered != 0 {
+			t.Errorf("hours later: %+v", s)
+		}
+	})
+}
