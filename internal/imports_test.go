@@ -55,7 +55,8 @@ var allowed = map[string]map[string]string{
 		"internal/push": "it makes notifications of their content",
 	},
 	"internal/webpush": {
-		"internal/push": "subscriptions are device tokens; groups and results",
+		"internal/push":  "subscriptions are device tokens; groups and results",
+		"internal/http2": "its requests",
 	},
 	"internal/fcm": {
 		"internal/push": "groups and results, and the content that messages are made of",

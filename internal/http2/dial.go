@@ -36,7 +36,9 @@ func (d *dialer) forget() {
 	if c.ServerName == "" {
 		c.ServerName, _, _ = net.SplitHostPort(d.cfg.Address)
 	}
-	c.NextProtos = []string{http2.NextProtoTLS}
+	// The other one is offered so that a peer that has only that chooses it: most end the handshake where they have none of
+	// those offered, and then it is not known why.
+	c.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}
 	c.ClientSessionCache = tls.NewLRUClientSessionCache(2 * d.cfg.Connections)
 	// Small first records serve a reader that waits for the first bytes of a page; here they only cost system calls.
 	c.DynamicRecordSizingDisabled = true

@@ -60,6 +60,10 @@ func (o origin) String() string {
 	return "https://" + host + ":" + strconv.Itoa(int(o.port))
 }
 
+// authority is the origin without its scheme.
+func (o origin) authority() string { return strings.TrimPrefix(o.String(), "https://") }
+
+// address is what is dialled.
 func (o origin) address() string { return net.JoinHostPort(o.host, strconv.Itoa(int(o.port))) }
 
 // Origins are the places that subscriptions may be at: the browsers' own push services and what the operator allows.
@@ -160,22 +164,22 @@ func serviceOf(host string) service {
 
 // splitEndpoint cuts an https URL into its authority and what follows, which stays as it is: an endpoint is opaque. What
 // readers of URLs disagree about is refused, for another one reads it when the request is sent.
-func splitEndpoint(endpoint string) (authority, path string, err error) {
-	rest, ok := strings.CutPrefix(endpoint, "https://")
-	if !ok {
-		return "", "", errors.New("must begin with https://")
+func splitEndpoint[T string | []byte](endpoint T) (authority, path T, err error) {
+	const scheme = "https://"
+	if len(endpoint) < len(scheme) || string(endpoint[:len(scheme)]) != scheme {
+		return authority, path, errors.New("must begin with https://")
 	}
-	for i := 0; i < len(rest); i++ {
+	rest := endpoint[len(scheme):]
+	end := len(rest)
+	for i := range len(rest) {
 		switch c := rest[i]; {
 		case c <= ' ' || c > '~' || c == '\\' || c == '"' || c == '<' || c == '>':
-			return "", "", errors.New("must be a URL in printable ASCII: international names and paths are in it as xn-- and %")
+			return authority, path, errors.New("must be a URL in printable ASCII: international names and paths are in it as xn-- and %")
 		case c == '#':
-			return "", "", errors.New("must have no fragment")
+			return authority, path, errors.New("must have no fragment")
+		case (c == '/' || c == '?') && end == len(rest):
+			end = i
 		}
-	}
-	end := strings.IndexAny(rest, "/?")
-	if end < 0 {
-		end = len(rest)
 	}
 	return rest[:end], rest[end:], nil
 }

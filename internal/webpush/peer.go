@@ -1,0 +1,159 @@
+package webpush
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/http2"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// peer is one push service, by its origin: the messages that wait for it, and the connections to it. Each has bounds of its
+// own, so that one that is slow or dead holds up no other. Transport.mu guards all but what is set once.
+type peer struct {
+	origin origin
+	name   string // the origin as it is written
+	limits limits
+
+	queue    []*message // those from head on wait
+	head     int
+	inFlight int
+	ready    bool // in Transport.ready
+	health   health
+	auth     *authorization
+	used     time.Time // when it last had something to do
+
+	client   *http2.Client   // nil while there is no connection
+	http1    bool            // it does not offer HTTP/2
+	oneByOne *http.Transport // for HTTP/1.1
+	// inner: its name led to an inner network the last time that it was dialled.
+	inner atomic.Bool
+}
+
+// limits bound what one push service takes of us.
+type limits struct {
+	connections int
+	streams     int // on one connection
+	waiting     int // messages; 0 for no bound of its own
+	wait        time.Duration
+	answer      time.Duration
+	dial        time.Duration
+}
+
+// maxStreams is what push services take on one connection: that of Google ends one that has more.
+const maxStreams = 100
+
+// limitsOf are generous for services that we or the operator know, and tight for a stranger's.
+func limitsOf(o origin, connections int) limits {
+	if o.named || o.service != serviceOther {
+		return limits{connections: connections, streams: maxStreams, wait: 10 * time.Second, answer: 20 * time.Second, dial: 10 * time.Second}
+	}
+	return limits{connections: 1, streams: 32, waiting: 256, wait: 2 * time.Second, answer: 10 * time.Second, dial: 5 * time.Second}
+}
+
+func (p *peer) stranger() bool { return p.limits.waiting > 0 }
+
+func (p *peer) waiting() int { return len(p.queue) - p.head }
+
+func (p *peer) push(m *message) { p.queue = append(p.queue, m) }
+
+// pushFront puts a message back that is to be sent again.
+func (p *peer) pushFront(m *message) {
+	if p.head > 0 {
+		p.head--
+		p.queue[p.head] = m
+		return
+	}
+	p.queue = append(p.queue, nil)
+	copy(p.queue[1:], p.queue)
+	p.queue[0] = m
+}
+
+func (p *peer) pop() *message {
+	m := p.queue[p.head]
+	p.queue[p.head] = nil
+	if p.head++; p.head == len(p.queue) {
+		p.queue, p.head = p.queue[:0], 0
+	} else if p.head >= 1024 && p.head >= len(p.queue)/2 {
+		n := copy(p.queue, p.queue[p.head:])
+		clear(p.queue[n:])
+		p.queue, p.head = p.queue[:n], 0
+	}
+	return m
+}
+
+// room reports whether a message may be sent now.
+func (p *peer) room(now time.Time) bool {
+	most := p.limits.connections * p.limits.streams
+	if p.http1 {
+		most = http1Connections
+	}
+	if p.health.doubtful() {
+		most = 1
+	}
+	return p.inFlight < most && p.health.waits(now) == 0
+}
+
+// full is the result of a message for which there is no place in the queue, nil where there is.
+func (p *peer) full(now time.Time) *push.Result {
+	if p.health.waits(now) > 0 {
+		r := p.health.result(now)
+		return &r
+	}
+	most := p.limits.waiting
+	if p.health.doubtful() {
+		most = 16
+	}
+	if most > 0 && p.waiting() >= most {
+		return &push.Result{Outcome: push.NotSent, Reason: OriginBusy, RetryAfter: p.limits.wait}
+	}
+	return nil
+}
+
+// authorization is the header for the service. A new one is signed when half of the present one's life is over, or the key is
+// another.
+func (p *peer) authorization(v *VAPID, now time.Time) (auth *authorization, signed bool, err error) {
+	if p.auth.fresh(v, now) {
+		return p.auth, false, nil
+	}
+	if auth, err = v.sign(p.name, now); err != nil {
+		return nil, false, err
+	}
+	p.auth = auth
+	return auth, true, nil
+}
+
+// renew has the next message signed anew because the service refuses the authorization, unless that is too new to be replaced.
+func (p *peer) renew(auth *authorization, now time.Time) bool {
+	switch {
+	case auth != p.auth: // it was, since
+		return true
+	case auth.age(now) < vapidPause:
+		return false
+	}
+	p.auth = nil
+	return true
+}
+
+// dial opens a connection below TLS, with the guard.
+func (p *peer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	nc, err := dialer(p.origin.named).DialContext(ctx, network, address)
+	p.inner.Store(errors.Is(err, errInnerAddress))
+	return nc, err
+}
+
+// unused reports whether nothing is under way and no connection open.
+func (p *peer) unused() bool { return p.inFlight == 0 && p.waiting() == 0 && p.client == nil }
+
+func (p *peer) tls(cfg *Config) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if p.origin.named {
+		c.RootCAs = cfg.RootCAs
+	}
+	return c
+}

@@ -1,0 +1,244 @@
+package webpush
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/http2"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// work encrypts messages and hands them to the clients of their push services, until ctx ends.
+func (t *Transport) work(ctx context.Context) {
+	var plaintext []byte
+	for {
+		m, auth, err := t.take()
+		switch {
+		case m == nil:
+			return
+		case err != nil:
+			t.log.Error("no VAPID token can be signed; messages wait", "error", err)
+			t.settle(m, push.Result{Outcome: push.Blocked, Reason: CredentialsUnusable})
+			continue
+		}
+		m.auth = auth
+		n := m.delivery().Notification
+		if n.Expired(time.Now()) {
+			t.settle(m, expired)
+			continue
+		}
+		if m.body == nil { // else it is sent again
+			plaintext = n.Payload.AppendTo(plaintext[:0], m.delivery().Badge)
+			if err := t.encrypt(m, plaintext); err != nil {
+				t.log.Error("a message cannot be encrypted", "token", m.delivery().Token, "error", err)
+				t.settle(m, badSubscription)
+				continue
+			}
+		}
+		t.submit(ctx, m)
+	}
+}
+
+func (t *Transport) encrypt(m *message, plaintext []byte) error {
+	pair, ahead, err := t.keys.take()
+	if err != nil {
+		return err
+	}
+	t.metrics.keyPair(ahead)
+	salt := newSalt()
+	body := *t.bodies.Get().(*[]byte) // nothing else is put there
+	m.body, err = seal(body[:0], plaintext, &m.address.p256dh, &m.address.auth, pair, &salt)
+	return err
+}
+
+// submit hands a message to its push service's client, which it makes where there is none.
+func (t *Transport) submit(ctx context.Context, m *message) {
+	for ctx.Err() == nil {
+		client, ok := t.client(m)
+		if !ok {
+			break
+		}
+		if client == nil {
+			return // by HTTP/1.1
+		}
+		err := client.Send(ctx, m)
+		if err == nil {
+			return
+		}
+		t.dropClient(m.peer, client)
+		if !errors.Is(err, http2.ErrClosed) { // it ended because it was idle
+			break
+		}
+	}
+	m.outcome = http2.NotSent
+	t.ended(m)
+}
+
+// client is the HTTP/2 client of the message's push service. Where that does not speak it, the message goes by HTTP/1.1, and
+// the client is nil. It is false when the transport has stopped.
+func (t *Transport) client(m *message) (client *http2.Client, ok bool) {
+	p := m.peer
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.stopped:
+		return nil, false
+	case p.http1:
+		if p.oneByOne == nil {
+			p.oneByOne = p.newHTTP1(&t.cfg)
+		}
+		t.clients.Go(func() { m.post(t.running) })
+		return nil, true
+	case p.client != nil:
+		return p.client, true
+	}
+	streams := p.limits.streams
+	client = http2.New(http2.Config{
+		Address: p.origin.address(), TLS: p.tls(&t.cfg), Dial: p.dial, Fields: requestFields, AnswerFields: answerFields, MaxBody: maxBody,
+		Connections: p.limits.connections, MaxStreams: streams, AssumedStreams: streams, MaxInFlight: 2 * p.limits.connections * streams,
+		StreamTimeout: p.limits.answer, DialTimeout: p.limits.dial, WriteTimeout: p.limits.answer, IdleTimeout: clientIdle,
+		Metrics: t.metrics.client,
+	}, t.log.With("origin", p.name))
+	p.client = client
+	t.clients.Go(func() {
+		if err := client.Run(t.running); err != nil && t.running.Err() == nil {
+			t.log.Error("an HTTP/2 client ended", "origin", p.name, "error", err)
+		}
+		t.dropClient(p, client)
+	})
+	return client, true
+}
+
+// dropClient has the next message take a new client.
+func (t *Transport) dropClient(p *peer, client *http2.Client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p.client == client {
+		p.client = nil
+	}
+}
+
+// settle finishes a message that a worker had taken, without a word of its push service.
+func (t *Transport) settle(m *message, r push.Result) {
+	m.outcome, m.result, m.action = http2.Answered, r, actionNone
+	t.conclude(m, false)
+}
+
+// ended is called when a message's request has ended, whichever way.
+func (t *Transport) ended(m *message) { t.conclude(m, true) }
+
+// conclude finishes the message, or has it sent again, and learns from it what its push service is like. heard: it was sent, or
+// could not be.
+func (t *Transport) conclude(m *message, heard bool) {
+	now := time.Now()
+	t.mu.Lock()
+	p := m.peer
+	p.inFlight--
+	p.used = now
+	again := false
+	if heard && t.running.Err() == nil {
+		again = t.learn(m, now)
+	} else if heard && m.outcome != http2.Answered {
+		m.result = lost
+	}
+	if again && p.health.waits(now) > 0 {
+		m.result, again = p.health.result(now), false
+	}
+	if again {
+		t.requeue(m)
+	}
+	var flushed []*message
+	flush := p.health.result(now)
+	if p.health.waits(now) > 0 { // it is not sent to for now, and there is no use in waiting here
+		for p.waiting() > 0 {
+			flushed = append(flushed, t.unqueue(p))
+		}
+	}
+	t.makeReady(p, now)
+	t.mu.Unlock()
+
+	if !again {
+		t.finishMessage(m, &m.result)
+	}
+	for _, f := range flushed {
+		t.finishMessage(f, &flush)
+	}
+}
+
+func (t *Transport) requeue(m *message) {
+	if m.peer.stranger() {
+		t.strangers++
+	}
+	t.queued.Add(1)
+	m.peer.pushFront(m)
+}
+
+// learn draws the conclusions for the message's push service, and says whether the message is sent again at once. mu is held.
+func (t *Transport) learn(m *message, now time.Time) (again bool) {
+	p, h := m.peer, &m.peer.health
+	switch m.outcome {
+	case http2.Answered:
+		return t.learnAnswer(m, now)
+	case http2.NotHTTP2:
+		if !p.http1 {
+			t.log.Debug("a push service offers no HTTP/2", "origin", p.name)
+		}
+		p.http1 = true
+		return true
+	case http2.NotSent:
+		if p.inner.Load() {
+			t.metrics.guarded.Inc()
+			h.failed(InnerAddress, now)
+			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress} // which ends some time, when the name stays as it is
+			return false
+		}
+		h.failed(OriginUnreachable, now)
+		m.result = h.result(now)
+	case http2.Lost:
+		h.failed(OriginUnreachable, now)
+		m.result = h.result(now)
+	case http2.NoAnswer:
+		h.failed(OriginSilent, now)
+		m.result = h.result(now)
+	case http2.Ignored:
+		m.result = push.Result{Outcome: push.Retry, Reason: OriginSilent}
+	case http2.Culprit:
+		m.result = push.Result{Outcome: push.Retry, Reason: OriginUnreachable}
+	default: // Unsendable
+		m.result = push.Result{Outcome: push.Retry, Reason: UnrecognizedAnswer}
+	}
+	return false
+}
+
+func (t *Transport) learnAnswer(m *message, now time.Time) (again bool) {
+	p, h := m.peer, &m.peer.health
+	switch {
+	case m.result.Outcome == push.Accepted:
+		h.accepted(m.auth)
+	case m.action == actionAuthorization:
+		if !m.renewed && p.renew(m.auth, now) {
+			m.renewed = true
+			return true
+		}
+		if !h.held && h.proven != m.auth {
+			t.log.Error("a push service refuses the VAPID token; its messages wait, and one is tried now and then",
+				"origin", p.name, "reason", m.result.Reason.Text, "status", m.result.Status, "remedy", m.result.Reason.Remedy, "every", holdFor)
+		}
+		if h.refused(m.auth, m.result.Reason, now) {
+			status := m.result.Status
+			m.result = h.result(now)
+			m.result.Status = status
+		}
+	case m.action == actionLater:
+		if h.later(m.result.Reason, now) {
+			wait := m.result.RetryAfter
+			m.result.Outcome = push.NotSent // it is the service that fails: no attempt is used up
+			m.result.RetryAfter = max(wait, h.waits(now))
+		}
+	case m.result.Outcome == push.Expired: // it was not sent
+	default:
+		h.answered()
+	}
+	return false
+}
