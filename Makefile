@@ -5,10 +5,10 @@ SHELL := /bin/bash
 GO ?= go
 LINT := $(CURDIR)/.tools/golangci-lint
 
-.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera vuln docs
+.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera group-replication vuln docs
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 run: ## dev mode: the service with SQLite and the APNs simulator, on loopback
 	$(GO) run ./cmd/server
@@ -51,6 +51,9 @@ chaos-mysql: ## the same on Oracle MySQL 9 (minutes)
 galera: ## three replicas on a private Galera cluster, nodes and replicas killed -9 (installed if missing and root; see bench/README.md)
 	scripts/galera $(GO) test -count=1 -run TwoNodes ./internal/tokens
 	bench/chaos.sh galera
+
+group-replication: ## three replicas on three private MySQL 9 servers; the primary killed, changed, left alone (minutes; see bench/README.md)
+	bench/chaos.sh group
 
 interop: ## real third-party clients against the simulator (npm and Go modules are fetched)
 	interop/run.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Kills the service with SIGKILL again and again while it sends, and checks that nothing was lost or miscounted:
 #
-#     bench/chaos.sh [rounds] [replicas] [rolling] [galera] [mysql]
+#     bench/chaos.sh [rounds] [replicas] [rolling] [galera] [mysql] [group]
 #
-# Without a name it runs the first three, in about 10 minutes; galera takes about 3, and mysql (rounds and replicas on Oracle
-# MySQL 9) about 2. LHSPN_CHAOS_SHORT=1 makes fewer rounds of each, with fewer tokens.
+# Without a name it runs the first three, in about 10 minutes; galera takes about 3, mysql (rounds and replicas on Oracle
+# MySQL 9) about 2, and group (three MySQL servers with Group Replication) about 3. LHSPN_CHAOS_SHORT=1 makes fewer rounds of each, with fewer tokens.
 # Everything stays on loopback, is bounded in time and stops by itself; only processes started here are killed, by their id.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,8 +29,11 @@ for play in "${plays[@]}"; do
         scripts/mysqldb bench/bin/chaos -mode rounds -lease 3s -rounds 3 -tokens 20000
         LHSPN_TESTDB_POOL=256M scripts/mysqldb bench/bin/chaos -mode replicas -tokens 100000 -rounds 3 -transports http2 \
             ${short:+-rounds 2 -tokens 30000} ;;
+    group)
+        LHSPN_TESTDB_POOL=128M scripts/group-replication bench/bin/chaos -mode group -tokens 100000 -rounds 6 -transports http2 \
+            ${short:+-rounds 3 -tokens 20000} ;;
     *)
-        echo "chaos.sh: no play $play: rounds, replicas, rolling, galera, mysql" >&2
+        echo "chaos.sh: no play $play: rounds, replicas, rolling, galera, mysql, group" >&2
         exit 2 ;;
     esac
 done

@@ -6,8 +6,9 @@
 //	chaos -mode replicas    three replicas on one MariaDB; broadcasts, a replica killed every few seconds
 //	chaos -mode rolling     three replicas on one MariaDB; stopped by SIGTERM one after the other, and nothing sent twice
 //	chaos -mode galera      three replicas on the three nodes of a Galera cluster; a node killed, and a replica
+//	chaos -mode group       three replicas on the primary of three MySQL servers; the primary killed or changed, and a replica killed
 //
-// MariaDB needs scripts/testdb around it, the cluster scripts/galera. It exits with 1 at the first thing that is not as it should be.
+// MariaDB needs scripts/testdb around it, the cluster scripts/galera, the group scripts/group-replication. It exits with 1 at the first thing that is not as it should be.
 package main
 
 import (
@@ -53,7 +54,7 @@ func main() {
 
 func run() error {
 	var o options
-	flag.StringVar(&o.mode, "mode", "rounds", "rounds, replicas, rolling or galera")
+	flag.StringVar(&o.mode, "mode", "rounds", "rounds, replicas, rolling, galera or group")
 	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
 	flag.StringVar(&o.keep, "keep", "", "keep the service's logs, configuration and SQLite file in this folder")
 	flag.StringVar(&o.engines, "engines", "sqlite,mysql", "rounds: database engines")
@@ -85,8 +86,10 @@ func run() error {
 		engines, play = []string{"mysql"}, rolling
 	case "galera":
 		engines, play = []string{"galera"}, galera
+	case "group":
+		engines, play = []string{"group"}, group
 	default:
-		return fmt.Errorf("a mode is rounds, replicas, rolling or galera, not %q", o.mode)
+		return fmt.Errorf("a mode is rounds, replicas, rolling, galera or group, not %q", o.mode)
 	}
 	for _, engine := range engines {
 		for transport := range strings.SplitSeq(o.transports, ",") {
@@ -105,6 +108,7 @@ type theatre struct {
 	sim               *simulator.Simulator
 	config            rig.ServerConfig
 	nodes             []rig.Node // of a cluster
+	group             *rig.Group
 }
 
 func stage(ctx context.Context, o options, engine, transport string, play func(context.Context, *theatre) error) (err error) {
@@ -125,20 +129,24 @@ func stage(ctx context.Context, o options, engine, transport string, play func(c
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	var nodes []rig.Node
+	var servers *rig.Group
 	var database string
 	var remove func()
-	if engine == "galera" {
+	switch engine {
+	case "galera":
 		if nodes, remove, err = rig.NewGaleraDatabase(ctx); err == nil {
 			o.replicas = len(nodes)
 		}
-	} else {
+	case "group":
+		servers, remove, err = rig.NewGroup(ctx)
+	default:
 		database, remove, err = rig.NewDatabase(ctx, engine, dir)
 	}
 	if err != nil {
 		return err
 	}
 	defer remove()
-	t := &theatre{options: o, engine: engine, transport: transport, sim: sim, nodes: nodes, config: rig.ServerConfig{
+	t := &theatre{options: o, engine: engine, transport: transport, sim: sim, nodes: nodes, group: servers, config: rig.ServerConfig{
 		Bin: o.bin, Dir: dir, Database: database, Transport: transport, Credentials: credentials, Connections: connections,
 	}}
 	if o.lease > 0 {
