@@ -59,7 +59,8 @@ var allowed = map[string]map[string]string{
 		"internal/http2": "its requests",
 	},
 	"internal/fcm": {
-		"internal/push": "groups and results, and the content that messages are made of",
+		"internal/push":  "groups and results, and the content that messages are made of",
+		"internal/http2": "its requests",
 	},
 	"internal/simulator": {
 		"internal/push":             "device tokens",

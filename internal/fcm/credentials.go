@@ -17,6 +17,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -29,6 +30,8 @@ const (
 	assertionLife = time.Hour
 	// renewAhead is how long before its end an access token is renewed; of a short-lived one, when a quarter is left.
 	renewAhead = 5 * time.Minute
+	// newToken is the age from which a token that FCM has never taken is replaced where it refuses it.
+	newToken = 20 * time.Second
 	// longestLife bounds what the endpoint says: Google's tokens live for an hour, with an exception of twelve.
 	longestLife = 12 * time.Hour
 	// tokenTimeout is for one request to the token endpoint.
@@ -61,6 +64,7 @@ type Credentials struct {
 	account atomic.Pointer[ServiceAccount]
 	current atomic.Pointer[accessToken]
 	reload  chan struct{} // to Run: the account is another
+	metrics tokenMetrics
 
 	// renewing has one element while nobody asks for a token. Its holder also owns the fields below.
 	renewing chan struct{}
@@ -75,6 +79,7 @@ type accessToken struct {
 	path          string // of requests for the account's project
 	issued        time.Time
 	life          time.Duration
+	worked        atomic.Bool // FCM has accepted a message with it
 }
 
 // age is by whichever clock has gone on further: while a machine is suspended its monotonic one stands still, and Google's
@@ -100,7 +105,10 @@ func (e *tokenError) Error() string {
 
 // NewCredentials reads the service account's file. It starts nothing and asks nobody: Run does.
 func NewCredentials(cfg CredentialsConfig, log *slog.Logger) (*Credentials, error) {
-	c := &Credentials{cfg: cfg, log: log.With("app", cfg.App, "route", Name), renewing: make(chan struct{}, 1), reload: make(chan struct{}, 1)}
+	c := &Credentials{
+		cfg: cfg, log: log.With("app", cfg.App, "route", Name), renewing: make(chan struct{}, 1), reload: make(chan struct{}, 1),
+		metrics: NewMetrics(prometheus.NewRegistry()).credentials(cfg.App), // of nobody, until a transport counts them
+	}
 	if cfg.TokenURL != "" {
 		if err := CheckTokenURL(cfg.TokenURL); err != nil {
 			return nil, fmt.Errorf("token_url: %w", err)
@@ -156,6 +164,9 @@ func (c *Credentials) load() (*ServiceAccount, error) {
 	}
 	return a, nil
 }
+
+// count has the requests for access tokens counted. Before Run only.
+func (c *Credentials) count(m tokenMetrics) { c.metrics = m }
 
 // ProjectID is the id of the project that is sent for.
 func (c *Credentials) ProjectID() string { return c.account.Load().ProjectID }
@@ -226,8 +237,13 @@ func (c *Credentials) live(now time.Time) *accessToken {
 	return nil
 }
 
-// refused takes in that FCM does not take the token any more, whatever its age.
-func (c *Credentials) refused(t *accessToken) { c.current.CompareAndSwap(t, nil) }
+// refused takes in that FCM does not take the token any more. One that has never worked is kept for a while: it is not the
+// token that is wrong then, and more of them would only burden the endpoint.
+func (c *Credentials) refused(t *accessToken, now time.Time) {
+	if t.worked.Load() || t.age(now) >= newToken {
+		c.current.CompareAndSwap(t, nil)
+	}
+}
 
 // renew gets a token in place of old. Who comes while another does that gets the same.
 func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken, error) {
@@ -258,11 +274,18 @@ func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken
 		c.failure = nil
 		c.pauses.Reset()
 		c.current.Store(t)
+		c.metrics.ok.Inc()
+		c.metrics.expiry.Set(float64(now.Add(t.life).Unix()))
 		return t, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err() // our own end says nothing of the endpoint
 	case !errors.As(err, &failed):
 		failed = &tokenError{push.Result{Outcome: push.NotSent, Reason: TokenUnavailable}, err.Error()}
+	}
+	if failed.result.Outcome == push.Blocked {
+		c.metrics.refused.Inc()
+	} else {
+		c.metrics.unavailable.Inc()
 	}
 	failed.result.RetryAfter = max(failed.result.RetryAfter, c.pauses.NextBackOff())
 	c.retryAt = time.Now().Add(failed.result.RetryAfter)

@@ -212,9 +212,13 @@ func TestOneRenewalAtATime(t *testing.T) {
 		}
 		// FCM refuses it: again one request for all.
 		first := c.live(time.Now())
+		if c.refused(first, time.Now()); c.live(time.Now()) != first {
+			t.Error("a new token is dropped that has never worked")
+		}
+		first.worked.Store(true)
 		for range 20 {
 			all.Go(func() {
-				c.refused(first)
+				c.refused(first, time.Now())
 				if token, err := c.token(t.Context()); err != nil || token.authorization != "Bearer ya29.2" {
 					t.Errorf("%v, %v", token, err)
 				}

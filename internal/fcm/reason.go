@@ -21,6 +21,9 @@ var (
 	Internal         = &push.Reason{Text: "INTERNAL"}
 	Unavailable      = &push.Reason{Text: "UNAVAILABLE"}
 	UnspecifiedError = &push.Reason{Text: "UNSPECIFIED_ERROR"}
+	// Unrecognized is for an answer that is not FCM's own, as of a proxy or of Google's front end.
+	Unrecognized = &push.Reason{Text: "UnrecognizedAnswer",
+		Remedy: "something other than FCM answers: check gateway, proxy and the network between"}
 
 	// Of the project.
 	QuotaExceeded = &push.Reason{Text: "QUOTA_EXCEEDED", Class: push.ClassRoute,
@@ -36,9 +39,6 @@ var (
 		Remedy: "Google has suspended the project: see the Google Cloud console"}
 	NotFound = &push.Reason{Text: "NOT_FOUND", Class: push.ClassRoute,
 		Remedy: "there is no such project: check project_id and gateway"}
-	// Unrecognized is for an answer that is not FCM's own, as of a proxy or of Google's front end.
-	Unrecognized = &push.Reason{Text: "UnrecognizedAnswer", Class: push.ClassRoute,
-		Remedy: "something other than FCM answers: check gateway, proxy and the network between"}
 )
 
 // The reasons of the token endpoint, in the spelling of RFC 6749, and what we find there ourselves.

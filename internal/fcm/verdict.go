@@ -74,7 +74,7 @@ var verdictTable = []struct {
 	{match{http: 404, code: "UNREGISTERED"}, verdict{push.Unregistered, Unregistered, 0, actionNone}},
 	{match{code: "UNREGISTERED"}, verdict{push.Failed, Unregistered, 0, actionNone}},
 	{match{code: "SENDER_ID_MISMATCH"}, verdict{push.Failed, SenderIDMismatch, 0, actionNone}},
-	{match{code: "THIRD_PARTY_AUTH_ERROR"}, verdict{push.Retry, ThirdPartyAuthError, thirdPartyPause, actionNone}},
+	{match{code: "THIRD_PARTY_AUTH_ERROR"}, verdict{push.Blocked, ThirdPartyAuthError, thirdPartyPause, actionNone}},
 	{match{code: "QUOTA_EXCEEDED", device: true}, verdict{push.Retry, DeviceRateExceeded, quotaPause, actionNone}},
 	{match{code: "QUOTA_EXCEEDED"}, verdict{push.NotSent, QuotaExceeded, quotaPause, actionNone}},
 	{match{code: "INVALID_ARGUMENT", token: true}, verdict{push.Failed, InvalidRegistration, 0, actionNone}},
@@ -117,8 +117,8 @@ var verdictTable = []struct {
 }
 
 // judge is the result for an answer, and what it asks of the transport. retryAfter is the answer's own header.
-func judge(status int, body []byte, retryAfter time.Duration, now time.Time) (push.Result, action) {
-	var a answer
+// The answer that was read comes with it.
+func judge(status int, body []byte, retryAfter time.Duration, now time.Time) (r push.Result, act action, a answer) {
 	if status != 200 {
 		a = parseAnswer(body)
 	}
@@ -127,7 +127,7 @@ func judge(status int, body []byte, retryAfter time.Duration, now time.Time) (pu
 		if !row.matches(status, &a, body) {
 			continue
 		}
-		r := push.Result{Outcome: row.outcome, Reason: row.reason, Status: uint16(status)}
+		r = push.Result{Outcome: row.outcome, Reason: row.reason, Status: uint16(status)}
 		switch row.outcome {
 		case push.Unregistered:
 			r.Timestamp = now // FCM gives none
@@ -138,9 +138,11 @@ func judge(status int, body []byte, retryAfter time.Duration, now time.Time) (pu
 			if r.RetryAfter = retryAfter; retryAfter == 0 {
 				r.RetryAfter = row.pause
 			}
+		case push.Blocked:
+			r.RetryAfter = row.pause
 		default:
 		}
-		return r, row.action
+		return r, row.action, a
 	}
 	panic("the table's last row matches everything")
 }

@@ -81,7 +81,7 @@ func TestVerdicts(t *testing.T) {
 		{"no details", 401, failure(401, "UNAUTHENTICATED", "Request is missing required authentication credential."), push.Blocked, Unauthenticated, 0, actionRenew},
 		{"a page with 401", 401, page, push.Blocked, Unauthenticated, 0, actionRenew},
 		{"the key of APNs is wrong", 401, failure(401, "UNAUTHENTICATED", "Auth error from APNS or Web Push Service", fcmError("THIRD_PARTY_AUTH_ERROR")),
-			push.Retry, ThirdPartyAuthError, thirdPartyPause, actionNone},
+			push.Blocked, ThirdPartyAuthError, thirdPartyPause, actionNone},
 
 		{"another project's token", 403, failure(403, "PERMISSION_DENIED", "SenderId mismatch", fcmError("SENDER_ID_MISMATCH")), push.Failed, SenderIDMismatch, 0, actionNone},
 		{"no permission", 403, failure(403, "PERMISSION_DENIED", "Permission 'cloudmessaging.messages.create' denied on resource '//cloudresourcemanager.googleapis.com/projects/x'",
@@ -131,7 +131,7 @@ func TestVerdicts(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			r, action := judge(test.status, []byte(test.body), 0, accepted)
+			r, action, _ := judge(test.status, []byte(test.body), 0, accepted)
 			want := push.Result{Outcome: test.outcome, Reason: test.reason, Status: uint16(test.status), RetryAfter: test.after}
 			if test.outcome == push.Unregistered {
 				want.Timestamp = accepted
@@ -158,7 +158,7 @@ func TestVerdictsWait(t *testing.T) {
 		{503, "UNAVAILABLE", time.Minute, time.Minute},
 		{500, "INTERNAL", 0, 10 * time.Second},
 	} {
-		if r, _ := judge(test.status, []byte(failure(test.status, "", "", fcmError(test.code))), test.header, accepted); r.RetryAfter != test.want {
+		if r, _, _ := judge(test.status, []byte(failure(test.status, "", "", fcmError(test.code))), test.header, accepted); r.RetryAfter != test.want {
 			t.Errorf("%d with %v: %v, want %v", test.status, test.header, r.RetryAfter, test.want)
 		}
 	}
@@ -182,7 +182,7 @@ func TestReasons(t *testing.T) {
 		if row.reason != nil && !listed[row.reason] {
 			t.Errorf("%s is not listed", row.reason)
 		}
-		if row.outcome == push.Blocked && !row.reason.Is(push.ClassRoute) {
+		if row.outcome == push.Blocked && !row.reason.Is(push.ClassRoute) && row.reason != ThirdPartyAuthError {
 			t.Errorf("%s blocks, and not the route", row.reason)
 		}
 	}
@@ -199,7 +199,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add(200, []byte(`{"name": "x"}`))
 	f.Add(429, []byte(`{"error": {"details": [{"violations": [null, {"subject": 1}]}]}}`))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		r, _ := judge(status, body, 0, accepted)
+		r, _, _ := judge(status, body, 0, accepted)
 		if r.Outcome == push.Unregistered && (status != 404 || !json.Valid(body) || !strings.Contains(string(body), "UNREGISTERED")) {
 			t.Errorf("%d %q makes a token dead", status, body)
 		}
