@@ -29,6 +29,9 @@ type Subscription struct {
 	// P256DH is the browser's public key, an uncompressed point of P-256; Auth the secret shared with it (RFC 8291, 3.2).
 	P256DH [publicKeyLen]byte
 	Auth   [authLen]byte
+	// VAPID is the public key that it was made with, as VAPID.PublicKey gives it; empty where nobody says. Browsers do not, but
+	// an export does.
+	VAPID string
 }
 
 // Token is the device token of a subscription: the hash of its endpoint, for that is too long and too secret to be written
@@ -70,6 +73,20 @@ func ParseSubscription(v push.JSON, at string, origins *Origins, now time.Time) 
 	return s, p.faults
 }
 
+// JSON is the subscription as a browser gives it, and the VAPID key beside.
+func (s *Subscription) JSON() []byte {
+	b := append([]byte(`{"endpoint":"`), s.Endpoint...)
+	b = append(b, `","expirationTime":null,"keys":{"p256dh":"`...)
+	b = base64.RawURLEncoding.AppendEncode(b, s.P256DH[:])
+	b = append(b, `","auth":"`...)
+	b = base64.RawURLEncoding.AppendEncode(b, s.Auth[:])
+	b = append(b, `"}`...)
+	if s.VAPID != "" {
+		b = append(append(append(b, `,"vapid":"`...), s.VAPID...), '"')
+	}
+	return append(b, '}')
+}
+
 // parser gathers the faults of a subscription.
 type parser struct {
 	at      string
@@ -91,7 +108,7 @@ func (p *parser) subscription(v push.JSON) (s Subscription) {
 		p.faults = duplicates
 		return s
 	}
-	var endpoint, expiration, keys push.JSON
+	var endpoint, expiration, keys, vapid push.JSON
 	for key, value := range v.Members() {
 		switch key.String() {
 		case "endpoint":
@@ -100,11 +117,17 @@ func (p *parser) subscription(v push.JSON) (s Subscription) {
 			expiration = value
 		case "keys":
 			keys = value
+		case "vapid":
+			vapid = value
 		} // others pass: browsers add some
 	}
 	p.endpoint(endpoint, &s)
 	p.expiration(expiration)
 	p.keys(keys, &s)
+	var key [publicKeyLen]byte
+	if vapid != nil && p.bytes(".vapid", vapid, key[:], "the VAPID public key") {
+		s.VAPID = base64.RawURLEncoding.EncodeToString(key[:])
+	}
 	return s
 }
 
@@ -243,11 +266,11 @@ func decodeExactly(dst, text []byte) bool {
 	return err == nil && n == len(dst)
 }
 
-// ParseAddress reads an Address back, as for an export: the subscription and the VAPID key that it was made with.
-func ParseAddress(b []byte) (s Subscription, vapidKey string, err error) {
+// ParseAddress reads an Address back.
+func ParseAddress(b []byte) (Subscription, error) {
 	var a address
 	if err := a.parse(b); err != nil {
-		return Subscription{}, "", err
+		return Subscription{}, err
 	}
-	return Subscription{Endpoint: string(a.endpoint), P256DH: a.p256dh, Auth: a.auth}, string(a.vapid), nil
+	return Subscription{Endpoint: string(a.endpoint), P256DH: a.p256dh, Auth: a.auth, VAPID: string(a.vapid)}, nil
 }

@@ -67,9 +67,9 @@ func TestSubscription(t *testing.T) {
 		if got := string(s.Address("BKey")); got != address || !json.Valid([]byte(got)) {
 			t.Errorf("%s: the address is %s", name, got)
 		}
-		back, vapid, err := ParseAddress([]byte(address))
-		if err != nil || back != s || vapid != "BKey" {
-			t.Errorf("%s: the address is read back as %v, %q, %v", name, back, vapid, err)
+		back, err := ParseAddress([]byte(address))
+		if s.VAPID = "BKey"; err != nil || back != s {
+			t.Errorf("%s: the address is read back as %v, %v", name, back, err)
 		}
 	}
 }
@@ -107,6 +107,7 @@ func TestSubscriptionFaults(t *testing.T) {
 		{subscriptionJSON(good, exampleP256DH, exampleAuth+"AA"), []string{".keys.auth"}},
 		{subscriptionJSON(good, exampleP256DH, "BTBZMqHH6r4Tts7J_aSIg!"), []string{".keys.auth"}},
 		{subscriptionJSON(good, exampleP256DH, "BTBZMqHH6r4Tts7J\naSIgg"), []string{".keys.auth"}},
+		{strings.Replace(subscriptionJSON(good, exampleP256DH, exampleAuth), `"keys"`, `"vapid":"x","keys"`, 1), []string{".vapid"}},
 		{strings.Replace(subscriptionJSON(good, exampleP256DH, exampleAuth), "null", `"soon"`, 1), []string{".expirationTime"}},
 		{strings.Replace(subscriptionJSON(good, exampleP256DH, exampleAuth), "null", `1700000000000`, 1), []string{".expirationTime"}},
 	} {
@@ -236,9 +237,13 @@ func FuzzSubscription(f *testing.F) {
 		if len(faults) > 0 {
 			return
 		}
-		back, vapid, err := ParseAddress(s.Address("K"))
-		if err != nil || back != s || vapid != "K" {
+		back, err := ParseAddress(s.Address(s.VAPID))
+		if err != nil || back != s {
 			t.Fatalf("%q is stored as %q, %v", s.Endpoint, back.Endpoint, err)
+		}
+		again, faults := ParseSubscription(back.JSON(), "body", every, subscribedAt)
+		if len(faults) > 0 || again != s {
+			t.Fatalf("%q is exported as %s", s.Endpoint, back.JSON())
 		}
 		if at, _, err := every.find(s.Endpoint); err != nil || isAddress(at.host) || at.port != 443 {
 			t.Fatalf("%q leads to %v, %v", s.Endpoint, at, err)
@@ -248,5 +253,5 @@ func FuzzSubscription(f *testing.F) {
 
 func FuzzAddress(f *testing.F) {
 	f.Add([]byte(`{"endpoint":"https://a.example/","p256dh":"` + exampleP256DH + `","auth":"` + exampleAuth + `","vapid":""}`))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _, _ = ParseAddress(b) })
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = ParseAddress(b) })
 }
