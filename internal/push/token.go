@@ -118,6 +118,13 @@ func (t Token) PlatformName() string {
 
 // Prefix is what a Token's bytes begin with where Platform is not empty: the platform's name and a colon.
 func Prefix(token []byte) []byte {
+	if len(token) == 0 || token[0] < 'a' || token[0] > 'z' { // as most are
+		return nil
+	}
+	return prefix(token)
+}
+
+func prefix(token []byte) []byte {
 	n := prefixLen(string(token[:min(len(token), maxPlatformLen+1)]))
 	if string(token[:n]) == hexPlatform+":" {
 		return nil

@@ -147,7 +147,7 @@ const maxScan = 4 * maxRead
 func (sel *selection) each(
 	ctx context.Context, q sqlx.QueryerContext, r *row, dest []any, after push.Token, limit int, fn func() error,
 ) (push.Token, error) {
-	scanned := 0
+	scanned, wantsDefault := 0, sel.wants(nil)
 	after = max(after, sel.start())
 	for found, read := 0, limit; ; read = min(4*read, max(maxRead, limit)) {
 		s := newStatement("")
@@ -186,7 +186,7 @@ func (sel *selection) each(
 				return nil
 			}
 			prefix := push.Prefix(r.token)
-			if !sel.wants(prefix) {
+			if len(prefix) == 0 && !wantsDefault || len(prefix) > 0 && !sel.wants(prefix) {
 				sel.passedOver++
 				skip, ends = sel.behind(prefix, r.token)
 				return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/jmoiron/sqlx"
@@ -97,14 +98,13 @@ func (s *Store) forUpdate() string {
 	return ""
 }
 
-// The columns of a device, but app and token, in the order of appendDevice and row.
-const deviceColumns = "environment, kind, kind_of, badge, last_updated, created_at, user_id, device_id, " +
-	"tags, app_version, os_version, device_model, locale, time_zone, address"
-
-// columnNames are those columns, for an upsert.
+// columnNames are the columns of a device, but app and token, in the order of appendDevice and row. The address, which few
+// have, is the last.
 var columnNames = []string{
 	"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags",
 	"app_version", "os_version", "device_model", "locale", "time_zone", "address"}
+
+var deviceColumns = strings.Join(columnNames, ", ")
 
 func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
 	tags := any(nil)

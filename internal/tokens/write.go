@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/database"
@@ -55,7 +56,7 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 			}
 		}
 	}
-	if err := w.insert(ctx, inserts, ""); err != nil {
+	if err := w.insert(ctx, inserts, func(...string) string { return "" }); err != nil {
 		if database.IsDuplicate(err) { // it was registered elsewhere since it was looked for
 			err = fmt.Errorf("%w: %w", database.ErrLostRace, err)
 		}
@@ -66,7 +67,9 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 			return fmt.Errorf("refresh tokens: %w", err)
 		}
 	}
-	if err := w.insert(ctx, upserts, w.store.db.Dialect.Upsert("app, token", columnNames...)); err != nil {
+	if err := w.insert(ctx, upserts, func(columns ...string) string {
+		return w.store.db.Dialect.Upsert("app, token", columns...)
+	}); err != nil {
 		return fmt.Errorf("update tokens: %w", err)
 	}
 	for app, run := range byApp(removals) {
@@ -112,19 +115,35 @@ func (e *record) onlyTouched() bool {
 		a.Locale == b.Locale && a.TimeZone == b.TimeZone && bytes.Equal(a.Address, b.Address)
 }
 
-func (w *transaction) insert(ctx context.Context, records []*record, tail string) error {
-	in := database.NewInsert("device_tokens", "app, token, "+deviceColumns, tail)
+// insert writes the wanted devices; tail is that of a statement of the columns. Most devices have no address, and are
+// written without that column.
+func (w *transaction) insert(ctx context.Context, records []*record, tail func(columns ...string) string) error {
+	n := len(columnNames) - 1
+	plain := database.NewInsert("device_tokens", "app, token, "+strings.Join(columnNames[:n], ", "), tail(columnNames[:n]...))
+	var addressed *database.Insert
 	var values []any
 	for _, e := range records {
 		var err error
 		if values, err = appendDevice(values[:0], e.app, &e.wanted); err != nil {
 			return err
 		}
+		in := plain
+		if e.wanted.Address == nil && e.stored.Address == nil {
+			values = values[:len(values)-1]
+		} else {
+			if addressed == nil {
+				addressed = database.NewInsert("device_tokens", "app, token, "+deviceColumns, tail(columnNames...))
+			}
+			in = addressed
+		}
 		if err := in.Add(ctx, w.tx, values...); err != nil {
 			return err
 		}
 	}
-	return in.Flush(ctx, w.tx)
+	if err := plain.Flush(ctx, w.tx); err != nil || addressed == nil {
+		return err
+	}
+	return addressed.Flush(ctx, w.tx)
 }
 
 func (w *transaction) touch(ctx context.Context, t touch, records []*record) error {
