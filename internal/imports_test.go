@@ -17,6 +17,9 @@ const module = "github.com/lhspn/lhspn/"
 var allowed = map[string]map[string]string{
 	"migrations":    {},
 	"internal/push": {},
+	"internal/push/pushtest": {
+		"internal/push": "groups, for the tests of transports",
+	},
 	"internal/database": {
 		"migrations":    "it runs them",
 		"internal/push": "an absent database is push.ErrUnavailable",
@@ -45,10 +48,19 @@ var allowed = map[string]map[string]string{
 	"internal/feedback": {
 		"internal/push": "invalidations",
 	},
-	"internal/http2": {},
+	"internal/http2":           {},
+	"internal/http2/http2test": {},
 	"internal/apns": {
 		"internal/push":       "groups and results",
 		"internal/apns/frame": "the binary codec",
+		"internal/http2":      "its metrics, which are those of the provider API's connections",
+	},
+	"internal/apns/credentials": {},
+	"internal/apns/provider": {
+		"internal/apns":             "reasons, ids and metrics",
+		"internal/apns/credentials": "provider tokens",
+		"internal/http2":            "connections and requests",
+		"internal/push":             "groups and results",
 	},
 	"internal/apns/frame": {},
 	"internal/apns/payload": {

@@ -11,27 +11,29 @@ import (
 
 	"github.com/lhspn/lhspn/bench/internal/drive"
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/credentials"
+	"github.com/lhspn/lhspn/internal/apns/provider"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // client is our transport, driven as the sender drives it.
 func client(ctx context.Context, o options) error {
-	key, err := apns.LoadSigningKey(filepath.Join(o.credentials, "AuthKey_"+simulator.ProviderKeyID+".p8"))
+	key, err := credentials.LoadSigningKey(filepath.Join(o.credentials, "AuthKey_"+simulator.ProviderKeyID+".p8"))
 	if err != nil {
 		return err
 	}
-	provider, err := apns.NewProviderTokens(key, simulator.ProviderKeyID, simulator.TeamID)
+	keys, err := credentials.NewProviderTokens(key, simulator.ProviderKeyID, simulator.TeamID)
 	if err != nil {
 		return err
 	}
-	roots, err := apns.LoadCAs(filepath.Join(o.credentials, "ca.pem"))
+	roots, err := credentials.LoadCAs(filepath.Join(o.credentials, "ca.pem"))
 	if err != nil {
 		return err
 	}
 	const groupSize, perConnection = 1000, 16_384 // the latter is what the transport takes for each connection by default
-	transport := apns.NewHTTP2(apns.HTTP2Config{
+	transport := provider.New(provider.Config{
 		App: "bench", Address: o.address, Connections: o.connections, MaxInFlight: perConnection * o.connections,
-		TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Tokens: provider,
+		TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Tokens: keys,
 	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), apns.NewMetrics(prometheus.NewRegistry()))
 	report, err := drive.Run(ctx, transport, drive.Options{
 		Warmup: o.warmup, Count: o.count, Tokens: tokens, Settle: true,

@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/credentials"
+	"github.com/lhspn/lhspn/internal/apns/provider"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/push"
@@ -39,27 +41,27 @@ const binaryWindows = 3
 type gateways struct {
 	log         *slog.Logger
 	metrics     *apns.Metrics
-	credentials *apns.CredentialMetrics
-	watch       *apns.CredentialWatch
-	tokens      apns.ProviderTokenPool // apps with the same key share its provider tokens
+	credentials *credentials.Metrics
+	watch       *credentials.Watch
+	tokens      credentials.ProviderTokenPool // apps with the same key share its provider tokens
 	unusable    *prometheus.GaugeVec
 
 	mu sync.Mutex // guards what follows: credentials that could not be used at the start are read later
 	// users are the transports with the same key or certificate: a new one is new for all of them.
 	users        map[any][]func()
-	certificates map[string]*apns.CertificateFile // by app and file
+	certificates map[string]*credentials.CertificateFile // by app and file
 }
 
 func newGateways(log *slog.Logger, reg prometheus.Registerer) *gateways {
-	credentials := apns.NewCredentialMetrics(reg)
+	reads := credentials.NewMetrics(reg)
 	unusable := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "lhspn", Subsystem: "apns", Name: "credentials_unusable",
 		Help: "1 while the route's notifications wait because its credentials cannot be used.",
 	}, []string{"app", "route"})
 	reg.MustRegister(unusable)
 	return &gateways{
-		log: log, metrics: apns.NewMetrics(reg), credentials: credentials, watch: apns.NewCredentialWatch(log, credentials),
-		users: map[any][]func(){}, certificates: map[string]*apns.CertificateFile{}, unusable: unusable,
+		log: log, metrics: apns.NewMetrics(reg), credentials: reads, watch: credentials.NewWatch(log, reads),
+		users: map[any][]func(){}, certificates: map[string]*credentials.CertificateFile{}, unusable: unusable,
 	}
 }
 
@@ -133,8 +135,8 @@ func (w *way) senderConfig(t sender.Transport) sender.RouteConfig {
 // access is how a route proves to APNs who it is, and by what it knows APNs.
 type access struct {
 	tls         *tls.Config
-	tokens      *apns.ProviderTokens  // nil with a client certificate
-	certificate *apns.CertificateFile // nil with a key
+	tokens      *credentials.ProviderTokens  // nil with a client certificate
+	certificate *credentials.CertificateFile // nil with a key
 }
 
 // read reads the route's credentials. Its errors name the file and what was expected, and no secret.
@@ -142,7 +144,7 @@ func (w *way) read() (err error) {
 	c := &w.apns
 	w.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
-		if w.tls.RootCAs, err = apns.LoadCAs(c.CAFile); err != nil {
+		if w.tls.RootCAs, err = credentials.LoadCAs(c.CAFile); err != nil {
 			return fmt.Errorf("app %s, %s: %w", w.app.Name, w.route, err)
 		}
 	}
@@ -158,12 +160,12 @@ func (w *way) read() (err error) {
 }
 
 // certificate loads an app's certificate file once, also where both environments use it.
-func (g *gateways) certificate(app string, c *config.APNs) (*apns.CertificateFile, error) {
+func (g *gateways) certificate(app string, c *config.APNs) (*credentials.CertificateFile, error) {
 	key := app + "\x00" + c.CertificateFile
 	if f := g.certificates[key]; f != nil {
 		return f, nil
 	}
-	f, err := apns.LoadCertificateFile(app, c.CertificateFile, c.CertificatePassword, g.credentials)
+	f, err := credentials.LoadCertificateFile(app, c.CertificateFile, c.CertificatePassword, g.credentials)
 	if err == nil {
 		g.certificates[key] = f
 	}
@@ -219,7 +221,7 @@ func (w *way) transport() (sender.Transport, error) {
 			return nil, fmt.Errorf("app %s: the proxy is not a URL", w.app.Name) // not the error: it quotes the password
 		}
 	}
-	return apns.NewHTTP2(apns.HTTP2Config{
+	return provider.New(provider.Config{
 		App: w.app.Name, Route: w.route, Address: w.gateway(), TLS: w.tls, Tokens: w.tokens, Connections: c.Connections, Proxy: proxy,
 	}, g.log, g.metrics), nil
 }

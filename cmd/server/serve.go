@@ -22,7 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/lhspn/lhspn/internal/api"
-	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
@@ -70,7 +70,7 @@ type service struct {
 	sender      *sender.Sender
 	feedback    *feedback.Job
 	purger      *queue.Purger
-	credentials *apns.CredentialWatch
+	credentials *credentials.Watch
 	api         *api.API
 	ops         http.Handler
 	metrics     *prometheus.Registry
@@ -184,7 +184,7 @@ func databaseTLS(cfg *config.Config) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if cfg.DatabaseCAFile != "" {
 		var err error
-		if conf.RootCAs, err = apns.LoadCAs(cfg.DatabaseCAFile); err != nil {
+		if conf.RootCAs, err = credentials.LoadCAs(cfg.DatabaseCAFile); err != nil {
 			return nil, fmt.Errorf("database_ca_file: %w", err)
 		}
 	}

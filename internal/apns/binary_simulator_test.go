@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator"
@@ -32,11 +33,11 @@ func simulated(t *testing.T, faults simulator.Faults) (*simulator.Simulator, *tl
 			t.Fatal(err)
 		}
 	}
-	cert, err := LoadCertificate(filepath.Join(dir, "push.p12"), "password")
+	cert, err := credentials.LoadCertificate(filepath.Join(dir, "push.p12"), "password")
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots, err := LoadCAs(filepath.Join(dir, "ca.pem"))
+	roots, err := credentials.LoadCAs(filepath.Join(dir, "ca.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,9 @@
-// Package apns holds the transports to the Apple Push Notification service, each behind the same three methods that
-// internal/sender declares (Run, Send, Drain), the client of the feedback service, and the loading of the credentials they
-// need. A transport turns groups of deliveries into bytes on connections, and what comes back into exactly one result for
-// each delivery.
+// Package apns holds what the transports to the Apple Push Notification service share (the reasons that APNs gives, the ids of
+// notifications, the metrics), the transport over the binary protocol, and the client of the feedback service. The transport
+// over the HTTP/2 provider API is in provider, what APNs knows its senders by in credentials.
 //
-// It stores nothing, and it decides nothing about a notification's later life: attempts are counted, delays chosen, dead
-// tokens removed and queues held elsewhere, from the results given here. It imports neither the queue, nor a database, nor
-// the configuration, nor the simulator. The binary protocol's bytes are made in frame, without any I/O.
+// A transport turns groups of deliveries into bytes on connections, and what comes back into exactly one result for each
+// delivery. It stores nothing, and it decides nothing about a notification's later life: attempts are counted, delays chosen,
+// dead tokens removed and queues held elsewhere, from the results given here. It imports neither the queue, nor a database,
+// nor the configuration, nor the simulator. The binary protocol's bytes are made in frame, without any I/O.
 package apns

@@ -1,0 +1,222 @@
+package credentials
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// certificateWarning is how long before its end a certificate is warned of, once a day.
+	certificateWarning = 30 * 24 * time.Hour
+	// credentialSettle is how long a directory must be quiet before its files are read: a file is seldom replaced in one step.
+	credentialSettle = 500 * time.Millisecond
+	// credentialReread is when they are read although nothing was seen to change: not every file system tells, and a directory
+	// above the file's own may have been replaced, by a symbolic link to the next release say.
+	credentialReread = time.Minute
+)
+
+// CertificateFile is a client certificate that follows its file. The present one is kept while the file holds no good one.
+type CertificateFile struct {
+	app, file, password string
+	current             atomic.Pointer[tls.Certificate]
+	expiry              prometheus.Gauge
+}
+
+// LoadCertificateFile loads the certificate of an app as LoadCertificate does.
+func LoadCertificateFile(app, file, password string, m *Metrics) (*CertificateFile, error) {
+	cert, err := LoadCertificate(file, password)
+	if err != nil {
+		return nil, err
+	}
+	c := &CertificateFile{app: app, file: file, password: password, expiry: m.expiry.WithLabelValues(app)}
+	c.set(&cert)
+	return c, nil
+}
+
+func (c *CertificateFile) set(cert *tls.Certificate) {
+	c.current.Store(cert)
+	c.expiry.Set(float64(cert.Leaf.NotAfter.Unix()))
+}
+
+// GetClientCertificate is for tls.Config. It offers the certificate whatever the gateway's list of authorities says: some send
+// one that leaves Apple's own out.
+func (c *CertificateFile) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return c.current.Load(), nil
+}
+
+// Metrics are those of all watched credentials of the process.
+type Metrics struct {
+	expiry  *prometheus.GaugeVec
+	reloads *prometheus.CounterVec
+}
+
+// NewMetrics registers them.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "lhspn", Subsystem: "apns", Name: "certificate_expiry_timestamp_seconds",
+			Help: "When the app's client certificate expires.",
+		}, []string{"app"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "lhspn", Subsystem: "apns", Name: "credential_reloads_total",
+			Help: "Credential files that were read again after a change, by result; refused: the old credentials stay in use.",
+		}, []string{"app", "result"}),
+	}
+	reg.MustRegister(m.expiry, m.reloads)
+	return m
+}
+
+// Watch follows the files of certificates and signing keys, and has those who use them take up what is new.
+// It watches the directories: a file that is replaced by renaming, or by a change of symbolic links as Kubernetes does it, is
+// another file.
+type Watch struct {
+	log     *slog.Logger
+	metrics *Metrics
+	settle  time.Duration // credentialSettle, but for tests
+	reread  time.Duration // credentialReread, but for tests
+
+	mu    sync.Mutex
+	files []*watchedCredential
+}
+
+type watchedCredential struct {
+	app, file string
+	// read takes up the file's content and reports whether it is new.
+	read func() (changed bool, err error)
+	// changed is called after that, outside all locks.
+	changed func()
+	failure string // the last error, so that it is said once
+	cert    *CertificateFile
+	warned  time.Time
+}
+
+// NewWatch returns a watch of nothing. It starts nothing: Run does.
+func NewWatch(log *slog.Logger, m *Metrics) *Watch {
+	return &Watch{log: log, metrics: m, settle: credentialSettle, reread: credentialReread}
+}
+
+// Certificate has the certificate followed; changed, often HTTP2.Reconnect, is called after it has changed. Before Run only.
+func (w *Watch) Certificate(c *CertificateFile, changed func()) {
+	w.add(&watchedCredential{app: c.app, file: c.file, cert: c, changed: changed, read: func() (bool, error) {
+		cert, err := LoadCertificate(c.file, c.password)
+		if err != nil || cert.Leaf.Equal(c.current.Load().Leaf) {
+			return false, err
+		}
+		c.set(&cert)
+		return true, nil
+	}})
+}
+
+// SigningKey has the signing key of the tokens followed. Before Run only.
+func (w *Watch) SigningKey(app, file string, p *ProviderTokens, changed func()) {
+	// Apps may have the key in files of their own. While only one of them is replaced, the others are no news: they must not bring
+	// the old key back, and it the new one, with new provider tokens each time.
+	last := p.signingKey()
+	w.add(&watchedCredential{app: app, file: file, changed: changed, read: func() (bool, error) {
+		key, err := LoadSigningKey(file)
+		if err != nil || key.Equal(last) {
+			return false, err
+		}
+		last = key
+		return p.SetKey(key), nil
+	}})
+}
+
+func (w *Watch) add(f *watchedCredential) {
+	for _, result := range []string{"ok", "refused"} {
+		w.metrics.reloads.WithLabelValues(f.app, result)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files = append(w.files, f)
+}
+
+// Run watches until ctx ends. Where the directories cannot be watched, the files are still read again from time to time.
+func (w *Watch) Run(ctx context.Context) error {
+	var events <-chan fsnotify.Event
+	var errs <-chan error
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		w.log.Warn("credential files are not watched, and only read again from time to time", "every", w.reread, "error", err)
+	} else {
+		defer func() { _ = watcher.Close() }()
+		events, errs = watcher.Events, watcher.Errors
+		w.mu.Lock()
+		for _, f := range w.files {
+			if err := watcher.Add(filepath.Dir(f.file)); err != nil {
+				w.log.Warn("credential file is not watched, and only read again from time to time",
+					"app", f.app, "file", f.file, "every", w.reread, "error", err)
+			}
+		}
+		w.mu.Unlock()
+	}
+	w.check(time.Now()) // what changed before the watch was set up, and what expires soon
+	timer := time.NewTimer(w.reread)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			timer.Reset(w.settle)
+		case err, ok := <-errs:
+			if !ok {
+				errs = nil
+				continue
+			}
+			w.log.Warn("watching credential files", "error", err)
+			timer.Reset(w.settle) // events may have been lost
+		case now := <-timer.C:
+			w.check(now)
+			timer.Reset(w.reread)
+		}
+	}
+}
+
+// check reads every file and takes up what is new and good.
+func (w *Watch) check(now time.Time) {
+	w.mu.Lock()
+	files := w.files
+	w.mu.Unlock()
+	for _, f := range files {
+		changed, err := f.read()
+		switch {
+		case err != nil:
+			if f.failure != err.Error() {
+				f.failure = err.Error()
+				w.metrics.reloads.WithLabelValues(f.app, "refused").Inc()
+				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", f.file, "error", err)
+			}
+		case changed:
+			f.failure, f.warned = "", time.Time{}
+			w.metrics.reloads.WithLabelValues(f.app, "ok").Inc()
+			w.log.Info("credentials reloaded", "app", f.app, "file", f.file)
+			if f.changed != nil {
+				f.changed()
+			}
+		default:
+			f.failure = ""
+		}
+		if f.cert != nil && now.Sub(f.warned) >= 24*time.Hour {
+			end := f.cert.current.Load().Leaf.NotAfter
+			if left := end.Sub(now); left < certificateWarning {
+				f.warned = now
+				w.log.Warn(fmt.Sprintf("the certificate expires in %d days", max(0, int(left.Hours()/24))),
+					"app", f.app, "file", f.file, "expires", end.UTC())
+			}
+		}
+	}
+}

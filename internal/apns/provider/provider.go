@@ -1,0 +1,118 @@
+// Package provider is the transport to APNs over its HTTP/2 provider API: groups of deliveries become requests, and each
+// answer the result of one delivery. The connections are internal/http2's.
+package provider
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/credentials"
+	"github.com/lhspn/lhspn/internal/http2"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Config says where and how the notifications of one route of an app go out. What is left zero is as http2.Config has it.
+type Config struct {
+	App     string
+	Route   push.Route // of its notifications, for log and metrics
+	Address string     // host:port
+	// TLS holds the roots and, in GetClientCertificate or Certificates, the client certificate if that is how the app
+	// authenticates.
+	TLS *tls.Config
+	// Tokens makes the provider tokens; nil with a client certificate.
+	Tokens      *credentials.ProviderTokens
+	Connections int // at most
+	MaxStreams  int // requests in flight on one connection, whatever the gateway allows
+	// MaxInFlight bounds the deliveries that are taken and not finished. Send waits when it is reached.
+	MaxInFlight int
+	Proxy       *url.URL // an HTTP CONNECT proxy; nil for none
+
+	StreamTimeout time.Duration // for the answer to one request
+	BackoffMin    time.Duration // between connections that failed
+	BackoffMax    time.Duration
+
+	// Dial opens the connection below TLS; nil for net.Dialer's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Transport sends the notifications of one route of an app.
+type Transport struct {
+	client  *http2.Client
+	tokens  *credentials.ProviderTokens
+	log     *slog.Logger
+	metrics *apns.ProviderMetrics
+	// doubts counts the answers in a row that were taken for the fault of single notifications; see doubt.
+	doubts atomic.Int32
+}
+
+// New returns the transport. It starts nothing: Run does.
+func New(cfg Config, log *slog.Logger, m *apns.Metrics) *Transport {
+	t := &Transport{
+		tokens:  cfg.Tokens,
+		log:     log.With("app", cfg.App, "route", cfg.Route, "transport", "http2"),
+		metrics: m.Provider(cfg.App, string(cfg.Route), cfg.Address, reasons()),
+	}
+	t.doubts.Store(maxDoubts)
+	t.client = http2.New(http2.Config{
+		Address: cfg.Address, TLS: cfg.TLS, Proxy: cfg.Proxy, Dial: cfg.Dial, Fields: fields[:],
+		Connections: cfg.Connections, MaxStreams: cfg.MaxStreams, MaxInFlight: cfg.MaxInFlight,
+		// APNs allows one stream until it has accepted a provider token on the connection.
+		OneUntilAccepted: cfg.Tokens != nil,
+		StreamTimeout:    cfg.StreamTimeout, BackoffMin: cfg.BackoffMin, BackoffMax: cfg.BackoffMax,
+		Metrics: t.metrics.Client,
+	}, t.log)
+	return t
+}
+
+// Run sends until ctx ends. Then it closes all connections, hands back what is unfinished as not sent, and returns when
+// nothing of it runs any more.
+func (t *Transport) Run(ctx context.Context) error { return t.client.Run(ctx) }
+
+// Send takes a group over, whose Done is then called when all of its deliveries have results. It waits while MaxInFlight
+// deliveries are under way. An error means that the group was not taken.
+func (t *Transport) Send(ctx context.Context, g *push.Group) error {
+	b := batches.Get().(*batch)
+	b.t, b.group = t, g
+	err := t.client.Send(ctx, b)
+	if err != nil {
+		b.release()
+	}
+	return err
+}
+
+// Drain refuses further groups and returns when all that were taken are done, or with ctx's error.
+func (t *Transport) Drain(ctx context.Context) error { return t.client.Drain(ctx) }
+
+// Reconnect replaces every connection by a new one, without losing what is in flight. It is for new credentials, which a
+// connection takes up only when it is opened.
+func (t *Transport) Reconnect() {
+	t.doubts.Store(maxDoubts)
+	t.client.Reconnect()
+}
+
+// maxDoubts is how many answers in a row may be the fault of single notifications.
+const maxDoubts = 8
+
+// doubt is the outcome of an answer that may be about the app's configuration. Where others are accepted it is about this one
+// notification: that is to be tried again and counted, for blocked it would hold up all others. Before anything was accepted
+// with these credentials it is not doubted.
+func (t *Transport) doubt() push.Outcome {
+	if t.doubts.Add(1) > maxDoubts {
+		t.doubts.Store(maxDoubts) // so that it never overflows
+		return push.Blocked
+	}
+	return push.Retry
+}
+
+// accepted notes that APNs accepted a notification.
+func (t *Transport) accepted() {
+	if t.doubts.Load() != 0 {
+		t.doubts.Store(0)
+	}
+}

@@ -1,0 +1,189 @@
+package http2
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// FuzzAnswerBlock compares the reading of an answer's header block with x/net's decoder at a table size of 0.
+func FuzzAnswerBlock(f *testing.F) {
+	for _, status := range []string{"200", "400", "403", "404", "410", "413", "429", "500", "503"} {
+		for _, size := range []uint32{0, 4096} {
+			var b bytes.Buffer
+			enc := hpack.NewEncoder(&b)
+			enc.SetMaxDynamicTableSizeLimit(size)
+			_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: status, Sensitive: size > 0})
+			_ = enc.WriteField(hpack.HeaderField{Name: "apns-id", Value: "eabeae54-14a8-11e5-b60b-1697f925ec7b"})
+			_ = enc.WriteField(hpack.HeaderField{Name: "content-type", Value: "application/json", Sensitive: true})
+			f.Add(b.Bytes())
+		}
+		f.Add(append(append([]byte{0x20, 0x00, 7}, ":status"...), append([]byte{3}, status...)...))
+		coded := hpack.AppendHuffmanString(nil, ":status")
+		f.Add(append(append([]byte{0x10, 0x80 | byte(len(coded))}, coded...), append([]byte{3}, status...)...))
+	}
+	f.Add([]byte{0x80})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{0x08, 0x03, '2', '0'})
+	f.Add([]byte{0x3f, 0xe1, 0x1f})
+	r := newBlockReader([]string{"apns-id", "retry-after"})
+	f.Fuzz(func(t *testing.T, block []byte) {
+		valid, ok := r.read(block, false)
+		status, bad := 0, false
+		wanted := map[string]string{}
+		regular := false
+		dec := hpack.NewDecoder(0, func(hf hpack.HeaderField) {
+			switch {
+			case hf.Name == ":status":
+				n, err := strconv.Atoi(hf.Value)
+				if err != nil || n < 100 || n > 999 || len(hf.Value) != 3 || status != 0 || regular {
+					bad = true
+				}
+				status = n
+			case hf.Name == "" || strings.ContainsFunc(hf.Name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r >= 'A' && r <= 'Z' || r == ':' }):
+				bad = true
+			default:
+				regular = true
+				if _, twice := wanted[hf.Name]; !twice {
+					wanted[hf.Name] = hf.Value
+				}
+			}
+		})
+		_, err := dec.Write(block)
+		if err == nil {
+			err = dec.Close()
+		}
+		if err != nil {
+			return // x/net also decodes what is skipped here, so it may refuse more
+		}
+		if bad && ok && valid {
+			t.Fatalf("%x: accepted", block)
+		}
+		if !valid || !ok {
+			return
+		}
+		if r.status != status {
+			t.Fatalf("%x: %d, want %d", block, r.status, status)
+		}
+		for i, name := range []string{"apns-id", "retry-after"} {
+			if got := string(r.values[i]); got != wanted[name] {
+				t.Fatalf("%x: %s is %q, want %q", block, name, got, wanted[name])
+			}
+		}
+	})
+}
+
+// blockOf is the header block of request i of a batch.
+func blockOf(h *Header, b *batch, i int) []byte {
+	h.begin(nil, 1, time.Now())
+	length, _ := b.Header(i, h)
+	return h.end(length)[frameHeaderLen:]
+}
+
+// TestHeader drives the encoder through changes of everything that it keeps, against x/net's decoder with the same table.
+func TestHeader(t *testing.T) {
+	t.Parallel()
+	for _, size := range []uint32{0, 33, 150, 400, 4096, 1 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			t.Parallel()
+			h := newHeader("api.push.apple.com", testFields)
+			h.table.resize(size)
+			dec := hpack.NewDecoder(hpackDefaultTable, nil)
+			dec.SetAllowedMaxDynamicTableSize(min(size, hpackDefaultTable))
+			for i := range 3000 {
+				n := &note{
+					topic: fmt.Sprint("topic", i/7%40), collapse: fmt.Sprint("collapse", i/13%70), number: uint64(i / 5 % 30), body: strings.Repeat("x", i),
+				}
+				b := &batch{note: n, auth: fmt.Sprint("bearer ", i/100*100), from: i}
+				for j := range 1 + i%4 {
+					block := blockOf(h, b, j)
+					fields, err := dec.DecodeFull(block)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got := map[string]string{}
+					for _, f := range fields {
+						got[f.Name] = f.Value
+					}
+					digits := strings.Repeat("aa", 28) + fmt.Sprintf("%08x", i+j)
+					want := map[string]string{
+						":method": "POST", ":scheme": "https", ":authority": "api.push.apple.com", ":path": "/3/device/" + digits,
+						"authorization": b.auth, "apns-topic": n.topic, "apns-expiration": fmt.Sprint(n.number), "content-length": fmt.Sprint(i),
+						"apns-collapse-id": n.collapse, "apns-id": digits[32:],
+					}
+					if len(fields) != len(want) || fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Fatalf("%d: %v, want %v", i, got, want)
+					}
+					list := 0
+					for _, f := range fields {
+						list += int(f.Size())
+					}
+					h.measuring = true
+					if _ = blockOf(h, b, j); h.size < list {
+						t.Fatalf("the header list is %d, not %d", list, h.size)
+					}
+					h.measuring = false
+					if size >= hpackDefaultTable && j > 2 && len(block) > 150 {
+						t.Errorf("the fourth block of a batch has %d bytes", len(block))
+					}
+				}
+				if i%50 == 0 { // a request that is taken back when its header was begun
+					h.begin(nil, 1, time.Now())
+					h.Path("/never")
+					h.undo()
+				}
+			}
+		})
+	}
+}
+
+// TestHeaderPath: a path that all requests have costs one byte from the second on, and so does a field's value that comes back.
+func TestHeaderPath(t *testing.T) {
+	t.Parallel()
+	h := newHeader("fcm.googleapis.com", []Field{{"authorization", Always}})
+	lengths := make([]int, 0, 4)
+	for _, auth := range []string{"Bearer a", "Bearer a", "Bearer b", "Bearer a"} {
+		h.begin(nil, 1, time.Now())
+		h.Path("/v1/projects/p/messages:send")
+		h.Add(0, auth)
+		lengths = append(lengths, len(h.end(100))-frameHeaderLen)
+	}
+	const indexed = 5 + 6 // method, scheme, authority, path, authorization; content-length
+	if lengths[1] != indexed || lengths[2] != indexed+1+len("Bearer b") || lengths[3] != indexed {
+		t.Errorf("blocks of %v bytes", lengths)
+	}
+}
+
+// TestTableSizeUpdates: a table that shrank and grew between two blocks is announced with its smallest and its last size
+// (RFC 7541, 4.2); one that did not change is not announced.
+func TestTableSizeUpdates(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		sizes []uint32
+		want  []byte
+	}{
+		{nil, nil},
+		{[]uint32{4096, 1 << 20}, nil},
+		{[]uint32{0}, []byte{0x20}},
+		{[]uint32{0, 4096}, []byte{0x20, 0x3f, 0xe1, 0x1f}},
+		{[]uint32{100, 20, 30}, []byte{0x20 | 20, 0x20 | 30}},
+	} {
+		h := newHeader("h", testFields)
+		for _, s := range test.sizes {
+			h.table.resize(s)
+		}
+		b := &batch{note: testNote}
+		first := blockOf(h, b, 0)
+		if want := append(test.want, hpackIndexed|hpackMethodPost); !bytes.HasPrefix(first, want) {
+			t.Errorf("%v: %x, want %x first", test.sizes, first[:8], want)
+		}
+		if second := blockOf(h, b, 0); second[0] != hpackIndexed|hpackMethodPost {
+			t.Errorf("%v: announced again: %x", test.sizes, second[:8])
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package http2
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/lhspn/lhspn/internal/http2/http2test"
+)
+
+// TestGatewayDown: what waits is handed back soon, when it can be cancelled; attempts are spaced, and all is well when it is
+// back.
+func TestGatewayDown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) { p.Settings(); p.AcceptAll() }}
+		gw.SetDown(true)
+		tr := newTester(t, Config{Connections: 4, BackoffMin: time.Second, BackoffMax: time.Minute}, gw)
+		t.Cleanup(tr.stop)
+		start := time.Now()
+		send := func() *batch {
+			began := time.Now()
+			g := tr.send(testNote, 0, 2)
+			tr.wait()
+			if took := time.Since(began); took > giveBackAfter {
+				t.Errorf("kept for %v", took)
+			}
+			return g
+		}
+		for time.Since(start) < 20*time.Minute {
+			tr.want(send(), NotSent, 0)
+		}
+		if gw.Dials() < 10 || gw.Dials() > 60 {
+			t.Errorf("%d attempts in 20 minutes", gw.Dials())
+		}
+		gw.SetDown(false)
+		back, g := time.Now(), send()
+		for g.results[0].outcome != Answered && time.Since(back) < 2*time.Minute { // until the next attempt is due
+			tr.want(g, NotSent, 0)
+			g = send()
+		}
+		tr.want(g, Answered, 200)
+	})
+}
+
+// TestClosedAtOnce: a gateway that takes the connection and closes it, as it does with a certificate for the other
+// environment, is tried with growing pauses and not in a loop.
+func TestClosedAtOnce(t *testing.T) {
+	for _, after := range []string{"handshake", "settings", "request", "goaway"} {
+		t.Run(after, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) {
+					if after == "handshake" {
+						return
+					}
+					p.Settings()
+					if after == "request" {
+						p.Next()
+					}
+					if after == "goaway" {
+						p.Next()
+						_ = p.Framer.WriteGoAway(0, http2.ErrCodeNo, []byte(reasonBody("BadCertificate")))
+					}
+				}}
+				tr := newTester(t, Config{Connections: 2, BackoffMin: time.Second, BackoffMax: time.Minute}, gw)
+				t.Cleanup(tr.stop)
+				start := time.Now()
+				for time.Since(start) < time.Hour {
+					g := tr.send(testNote, 0, 100)
+					tr.wait()
+					want := NotSent
+					if after == "settings" || after == "request" {
+						want = Lost // it had come to requests, for all we know
+					}
+					tr.want(g, want, 0)
+				}
+				if gw.Dials() < 20 || gw.Dials() > 150 {
+					t.Errorf("%d connections in an hour", gw.Dials())
+				}
+			})
+		})
+	}
+}
+
+func TestConnectionsOpenWithLoad(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		tr := startClient(t, Config{Connections: 3}, func(_ int, p *http2test.Peer) {
+			p.Settings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 10})
+			<-release
+			p.AcceptAll()
+		})
+		tr.send(testNote, 0, 10)
+		synctest.Wait()
+		if tr.gw.Dials() != 1 {
+			t.Errorf("%d connections where one suffices", tr.gw.Dials())
+		}
+		tr.send(testNote, 10, 100)
+		synctest.Wait()
+		if tr.gw.Dials() != 3 {
+			t.Errorf("%d connections under load", tr.gw.Dials())
+		}
+		close(release)
+		tr.wait()
+	})
+}
+
+func TestReconnectForNewCredentials(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		tr := startClient(t, Config{}, func(n int, p *http2test.Peer) {
+			p.Settings()
+			r := p.Next()
+			if n == 0 {
+				<-release
+			}
+			p.Answer(r.ID, 200, "")
+			p.AcceptAll()
+		})
+		old := tr.send(testNote, 0, 1)
+		synctest.Wait()
+		tr.cl.Reconnect()
+		g := tr.send(testNote, 1, 2)
+		synctest.Wait()
+		tr.want(g, Answered, 200) // on the new connection, while the old one still waits
+		close(release)
+		tr.wait()
+		tr.want(old, Answered, 200)
+	})
+}
