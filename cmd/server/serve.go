@@ -332,10 +332,10 @@ func (s *service) ready(ctx context.Context) error {
 	if s.draining.Load() {
 		return errors.New("stopping")
 	}
-	if err := s.db.Ping(ctx); err != nil {
+	if err := s.queue.Unrenewed(); err != nil { // it asks nobody: the other questions may hang with the database
 		return err
 	}
-	if err := s.queue.Unrenewed(); err != nil {
+	if err := s.db.Ping(ctx); err != nil {
 		return err
 	}
 	migrated, err := database.Migrated(ctx, s.db)

@@ -191,10 +191,12 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 	case err != nil:
 		return final, MarkUnavailable(err)
 	}
-	err = tx.Commit()
+	err = commit(ctx, tx)
 	switch {
 	case err == nil:
 		return final, nil
+	case errors.Is(err, errNoAnswer):
+		return final, fmt.Errorf("%w: %w: %w", ErrCommitUnknown, push.ErrUnavailable, err)
 	case IsDeadlock(err):
 		return lostRace, err
 	case errors.Is(err, sql.ErrTxDone), ctx.Err() != nil && errors.Is(err, ctx.Err()):
@@ -205,6 +207,36 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 		db.leave()
 	}
 	return final, fmt.Errorf("%w: %w", ErrCommitUnknown, MarkUnavailable(err))
+}
+
+// errNoAnswer is what commit returns when the server takes longer than the caller has.
+var errNoAnswer = errors.New("the server does not answer a commit")
+
+// commitGrace is how long after the end of its context a commit is still waited for: most often database/sql has rolled back,
+// and says so at once.
+const commitGrace = 500 * time.Millisecond
+
+// commit commits, and stops to wait with ctx: a commit has no context of its own, and one on a server without a majority
+// hangs for as long as that lasts. It may yet happen then; its connection is in use until it has.
+func commit(ctx context.Context, tx *sqlx.Tx) error {
+	if ctx.Done() == nil {
+		return tx.Commit()
+	}
+	done := make(chan error, 1)
+	go func() { done <- tx.Commit() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(commitGrace)
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-grace.C:
+		return errNoAnswer
+	}
 }
 
 // leave closes the connections that are not in use: after a failover they lead to the old primary, and new ones may not.

@@ -277,7 +277,9 @@ func TestErrorsWithoutANumber(t *testing.T) {
 type faults struct {
 	word   []byte
 	before bool // the server does not get that write; else it does, and its answer is lost
-	left   atomic.Int32
+	// hang, where not nil, holds the write up until it is closed, in place of breaking the connection.
+	hang chan struct{}
+	left atomic.Int32
 }
 
 type faultyConn struct {
@@ -287,6 +289,10 @@ type faultyConn struct {
 
 func (c *faultyConn) Write(b []byte) (int, error) {
 	if bytes.Contains(b, c.faults.word) && c.faults.left.Add(-1) >= 0 {
+		if c.faults.hang != nil {
+			<-c.faults.hang
+			return c.Conn.Write(b)
+		}
 		if !c.faults.before {
 			if n, err := c.Conn.Write(b); err != nil {
 				return n, err
@@ -351,6 +357,32 @@ func TestTxWhenTheConnectionBreaks(t *testing.T) {
 				t.Errorf("left %s", got)
 			}
 		})
+	}
+}
+
+// A server without a majority, as of group replication, answers no commit for as long as that lasts.
+func TestTxWhenTheCommitHangs(t *testing.T) {
+	t.Parallel()
+	f := &faults{word: []byte("\x03COMMIT"), hang: make(chan struct{})}
+	db := through(t, dbtest.MySQLAddress(t), f)
+	makeTable(t, db)
+	f.left.Store(1)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO things (id, n, m) VALUES (1, 1, 1)")
+		return err
+	})
+	if !errors.Is(err, database.ErrCommitUnknown) || !errors.Is(err, push.ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+	close(f.hang)
+	// It may yet happen, or the end of its context rolls it back; either way its row is not locked for ever.
+	if err := db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO things (id, n, m) VALUES (1, 2, 2) ON DUPLICATE KEY UPDATE n = n")
+		return err
+	}); err != nil {
+		t.Error(err)
 	}
 }
 

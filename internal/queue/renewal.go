@@ -31,6 +31,7 @@ func (l *leases) keep(ctx context.Context) error {
 func (l *leases) pass(ctx context.Context) time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, l.lease/2)
 	defer cancel()
+	start := time.Now()
 	next, err := l.tryPass(ctx)
 	if err != nil && !l.failed && ctx.Err() != context.Canceled {
 		l.log.Warn("leases not renewed", "error", err)
@@ -38,7 +39,7 @@ func (l *leases) pass(ctx context.Context) time.Duration {
 		l.log.Info("leases renewed again")
 	}
 	l.failed = err != nil
-	l.note(err)
+	l.note(start, err)
 	if err != nil {
 		l.expire()
 		return l.lease / 10
@@ -46,15 +47,16 @@ func (l *leases) pass(ctx context.Context) time.Duration {
 	return next
 }
 
-// note keeps since when the leases cannot be renewed, and why.
-func (l *leases) note(err error) {
+// note keeps since when the leases cannot be renewed, and why: from the start of the first attempt that failed, for one that
+// hangs may take long.
+func (l *leases) note(start time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case err == nil:
 		l.failingSince = time.Time{}
 	case l.failingSince.IsZero():
-		l.failingSince = time.Now()
+		l.failingSince = start
 	}
 	l.failure = err
 }
