@@ -227,6 +227,17 @@ func TestAudienceCostsWhatItFinds(t *testing.T) {
 				d.Environment = push.Sandbox
 			}
 		})
+		var others []push.Device // as many again, behind the first
+		for i := range n {
+			others = append(others, push.Device{
+				Token: push.TextToken("fcm", fmt.Sprintf("%05d", i)), Environment: "fcm", Tags: []string{"all"}, LastUpdated: s.now(), CreatedAt: s.now(),
+			})
+		}
+		for page := range slices.Chunk(others, 1000) {
+			if err := s.Import(t.Context(), app, page); err != nil {
+				t.Fatal(err)
+			}
+		}
 		reads := func(tx *sqlx.Tx) (sum int) {
 			t.Helper()
 			var rows []struct {
@@ -254,6 +265,8 @@ func TestAudienceCostsWhatItFinds(t *testing.T) {
 			"rare":          {push.Audience{Environment: push.Sandbox, Tags: &push.Tags{All: []string{"rare"}}}, 6},
 			"all and rare":  {push.Audience{Environment: push.Sandbox, Tags: &push.Tags{All: []string{"all", "rare"}}}, 6},
 			"any of both":   {push.Audience{Environment: p, Tags: &push.Tags{Any: []string{"all", "rare", "rare500"}}}, limit},
+			"platform":      {push.Audience{All: true, Platforms: []string{"fcm"}}, limit},
+			"its tag":       {push.Audience{Tags: &push.Tags{All: []string{"all"}}, Platforms: []string{"fcm"}}, limit},
 			"rare, not one": {push.Audience{Environment: push.Sandbox, Tags: &push.Tags{Any: []string{"rare"}, None: []string{"rare500"}}}, 5},
 		} {
 			err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
