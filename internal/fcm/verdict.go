@@ -57,8 +57,8 @@ func (m *match) matches(http int, a *answer, body []byte) bool {
 
 // isAccepted tells FCM's own 200, {"name": "projects/…/messages/…"}, from that of something that answers 200 to all.
 func isAccepted(body []byte) bool {
-	body = bytes.TrimLeft(body, " \r\n\t")
-	return len(body) > 0 && body[0] == '{' && bytes.Contains(body, []byte(`"name"`))
+	body = bytes.Trim(body, " \r\n\t")
+	return len(body) > 0 && body[0] == '{' && body[len(body)-1] == '}' && bytes.Contains(body, []byte(`"name"`))
 }
 
 // verdictTable is the only place where the transport judges an answer: the first row that matches. It goes by what the details

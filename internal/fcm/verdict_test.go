@@ -123,6 +123,7 @@ func TestVerdicts(t *testing.T) {
 		{"a page with 200", 200, page, push.Retry, Unrecognized, retryPause, actionNone},
 		{"nothing with 200", 200, "", push.Retry, Unrecognized, retryPause, actionNone},
 		{"another's JSON with 200", 200, `{"ok": true}`, push.Retry, Unrecognized, retryPause, actionNone},
+		{"half a JSON with 200", 200, `{"name": "projects/`, push.Retry, Unrecognized, retryPause, actionNone},
 		{"a page with 400", 400, page, push.Retry, Unrecognized, retryPause, actionNone},
 		{"a redirect", 302, "", push.Retry, Unrecognized, retryPause, actionNone},
 		{"what no one gives", 299, "{", push.Retry, Unrecognized, retryPause, actionNone},
