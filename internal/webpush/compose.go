@@ -104,10 +104,7 @@ func (m *composer) compose() {
 		m.fault("body."+Name, "needs a payload, or a message beside it")
 	}
 	if m.n.Priority == 0 {
-		m.n.Priority = urgencyNormal
-		if message != nil { // it is shown, and so as urgent as on the other platforms
-			m.n.Priority = urgencyHigh
-		}
+		m.n.Priority = urgencyHigh // as on the other platforms
 	}
 	if size := m.n.Payload.MaxLen(); size > MaxPlaintext && len(m.faults) == 0 {
 		badge := ""

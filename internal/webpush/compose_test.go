@@ -106,7 +106,7 @@ func TestComposeHeaders(t *testing.T) {
 		expiration           time.Time
 	}{
 		{`{` + message + `}`, "", "high", day},
-		{`{"webpush":{"payload":"x"}}`, "", "normal", day},
+		{`{"webpush":{"payload":"x"}}`, "", "high", day},
 		{`{` + message + `,"priority":10}`, "", "high", day},
 		{`{` + message + `,"priority":5}`, "", "normal", day},
 		{`{` + message + `,"priority":1}`, "", "very-low", day},
