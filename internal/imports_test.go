@@ -51,9 +51,13 @@ var allowed = map[string]map[string]string{
 	"internal/http2":           {},
 	"internal/http2/http2test": {},
 	"internal/apns": {
+		"internal/push":  "results and their reasons",
+		"internal/http2": "its metrics, which are those of the provider API's connections",
+	},
+	"internal/apns/binary": {
+		"internal/apns":       "reasons and metrics",
+		"internal/apns/frame": "the codec",
 		"internal/push":       "groups and results",
-		"internal/apns/frame": "the binary codec",
-		"internal/http2":      "its metrics, which are those of the provider API's connections",
 	},
 	"internal/apns/credentials": {},
 	"internal/apns/provider": {
@@ -87,6 +91,9 @@ var allowed = map[string]map[string]string{
 		"internal/simulator/h2":     "its server",
 		"internal/simulator/listen": "connections",
 		"internal/simulator/record": "what was received",
+	},
+	"internal/simulator/simtest": {
+		"internal/simulator": "it runs the simulator for tests of other packages",
 	},
 	"internal/simulator/h2": {
 		"internal/simulator/listen": "how a connection ends",

@@ -25,6 +25,7 @@ import (
 	"github.com/lhspn/lhspn/bench/internal/measure"
 	"github.com/lhspn/lhspn/bench/internal/rig"
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/binary"
 )
 
 func main() {
@@ -82,7 +83,7 @@ func client(ctx context.Context, o options) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	transport := apns.NewBinary(apns.BinaryConfig{
+	transport := binary.New(binary.Config{
 		App: "bench", Address: o.address, Connections: o.connections, Window: o.window,
 		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: roots, MinVersion: tls.VersionTLS12},
 	}, log, apns.NewMetrics(prometheus.NewRegistry()))
@@ -90,7 +91,7 @@ func client(ctx context.Context, o options) error {
 	// As much as the transport can hold, written and waiting, and a little to settle meanwhile.
 	window := o.window
 	if window == 0 {
-		window = apns.DefaultWindow
+		window = binary.DefaultWindow
 	}
 	report, err := drive.Run(ctx, transport, drive.Options{
 		Warmup: o.warmup, Count: o.count, Tokens: 100_000, Groups: 4*window*o.connections/groupSize + 16, GroupSize: groupSize,

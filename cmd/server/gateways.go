@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/binary"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/apns/provider"
 	"github.com/lhspn/lhspn/internal/config"
@@ -209,7 +210,7 @@ func (w *way) transport() (sender.Transport, error) {
 		for _, s := range c.RetryStatuses {
 			statuses = append(statuses, uint8(s)) // the configuration checks that it is 0 to 255
 		}
-		return apns.NewBinary(apns.BinaryConfig{
+		return binary.New(binary.Config{
 			App: w.app.Name, Route: w.route, Address: w.gateway(), TLS: w.tls, Connections: c.Connections, Window: c.Window,
 			RetryStatuses: statuses, ConfirmAfter: c.ConfirmAfter, EndAfter: c.EndAfter, IdleClose: c.IdleClose,
 		}, g.log, g.metrics), nil
@@ -245,7 +246,7 @@ func (w *way) readFeedback(ctx context.Context, f func(at time.Time, token push.
 	if !usable {
 		return fmt.Errorf("app %s, %s: its credentials cannot be used", w.app.Name, w.route)
 	}
-	return (&apns.Feedback{Address: w.apns.FeedbackAddress, TLS: conf}).Read(ctx, f)
+	return (&binary.Feedback{Address: w.apns.FeedbackAddress, TLS: conf}).Read(ctx, f)
 }
 
 // feedbackSources are an app's routes with a feedback service, one for each address, read one after the other. Over HTTP/2

@@ -70,7 +70,6 @@ type transportMetrics struct {
 	connects    map[string]prometheus.Counter
 	ends        map[string]prometheus.Counter
 	resent      prometheus.Counter
-	late        prometheus.Counter // of the binary transport only
 	written     prometheus.Counter
 	connections prometheus.Gauge
 	unconfirmed prometheus.Gauge
@@ -107,16 +106,5 @@ func (m *Metrics) resolve(app, route, transport, gateway string, all labels) *tr
 	for _, e := range all.ends {
 		t.ends[e] = m.ends.WithLabelValues(app, route, transport, e)
 	}
-	return t
-}
-
-func (m *Metrics) binary(app, route, gateway string) *transportMetrics {
-	t := m.resolve(app, route, "binary", gateway, labels{
-		outcomes: []push.Outcome{push.Accepted, push.Failed, push.Retry, push.NotSent, push.Expired},
-		reasons:  binaryReasons,
-		connects: []string{connectOK, connectFailed, connectClosed},
-		ends:     []string{endDrained, endResponse, endClosed, endBroken},
-	})
-	t.late = m.late.WithLabelValues(app, route, "binary")
 	return t
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -157,16 +156,4 @@ func sinkServer(tb testing.TB, cfg Config, streams uint32) Config {
 	})
 	cfg.Address = l.Addr().String()
 	return cfg
-}
-
-// freePort is a port on loopback that nothing listened on a moment ago.
-func freePort(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 	"github.com/lhspn/lhspn/internal/simulator"
+	"github.com/lhspn/lhspn/internal/simulator/simtest"
 )
 
 // simulatedProvider starts a simulator of the provider API. The configuration authenticates by provider token, whose signature
 // the simulator checks, or by certificate.
 func simulatedProvider(tb testing.TB, byToken bool, faults simulator.Faults) (*simulator.Simulator, Config) {
 	tb.Helper()
-	sim := startSimulator(tb, simulator.Config{
+	sim := simtest.Start(tb, simulator.Config{
 		Provider: "127.0.0.1:0", Faults: faults, VerifyProviderTokens: true, TrackIDs: true, Record: simulator.RecordCounts,
 		Topic: testNotification.Key,
 	})

@@ -1,4 +1,4 @@
-package apns
+package binary
 
 import (
 	"context"
@@ -58,7 +58,7 @@ func (f *Feedback) Read(ctx context.Context, fn func(at time.Time, token push.To
 		}
 		return d
 	}
-	conn, err := newDialer(BinaryConfig{
+	conn, err := newDialer(Config{
 		Address: f.Address, TLS: f.TLS, Connections: 1, DialTimeout: or(f.DialTimeout, DefaultDialTimeout),
 	})(ctx)
 	if err != nil {

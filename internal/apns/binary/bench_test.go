@@ -1,4 +1,4 @@
-package apns
+package binary
 
 import (
 	"crypto/ecdsa"
@@ -18,7 +18,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
 
 // tlsGateway serves connections over TLS on loopback; n counts them from 0. Each is closed abruptly after serve.
@@ -79,8 +81,8 @@ func BenchmarkBinaryTLS(b *testing.B) {
 			}
 		}
 	})
-	bin := NewBinary(BinaryConfig{App: "bench", Address: address, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
-		quiet(), NewMetrics(prometheus.NewRegistry()))
+	bin := New(Config{App: "bench", Address: address, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+		quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 	notification := *testNotification
 	notification.Payload = push.Payload{JSON: []byte(`{"aps":{"alert":"` + strings.Repeat("x", 100) + `"}}`)}
 	notification.Expiration = time.Now().Add(time.Hour)
@@ -89,11 +91,11 @@ func BenchmarkBinaryTLS(b *testing.B) {
 	for range inFlight {
 		g := &push.Group{Deliveries: make([]push.Delivery, size), Done: func(g *push.Group) { free <- g }}
 		for i := range g.Deliveries {
-			g.Deliveries[i] = push.Delivery{Notification: &notification, Recipient: push.Recipient{Token: tokenOf(i)}}
+			g.Deliveries[i] = push.Delivery{Notification: &notification, Recipient: push.Recipient{Token: pushtest.HexToken(i)}}
 		}
 		free <- g
 	}
-	done := runBinary(b, bin)
+	done := run(b, bin)
 	b.ReportAllocs()
 	cpu := cpuTime()
 	b.ResetTimer()
@@ -133,16 +135,16 @@ func (c discardConn) SetWriteDeadline(time.Time) error { return nil }
 
 // BenchmarkBinaryHotPath leaves the network out: what remains is queue, encoding, window and settling.
 func BenchmarkBinaryHotPath(b *testing.B) {
-	bin := NewBinary(BinaryConfig{App: "bench", Address: "gateway:2195"}, quiet(), NewMetrics(prometheus.NewRegistry()))
+	bin := New(Config{App: "bench", Address: "gateway:2195"}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 	l := bin.slots[0]
 	notification := *testNotification
 	notification.Payload = push.Payload{JSON: []byte(`{"aps":{"alert":"` + strings.Repeat("x", 100) + `"}}`)}
 	notification.Expiration = time.Now().Add(time.Hour)
 	g := &push.Group{Deliveries: make([]push.Delivery, 1000), Done: func(*push.Group) {}}
 	for i := range g.Deliveries {
-		g.Deliveries[i] = push.Delivery{Notification: &notification, Recipient: push.Recipient{Token: tokenOf(i)}}
+		g.Deliveries[i] = push.Delivery{Notification: &notification, Recipient: push.Recipient{Token: pushtest.HexToken(i)}}
 	}
-	c := &binaryConn{nc: discardConn{end: make(chan struct{}), once: new(sync.Once)}}
+	c := &conn{nc: discardConn{end: make(chan struct{}), once: new(sync.Once)}}
 	l.conn = c
 	step := func() {
 		if err := bin.Send(b.Context(), g); err != nil {

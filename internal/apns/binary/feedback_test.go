@@ -1,9 +1,8 @@
-package apns
+package binary
 
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
 
 type tuple struct {
@@ -33,11 +33,11 @@ func tuples(list ...tuple) []byte {
 func TestFeedbackRead(t *testing.T) {
 	t.Parallel()
 	long := push.Token(strings.Repeat("t", 100))
-	two := []tuple{{1700000000, tokenOf(1)}, {1700000001, long}}
+	two := []tuple{{1700000000, pushtest.HexToken(1)}, {1700000001, long}}
 	odd := []tuple{two[0], {3, ""}, two[1], {4, push.Token(strings.Repeat("t", 101))}, two[0], {5, push.Token(strings.Repeat("t", 65535))}, two[1]}
 	var many []tuple
 	for i := range 5000 {
-		many = append(many, tuple{int64(i), tokenOf(i)})
+		many = append(many, tuple{int64(i), pushtest.HexToken(i)})
 	}
 	for _, tc := range []struct {
 		name  string
@@ -110,8 +110,8 @@ func TestFeedbackReadHandsOnWhileReading(t *testing.T) {
 			})
 		}()
 		for i := range 3 {
-			_, _ = server.Write(tuples(tuple{1, tokenOf(i)}))
-			if token := <-got; token != tokenOf(i) {
+			_, _ = server.Write(tuples(tuple{1, pushtest.HexToken(i)}))
+			if token := <-got; token != pushtest.HexToken(i) {
 				t.Errorf("tuple %d is of %v", i, token)
 			}
 		}
@@ -122,38 +122,21 @@ func TestFeedbackReadHandsOnWhileReading(t *testing.T) {
 	})
 }
 
-// feedbackServer serves conns over TLS on loopback; its certificate is its own CA.
+// feedbackServer serves connections over TLS on loopback.
 func feedbackServer(t *testing.T, serve func(net.Conn)) *Feedback {
 	t.Helper()
-	key := ecKey(t)
-	cert := selfSigned(t, key, "localhost", time.Now())
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}, MinVersion: tls.VersionTLS12,
+	address, roots := tlsGateway(t, func(_ int, c *tls.Conn) {
+		serve(c)
+		_ = c.Close()
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			serve(c)
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = ln.Close(); <-done })
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return &Feedback{Address: ln.Addr().String(), TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	return &Feedback{Address: address, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
 }
 
 func TestFeedbackOverTLS(t *testing.T) {
 	t.Parallel()
-	f := feedbackServer(t, func(c net.Conn) { _, _ = c.Write(tuples(tuple{1, tokenOf(1)}, tuple{2, tokenOf(2)})) })
+	f := feedbackServer(t, func(c net.Conn) {
+		_, _ = c.Write(tuples(tuple{1, pushtest.HexToken(1)}, tuple{2, pushtest.HexToken(2)}))
+	})
 	var got []tuple
 	if err := f.Read(t.Context(), func(at time.Time, token push.Token) error {
 		got = append(got, tuple{at.Unix(), token})
@@ -161,7 +144,7 @@ func TestFeedbackOverTLS(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]tuple{{1, tokenOf(1)}, {2, tokenOf(2)}}, got); diff != "" {
+	if diff := cmp.Diff([]tuple{{1, pushtest.HexToken(1)}, {2, pushtest.HexToken(2)}}, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	wrong := errors.New("the inbox is full")
@@ -174,7 +157,7 @@ func TestFeedbackEnds(t *testing.T) {
 	t.Parallel()
 	block := make(chan struct{})
 	f := feedbackServer(t, func(c net.Conn) {
-		_, _ = c.Write(tuples(tuple{1, tokenOf(1)}))
+		_, _ = c.Write(tuples(tuple{1, pushtest.HexToken(1)}))
 		<-block
 	})
 	defer close(block)

@@ -1,4 +1,4 @@
-package apns
+package binary
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
 
 // fault is what the model gateway does wrong on one connection.
@@ -62,7 +63,7 @@ func genFault(slow bool) *rapid.Generator[fault] {
 
 // model is a gateway that keeps account of what it did.
 type model struct {
-	t      reporter
+	t      pushtest.Reporter
 	plan   []fault // of the connections, in order; after it the gateway has no faults
 	window int
 
@@ -102,7 +103,7 @@ func (m *model) serve(f fault, c *gatewayConn) {
 		if f.kind != "acknowledge each" && time.Since(c.opened) < DefaultConfirmAfter && len(c.got) > m.window {
 			m.t.Errorf("%d notifications without evidence on a connection, the window is %d", len(c.got), m.window)
 		}
-		number := numberOf(n.Token)
+		number := pushtest.NumberOf(n.Token)
 		if len(c.got) > f.after {
 			if m.strike(f, c, number, n.Identifier) {
 				return
@@ -187,13 +188,13 @@ func (m *model) strike(f fault, c *gatewayConn, number int, identifier uint32) b
 // Whatever the gateway does, each notification is accepted at least once or reported with the status it was refused with;
 // none is lost, the window is bounded, the order within a connection is kept, identifiers count from 0 on each connection,
 // Done is called once, and no goroutine is left (the bubble would not end).
-func TestBinaryProperty(t *testing.T) {
+func TestProperty(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		slow := rapid.Bool().Draw(rt, "slow")
 		plan := rapid.SliceOfN(genFault(slow), 0, 12).Draw(rt, "plan")
 		sizes := rapid.SliceOfN(rapid.IntRange(1, 60), 1, 6).Draw(rt, "groups")
-		cfg := BinaryConfig{
+		cfg := Config{
 			Connections: rapid.IntRange(1, 3).Draw(rt, "connections"),
 			Window:      rapid.SampledFrom([]int{1, 5, 30, 1000}).Draw(rt, "window"),
 		}
@@ -231,7 +232,7 @@ func (c *collector) Errorf(format string, args ...any) {
 	c.all = append(c.all, fmt.Sprintf(format, args...))
 }
 
-func runModel(slow bool, plan []fault, sizes []int, cfg BinaryConfig, buffer int, pause time.Duration) string {
+func runModel(slow bool, plan []fault, sizes []int, cfg Config, buffer int, pause time.Duration) string {
 	const maxRetries = 3
 	problems := new(collector)
 	m := &model{t: problems, plan: plan, window: cfg.Window, accepted: map[int]int{}, refused: map[int][]frame.Status{}}
@@ -255,33 +256,24 @@ func runModel(slow bool, plan []fault, sizes []int, cfg BinaryConfig, buffer int
 	s := newTester(problems, cfg, gw)
 	total, retries, offeredAgain := 0, 0, false
 	attempts := map[int]int{}
+	var sent []*push.Group // and not yet looked at
 	for _, size := range sizes {
-		s.send(total, total+size)
+		sent = append(sent, s.send(total, total+size))
 		total += size
 		elapse(pause)
 	}
 	final := map[int]push.Result{}
-	looked := map[*push.Group]bool{}
 	for round := 0; len(final) < total; round++ {
 		if round > 1000 {
 			problems.Errorf("%d of %d are still without a final result", total-len(final), total)
 			break
 		}
-		s.wait()
-		s.mu.Lock()
-		var ended []*push.Group
-		for g := range s.done {
-			if !looked[g] {
-				looked[g] = true
-				ended = append(ended, g)
-			}
-		}
-		s.mu.Unlock()
+		s.Wait()
 		again := &push.Group{}
-		for _, g := range ended {
+		for _, g := range sent {
 			for i := range g.Deliveries {
 				d := &g.Deliveries[i]
-				number := numberOf([]byte(d.Token))
+				number := pushtest.NumberOf([]byte(d.Token))
 				switch d.Result.Outcome {
 				case push.Retry:
 					retries++
@@ -300,7 +292,9 @@ func runModel(slow bool, plan []fault, sizes []int, cfg BinaryConfig, buffer int
 				}
 			}
 		}
+		sent = nil
 		if len(again.Deliveries) > 0 {
+			sent = []*push.Group{again}
 			offeredAgain = true
 			elapse(time.Second) // the sender's pause
 			s.sendGroup(again)

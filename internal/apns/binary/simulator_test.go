@@ -1,4 +1,4 @@
-package apns
+package binary
 
 import (
 	"crypto/tls"
@@ -10,17 +10,20 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/push/pushtest"
 	"github.com/lhspn/lhspn/internal/simulator"
+	"github.com/lhspn/lhspn/internal/simulator/simtest"
 )
 
 // simulated starts a simulator that asks for the client certificate, and gives the TLS configuration for it, made from the
 // files an operator would have.
 func simulated(t *testing.T, faults simulator.Faults) (*simulator.Simulator, *tls.Config) {
 	t.Helper()
-	sim := startSimulator(t, simulator.Config{
+	sim := simtest.Start(t, simulator.Config{
 		Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", RequireClientCert: true, Faults: faults,
 	})
 	dir := t.TempDir()
@@ -44,8 +47,8 @@ func simulated(t *testing.T, faults simulator.Faults) (*simulator.Simulator, *tl
 	return sim, &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, MinVersion: tls.VersionTLS12}
 }
 
-// startTLS starts a Binary that connects for real.
-func startTLS(t *testing.T, cfg BinaryConfig) *tester {
+// startTLS starts a Transport that connects for real.
+func startTLS(t *testing.T, cfg Config) *tester {
 	t.Helper()
 	s := newTester(t, cfg, nil)
 	t.Cleanup(s.stop)
@@ -53,7 +56,7 @@ func startTLS(t *testing.T, cfg BinaryConfig) *tester {
 }
 
 // The faults of the simulator, over TLS, among 5,000 that have none.
-func TestBinaryAgainstSimulator(t *testing.T) {
+func TestAgainstSimulator(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name     string
@@ -70,7 +73,7 @@ func TestBinaryAgainstSimulator(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			sim, conf := simulated(t, tc.faults)
-			s := startTLS(t, BinaryConfig{Address: sim.GatewayAddr(), TLS: conf, Window: 1500, Connections: 2})
+			s := startTLS(t, Config{Address: sim.GatewayAddr(), TLS: conf, Window: 1500, Connections: 2})
 			const each = 1000
 			groups := []*push.Group{}
 			magic := []simulator.Fault{
@@ -80,14 +83,14 @@ func TestBinaryAgainstSimulator(t *testing.T) {
 				g := &push.Group{}
 				for n := range each {
 					g.Deliveries = append(g.Deliveries, push.Delivery{
-						Notification: testNotification, Recipient: push.Recipient{Token: tokenOf(i*each + n)},
+						Notification: testNotification, Recipient: push.Recipient{Token: pushtest.HexToken(i*each + n)},
 					})
 				}
 				g.Deliveries[each/2].Token = simulator.MagicToken(fault, 1)
 				groups = append(groups, g)
 				s.sendGroup(g)
 			}
-			s.wait()
+			s.Wait()
 			again := 0
 			for i, g := range groups {
 				for n := range g.Deliveries {
@@ -114,7 +117,7 @@ func TestBinaryAgainstSimulator(t *testing.T) {
 			if again > tc.innocent {
 				t.Errorf("%d without a fault of their own had their count grown", again)
 			}
-			if r := groups[0].Deliveries[each/2].Result; r.Outcome != push.Failed || r.Reason != InvalidToken || r.Status != 8 {
+			if r := groups[0].Deliveries[each/2].Result; r.Outcome != push.Failed || r.Reason != apns.InvalidToken || r.Status != 8 {
 				t.Errorf("the invalid token: %+v", r)
 			}
 		})
@@ -122,17 +125,17 @@ func TestBinaryAgainstSimulator(t *testing.T) {
 }
 
 // A token of a wrong size fails alone, named by its identifier, with both commands.
-func TestBinaryTokenSizeAgainstSimulator(t *testing.T) {
+func TestTokenSizeAgainstSimulator(t *testing.T) {
 	t.Parallel()
 	for _, command := range []uint8{frame.Command1, frame.Command2} {
 		t.Run(fmt.Sprint("command ", command), func(t *testing.T) {
 			t.Parallel()
 			sim, conf := simulated(t, simulator.Faults{})
-			s := startTLS(t, BinaryConfig{Address: sim.GatewayAddr(), TLS: conf, Command: command})
+			s := startTLS(t, Config{Address: sim.GatewayAddr(), TLS: conf, Command: command})
 			const bad, all = 50, 101
 			g := &push.Group{}
 			for n := range all {
-				g.Deliveries = append(g.Deliveries, push.Delivery{Notification: testNotification, Recipient: push.Recipient{Token: tokenOf(n)}})
+				g.Deliveries = append(g.Deliveries, push.Delivery{Notification: testNotification, Recipient: push.Recipient{Token: pushtest.HexToken(n)}})
 			}
 			g.Deliveries[bad].Token = g.Deliveries[bad].Token[:20]
 			s.sendGroup(g)
@@ -149,21 +152,21 @@ func TestBinaryTokenSizeAgainstSimulator(t *testing.T) {
 	}
 }
 
-func TestBinaryRefusedCertificate(t *testing.T) {
+func TestRefusedCertificate(t *testing.T) {
 	t.Parallel()
 	sim, conf := simulated(t, simulator.Faults{})
 	conf.Certificates = nil
-	s := startTLS(t, BinaryConfig{Address: sim.GatewayAddr(), TLS: conf})
+	s := startTLS(t, Config{Address: sim.GatewayAddr(), TLS: conf})
 	g := s.send(0, 2)
-	s.wait()
+	s.Wait()
 	check(t, g, "not_sent/ConnectionLost/0/0 not_sent/ConnectionLost/0/0")
 }
 
 func TestFeedbackAgainstSimulator(t *testing.T) {
 	t.Parallel()
 	sim, conf := simulated(t, simulator.Faults{})
-	sim.AddFeedback(time.Unix(1700000000, 0), tokenOf(1))
-	sim.AddFeedback(time.Unix(1700000001, 0), tokenOf(2))
+	sim.AddFeedback(time.Unix(1700000000, 0), pushtest.HexToken(1))
+	sim.AddFeedback(time.Unix(1700000001, 0), pushtest.HexToken(2))
 	f := &Feedback{Address: sim.FeedbackAddr(), TLS: conf}
 	var got []tuple
 	read := func(at time.Time, token push.Token) error {
@@ -173,14 +176,46 @@ func TestFeedbackAgainstSimulator(t *testing.T) {
 	if err := f.Read(t.Context(), read); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]tuple{{1700000000, tokenOf(1)}, {1700000001, tokenOf(2)}}, got); diff != "" {
+	if diff := cmp.Diff([]tuple{{1700000000, pushtest.HexToken(1)}, {1700000001, pushtest.HexToken(2)}}, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	sim.SetFaults(simulator.Faults{FeedbackNeverClose: true})
-	sim.AddFeedback(time.Unix(1700000002, 0), tokenOf(3))
+	sim.AddFeedback(time.Unix(1700000002, 0), pushtest.HexToken(3))
 	f.Silence = 100 * time.Millisecond
 	got = nil
 	if err := f.Read(t.Context(), read); err != nil || len(got) != 1 {
 		t.Errorf("a service that never closes: %v, error %v", got, err)
+	}
+}
+
+// A gateway that refuses late loses nothing, whether it ends connections, or never does.
+func TestLateAgainstSimulator(t *testing.T) {
+	t.Parallel()
+	for _, neverEOF := range []bool{false, true} {
+		t.Run(fmt.Sprint("never ends ", neverEOF), func(t *testing.T) {
+			t.Parallel()
+			sim, conf := simulated(t, simulator.Faults{NeverEOF: neverEOF, LateDelay: 700 * time.Millisecond})
+			s := startTLS(t, Config{
+				Address: sim.GatewayAddr(), TLS: conf, IdleClose: 50 * time.Millisecond, ConfirmAfter: 500 * time.Millisecond, EndAfter: time.Second,
+			})
+			const late, all = 50, 101
+			for round := range 2 { // by the second one the gateway is known
+				g := &push.Group{}
+				for n := range all {
+					g.Deliveries = append(g.Deliveries, push.Delivery{
+						Notification: testNotification, Recipient: push.Recipient{Token: pushtest.HexToken(round*all + n)},
+					})
+				}
+				g.Deliveries[late].Token = simulator.MagicToken(simulator.LateInvalidToken, round)
+				s.sendGroup(g)
+				s.Wait()
+				check(t, g, times(late, "accepted")+" failed/InvalidToken/8/50 "+times(all-late-1, "accepted"))
+				for n := range all {
+					if d := &g.Deliveries[n]; d.Result.Outcome == push.Accepted && sim.Counts(d.Token).Accepted == 0 {
+						t.Fatalf("%d counts as accepted, and was not", n)
+					}
+				}
+			}
+		})
 	}
 }

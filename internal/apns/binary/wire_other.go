@@ -1,6 +1,6 @@
 //go:build !linux
 
-package apns
+package binary
 
 import "net"
 

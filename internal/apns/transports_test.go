@@ -1,4 +1,4 @@
-package provider
+package apns_test
 
 import (
 	"context"
@@ -6,17 +6,27 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
 
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/binary"
+	"github.com/lhspn/lhspn/internal/apns/provider"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 	"github.com/lhspn/lhspn/internal/simulator"
+	"github.com/lhspn/lhspn/internal/simulator/simtest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // transport is what the sender needs of one.
 type transport interface {
@@ -29,9 +39,9 @@ type transport interface {
 type suite struct {
 	*testing.T
 	*pushtest.Ledger
-	sim    *simulator.Simulator
-	tr     transport
-	binary bool
+	sim        *simulator.Simulator
+	tr         transport
+	overBinary bool
 	// end ends Run, which must succeed. It may be called more than once.
 	end func()
 }
@@ -40,26 +50,26 @@ type suite struct {
 func eachTransport(t *testing.T, faults simulator.Faults, test func(s *suite)) {
 	t.Helper()
 	t.Parallel()
-	for _, binary := range []bool{true, false} {
+	for _, overBinary := range []bool{true, false} {
 		name := "http2"
-		if binary {
+		if overBinary {
 			name = "binary"
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sim := startSimulator(t, simulator.Config{
+			sim := simtest.Start(t, simulator.Config{
 				Gateway: "127.0.0.1:0", Provider: "127.0.0.1:0", Feedback: "127.0.0.1:0", RequireClientCert: true, Faults: faults,
 			})
 			roots := x509.NewCertPool()
 			roots.AppendCertsFromPEM(sim.CAPEM())
 			conf := &tls.Config{Certificates: []tls.Certificate{sim.ClientCertificate()}, RootCAs: roots, MinVersion: tls.VersionTLS12}
-			s := &suite{T: t, Ledger: pushtest.NewLedger(), sim: sim, binary: binary}
-			if binary {
-				s.tr = apns.NewBinary(apns.BinaryConfig{
+			s := &suite{T: t, Ledger: pushtest.NewLedger(), sim: sim, overBinary: overBinary}
+			if overBinary {
+				s.tr = binary.New(binary.Config{
 					App: "test", Address: sim.GatewayAddr(), TLS: conf, IdleClose: 20 * time.Millisecond, ConfirmAfter: 500 * time.Millisecond,
 				}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 			} else {
-				s.tr = New(Config{
+				s.tr = provider.New(provider.Config{
 					App: "test", Address: sim.ProviderAddr(), TLS: conf, StreamTimeout: 500 * time.Millisecond, BackoffMin: time.Millisecond,
 				}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 			}
@@ -81,25 +91,6 @@ func eachTransport(t *testing.T, faults simulator.Faults, test func(s *suite)) {
 			test(s)
 		})
 	}
-}
-
-// startSimulator runs a simulator until the test is over.
-func startSimulator(tb testing.TB, cfg simulator.Config) *simulator.Simulator {
-	tb.Helper()
-	sim, err := simulator.New(cfg, quiet())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- sim.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			tb.Errorf("simulator: %v", err)
-		}
-	})
-	return sim
 }
 
 // suiteNotification is to whom it may concern.
@@ -251,7 +242,7 @@ func TestTransportDeadToken(t *testing.T) {
 		dead := time.Unix(1700000000, 0).UTC()
 		token := simulator.MagicTokenAt(simulator.Unregistered, 1, dead)
 		results, _ := s.deliver(suiteNotification(), push.Recipient{Token: token})
-		if !s.binary {
+		if !s.overBinary {
 			if r := results[0]; r.Outcome != push.Unregistered || !r.Timestamp.Equal(dead) {
 				s.Errorf("%+v", r)
 			}
@@ -262,7 +253,7 @@ func TestTransportDeadToken(t *testing.T) {
 		}
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(s.sim.CAPEM())
-		f := &apns.Feedback{Address: s.sim.FeedbackAddr(), TLS: &tls.Config{
+		f := &binary.Feedback{Address: s.sim.FeedbackAddr(), TLS: &tls.Config{
 			Certificates: []tls.Certificate{s.sim.ClientCertificate()}, RootCAs: roots, MinVersion: tls.VersionTLS12,
 		}}
 		var told []feedbackTuple
@@ -360,10 +351,10 @@ func TestTransportGatewayAway(t *testing.T) {
 	eachTransport(t, simulator.Faults{}, func(s *suite) {
 		s.end()
 		away := "127.0.0.1:" + freePort(s.T)
-		if s.binary {
-			s.tr = apns.NewBinary(apns.BinaryConfig{App: "test", Address: away, BackoffMax: 10 * time.Millisecond}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
+		if s.overBinary {
+			s.tr = binary.New(binary.Config{App: "test", Address: away, BackoffMax: 10 * time.Millisecond}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 		} else {
-			s.tr = New(Config{App: "test", Address: away, BackoffMin: time.Millisecond}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
+			s.tr = provider.New(provider.Config{App: "test", Address: away, BackoffMin: time.Millisecond}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		ran := make(chan error, 1)
@@ -382,4 +373,16 @@ func TestTransportGatewayAway(t *testing.T) {
 			s.Errorf("Run: %v", err)
 		}
 	})
+}
+
+// freePort is a port on loopback that nothing listened on a moment ago.
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
 }

@@ -1,4 +1,4 @@
-package apns
+package binary
 
 // ring is a queue with two ends in a circular buffer that grows by doubling and is then reused: at a steady load nothing
 // is allocated. The zero value is empty.

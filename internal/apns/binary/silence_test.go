@@ -1,4 +1,4 @@
-package apns
+package binary
 
 import (
 	"crypto/tls"
@@ -7,10 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/push/pushtest"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // rejectAfter reads nothing for as long as the gateway is busy, and then refuses the notification with that number.
@@ -18,7 +18,7 @@ func rejectAfter(t *testing.T, c *gatewayConn, busy time.Duration, bad int) {
 	t.Helper()
 	elapse(busy)
 	for n, ok := c.next(t); ok; n, ok = c.next(t) {
-		if numberOf(n.Token) == bad {
+		if pushtest.NumberOf(n.Token) == bad {
 			c.reject(frame.StatusInvalidToken, n.Identifier)
 			return
 		}
@@ -42,7 +42,7 @@ func (t *tester) checkNoneLost(bad int, groups ...*push.Group) {
 	}
 	for _, g := range groups {
 		for i := range g.Deliveries {
-			n := numberOf([]byte(g.Deliveries[i].Token))
+			n := pushtest.NumberOf([]byte(g.Deliveries[i].Token))
 			if o := g.Deliveries[i].Result.Outcome; o == push.Accepted && !processed[n] {
 				t.Errorf("delivery %d counts as accepted, and was thrown away", n)
 				return
@@ -53,19 +53,19 @@ func (t *tester) checkNoneLost(bad int, groups ...*push.Group) {
 
 func (t *tester) lateResponses() float64 {
 	var m dto.Metric
-	_ = t.b.metrics.late.Write(&m)
+	_ = t.b.metrics.Late.Write(&m)
 	return m.GetCounter().GetValue()
 }
 
 // A reset in answer to a half-close has silence listened for, and orderly ends have it forgotten: a gateway that is busy later is
 // waited for.
-func TestBinaryResetOnce(t *testing.T) {
+func TestResetOnce(t *testing.T) {
 	for _, busy := range []time.Duration{3400 * time.Millisecond, 6 * time.Second, 8 * time.Second, 50 * time.Second} {
 		for orderly, name := range []string{"at once", "after an orderly end", "after two", "after three"} {
 			t.Run(busy.String()+" "+name, func(t *testing.T) {
 				bubble(t, func(t *testing.T) {
 					busyNow := false
-					s := start(t, BinaryConfig{}, func(n int, c *gatewayConn) {
+					s := start(t, Config{}, func(n int, c *gatewayConn) {
 						switch {
 						case n == 0:
 							c.drain(t)
@@ -77,17 +77,17 @@ func TestBinaryResetOnce(t *testing.T) {
 						}
 					})
 					s.send(0, 10)
-					s.wait()
-					if orderly > 0 && s.b.resets.Load() {
+					s.Wait()
+					if orderly > 0 && s.b.habits.resets.Load() {
 						t.Error("an orderly end has not cleared the reset")
 					}
 					for i := range orderly {
 						s.send(100+i, 101+i)
-						s.wait()
+						s.Wait()
 					}
 					busyNow = true
 					g := s.send(1000, 1101)
-					s.wait()
+					s.Wait()
 					check(t, &push.Group{Deliveries: g.Deliveries[50:52]}, "failed/InvalidToken/8/50 accepted")
 					s.stopNow()
 					s.checkNoneLost(1050, g)
@@ -97,41 +97,15 @@ func TestBinaryResetOnce(t *testing.T) {
 	}
 }
 
-// Each reset that comes although the gateway was trusted again makes it wait for more orderly ends; an early half-close that
-// is answered in good order is as good as new.
-func TestBinaryTrustAfterReset(t *testing.T) {
-	t.Parallel()
-	b := &Binary{}
-	orderly := func(n int) {
-		t.Helper()
-		for range n - 1 {
-			b.orderlyEnd(false)
-		}
-		if n > 1 && !b.resets.Load() {
-			t.Fatalf("trusted before %d orderly ends", n)
-		}
-		if b.orderlyEnd(false); b.resets.Load() {
-			t.Fatalf("not trusted after %d orderly ends", n)
-		}
-	}
-	for _, n := range []int{1, 2, 4, 8, 16, 32, 64, 64} {
-		b.resetInAnswer()
-		orderly(n)
-	}
-	b.orderlyEnd(true)
-	b.resetInAnswer()
-	orderly(1)
-}
-
 // A gateway may be busy for longer than the end of a connection is waited for.
-func TestBinaryBusyBeyondEndAfter(t *testing.T) {
+func TestBusyBeyondEndAfter(t *testing.T) {
 	for _, busy := range []time.Duration{70 * time.Second, 119 * time.Second} {
 		for _, window := range []int{5, DefaultWindow} { // with 5 each connection is full at once
 			t.Run(busy.String(), func(t *testing.T) {
 				bubble(t, func(t *testing.T) {
-					s := start(t, BinaryConfig{Window: window}, func(_ int, c *gatewayConn) { rejectAfter(t, c, busy, 50) })
+					s := start(t, Config{Window: window}, func(_ int, c *gatewayConn) { rejectAfter(t, c, busy, 50) })
 					g := s.send(0, 101)
-					s.wait()
+					s.Wait()
 					check(t, g, times(50, "accepted")+" failed/InvalidToken/8/"+
 						map[int]string{5: "0", DefaultWindow: "50"}[window]+" "+times(50, "accepted"))
 					if n := s.lateResponses(); n != 1 {
@@ -146,14 +120,14 @@ func TestBinaryBusyBeyondEndAfter(t *testing.T) {
 }
 
 // What a late response undoes goes back to the caller when the gateway is away, or the transport stops.
-func TestBinaryLateResponseThenAway(t *testing.T) {
+func TestLateResponseThenAway(t *testing.T) {
 	for name, away := range map[string]func(*tester){
 		"gateway": func(s *tester) { s.gw.setDown(true) },
 		"stop":    func(*tester) {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				s := start(t, BinaryConfig{IdleClose: time.Hour}, func(n int, c *gatewayConn) {
+				s := start(t, Config{IdleClose: time.Hour}, func(n int, c *gatewayConn) {
 					if n > 0 {
 						_, _ = io.Copy(io.Discard, readerOf{c})
 						elapse(time.Hour)
@@ -161,13 +135,13 @@ func TestBinaryLateResponseThenAway(t *testing.T) {
 					}
 					rejectAfter(t, c, 2*DefaultConfirmAfter, 50)
 				})
-				s.b.endless.Store(true)
+				s.b.habits.endless.Store(true)
 				g := s.send(0, 101)
 				elapse(DefaultConfirmAfter + time.Second)
 				away(s)
 				elapse(DefaultConfirmAfter)
 				synctest.Wait()
-				if s.b.endless.Load() {
+				if s.b.habits.endless.Load() {
 					t.Error("silence counts although it has misled")
 				}
 				s.stopNow()
@@ -178,9 +152,9 @@ func TestBinaryLateResponseThenAway(t *testing.T) {
 }
 
 // A late response that comes in two pieces is waited for: the first is no reason to give the connection up.
-func TestBinaryLateResponseInPieces(t *testing.T) {
+func TestLateResponseInPieces(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := start(t, BinaryConfig{}, func(n int, c *gatewayConn) {
+		s := start(t, Config{}, func(n int, c *gatewayConn) {
 			c.drain(t)
 			if n > 0 {
 				return
@@ -192,17 +166,17 @@ func TestBinaryLateResponseInPieces(t *testing.T) {
 			_, _ = c.Write(response[3:])
 		})
 		g := s.send(0, 2)
-		s.wait()
+		s.Wait()
 		check(t, g, "failed/InvalidToken/8/0 accepted")
 	})
 }
 
 // A connection that we give up ourselves is no reset by the gateway.
-func TestBinaryGivenUpIsNoReset(t *testing.T) {
+func TestGivenUpIsNoReset(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var s *tester
-		s = start(t, BinaryConfig{}, func(n int, c *gatewayConn) {
-			if n > 0 && s.b.resets.Load() {
+		s = start(t, Config{}, func(n int, c *gatewayConn) {
+			if n > 0 && s.b.habits.resets.Load() {
 				t.Error("it counts as a reset in answer to the half-close")
 			}
 			c.drain(t)
@@ -212,29 +186,29 @@ func TestBinaryGivenUpIsNoReset(t *testing.T) {
 			}
 		})
 		g := s.send(0, 2)
-		s.wait()
+		s.Wait()
 		check(t, g, "accepted accepted")
 	})
 }
 
 // A gateway that ends no connection is sent to as fast as its silence allows, and no more is held back than there is room for.
-func TestBinaryEndlessGatewayUnderLoad(t *testing.T) {
+func TestEndlessGatewayUnderLoad(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const window, windows = 100, 50
 		release := make(chan struct{})
 		defer close(release)
-		s := start(t, BinaryConfig{Window: window}, func(_ int, c *gatewayConn) {
+		s := start(t, Config{Window: window}, func(_ int, c *gatewayConn) {
 			c.drain(t)
 			<-release
 		})
-		s.b.endless.Store(true)
+		s.b.habits.endless.Store(true)
 		began := time.Now()
 		groups := make(chan *push.Group, 3) // as many windows as the sender has in flight
 		for i := range windows {
 			g := &push.Group{Done: func(*push.Group) { <-groups }}
 			for n := range window {
 				g.Deliveries = append(g.Deliveries, push.Delivery{
-					Notification: testNotification, Recipient: push.Recipient{Token: tokenOf(i*window + n)},
+					Notification: testNotification, Recipient: push.Recipient{Token: pushtest.HexToken(i*window + n)},
 				})
 			}
 			groups <- g
@@ -260,18 +234,18 @@ func TestBinaryEndlessGatewayUnderLoad(t *testing.T) {
 }
 
 // An end without close_notify is an end, for a gateway that always ends so: it has not shown that it never ends connections.
-func TestBinaryAbruptEndIsAnEnd(t *testing.T) {
+func TestAbruptEndIsAnEnd(t *testing.T) {
 	t.Parallel()
 	address, roots := tlsGateway(t, func(_ int, c *tls.Conn) { _, _ = io.Copy(io.Discard, c) })
-	s := startTLS(t, BinaryConfig{Address: address, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
-	s.b.endless.Store(true)
-	s.b.resetInAnswer()
+	s := startTLS(t, Config{Address: address, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
+	s.b.habits.endless.Store(true)
+	s.b.habits.reset()
 	g := s.send(0, 2)
 	if err := s.b.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	check(t, g, "accepted accepted")
-	if s.b.endless.Load() || s.b.resets.Load() {
+	if s.b.habits.endless.Load() || s.b.habits.resets.Load() {
 		t.Error("silence still counts after an end")
 	}
 }
