@@ -13,6 +13,7 @@ import (
 type recipients struct {
 	environment push.Route // empty: any
 	platforms   []firstToken
+	few         [4]firstToken // what platforms has its first room in
 }
 
 // firstToken is a platform of which to.tokens has a device token, and where the first of them is.
@@ -23,14 +24,14 @@ type firstToken struct {
 
 var audienceFields = [...]string{"tokens", "users", "tags", "all", "environment"}
 
-func (rd *accepting) readTo(at string, to push.JSON, s *push.Submission) (r recipients) {
+func (rd *accepting) readTo(at string, to push.JSON, s *push.Submission, r *recipients) {
 	if to == nil {
 		rd.fault(at, "is missing")
-		return r
+		return
 	}
 	if !to.IsObject() {
 		rd.fault(at, "must be an object")
-		return r
+		return
 	}
 	ways := 0
 	var audience push.Audience
@@ -41,7 +42,7 @@ func (rd *accepting) readTo(at string, to push.JSON, s *push.Submission) (r reci
 		switch name {
 		case "tokens":
 			ways++
-			s.Tokens = rd.readTokens(at+".tokens", v, &r)
+			s.Tokens = rd.readTokens(at+".tokens", v, r)
 		case "users":
 			ways++
 			audience.Users = distinct(rd.texts(at+".users", v, 1, maxUsers, push.MaxUserID))
@@ -67,7 +68,6 @@ func (rd *accepting) readTo(at string, to push.JSON, s *push.Submission) (r reci
 	if ways != 1 {
 		rd.fault(at, "must have exactly one of tokens, users, tags and all")
 	}
-	return r
 }
 
 func (rd *accepting) readTokens(at string, v push.JSON, r *recipients) []push.Token {
@@ -115,6 +115,9 @@ func (r *recipients) add(platform string, index int) {
 		if first.name == platform {
 			return
 		}
+	}
+	if r.platforms == nil {
+		r.platforms = r.few[:0]
 	}
 	r.platforms = append(r.platforms, firstToken{platform, index})
 }

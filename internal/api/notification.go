@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,8 +30,34 @@ var latestExpiration = time.Unix(1<<32-1, 0).UTC()
 // accepting reads notifications for one app at one time.
 type accepting struct {
 	reader
-	app *App
-	now time.Time
+	app     *App
+	now     time.Time
+	content push.Content // of the notification that is being read
+	to      recipients
+}
+
+var acceptings = sync.Pool{New: func() any { return new(accepting) }}
+
+// newAccepting is to be released when the request is answered.
+func newAccepting(app *App) *accepting {
+	rd := acceptings.Get().(*accepting) // nothing else is put there
+	rd.app, rd.now = app, now()
+	return rd
+}
+
+// release leaves nothing behind but the room of the maps.
+func (rd *accepting) release() {
+	rd.begin()
+	rd.reader, rd.app = reader{}, nil
+	acceptings.Put(rd)
+}
+
+// begin begins another notification.
+func (rd *accepting) begin() {
+	blocks, fields := rd.content.Blocks, rd.content.Fields
+	clear(blocks)
+	clear(fields)
+	rd.content, rd.to = push.Content{CreatedAt: rd.now, SendAt: rd.now, Blocks: blocks, Fields: fields}, recipients{}
 }
 
 // members are those of a notification that are read when all of them are known.
@@ -45,14 +72,16 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 		return push.Submission{}, nil
 	}
 	before := len(rd.faults)
-	c := push.Content{App: rd.app.Name, CreatedAt: rd.now, SendAt: rd.now}
-	m := rd.readMembers(at, body, &c)
+	rd.begin()
+	c, to := &rd.content, &rd.to
+	c.App = rd.app.Name
+	m := rd.readMembers(at, body, c)
 	var s push.Submission
-	to := rd.readTo(at+".to", m.to, &s)
-	rd.readPriority(at, m.priority, &c)
-	rd.readTimes(at, &m, &c)
+	rd.readTo(at+".to", m.to, &s, to)
+	rd.readPriority(at, m.priority, c)
+	rd.readTimes(at, &m, c)
 	platforms := rd.readPlatforms(at, m.platforms, to.environment)
-	wrong := rd.checkBlocks(at, &c)
+	wrong := rd.checkBlocks(at, c)
 	var err error
 	if c.ID, err = uuid.NewV7(); err != nil {
 		return s, fmt.Errorf("make an id: %w", err)
@@ -60,14 +89,14 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 	if wrong {
 		return s, nil
 	}
-	tooLarge := rd.compose(at, &c, platforms, &s)
+	tooLarge := rd.compose(at, c, platforms, &s)
 	if len(rd.faults) > before {
 		return s, nil
 	}
 	if tooLarge != nil {
 		return s, tooLarge
 	}
-	rd.checkRecipients(at, &s, platforms, m.platforms != nil, &to)
+	rd.checkRecipients(at, &s, platforms, m.platforms != nil, to)
 	return s, nil
 }
 
@@ -211,9 +240,9 @@ func readTime(v push.JSON) (time.Time, bool) {
 // readPlatforms lists the platforms that the notification may be for: those named, or all of the app's; and with an
 // environment those that have it.
 func (rd *accepting) readPlatforms(at string, v push.JSON, environment push.Route) []Platform {
-	at += ".platforms"
 	list, before := rd.app.Platforms, len(rd.faults)
 	if v != nil {
+		at += ".platforms"
 		list = nil
 		for i, name := range rd.texts(at, v, 1, 100, maxField) {
 			p := rd.app.platform(name)
@@ -306,7 +335,6 @@ func (rd *accepting) toWhom(platforms []Platform) string {
 // checkRecipients sets by which routes the recipients are reached, and checks that the notification is for the platforms of
 // all that are named.
 func (rd *accepting) checkRecipients(at string, s *push.Submission, platforms []Platform, named bool, to *recipients) {
-	var names []string
 	for _, p := range platforms {
 		n := s.Notification.For(p.Name())
 		if n == nil {
@@ -315,14 +343,12 @@ func (rd *accepting) checkRecipients(at string, s *push.Submission, platforms []
 			}
 			continue
 		}
-		names = append(names, p.Name())
 		routes := p.Routes()
 		if to.environment != "" {
 			routes = []push.Route{to.environment}
 		}
 		n.Environment = routes[0]
-		s.Routes = append(s.Routes, routes...)
-		if p.Name() != push.DefaultPlatform {
+		if s.Routes = append(s.Routes, routes...); p.Name() != push.DefaultPlatform {
 			for _, route := range routes {
 				put(&s.RoutePlatforms, route, p.Name())
 			}
@@ -334,15 +360,25 @@ func (rd *accepting) checkRecipients(at string, s *push.Submission, platforms []
 	s.ByToken = to.environment == ""
 	if s.Audience != nil {
 		s.Audience.Environment = to.environment
-		if len(names) != 1 || names[0] != push.DefaultPlatform {
-			s.Audience.Platforms = names
-		}
+		s.Audience.Platforms = platformsOf(s.Notification)
 	}
 	for _, first := range to.platforms {
-		if !slices.Contains(names, first.name) {
+		if s.Notification.For(first.name) == nil {
 			rd.fault(at+".to.tokens["+strconv.Itoa(first.index)+"]", "is a device token of "+first.name+", for which the notification has no content")
 		}
 	}
+}
+
+// platformsOf names the platforms that the notification is for; none where that is only the default one.
+func platformsOf(n *push.Notification) []string {
+	if n.Others == nil && n.PlatformName() == push.DefaultPlatform {
+		return nil
+	}
+	names := []string{n.PlatformName()}
+	for _, other := range n.Others {
+		names = append(names, other.PlatformName())
+	}
+	return names
 }
 
 // headerText is a text that goes to a service in a header.

@@ -126,7 +126,7 @@ const longestParameter = 20
 
 // readQuery takes each known parameter once. An empty one counts as left out.
 func readQuery(raw string, known []parameter) (query, error) {
-	if raw == "" && len(known) == 0 {
+	if raw == "" && !slices.ContainsFunc(known, func(p parameter) bool { return p.otherwise != "" }) {
 		return nil, nil
 	}
 	values, err := url.ParseQuery(raw)

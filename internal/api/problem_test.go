@@ -371,7 +371,7 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 		}},
 		"audience": {reflect.TypeFor[audienceBody](), func(v push.JSON) []push.Fault {
 			rd := accepting{app: app}
-			rd.readTo("body", v, &push.Submission{})
+			rd.readTo("body", v, &push.Submission{}, &recipients{})
 			return rd.faults
 		}},
 		"tags": {reflect.TypeFor[tagsBody](), func(v push.JSON) []push.Fault {

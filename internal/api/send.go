@@ -21,7 +21,8 @@ var sendQuery = []parameter{{name: "dry_run", enum: []string{"true", "false"}, d
 func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request) error {
 	dryRun := x.query["dry_run"] == "true"
 	return x.readBody(r, a.maxBody, func(body push.JSON) error {
-		rd := accepting{app: x.who.app, now: now()}
+		rd := newAccepting(x.who.app)
+		defer rd.release()
 		if body == nil {
 			rd.fault("body", "is missing")
 			return rd.err()
@@ -45,7 +46,8 @@ func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request
 
 func (a *API) postBatch(ctx context.Context, x *exchange, r *http.Request) error {
 	return x.readBody(r, a.maxBody, func(body push.JSON) error {
-		rd := accepting{app: x.who.app, now: now()}
+		rd := newAccepting(x.who.app)
+		defer rd.release()
 		if body == nil {
 			rd.fault("body", "is missing")
 			return rd.err()

@@ -63,7 +63,9 @@ func (a *API) register(ctx context.Context, x *exchange, r *http.Request, rd *re
 	if err := x.provesUser(r, &rd.registration); err != nil {
 		return err
 	}
-	x.token = rd.registration.Token.Short()
+	if x.token == "" {
+		x.token = rd.registration.Token.Short()
+	}
 	device, created, err := a.tokens.Register(ctx, rd.app.Name, rd.registration)
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ const (
 	fieldSuffix = "topic_suffix"
 )
 
+var blocks, fields = []string{blockAPS}, []string{fieldType, fieldSuffix}
+
 // Platform is APNs as an app has it: what internal/api asks of a platform.
 type Platform struct {
 	Topic string
@@ -41,10 +43,10 @@ func (*Platform) Name() string { return push.DefaultPlatform }
 func (p *Platform) Routes() []push.Route { return p.Environments }
 
 // Blocks names the objects of a notification that are for APNs.
-func (*Platform) Blocks() []string { return []string{blockAPS} }
+func (*Platform) Blocks() []string { return blocks }
 
 // Fields names the texts of a notification that are for APNs.
-func (*Platform) Fields() []string { return []string{fieldType, fieldSuffix} }
+func (*Platform) Fields() []string { return fields }
 
 // Kinds are those of its device tokens.
 func (*Platform) Kinds() []push.TokenKind { return tokenKinds }
