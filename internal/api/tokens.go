@@ -158,7 +158,7 @@ var listTokensQuery = []parameter{
 	limitParameter, cursorParameter,
 	{name: "user_id", longest: push.MaxUserID},
 	{name: "tag", longest: push.MaxTag},
-	{name: "platform", example: "fcm"},
+	{name: "platform", doc: "Its name, as in the tokens' answers"},
 	{name: "environment", example: "sandbox"},
 	{name: "idle_days", least: 1, most: 3650, doc: "Only those that were last registered so many days ago, or longer"},
 }

@@ -19,7 +19,7 @@ var (
 // Route is one way out of one app: a gateway to which a device token belongs. A token of one route is unknown on another.
 type Route string
 
-// The two routes to APNs: its environments.
+// The two routes of DefaultPlatform: its environments.
 const (
 	Production Route = "production"
 	Sandbox    Route = "sandbox"

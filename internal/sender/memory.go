@@ -23,7 +23,7 @@ type batch struct {
 	next    int           // recipients before it were given to the transport, or got their result from us
 	open    int           // of them, those that have no result yet
 	sentAt  time.Time
-	tries   int // sends of a now-or-never notification that did not reach APNs
+	tries   int // sends of a now-or-never notification that did not reach the service
 
 	retryAt time.Time
 	// waitsWhole has all that is sent again of the batch wait for the last of it.

@@ -159,7 +159,7 @@ func TestEachCauseOfAPauseIsShown(t *testing.T) {
 		log    string
 	}{
 		{causeConnection, push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}, "nothing reaches the gateway"},
-		{causeConfiguration, push.Result{Outcome: push.Blocked, Reason: reasonInvalidProviderToken}, "level=ERROR msg=\"APNs refuses"},
+		{causeConfiguration, push.Result{Outcome: push.Blocked, Reason: reasonInvalidProviderToken}, "level=ERROR msg=\"the service refuses"},
 		{causeUnavailable, push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable}, "level=WARN msg=\"the service answers"},
 		{causeThrottled, push.Result{Outcome: push.NotSent, Reason: throttled}, "level=WARN msg=\"the service takes nothing"},
 	} {

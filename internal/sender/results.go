@@ -176,7 +176,7 @@ func (a *route) updatePause(g *group, answers, lost int, held, throttled *push.R
 		// It was sent before the pause began, and says nothing new.
 	case held != nil:
 		if p.cause != causeConfiguration {
-			a.log.Error("APNs refuses the app's configuration; its notifications wait, and one is tried now and then",
+			a.log.Error("the service refuses the app's configuration; its notifications wait, and one is tried now and then",
 				"reason", held.String(), "remedy", remedy(held), "every", a.s.cfg.Hold)
 		}
 		p.open(causeConfiguration, max(a.s.cfg.Hold, waits.route), now)
@@ -280,7 +280,7 @@ func (a *route) landed(it *batch) {
 }
 
 // expired reports whether the item is not to be sent any more. A now-or-never notification has its one try whenever it comes;
-// but one whose tries do not reach APNs is not kept for ever, for it was not meant to come late.
+// but one whose tries do not reach the service is not kept for ever, for it was not meant to come late.
 func (a *route) expired(it *batch, now time.Time) bool {
 	if !it.n.Expiration.IsZero() {
 		return it.n.Expired(now)

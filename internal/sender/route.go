@@ -41,7 +41,7 @@ type route struct {
 	window          window
 	pause           pause
 	outage          outage
-	topics          map[string]*topicHold // the topics that APNs refuses
+	topics          map[string]*topicHold // the topics that the service refuses
 	waiting         waiting               // the device tokens that nothing is sent to for a while
 	// toldNoContent is set when the log has said that there are notifications without content for the route's platform.
 	toldNoContent bool

@@ -2,7 +2,7 @@
 // of deliveries, decides by their results what is final and what is sent again when, and has the results settled.
 //
 // Everything it keeps in memory is a copy of rows that stay in the queue until they are settled, so it may lose all of it at
-// any instant. It knows neither a wire format (internal/apns does) nor SQL (internal/queue does), and it decides nothing about
+// any instant. It knows neither a wire format (the transports do) nor SQL (internal/queue does), and it decides nothing about
 // the registry of device tokens.
 package sender
 
@@ -68,7 +68,7 @@ type Config struct {
 	Retry, RetryMax time.Duration
 	// Pause and PauseMax are the same for an app whose gateway cannot be reached; default 500 ms and 5 s.
 	Pause, PauseMax time.Duration
-	// Hold is how often an app whose configuration APNs refuses tries one notification; default 30 s.
+	// Hold is how often an app whose configuration the service refuses tries one notification; default 30 s.
 	Hold time.Duration
 }
 
@@ -125,7 +125,7 @@ type RouteConfig struct {
 	Kind string
 	// Reasons are those that the transport gives beside push's own, to initialise metrics with.
 	Reasons []*push.Reason
-	// MaxRetries is how often a delivery that APNs answered with "try again" is sent again; default 3, negative for never.
+	// MaxRetries is how often a delivery that the service answered with "try again" is sent again; default 3, negative for never.
 	MaxRetries int
 	// MaxRate is the number of recipients a second that are sent to, by this replica; 0 for no limit.
 	MaxRate int

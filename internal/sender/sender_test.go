@@ -310,7 +310,7 @@ func TestARefusedTopicHoldsOnlyItself(t *testing.T) {
 		if sends := r.tr["a"].sendsOf(wrong) + r.tr["a"].sendsOf(wrongOne) + r.tr["a"].sendsOf(gone); sends > 4001+25 {
 			t.Errorf("%d sends while held, want one every 30 s", sends)
 		}
-		if logs := r.logs.String(); strings.Count(logs, "APNs refuses the topic") != 1 || strings.Contains(logs, "refuses the app") {
+		if logs := r.logs.String(); strings.Count(logs, "the service refuses the topic") != 1 || strings.Contains(logs, "refuses the app") {
 			t.Errorf("the log:\n%s", logs)
 		}
 		mended.Store(true)

@@ -142,7 +142,7 @@ func (q *settling) decide(it *batch, now time.Time) queue.Settlement {
 	return queue.Settlement{Batch: it.Batch, Lease: it.lease, SentAt: it.sentAt, Kind: it.n.Kind, Results: it.results, RetryAt: it.retryAt}
 }
 
-// judge fails what has had its attempts, and says when the others are due again: what never reached APNs at once. Those that
+// judge fails what has had its attempts, and says when the others are due again: what never reached the service at once. Those that
 // have to wait longer than others go along with them, and are passed over then.
 func (q *settling) judge(it *batch, now time.Time) (retryAt time.Time) {
 	attempts := -1

@@ -6,7 +6,7 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// topicHold holds back the notifications of one topic. What APNs says of a topic is no verdict on the app's credentials, and
+// topicHold holds back the notifications of one topic. What a service says of a topic is no verdict on the app's credentials, and
 // a topic can come from a single request (topic_suffix): it must not hold the notifications of the app's other topics.
 type topicHold struct {
 	asked  bool      // the service does not refuse the topic, but asked to wait with it
@@ -61,7 +61,7 @@ func (a *route) holdTopics(g *group, now time.Time) {
 					a.topics[topic] = h
 				}
 				h.asked = false
-				a.log.Error("APNs refuses the topic; its notifications wait, and one is tried now and then",
+				a.log.Error("the service refuses the topic; its notifications wait, and one is tried now and then",
 					"topic", topic, "reason", r.Reason.String(), "remedy", remedy(r.Reason), "every", a.s.cfg.Hold)
 			}
 			h.until = later(h.until, now.Add(max(a.s.cfg.Hold, r.RetryAfter)))
