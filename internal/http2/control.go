@@ -113,13 +113,13 @@ func (c *conn) onPing(f frameHeader, p []byte) error {
 	return nil
 }
 
-// onPriority checks what is then ignored: priorities are a thing of the past (RFC 9113, 5.3.2).
+// onPriority checks what is then ignored: priorities are a thing of the past (RFC 9113, 5.3.2 and 6.3).
 func (c *conn) onPriority(id uint32, p []byte) error {
 	if id == 0 {
 		return errProtocol
 	}
-	if len(p) != 5 {
-		return errFrameSize
+	if s, ok := c.streams.find(id); ok && len(p) != 5 {
+		c.resetStream(s, http2.ErrCodeFrameSize)
 	}
 	return nil
 }
