@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"math/bits"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -71,18 +72,36 @@ func (in *Insert) Flush(ctx context.Context, tx *sqlx.Tx) error {
 	if in.rows == 0 {
 		return nil
 	}
+	args, columns := in.args, len(in.args)/in.rows
+	for rows := in.rows; rows > 0; {
+		n := rows
+		if tx.DriverName() == string(SQLite) { // few texts, which are kept: see keepingConn
+			n = 1 << (bits.Len(uint(min(rows, keptRows))) - 1)
+		}
+		if _, err := tx.ExecContext(ctx, in.statement(n), args[:n*columns]...); err != nil {
+			return err
+		}
+		args, rows = args[n*columns:], rows-n
+	}
+	clear(in.args)
+	in.args, in.rows, in.bytes = in.args[:0], 0, 0
+	return nil
+}
+
+// keptRows is the number of rows of the longest statement for SQLite. There are no round trips to save.
+const keptRows = 64
+
+// statement is the text for so many rows.
+func (in *Insert) statement(rows int) string {
 	var b strings.Builder
-	b.Grow(len(in.head) + in.rows*(len(in.row)+1) + len(in.tail))
+	b.Grow(len(in.head) + rows*(len(in.row)+1) + len(in.tail))
 	b.WriteString(in.head)
-	for i := range in.rows {
+	for i := range rows {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		b.WriteString(in.row)
 	}
 	b.WriteString(in.tail)
-	_, err := tx.ExecContext(ctx, b.String(), in.args...)
-	clear(in.args)
-	in.args, in.rows, in.bytes = in.args[:0], 0, 0
-	return err
+	return b.String()
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
+	"modernc.org/sqlite"
 )
 
 // errScheme is without the address: it holds a password.
@@ -151,7 +152,9 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)"
 	db := &DB{Dialect: SQLite, unlock: unlock}
-	if db.write, err = sqlx.Open("sqlite", common+"&_txlock=immediate"); err == nil {
+	writer, err := sqlite.NewConnector(common + "&_txlock=immediate")
+	if err == nil {
+		db.write = sqlx.NewDb(sql.OpenDB(keepingConnector{writer}), string(SQLite))
 		db.write.SetMaxOpenConns(1)
 		err = db.write.PingContext(ctx) // makes the file, which the readers do not
 	}
