@@ -60,6 +60,7 @@ func (l *loader) required(group setting, path string) {
 		at := join(path, name)
 		switch {
 		case m.file:
+		case m.isGroup() && m.tag.Get("optional") != "" && !l.given(at):
 		case m.isGroup():
 			l.required(m, at)
 		case m.isList() && m.element().isGroup():
@@ -73,6 +74,16 @@ func (l *loader) required(group setting, path string) {
 			l.fault(at, "is missing")
 		}
 	}
+}
+
+// given reports whether the group, or a setting of it, is set anywhere.
+func (l *loader) given(group string) bool {
+	for at := range l.where {
+		if rest, ok := strings.CutPrefix(at, group); ok && (rest == "" || rest[0] == '.') {
+			return true
+		}
+	}
+	return false
 }
 
 // check looks at what must fit together.
@@ -97,7 +108,7 @@ func (l *loader) check(c *Config) {
 		names[app.Name] = i
 		l.app(at, app)
 		if !c.Dev || i > 0 { // dev mode's own app is pointed at the simulator afterwards
-			l.routes(at+".apns", &app.APNs)
+			l.platforms(at, app)
 		}
 		for j, key := range app.Keys {
 			keyAt := at + ".keys[" + strconv.Itoa(j) + "]"
@@ -133,6 +144,58 @@ func (l *loader) app(at string, app *App) {
 		case key.Secret != "" && len(key.Secret) < 32:
 			l.fault(keyAt+".secret", "must have at least 32 bytes")
 		}
+	}
+}
+
+// platforms checks how the app reaches each platform that it has.
+func (l *loader) platforms(at string, app *App) {
+	if !l.given(at+".apns") && !l.given(at+".fcm") && !l.given(at+".webpush") {
+		l.fault(at, "has none of apns, fcm and webpush: there is no way to send to it")
+		return
+	}
+	if app.APNs.Given() {
+		l.routes(at+".apns", &app.APNs)
+	}
+	if app.FCM.Given() {
+		l.fcm(at+".fcm", &app.FCM)
+	}
+	if app.WebPush.Given() {
+		l.webPush(at+".webpush", &app.WebPush)
+	}
+}
+
+func (l *loader) fcm(at string, f *FCM) {
+	l.address(at+".gateway", f.Gateway)
+	l.proxy(at+".proxy", f.Proxy)
+	if f.TokenURL == "" {
+		return
+	}
+	if u, err := url.Parse(f.TokenURL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		l.fault(at+".token_url", "must be an https URL")
+	}
+}
+
+func (l *loader) webPush(at string, w *WebPush) {
+	if u, err := url.Parse(w.Subject); w.Subject != "" && (err != nil || u.Scheme != "mailto" && (u.Scheme != "https" || u.Host == "") ||
+		u.Scheme == "mailto" && !strings.Contains(u.Opaque, "@")) {
+		l.fault(at+".subject", "must be mailto: and an address, like mailto:push@example.com, or an https URL")
+	}
+	for i, origin := range w.AllowedOrigins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+			l.fault(at+".allowed_origins["+strconv.Itoa(i)+"]", "must be an origin, like https://push.example.com or https://push.example.com:8443")
+		}
+	}
+}
+
+// proxy must be the URL of an HTTP proxy, or empty.
+func (l *loader) proxy(at, address string) {
+	if address == "" {
+		return
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		l.fault(at, "must be a URL like http://user:password@host:port")
 	}
 }
 
@@ -185,16 +248,11 @@ func (l *loader) apns(at string, a *APNs) {
 		}
 	}
 	l.credentials(at, a, binary)
-	if a.Proxy == "" {
+	if binary && a.Proxy != "" {
+		l.fault(at+".proxy", "goes with transport http2 only")
 		return
 	}
-	u, err := url.Parse(a.Proxy)
-	switch {
-	case binary:
-		l.fault(at+".proxy", "goes with transport http2 only")
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		l.fault(at+".proxy", "must be a URL like http://user:password@host:port")
-	}
+	l.proxy(at+".proxy", a.Proxy)
 }
 
 func (l *loader) credentials(at string, a *APNs, binary bool) {

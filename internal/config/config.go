@@ -72,7 +72,9 @@ type Feedback struct {
 // App is one app.
 type App struct {
 	Name       string     `yaml:"name" required:"true" doc:"A short name for logs, metrics and the database: a-z, 0-9, - and _, to 64. Not to be changed later: tokens and notifications are stored under it."`
-	APNs       APNs       `yaml:"apns" required:"true" doc:"How APNs is reached."`
+	APNs       APNs       `yaml:"apns" optional:"true" doc:"How APNs is reached, for iPhones, iPads, Macs and watches. An app has at least one of apns, fcm and webpush."`
+	FCM        FCM        `yaml:"fcm" optional:"true" doc:"How FCM is reached, for Android."`
+	WebPush    WebPush    `yaml:"webpush" optional:"true" doc:"How browsers are reached, each by the push service of its vendor."`
 	Keys       []Key      `yaml:"keys" doc:"API keys."`
 	UserTokens UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
 }
@@ -116,6 +118,9 @@ type APNsRoute struct {
 	Proxy               string `yaml:"proxy" doc:"As apns.proxy."`
 }
 
+// Given reports whether the app has APNs.
+func (a *APNs) Given() bool { return a.Topic != "" }
+
 // Of is how the route is reached: the common settings, but for what is set for it alone. Credentials are taken as a whole.
 func (a *APNs) Of(route push.Route) APNs {
 	of := *a
@@ -154,6 +159,36 @@ func (a *APNs) Routes() []push.Route {
 	}
 	return []push.Route{push.Production, push.Sandbox}
 }
+
+// FCM is how an app reaches Firebase Cloud Messaging, and with what credentials.
+type FCM struct {
+	ServiceAccountFile string `yaml:"service_account_file" file:"true" required:"true" doc:"The JSON file of a service account of the Firebase project. It needs the permission cloudmessaging.messages.create."`
+	ProjectID          string `yaml:"project_id" doc:"The Firebase project; left out, that of the service account."`
+	Gateway            string `yaml:"gateway" default:"fcm.googleapis.com:443" doc:"host:port of another FCM than Google's, a simulator."`
+	TokenURL           string `yaml:"token_url" doc:"Where access tokens are had; left out, where the service account says."`
+	CAFile             string `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the certificates of gateway and token_url may be of, instead of the system's."`
+	Proxy              string `yaml:"proxy" doc:"URL of an HTTP CONNECT proxy to reach both through: http://user:password@host:port, or https:// for TLS to the proxy itself."`
+	Connections        int    `yaml:"connections" default:"10" min:"1" max:"100" doc:"Connections side by side at the most, for each replica. Each carries up to 100 messages at once."`
+	MaxRate            int    `yaml:"max_rate" default:"10000" min:"1" max:"10000000" doc:"Messages a second for the project at the most, shared among the replicas. Google's default quota is 600,000 a minute. Sending begins with less and reaches it within a minute."`
+	MaxRetries         int    `yaml:"max_retries" default:"3" min:"0" max:"255" doc:"As apns.max_retries."`
+}
+
+// Given reports whether the app has FCM.
+func (f *FCM) Given() bool { return f.ServiceAccountFile != "" }
+
+// WebPush is how an app reaches browsers.
+type WebPush struct {
+	VAPIDKeyFile   string   `yaml:"vapid_key_file" file:"true" required:"true" doc:"PEM file of a P-256 key, as server keygen --vapid makes it. Browsers subscribe with its public half, so a new one needs new subscriptions."`
+	Subject        string   `yaml:"subject" required:"true" doc:"Whom a push service may ask about what is sent: mailto:push@example.com, or an https URL."`
+	AllowedOrigins []string `yaml:"allowed_origins" doc:"Push services beside those of the known browsers: https://push.example.com:8443. Such a one may be at a private address and has its port."`
+	CAFile         string   `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the certificates of allowed_origins may be of, beside the system's."`
+	Connections    int      `yaml:"connections" default:"2" min:"1" max:"100" doc:"Connections to one push service at the most, for each replica."`
+	MaxRate        int      `yaml:"max_rate" default:"0" min:"0" max:"10000000" doc:"Messages a second at the most, for each replica. 0: no limit."`
+	MaxRetries     int      `yaml:"max_retries" default:"3" min:"0" max:"255" doc:"As apns.max_retries."`
+}
+
+// Given reports whether the app has Web Push.
+func (w *WebPush) Given() bool { return w.VAPIDKeyFile != "" }
 
 // Key is an API key.
 type Key struct {

@@ -70,6 +70,8 @@ func TestLoad(t *testing.T) {
 				Topic: "com.example.other", Transport: "http2", Environment: push.Production, KeyFile: filepath.Join(filepath.Dir(path), "AuthKey_ABC123DEFG.p8"), KeyID: "ABC123DEFG", TeamID: "DEF123GHIJ",
 				Connections: 4, MaxRate: 5, MaxRetries: 3, RetryStatuses: []int{1, 10}, Window: 16384, ConfirmAfter: 3 * time.Second, EndAfter: time.Minute, IdleClose: time.Second,
 			},
+			FCM:     FCM{Gateway: "fcm.googleapis.com:443", Connections: 10, MaxRate: 10000, MaxRetries: 3},
+			WebPush: WebPush{Connections: 2, MaxRetries: 3},
 			Keys: []Key{
 				{Name: "backend", Scope: "send", SHA256: HashKey("password"), Rate: 7},
 				{Name: "mobile", Scope: "register", SHA256: Hash([]byte(strings.Repeat("\xab", 32)))},
@@ -92,6 +94,25 @@ func TestLoadFromTheEnvironmentAlone(t *testing.T) {
 	}
 	if a := c.Apps[0].APNs; a.Gateway != "gateway:2195" || !cmp.Equal(a.RetryStatuses, []int{1, 255}) || a.Connections != 2 || a.CertificateFile != "push.p12" || !c.Apps[0].UserTokens.Given() {
 		t.Errorf("%+v", a)
+	}
+}
+
+func TestPlatformsOfAnApp(t *testing.T) {
+	t.Parallel()
+	c, err := Load("", []string{
+		"LHSPN_DATABASE=sqlite:x.db", "LHSPN_APPS_0_NAME=android", "LHSPN_APPS_0_FCM_SERVICE_ACCOUNT_FILE=a.json",
+		"LHSPN_APPS_1_NAME=web", "LHSPN_APPS_1_WEBPUSH_VAPID_KEY_FILE=v.pem", "LHSPN_APPS_1_WEBPUSH_SUBJECT=https://example.com/contact",
+		"LHSPN_APPS_1_WEBPUSH_ALLOWED_ORIGINS=https://push.example.com:8443,https://other.example.com",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	android, web := &c.Apps[0], &c.Apps[1]
+	if android.APNs.Given() || !android.FCM.Given() || android.WebPush.Given() || android.FCM.Gateway != "fcm.googleapis.com:443" || android.FCM.MaxRate != 10000 {
+		t.Errorf("%+v", android)
+	}
+	if web.APNs.Given() || web.FCM.Given() || !web.WebPush.Given() || len(web.WebPush.AllowedOrigins) != 2 {
+		t.Errorf("%+v", web)
 	}
 }
 
@@ -204,9 +225,18 @@ func TestLoadRefuses(t *testing.T) {
 		"binary with a key": {"transport: http2", "transport: binary\n      gateway: g:1", "11: apps[0].apns.key_file: goes with transport http2 only: the binary protocol takes a client certificate"},
 		"binary without certificate": {"transport: http2\n      key_file: AuthKey_ABC123DEFG.p8\n      key_id: ABC123DEFG\n      team_id: DEF123GHIJ", "transport: binary\n      gateway: g:1",
 			"7: apps[0].apns.certificate_file: is missing: the binary protocol takes a client certificate"},
-		"user tokens":        {"    keys:", "    user_tokens: {keys: [{id: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0]: must have either secret or public_key_file"},
-		"short secret":       {"    keys:", "    user_tokens: {keys: [{secret: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0].secret: must have at least 32 bytes"},
-		"all faults at once": {"listen: 0.0.0.0:8080\ndatabase: mysql", "listn: 1\nlog: {level: loud}\ndatabase: x", "1: listn: is not a setting; is listen meant?\n2: log.level: must be one of debug, info, warn, error, not \"loud\"\n3: database: must begin with mysql:// or sqlite:"},
+		"no platform":         {good[strings.Index(good, "    apns:"):strings.Index(good, "    keys:")], "", "6: apps[0]: has none of apns, fcm and webpush: there is no way to send to it"},
+		"fcm without account": {"    keys:", "    fcm: {max_rate: 5}\n    keys:", "14: apps[0].fcm.service_account_file: is missing"},
+		"fcm gateway":         {"    keys:", "    fcm: {service_account_file: f, gateway: x}\n    keys:", `14: apps[0].fcm.gateway: must be host:port, not "x"`},
+		"fcm token_url":       {"    keys:", "    fcm: {service_account_file: f, token_url: 'http://x/token'}\n    keys:", "14: apps[0].fcm.token_url: must be an https URL"},
+		"fcm proxy":           {"    keys:", "    fcm: {service_account_file: f, proxy: 'socks5://x:1'}\n    keys:", "14: apps[0].fcm.proxy: must be a URL like http://user:password@host:port"},
+		"webpush without key": {"    keys:", "    webpush: {subject: 'mailto:a@b'}\n    keys:", "14: apps[0].webpush.vapid_key_file: is missing"},
+		"webpush, no subject": {"    keys:", "    webpush: {vapid_key_file: v}\n    keys:", "14: apps[0].webpush.subject: is missing"},
+		"webpush subject":     {"    keys:", "    webpush: {vapid_key_file: v, subject: push@example.com}\n    keys:", "14: apps[0].webpush.subject: must be mailto: and an address, like mailto:push@example.com, or an https URL"},
+		"webpush origin":      {"    keys:", "    webpush: {vapid_key_file: v, subject: 'mailto:a@b', allowed_origins: ['https://a', 'https://b/push']}\n    keys:", "14: apps[0].webpush.allowed_origins[1]: must be an origin, like https://push.example.com or https://push.example.com:8443"},
+		"user tokens":         {"    keys:", "    user_tokens: {keys: [{id: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0]: must have either secret or public_key_file"},
+		"short secret":        {"    keys:", "    user_tokens: {keys: [{secret: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0].secret: must have at least 32 bytes"},
+		"all faults at once":  {"listen: 0.0.0.0:8080\ndatabase: mysql", "listn: 1\nlog: {level: loud}\ndatabase: x", "1: listn: is not a setting; is listen meant?\n2: log.level: must be one of debug, info, warn, error, not \"loud\"\n3: database: must begin with mysql:// or sqlite:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

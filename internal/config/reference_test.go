@@ -36,6 +36,11 @@ apps:
       key_file: AuthKey_ABC123DEFG.p8
       key_id: ABC123DEFG
       team_id: DEF123GHIJ
+    fcm:
+      service_account_file: firebase.json
+    webpush:
+      vapid_key_file: vapid.pem
+      subject: "mailto:push@example.com"
     keys:
       - name: backend
         scope: send
