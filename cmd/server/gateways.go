@@ -166,7 +166,11 @@ func (g *gateways) certificate(app string, c *config.APNs) (*credentials.Certifi
 	if f := g.certificates[key]; f != nil {
 		return f, nil
 	}
-	f, err := credentials.LoadCertificateFile(app, c.CertificateFile, c.CertificatePassword, g.credentials)
+	password, err := config.ReadSecret(c.CertificatePassword)
+	if err != nil {
+		return nil, fmt.Errorf("certificate_password_file: %w", err)
+	}
+	f, err := credentials.LoadCertificateFile(app, c.CertificateFile, password, g.credentials)
 	if err == nil {
 		g.certificates[key] = f
 	}

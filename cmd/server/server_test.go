@@ -689,61 +689,76 @@ func TestShutdownDelay(t *testing.T) {
 // An app whose credentials cannot be used waits until they can, and holds up no other.
 func TestUnusableCredentialsHoldOneAppOnly(t *testing.T) {
 	t.Parallel()
-	for name, content := range map[string][]byte{"not a key": []byte("not a key"), "no file": nil} {
+	p8 := "AuthKey_" + simulator.ProviderKeyID + ".p8"
+	key := "key_file: other, key_id: " + simulator.ProviderKeyID + ", team_id: " + simulator.TeamID
+	for name, c := range map[string]struct {
+		settings      string
+		broken, right string // what is in the file called other, at first and then; empty for no file, a name in certs otherwise
+	}{
+		"not a key":        {key, "ca.pem", p8},
+		"no key":           {key, "", p8},
+		"no certificate":   {"certificate_file: other", "", "client.pem"},
+		"no password file": {"certificate_file: certs/client.p12, certificate_password_file: other", "", "password"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testUnusableCredentials(t, content)
+			testUnusableCredentials(t, c.settings, c.broken, c.right)
 		})
 	}
 }
 
-// testUnusableCredentials has a second app whose key file has content, or is absent where that is nil.
-func testUnusableCredentials(t *testing.T, content []byte) {
+// testUnusableCredentials has a second app, whose credentials need a file that is broken at first.
+func testUnusableCredentials(t *testing.T, settings, broken, right string) {
 	t.Helper()
 	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
 	text, err := os.ReadFile(r.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := filepath.Join(r.dir, "certs", "AuthKey_"+simulator.ProviderKeyID+".p8")
-	broken := filepath.Join(r.dir, "AuthKey_BROKEN1234.p8")
-	if content != nil {
-		if err := os.WriteFile(broken, content, 0o600); err != nil {
+	other := filepath.Join(r.dir, "other")
+	put := func(name string) {
+		content := []byte(simulator.P12Password + "\n")
+		if name != "password" {
+			if content, err = os.ReadFile(filepath.Join(r.dir, "certs", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(other, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if broken != "" {
+		put(broken)
+	}
 	const otherKey = "lhspn_other_key_of_the_tests"
 	text = fmt.Appendf(text, `  - name: other
-    apns: {topic: %s, gateway: %q, ca_file: certs/ca.pem, key_file: %q, key_id: %s, team_id: %s}
+    apns: {topic: %s, gateway: %q, ca_file: certs/ca.pem, %s}
     keys: [{name: other, scope: admin, sha256: %s}]
-`, simulator.DefaultTopic, r.sim.ProviderAddr(), broken, "BROKEN1234", simulator.TeamID, config.HashKey(otherKey))
+`, simulator.DefaultTopic, r.sim.ProviderAddr(), settings, config.HashKey(otherKey))
 	if err := os.WriteFile(r.file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.start()
-	if err := check(r.file, io.Discard); err == nil || !strings.Contains(err.Error(), broken) {
+	if err := check(r.file, io.Discard); err == nil || !strings.Contains(err.Error(), other) {
 		t.Errorf("server check: %v", err)
 	}
 	id := r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(1)+`"]}, "aps": {"alert": "x"}}`, 202)["id"].(string)
 	if counts := r.done(id)["counts"].(map[string]any); counts["accepted"] != 1.0 {
 		t.Errorf("the other app: %v", counts)
 	}
-	if m := r.metrics(); !strings.Contains(m, `lhspn_apns_credentials_unusable{app="other",route="production"} 1`) {
+	const metric = `lhspn_apns_credentials_unusable{app="other",route="production"} `
+	if m := r.metrics(); !strings.Contains(m, metric+"1") {
 		t.Error("no metric says that the credentials cannot be used")
 	}
-	good, err := os.ReadFile(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(broken, good, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// The sender tries a blocked route with a notification now and then: there is none yet, so the first one is the try.
-	r.apiKey = otherKey
-	r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(2)+`"]}, "aps": {"alert": "x"}}`, 202)
-	r.until("the repaired app's notification is tried", func() bool {
-		return strings.Contains(r.metrics(), `lhspn_apns_credentials_unusable{app="other",route="production"} 0`)
+	put(right)
+	r.until("the repaired credentials are taken up without a notification", func() bool {
+		return strings.Contains(r.metrics(), metric+"0")
 	})
+	r.apiKey = otherKey
+	id = r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(2)+`"]}, "aps": {"alert": "x"}}`, 202)["id"].(string)
+	if counts := r.done(id)["counts"].(map[string]any); counts["accepted"] != 1.0 {
+		t.Errorf("the repaired app: %v", counts)
+	}
 }
 
 // Device tokens are arbitrary bytes, also such as look like the written form of another platform's.

@@ -10,34 +10,52 @@ import (
 	"github.com/lhspn/lhspn/internal/sender"
 )
 
-// retryCredentials is how often credentials that could not be used are read again, at the most.
-const retryCredentials = 5 * time.Second
+// retryCredentials is how often credentials that could not be used are read again.
+const retryCredentials = 2 * time.Second
 
 // unusable is the transport of a route whose credentials cannot be used: the others must not wait for that. What it is
-// given is blocked, so that the sender tries one notification now and then; then the files are read again, and when they
-// can be used the real transport takes over.
+// given is blocked, so that the sender tries one notification now and then. The files are read again and again, and when
+// they can be used the real transport takes over.
 type unusable struct {
 	*way
-	running context.Context //nolint:containedctx // Run's, for the real transport, which is made later
-	ran     sync.WaitGroup
+	err error // why they cannot be used
 
-	mu    sync.Mutex // guards all below
-	err   error
-	tried time.Time
-	real  sender.Transport
+	mu   sync.Mutex // guards real
+	real sender.Transport
 }
 
 // Run implements sender.Transport.
 func (u *unusable) Run(ctx context.Context) error {
-	u.mu.Lock()
-	u.running = ctx
-	u.g.unusable.WithLabelValues(u.app.Name, string(u.route)).Set(1)
+	gauge := u.g.unusable.WithLabelValues(u.app.Name, string(u.route))
+	gauge.Set(1)
 	u.g.log.Error("credentials cannot be used; the route's notifications wait until they can be",
 		"app", u.app.Name, "route", u.route, "error", u.err)
-	u.mu.Unlock()
-	<-ctx.Done()
-	u.ran.Wait()
-	return nil
+	again := time.NewTicker(retryCredentials)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		}
+		t, err := u.open()
+		if err != nil {
+			continue
+		}
+		u.mu.Lock()
+		u.real = t
+		u.mu.Unlock()
+		gauge.Set(0)
+		u.g.log.Info("credentials can be used", "app", u.app.Name, "route", u.route)
+		return t.Run(ctx)
+	}
+}
+
+// usable is the real transport, nil until there is one.
+func (u *unusable) usable() sender.Transport {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.real
 }
 
 // Send implements sender.Transport.
@@ -52,34 +70,10 @@ func (u *unusable) Send(ctx context.Context, g *push.Group) error {
 	return nil
 }
 
-// usable is the real transport, once there is one.
-func (u *unusable) usable() sender.Transport {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.real != nil || u.running == nil || time.Since(u.tried) < retryCredentials {
-		return u.real
-	}
-	u.tried = time.Now()
-	t, err := u.open()
-	if err != nil {
-		u.err = err
-		return nil
-	}
-	u.real = t
-	running := u.running
-	u.ran.Go(func() { _ = t.Run(running) })
-	u.g.unusable.WithLabelValues(u.app.Name, string(u.route)).Set(0)
-	u.g.log.Info("credentials can be used", "app", u.app.Name, "route", u.route)
-	return t
-}
-
 // Drain implements sender.Transport.
 func (u *unusable) Drain(ctx context.Context) error {
-	u.mu.Lock()
-	t := u.real
-	u.mu.Unlock()
-	if t == nil {
-		return nil
+	if t := u.usable(); t != nil {
+		return t.Drain(ctx)
 	}
-	return t.Drain(ctx)
+	return nil
 }

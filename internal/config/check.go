@@ -34,17 +34,30 @@ func (l *loader) resolveIn(group setting, path, dir string) {
 			if !ok {
 				continue
 			}
-			text, err := os.ReadFile(inDir(dir, file))
-			if err != nil {
-				l.fault(at, "%v", err)
-				m.value.SetString("")
+			m.value.SetString(secretFile + inDir(dir, file))
+			if m.tag.Get("secret") == "late" {
 				continue
 			}
-			m.value.SetString(string(bytes.TrimRight(text, "\r\n")))
+			text, err := ReadSecret(m.value.String())
+			if err != nil {
+				l.fault(at, "%v", err)
+			}
+			m.value.SetString(text)
 		case m.tag.Get("file") != "" && m.value.String() != "":
 			m.value.SetString(inDir(dir, m.value.String()))
 		}
 	}
+}
+
+// ReadSecret is a secret of the configuration that is read when it is used: its value, or what is in its file, without the end of
+// its last line.
+func ReadSecret(value string) (string, error) {
+	file, is := strings.CutPrefix(value, secretFile)
+	if !is {
+		return value, nil
+	}
+	text, err := os.ReadFile(file)
+	return string(bytes.TrimRight(text, "\r\n")), err
 }
 
 func inDir(dir, path string) string {
@@ -319,6 +332,9 @@ func (l *loader) files(group setting, path string) {
 		at := join(path, name)
 		switch {
 		case m.file:
+			if _, err := ReadSecret(m.value.String()); err != nil {
+				l.fault(at, "%v", err)
+			}
 		case m.isGroup():
 			l.files(m, at)
 		case m.isList() && m.element().isGroup():

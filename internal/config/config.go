@@ -17,7 +17,8 @@ import (
 
 // Config is every setting. The tags are: yaml, the name; doc; default; enum, the values of a string; min and max of a number;
 // required; file, for a path; secret, for what can also be given as the path of a file, in a setting of the same name with
-// _file behind it.
+// _file behind it, whose value "late" leaves that file to be read with ReadSecret when the secret is used: a file that cannot
+// be read must not stop what does not need it.
 type Config struct {
 	Listen                  string        `yaml:"listen" default:"127.0.0.1:8080" doc:"Where the REST API listens: host:port."`
 	OpsListen               string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/. They ask for no key, so not where the public can reach them."`
@@ -88,7 +89,7 @@ type APNs struct {
 	KeyID               string        `yaml:"key_id" doc:"The key's id, 10 characters. Apps with the same key_id and team_id share provider tokens, and so must have the same key."`
 	TeamID              string        `yaml:"team_id" doc:"The developer team's id, 10 characters."`
 	CertificateFile     string        `yaml:"certificate_file" file:"true" doc:"A client certificate with its key: .p12, or PEM. The binary protocol takes nothing else."`
-	CertificatePassword string        `yaml:"certificate_password" secret:"true" doc:"The .p12 file's password."`
+	CertificatePassword string        `yaml:"certificate_password" secret:"late" doc:"The .p12 file's password."`
 	Gateway             string        `yaml:"gateway" doc:"host:port of another gateway than Apple's, for both environments."`
 	FeedbackAddress     string        `yaml:"feedback_address" doc:"host:port of the feedback service that belongs to the gateway. Only with binary."`
 	CAFile              string        `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the gateway's certificate may be of, instead of the system's."`
@@ -111,7 +112,7 @@ type APNsRoute struct {
 	KeyID               string `yaml:"key_id" doc:"As apns.key_id."`
 	TeamID              string `yaml:"team_id" doc:"As apns.team_id, which is taken where this is left out."`
 	CertificateFile     string `yaml:"certificate_file" file:"true" doc:"As apns.certificate_file."`
-	CertificatePassword string `yaml:"certificate_password" secret:"true" doc:"As apns.certificate_password."`
+	CertificatePassword string `yaml:"certificate_password" secret:"late" doc:"As apns.certificate_password."`
 	Gateway             string `yaml:"gateway" doc:"As apns.gateway."`
 	FeedbackAddress     string `yaml:"feedback_address" doc:"As apns.feedback_address."`
 	CAFile              string `yaml:"ca_file" file:"true" doc:"As apns.ca_file."`

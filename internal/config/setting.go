@@ -123,7 +123,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// secretFile marks, in a secret's place, the path of the file that holds it, until loader.resolve reads it.
+// secretFile marks, in a secret's place, the path of the file that holds it, until ReadSecret reads it.
 const secretFile = "\x00file:"
 
 // set reads a single value. Its errors do not repeat secrets.
