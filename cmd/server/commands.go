@@ -13,6 +13,7 @@ import (
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/webpush"
 )
 
 // newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
@@ -66,8 +67,8 @@ func check(file string, stdout io.Writer) error {
 	if faults := config.Check(cfg); len(faults) > 0 {
 		return errors.Join(addressErr, faults)
 	}
-	_, _, gatewaysErr := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry()).openAll(cfg)
-	_, apiErr := apiApps(cfg)
+	all, gatewaysErr := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry()).openAll(cfg)
+	_, apiErr := apiApps(cfg, all)
 	if err := errors.Join(addressErr, gatewaysErr, apiErr); err != nil {
 		return err
 	}
@@ -89,6 +90,17 @@ func migrate(ctx context.Context, file string, stderr io.Writer) error {
 		return err
 	}
 	return db.Close()
+}
+
+// keygenVAPID prints a new key pair for Web Push, whose public half browsers subscribe with.
+func keygenVAPID(stdout io.Writer) error {
+	file, public, err := webpush.GenerateVAPID()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s\n# Keep the lines above in a file that only the service can read, and name it in the configuration:\n"+
+		"#   webpush: {vapid_key_file: vapid.pem, subject: \"mailto:you@example.com\"}\n# Its public key, which GET /v1/webpush/key gives to browsers:\n#   %s\n", file, public)
+	return err
 }
 
 // keygen prints a new key, which is nowhere kept, with the hash that the configuration wants.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -19,10 +18,12 @@ import (
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/apns/provider"
 	"github.com/lhspn/lhspn/internal/config"
-	"github.com/lhspn/lhspn/internal/feedback"
+	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
+	"github.com/lhspn/lhspn/internal/tokens"
+	"github.com/lhspn/lhspn/internal/webpush"
 )
 
 // Apple's hosts for the HTTP/2 provider API. Port 443; 2197 serves the same where a firewall wants it apart.
@@ -47,6 +48,13 @@ type gateways struct {
 	tokens      credentials.ProviderTokenPool // apps with the same key share its provider tokens
 	unusable    *prometheus.GaugeVec
 
+	fcmMetrics     *fcm.Metrics
+	webPushMetrics *webpush.Metrics
+	// registry has the addresses of subscriptions, and queue says how much of the work is this replica's. Both are set before
+	// anything is sent.
+	registry *tokens.Store
+	queue    *queue.Queue
+
 	mu sync.Mutex // guards what follows: credentials that could not be used at the start are read later
 	// users are the transports with the same key or certificate: a new one is new for all of them.
 	users        map[any][]func()
@@ -56,43 +64,31 @@ type gateways struct {
 func newGateways(log *slog.Logger, reg prometheus.Registerer) *gateways {
 	reads := credentials.NewMetrics(reg)
 	unusable := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "lhspn", Subsystem: "apns", Name: "credentials_unusable",
+		Namespace: "lhspn", Name: "credentials_unusable",
 		Help: "1 while the route's notifications wait because its credentials cannot be used.",
 	}, []string{"app", "route"})
 	reg.MustRegister(unusable)
 	return &gateways{
 		log: log, metrics: apns.NewMetrics(reg), credentials: reads, watch: credentials.NewWatch(log, reads),
+		fcmMetrics: fcm.NewMetrics(reg), webPushMetrics: webpush.NewMetrics(reg),
 		users: map[any][]func(){}, certificates: map[string]*credentials.CertificateFile{}, unusable: unusable,
 	}
 }
 
-// openAll reads the credentials of every route and makes its transport, and each app's feedback source. Of a route whose
-// credentials cannot be used it makes one that waits until they can. The error says what is wrong with which.
-func (g *gateways) openAll(cfg *config.Config) (map[queue.Outlet]sender.RouteConfig, map[string]feedback.Source, error) {
-	routes := map[queue.Outlet]sender.RouteConfig{}
-	sources := map[string]feedback.Source{}
-	var errs []error
-	for i := range cfg.Apps {
-		app := &cfg.Apps[i]
-		var feedbacks feedbackSources
-		for _, route := range app.APNs.Routes() {
-			w := &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}
-			transport, err := w.open()
-			if err != nil {
-				errs = append(errs, err)
-				transport = &unusable{way: w, err: err}
-			}
-			if w.apns.FeedbackAddress != "" && !feedbacks.has(w) {
-				feedbacks = append(feedbacks, w)
-			}
-			routes[queue.Outlet{App: app.Name, Route: route}] = w.senderConfig(transport)
-			g.log.Info("route", "app", app.Name, "route", route, "transport", w.apns.Transport, "gateway", w.gateway())
+// openAPNs reads the credentials of an app's routes to APNs and makes their transports, and its feedback source.
+func (g *gateways) openAPNs(app *config.App, all *openRoutes) {
+	var feedbacks feedbackSources
+	for _, route := range app.APNs.Routes() {
+		w := &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}
+		if w.apns.FeedbackAddress != "" && !feedbacks.has(w) {
+			feedbacks = append(feedbacks, w)
 		}
-		if sources[app.Name] = nil; len(feedbacks) > 0 {
-			sources[app.Name] = feedbacks
-		}
+		all.add(g, app.Name, route, w, w.senderConfig)
+		g.log.Info("route", "app", app.Name, "route", route, "transport", w.apns.Transport, "gateway", w.gateway())
 	}
-	return routes, sources, errors.Join(errs...)
+	if len(feedbacks) > 0 {
+		all.feedback[app.Name] = feedbacks
+	}
 }
 
 // way is one route of one app, with the settings that hold for it.
@@ -120,10 +116,7 @@ func (w *way) open() (sender.Transport, error) {
 
 func (w *way) senderConfig(t sender.Transport) sender.RouteConfig {
 	c := sender.RouteConfig{
-		Transport: t, Kind: w.apns.Transport, Reasons: apns.Reasons(), MaxRetries: w.apns.MaxRetries, MaxRate: w.apns.MaxRate,
-	}
-	if w.apns.MaxRetries == 0 {
-		c.MaxRetries = -1 // where 0 stands for the default
+		Transport: t, Kind: w.apns.Transport, Reasons: apns.Reasons(), MaxRetries: retries(w.apns.MaxRetries), MaxRate: w.apns.MaxRate,
 	}
 	if w.apns.Transport == "http2" {
 		c.QueueTarget = urgentWait
@@ -219,12 +212,9 @@ func (w *way) transport() (sender.Transport, error) {
 			RetryStatuses: statuses, ConfirmAfter: c.ConfirmAfter, EndAfter: c.EndAfter, IdleClose: c.IdleClose,
 		}, g.log, g.metrics), nil
 	}
-	var proxy *url.URL
-	if c.Proxy != "" {
-		var err error
-		if proxy, err = url.Parse(c.Proxy); err != nil {
-			return nil, fmt.Errorf("app %s: the proxy is not a URL", w.app.Name) // not the error: it quotes the password
-		}
+	proxy, err := parseProxy(c.Proxy)
+	if err != nil {
+		return nil, fmt.Errorf("app %s: %w", w.app.Name, err)
 	}
 	return provider.New(provider.Config{
 		App: w.app.Name, Route: w.route, Address: w.gateway(), TLS: w.tls, Tokens: w.tokens, Connections: c.Connections, Proxy: proxy,

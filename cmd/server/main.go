@@ -26,8 +26,10 @@ const usage = `LHSPN, a push notification service
   server check --config FILE          say what is wrong with the configuration, connecting to nothing
   server migrate --config FILE        bring the database's schema up to date
   server keygen --scope SCOPE         make an API key (register, send or admin) and print it with its hash
+  server keygen --vapid               make a VAPID key for Web Push and print it
   server send --config FILE --token T --alert TEXT [--app NAME] [--environment production|sandbox]
-                                      send one notification straight to APNs and print the verdict; for an alert of
+                                      send one notification straight to the service that the token is of and print
+                                      the verdict; on APNs, for an alert of
                                       the app's own texts: --loc-key KEY [--loc-arg ARG]... in place of --alert, and
                                       [--action-loc-key KEY] [--launch-image NAME]
   server version
@@ -69,10 +71,12 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags.Usage = func() { _, _ = fmt.Fprint(stdout, usage) } // only where it is asked for
 	configFile := flags.String("config", "", "the configuration file")
 	var scope *string
+	var vapid *bool
 	var toSend message
 	switch name {
 	case "keygen":
 		scope = flags.String("scope", "send", "register, send or admin")
+		vapid = flags.Bool("vapid", false, "make a VAPID key in place of an API key")
 	case "send":
 		toSend.flags(flags)
 	}
@@ -94,6 +98,9 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	case "migrate":
 		return migrate(ctx, *configFile, stderr)
 	case "keygen":
+		if *vapid {
+			return keygenVAPID(stdout)
+		}
 		return keygen(*scope, stdout)
 	case "send":
 		return send(ctx, *configFile, toSend, stdout)

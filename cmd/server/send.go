@@ -15,10 +15,14 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/tokens"
+	"github.com/lhspn/lhspn/internal/webpush"
 )
 
 // sendTimeout bounds the one try.
@@ -39,34 +43,29 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("--token: %w", err)
 	}
-	route, err := m.route(app)
-	if err != nil {
-		return err
-	}
-	text, err := m.payload()
-	if err != nil {
-		return err
-	}
 	log := new(errorLog)
 	g := newGateways(slog.New(log), prometheus.NewRegistry())
-	w := &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}
+	w, n, err := m.way(g, app, token, time.Now())
+	if err != nil {
+		return err
+	}
+	if token.PlatformName() == webpush.Name { // the token alone does not say where to
+		db, err := openDatabase(ctx, cfg, slog.New(log))
+		if err != nil {
+			return err
+		}
+		defer db.Close() //nolint:errcheck // only read
+		g.registry = tokens.New(db, prometheus.NewRegistry())
+	}
 	transport, err := w.open()
 	if err != nil {
 		return err
 	}
 
-	now := time.Now()
 	done := make(chan struct{})
 	group := &push.Group{
-		Done: func(*push.Group) { close(done) },
-		Deliveries: []push.Delivery{{
-			Recipient: push.Recipient{Token: token},
-			Notification: &push.Notification{
-				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: route,
-				Type: payload.TypeAlert, Key: app.APNs.Topic, Priority: 10,
-				Expiration: now.Add(time.Hour), Payload: push.Payload{JSON: text}, CreatedAt: now, SendAt: now,
-			},
-		}},
+		Done:       func(*push.Group) { close(done) },
+		Deliveries: []push.Delivery{{Recipient: push.Recipient{Token: token}, Notification: n}},
 	}
 	running, stop := context.WithTimeout(ctx, sendTimeout)
 	defer stop()
@@ -94,6 +93,69 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(r))
 }
 
+// sendWay is a route to send one notification by.
+type sendWay interface {
+	opener
+	// name is the service's, for messages.
+	name() string
+}
+
+// way is the route to the token's platform, and the notification as it is sent there.
+func (m *message) way(g *gateways, app *config.App, token push.Token, now time.Time) (sendWay, *push.Notification, error) {
+	platform := token.PlatformName()
+	given := map[string]bool{push.DefaultPlatform: app.APNs.Given(), fcm.Name: app.FCM.Given(), webpush.Name: app.WebPush.Given()}
+	if !given[platform] {
+		return nil, nil, fmt.Errorf("--token is of %s, for which app %s has no settings", platform, app.Name)
+	}
+	switch platform {
+	case fcm.Name:
+		n, err := m.compose(app, fcm.Platform{}, token, now)
+		return newFCMWay(g, app), n, err
+	case webpush.Name:
+		w, err := newWebPushWay(g, app)
+		if err != nil {
+			return nil, nil, err
+		}
+		n, err := m.compose(app, &w.platform, token, now)
+		return w, n, err
+	}
+	route, err := m.route(app)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := m.payload()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}, &push.Notification{
+		ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: route,
+		Type: payload.TypeAlert, Key: app.APNs.Topic, Priority: 10,
+		Expiration: now.Add(time.Hour), Payload: push.Payload{JSON: text}, CreatedAt: now, SendAt: now,
+	}, nil
+}
+
+// compose makes a platform's notification of the alert's text.
+func (m *message) compose(app *config.App, p api.Platform, token push.Token, now time.Time) (*push.Notification, error) {
+	if err := p.CheckToken(token); err != nil {
+		return nil, fmt.Errorf("--token: %w", err)
+	}
+	if m.body == "" || m.locKey != "" || m.launchImage != "" || m.environment != "" || m.actionLocKey != nil || len(m.locArgs) > 0 {
+		return nil, fmt.Errorf("--alert TEXT is what can be sent over %s; the other options are for APNs", p.Name())
+	}
+	text, err := json.Marshal(map[string]string{"title": app.Name, "body": m.body})
+	if err != nil {
+		return nil, err
+	}
+	n, faults, err := p.Compose(&push.Content{
+		ID: uuid.Must(uuid.NewV7()), App: app.Name, Blocks: map[string]push.JSON{"message": text}, Priority: 10, Expires: true,
+		Expiration: now.Add(time.Hour), CreatedAt: now, SendAt: now,
+	})
+	for _, f := range faults {
+		err = errors.Join(err, f)
+	}
+	return n, err
+}
+
 // message is what the send command sends, and where.
 type message struct {
 	app, token, environment   string
@@ -104,7 +166,7 @@ type message struct {
 
 func (m *message) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&m.app, "app", "", "the app, where the configuration has several")
-	flags.StringVar(&m.token, "token", "", "the device token, in hexadecimal")
+	flags.StringVar(&m.token, "token", "", "the device token, in its written form")
 	flags.StringVar(&m.environment, "environment", "", "production or sandbox; else the app's own")
 	flags.StringVar(&m.body, "alert", "", "the alert's text")
 	flags.StringVar(&m.locKey, "loc-key", "", "the key of a text that the app has, in place of --alert")

@@ -23,7 +23,6 @@ import (
 
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
-	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/feedback"
@@ -49,7 +48,7 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	// Credentials that cannot be read concern their route alone, which waits for them.
-	faults := slices.DeleteFunc(config.Check(cfg), func(f config.Fault) bool { return strings.Contains(f.Setting, "].apns.") })
+	faults := slices.DeleteFunc(config.Check(cfg), func(f config.Fault) bool { return isCredential(f.Setting) })
 	if len(faults) > 0 {
 		return faults
 	}
@@ -58,6 +57,11 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	return s.run(ctx)
+}
+
+// isCredential reports whether a setting concerns a single route of an app.
+func isCredential(setting string) bool {
+	return slices.ContainsFunc([]string{"].apns.", "].fcm.", "].webpush."}, func(group string) bool { return strings.Contains(setting, group) })
 }
 
 // service is everything that serve wires together.
@@ -93,8 +97,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 
 	g := newGateways(log, reg)
 	s.credentials = g.watch
-	routes, sources, _ := g.openAll(cfg) // a route whose credentials cannot be used says so itself, and holds up no other
-	publicApps, err := apiApps(cfg)
+	all, _ := g.openAll(cfg) // a route whose credentials cannot be used says so itself, and holds up no other
+	publicApps, err := apiApps(cfg, all)
 	if err != nil {
 		return nil, err
 	}
@@ -118,13 +122,14 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if err != nil {
 		return nil, err
 	}
+	g.registry, g.queue = s.tokens, s.queue
 	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the rest is
 	// for handing back the shards.
 	part := cfg.ShutdownDeadline / 5
-	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, routes, log, reg); err != nil {
+	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, all.routes, log, reg); err != nil {
 		return nil, err
 	}
-	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, sources, log, reg); err != nil {
+	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, all.feedback, log, reg); err != nil {
 		return nil, err
 	}
 	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log, reg); err != nil {
@@ -207,14 +212,12 @@ func listen(ctx context.Context, setting, address string) (net.Listener, error) 
 }
 
 // apiApps is what the API must know of the apps.
-func apiApps(cfg *config.Config) ([]api.App, error) {
+func apiApps(cfg *config.Config, all *openRoutes) ([]api.App, error) {
 	var apps []api.App
 	var errs []error
 	for i := range cfg.Apps {
 		app := &cfg.Apps[i]
-		a := api.App{Name: app.Name, Platforms: []api.Platform{
-			&payload.Platform{Topic: app.APNs.Topic, Environments: app.APNs.Routes(), Binary: app.APNs.Transport == "binary"},
-		}}
+		a := api.App{Name: app.Name, Platforms: all.platforms[app.Name]}
 		for _, k := range app.Keys {
 			a.Keys = append(a.Keys, api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate})
 		}

@@ -746,7 +746,7 @@ func testUnusableCredentials(t *testing.T, settings, broken, right string) {
 	if counts := r.done(id)["counts"].(map[string]any); counts["accepted"] != 1.0 {
 		t.Errorf("the other app: %v", counts)
 	}
-	const metric = `lhspn_apns_credentials_unusable{app="other",route="production"} `
+	const metric = `lhspn_credentials_unusable{app="other",route="production"} `
 	if m := r.metrics(); !strings.Contains(m, metric+"1") {
 		t.Error("no metric says that the credentials cannot be used")
 	}

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/sender"
 )
@@ -13,12 +12,20 @@ import (
 // retryCredentials is how often credentials that could not be used are read again.
 const retryCredentials = 2 * time.Second
 
+// opener reads a route's credentials and makes its transport, which connects to nothing yet.
+type opener interface {
+	open() (sender.Transport, error)
+}
+
 // unusable is the transport of a route whose credentials cannot be used: the others must not wait for that. What it is
 // given is blocked, so that the sender tries one notification now and then. The files are read again and again, and when
 // they can be used the real transport takes over.
 type unusable struct {
-	*way
-	err error // why they cannot be used
+	opener
+	app   string
+	route push.Route
+	g     *gateways
+	err   error // why they cannot be used
 
 	mu   sync.Mutex // guards real
 	real sender.Transport
@@ -26,10 +33,10 @@ type unusable struct {
 
 // Run implements sender.Transport.
 func (u *unusable) Run(ctx context.Context) error {
-	gauge := u.g.unusable.WithLabelValues(u.app.Name, string(u.route))
+	gauge := u.g.unusable.WithLabelValues(u.app, string(u.route))
 	gauge.Set(1)
 	u.g.log.Error("credentials cannot be used; the route's notifications wait until they can be",
-		"app", u.app.Name, "route", u.route, "error", u.err)
+		"app", u.app, "route", u.route, "error", u.err)
 	again := time.NewTicker(retryCredentials)
 	defer again.Stop()
 	for {
@@ -46,7 +53,7 @@ func (u *unusable) Run(ctx context.Context) error {
 		u.real = t
 		u.mu.Unlock()
 		gauge.Set(0)
-		u.g.log.Info("credentials can be used", "app", u.app.Name, "route", u.route)
+		u.g.log.Info("credentials can be used", "app", u.app, "route", u.route)
 		return t.Run(ctx)
 	}
 }
@@ -64,7 +71,7 @@ func (u *unusable) Send(ctx context.Context, g *push.Group) error {
 		return t.Send(ctx, g)
 	}
 	for i := range g.Deliveries {
-		g.Deliveries[i].Result = push.Result{Outcome: push.Blocked, Reason: apns.CredentialsUnusable}
+		g.Deliveries[i].Result = push.Result{Outcome: push.Blocked, Reason: push.CredentialsUnusable}
 	}
 	g.Done(g)
 	return nil

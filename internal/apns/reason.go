@@ -19,9 +19,6 @@ var (
 	PayloadTooLarge     = &push.Reason{Text: "PayloadTooLarge"}
 	ServiceUnavailable  = &push.Reason{Text: "ServiceUnavailable"}
 	Shutdown            = &push.Reason{Text: "Shutdown"}
-	// CredentialsUnusable is ours: there is nothing to send to APNs with.
-	CredentialsUnusable = &push.Reason{Text: "CredentialsUnusable", Class: push.ClassRoute,
-		Remedy: "a credential file cannot be used: see the log, or run server check"}
 	// Unrecognized is for an answer that is not APNs' own, as of a proxy, or of which the status alone says nothing.
 	Unrecognized = &push.Reason{Text: "UnrecognizedAnswer", Class: push.ClassRoute,
 		Remedy: "something other than APNs answers: check gateway, proxy and the network between"}
@@ -77,7 +74,7 @@ var (
 func Reasons() []*push.Reason {
 	return []*push.Reason{
 		BadCertificate, BadCertificateEnvironment, BadCollapseID, BadDeviceToken, BadEnvironmentKeyIDInToken,
-		BadExpirationDate, BadMessageID, BadPath, BadPriority, BadTopic, CredentialsUnusable, DeviceTokenNotForTopic, DuplicateHeaders,
+		BadExpirationDate, BadMessageID, BadPath, BadPriority, BadTopic, DeviceTokenNotForTopic, DuplicateHeaders,
 		ExpiredProviderToken, ExpiredToken, Forbidden, IdleTimeout, InternalServerError, InvalidProviderToken,
 		InvalidPushType, MethodNotAllowed, MissingDeviceToken, MissingProviderToken, MissingTopic, PayloadEmpty,
 		PayloadTooLarge, ServiceUnavailable, Shutdown, TooManyProviderTokenUpdates, TooManyRequests,

@@ -56,7 +56,7 @@ func ReadSecret(value string) (string, error) {
 	if !is {
 		return value, nil
 	}
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(file) //nolint:gosec // the configuration names it
 	return string(bytes.TrimRight(text, "\r\n")), err
 }
 

@@ -28,13 +28,16 @@ var (
 	NoAnswer        = &Reason{Text: "NoAnswer"}
 	ExpiredReason   = &Reason{Text: "Expired"}
 	CancelledReason = &Reason{Text: "Cancelled"}
+	// CredentialsUnusable says that there is nothing to prove to the service with who is sending.
+	CredentialsUnusable = &Reason{Text: "CredentialsUnusable", Class: ClassRoute,
+		Remedy: "a credential file cannot be used: see the log, or run server check"}
 	// NoContent says that the notification has nothing for the platform that the device token is of.
 	NoContent = &Reason{Text: "NoContent"}
 )
 
 // OwnReasons lists the reasons of this package, to initialise metrics with.
 func OwnReasons() []*Reason {
-	return []*Reason{UnknownReason, ConnectionLost, NoAnswer, ExpiredReason, CancelledReason, NoContent}
+	return []*Reason{UnknownReason, ConnectionLost, NoAnswer, ExpiredReason, CancelledReason, CredentialsUnusable, NoContent}
 }
 
 // String is the reason's text, empty for nil.

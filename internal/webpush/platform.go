@@ -1,6 +1,7 @@
 package webpush
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -11,7 +12,8 @@ const Route push.Route = Name
 
 // Platform is Web Push as an app has it, for internal/api: what it makes of notifications, and of what browsers register.
 type Platform struct {
-	VAPID   *VAPID // nil where the key cannot be used; subscriptions are taken all the same
+	// VAPID is empty while the key cannot be used; subscriptions are taken all the same.
+	VAPID   atomic.Pointer[VAPID]
 	Origins *Origins
 }
 
@@ -23,10 +25,10 @@ func (p *Platform) Routes() []push.Route { return []push.Route{Route} }
 
 // PublicKey is the applicationServerKey for pushManager.subscribe; empty where there is none for now.
 func (p *Platform) PublicKey() string {
-	if p.VAPID == nil {
-		return ""
+	if vapid := p.VAPID.Load(); vapid != nil {
+		return vapid.PublicKey()
 	}
-	return p.VAPID.PublicKey()
+	return ""
 }
 
 // Compose is Compose, where the content has something for browsers. The size is a fault of its own kind, and no error.

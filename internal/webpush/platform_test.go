@@ -8,7 +8,8 @@ import (
 
 func TestPlatform(t *testing.T) {
 	t.Parallel()
-	p := &Platform{VAPID: newVAPID(t), Origins: parseOrigins(t)}
+	p := &Platform{Origins: parseOrigins(t)}
+	p.VAPID.Store(newVAPID(t))
 	subscription := push.JSON(subscriptionJSON("https://web.push.apple.com/x", exampleP256DH, exampleAuth))
 	token, stored, faults := p.Token(map[string]push.JSON{"subscription": subscription})
 	if faults != nil || p.CheckToken(token) != nil {
@@ -21,7 +22,7 @@ func TestPlatform(t *testing.T) {
 
 	// What is exported is imported with the key it was made with, whatever the key is by then.
 	exported := p.Subscription(stored)
-	p.VAPID = newVAPID(t)
+	p.VAPID.Store(newVAPID(t))
 	again, storedAgain, faults := p.Token(map[string]push.JSON{"subscription": exported})
 	if again != token || string(storedAgain) != string(stored) || faults != nil {
 		t.Errorf("%s becomes %s, %v", exported, storedAgain, faults)

@@ -84,8 +84,9 @@ type Watch struct {
 	settle  time.Duration // credentialSettle, but for tests
 	reread  time.Duration // credentialReread, but for tests
 
-	mu    sync.Mutex
-	files []*watchedCredential
+	mu      sync.Mutex // guards what follows
+	files   []*watchedCredential
+	watcher *fsnotify.Watcher // Run's; nil before it, and where there is none
 }
 
 type watchedCredential struct {
@@ -104,7 +105,13 @@ func NewWatch(log *slog.Logger, m *Metrics) *Watch {
 	return &Watch{log: log, metrics: m, settle: credentialSettle, reread: credentialReread}
 }
 
-// Certificate has the certificate followed; changed, often HTTP2.Reconnect, is called after it has changed. Before Run only.
+// Follow has a file of credentials followed. read takes up its content and reports whether it is new; its error leaves what is in
+// use. changed is called after what is new was taken up, outside all locks.
+func (w *Watch) Follow(app, file string, read func() (changed bool, err error), changed func()) {
+	w.add(&watchedCredential{app: app, file: file, read: read, changed: changed})
+}
+
+// Certificate has the certificate followed; changed, often HTTP2.Reconnect, is called after it has changed.
 func (w *Watch) Certificate(c *CertificateFile, changed func()) {
 	w.add(&watchedCredential{app: c.app, file: c.file, cert: c, changed: changed, read: func() (bool, error) {
 		cert, err := LoadCertificate(c.file, c.password)
@@ -116,7 +123,7 @@ func (w *Watch) Certificate(c *CertificateFile, changed func()) {
 	}})
 }
 
-// SigningKey has the signing key of the tokens followed. Before Run only.
+// SigningKey has the signing key of the tokens followed.
 func (w *Watch) SigningKey(app, file string, p *ProviderTokens, changed func()) {
 	// Apps may have the key in files of their own. While only one of them is replaced, the others are no news: they must not bring
 	// the old key back, and it the new one, with new provider tokens each time.
@@ -138,6 +145,17 @@ func (w *Watch) add(f *watchedCredential) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.files = append(w.files, f)
+	if w.watcher != nil {
+		w.watchFolder(f)
+	}
+}
+
+// watchFolder has the folder of the file watched. mu is held.
+func (w *Watch) watchFolder(f *watchedCredential) {
+	if err := w.watcher.Add(filepath.Dir(f.file)); err != nil {
+		w.log.Warn("credential file is not watched, and only read again from time to time",
+			"app", f.app, "file", f.file, "every", w.reread, "error", err)
+	}
 }
 
 // Run watches until ctx ends. Where the directories cannot be watched, the files are still read again from time to time.
@@ -151,11 +169,9 @@ func (w *Watch) Run(ctx context.Context) error {
 		defer func() { _ = watcher.Close() }()
 		events, errs = watcher.Events, watcher.Errors
 		w.mu.Lock()
+		w.watcher = watcher
 		for _, f := range w.files {
-			if err := watcher.Add(filepath.Dir(f.file)); err != nil {
-				w.log.Warn("credential file is not watched, and only read again from time to time",
-					"app", f.app, "file", f.file, "every", w.reread, "error", err)
-			}
+			w.watchFolder(f)
 		}
 		w.mu.Unlock()
 	}

@@ -3,7 +3,6 @@ package provider
 import (
 	"sync"
 
-	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -36,7 +35,7 @@ func (b *batch) Header(i int, h *http2.Header) (body int, send bool) {
 		var err error
 		if authorization, err = b.t.tokens.Authorization(h.Now()); err != nil {
 			b.t.log.Error("no provider token can be made", "error", err)
-			d.Result = push.Result{Outcome: push.Blocked, Reason: apns.CredentialsUnusable}
+			d.Result = push.Result{Outcome: push.Blocked, Reason: push.CredentialsUnusable}
 			return 0, false
 		}
 	}
