@@ -276,8 +276,8 @@ func (rd *accepting) compose(at string, c *push.Content, platforms []Platform, s
 	for _, p := range platforms {
 		n, faults, err := p.Compose(c)
 		for _, f := range faults {
-			if f.TooLarge && err == nil {
-				err = fmt.Errorf("%w: %s %s", push.ErrTooLarge, strings.TrimPrefix(f.Location, "body."), f.Message)
+			if f.TooLarge && tooLarge == nil {
+				tooLarge = explain(push.ErrTooLarge, "%s: %s.", f.Location, f.Message)
 			}
 		}
 		if err != nil && tooLarge == nil {

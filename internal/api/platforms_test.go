@@ -71,9 +71,12 @@ func (t *toy) Token(given map[string]push.JSON) (push.Token, []byte, []push.Faul
 }
 
 // subscribing is a toy whose tokens are those of subscriptions.
-type subscribing struct{ toy }
+type subscribing struct {
+	toy
+	key string
+}
 
-func (s *subscribing) PublicKey() string { return "the key" }
+func (s *subscribing) PublicKey() string { return s.key }
 
 func (s *subscribing) Subscription(address []byte) []byte {
 	return []byte(`{"endpoint":"` + string(address) + `","keys":{"auth":"secret"}}`)
@@ -101,7 +104,7 @@ const (
 
 func threePlatforms() App {
 	return App{
-		Name: "three", Platforms: append(apple("com.example.three"), &toy{name: "fcm"}, &subscribing{toy{name: "webpush", fault: true}}),
+		Name: "three", Platforms: append(apple("com.example.three"), &toy{name: "fcm"}, &subscribing{toy{name: "webpush", fault: true}, "the key"}),
 		Keys: []Key{
 			{Name: "three", Scope: ScopeAdmin, Hash: keyHash(threeKey)},
 			{Name: "three backend", Scope: ScopeSend, Hash: keyHash(threeSendKey)},
@@ -480,6 +483,8 @@ func TestPublicKey(t *testing.T) {
 	wantProblem(t, f.call("", http.MethodGet, "/v1/webpush/key?app=none", ""), 404, "not-found")
 	wantProblem(t, f.call("", http.MethodGet, "/v1/webpush/key?app=hedgehog", ""), 404, "not-found")
 	wantProblem(t, f.call("", http.MethodPost, "/v1/webpush/key?app=three", ""), 405, "method-not-allowed")
+	f.apps["three"].Platforms[2].(*subscribing).key = ""
+	wantProblem(t, f.call("", http.MethodGet, "/v1/webpush/key?app=three", ""), 503, "unavailable")
 }
 
 func TestStatusByPlatform(t *testing.T) {

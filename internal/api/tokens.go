@@ -259,7 +259,7 @@ func timeOrNull(t time.Time) *time.Time {
 	return &t
 }
 
-// PublicKey is a Platform whose clients need a key to subscribe with.
+// PublicKey is a Platform whose clients need a key to subscribe with. It is empty while there is none that can be used.
 type PublicKey interface{ PublicKey() string }
 
 var publicKeyQuery = []parameter{{name: "app", longest: maxField, doc: "The app's name"}}
@@ -279,6 +279,10 @@ func (a *API) getPublicKey(platform string) endpoint {
 		if !has {
 			return explain(push.ErrNotFound, "The app does not have this platform.")
 		}
-		return x.answer(http.StatusOK, publicKeyBody{p.PublicKey()})
+		key := p.PublicKey()
+		if key == "" {
+			return explain(push.ErrUnavailable, "The app's key cannot be used just now.")
+		}
+		return x.answer(http.StatusOK, publicKeyBody{key})
 	}
 }
