@@ -79,18 +79,19 @@ var allowed = map[string]map[string]string{
 		"internal/http2": "its requests",
 	},
 	"internal/simulator": {
-		"internal/push":             "device tokens",
-		"internal/apns/frame":       "the binary codec",
-		"internal/simulator/fcmsim": "FCM is a part of it",
-		"internal/simulator/h2":     "the server of the provider API",
-		"internal/simulator/listen": "connections",
-		"internal/simulator/record": "what was received",
+		"internal/push":                 "device tokens",
+		"internal/apns/frame":           "the binary codec",
+		"internal/simulator/fcmsim":     "FCM is a part of it",
+		"internal/simulator/h2":         "the server of the provider API",
+		"internal/simulator/listen":     "connections",
+		"internal/simulator/record":     "what was received",
+		"internal/simulator/webpushsim": "Web Push is a part of it",
 	},
 	"internal/simulator/fcmsim": {
 		"internal/push":             "device tokens",
-		"internal/simulator/h2":     "its server",
 		"internal/simulator/listen": "connections",
 		"internal/simulator/record": "what was received",
+		"internal/simulator/web":    "its server",
 	},
 	"internal/simulator/simtest": {
 		"internal/simulator": "it runs the simulator for tests of other packages",
@@ -102,10 +103,22 @@ var allowed = map[string]map[string]string{
 	"internal/simulator/record": {
 		"internal/push": "device tokens",
 	},
-	"cmd/apns-simulator": {
-		"internal/simulator":        "it is the simulator as a program",
-		"internal/simulator/fcmsim": "the flags of FCM",
+	"internal/simulator/web": {
+		"internal/simulator/h2":     "HTTP/2",
+		"internal/simulator/listen": "connections",
+		"internal/simulator/record": "what was received",
+	},
+	"internal/simulator/webpushsim": {
 		"internal/push":             "device tokens",
+		"internal/simulator/listen": "connections",
+		"internal/simulator/record": "what was received",
+		"internal/simulator/web":    "its server",
+	},
+	"cmd/apns-simulator": {
+		"internal/simulator":            "it is the simulator as a program",
+		"internal/simulator/fcmsim":     "the flags of FCM",
+		"internal/simulator/webpushsim": "the flags of Web Push",
+		"internal/push":                 "device tokens",
 	},
 	"cmd/server": nil, // wiring: all
 }

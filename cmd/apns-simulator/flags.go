@@ -10,6 +10,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/simulator"
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 // flagSet is the flags, which docs/simulator.md explains.
@@ -19,7 +20,7 @@ func flagSet(o *options, stderr io.Writer) *pflag.FlagSet {
 	flags.SetOutput(stderr)
 	flags.SortFlags = false
 	flags.Usage = func() {
-		_, _ = fmt.Fprintf(stderr, "A stand-in for the push services: Apple's HTTP/2 provider API, binary gateway and feedback service, and FCM.\n\n"+
+		_, _ = fmt.Fprintf(stderr, "A stand-in for the push services: Apple's HTTP/2 provider API, binary gateway and feedback service, FCM and Web Push.\n\n"+
 			"Usage: apns-simulator [flags]\n\n%s\nAn address of \"\" switches a service off; port 0 takes a free one.\n"+
 			"Single notifications are made to fail by their token: see --list-magic-tokens.\n", flags.FlagUsages())
 	}
@@ -28,8 +29,9 @@ func flagSet(o *options, stderr io.Writer) *pflag.FlagSet {
 	flags.StringVar(&c.Gateway, "gateway", "127.0.0.1:2195", "address of the binary gateway")
 	flags.StringVar(&c.Feedback, "feedback", "127.0.0.1:2196", "address of the feedback service")
 	flags.StringVar(&c.FCM.Address, "fcm", "127.0.0.1:2198", "address of FCM: HTTP v1 and its token endpoint")
+	flags.StringVar(&c.WebPush.Address, "webpush", "127.0.0.1:2199", "address of the Web Push service")
 	flags.StringVar(&c.Page, "page", "127.0.0.1:8082", "address of the page that shows what arrived (plain HTTP)")
-	flags.StringVar(&c.CredentialsDir, "certs", "", "keep the CA, the client certificate, the .p8 key and the service account in this directory, "+
+	flags.StringVar(&c.CredentialsDir, "certs", "", "keep the CA, the client certificate, the .p8 key, the service account and the seed of subscriptions in this directory, "+
 		"and make them there if it has none (default: in memory)")
 	flags.StringSliceVar(&c.Hosts, "host", nil, "further host names or addresses for the server certificate")
 	flags.StringVar(&c.Topic, "topic", simulator.DefaultTopic, "topic of the client certificate")
@@ -72,6 +74,7 @@ func flagSet(o *options, stderr io.Writer) *pflag.FlagSet {
 	flags.IntVar(&f.OneStreamAfter, "one-stream-after", 0, "provider API: allow one stream only after n requests, until the next success")
 
 	fcmFlags(flags, &c.FCM)
+	webPushFlags(flags, &c.WebPush)
 
 	flags.BoolVar(&o.listMagic, "list-magic-tokens", false, "list the tokens that make a notification fail, of every service, and exit")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -101,4 +104,29 @@ func fcmFlags(flags *pflag.FlagSet, c *fcmsim.Config) {
 	flags.IntVar(&f.RefuseEvery, "fcm-refuse-every", 0, "FCM: REFUSED_STREAM to each n-th message")
 	flags.IntVar(&f.SlowEvery, "fcm-slow-every", 0, "FCM: answer each n-th message late")
 	flags.IntVar(&f.NeverAnswerEvery, "fcm-never-answer-every", 0, "FCM: never answer each n-th message")
+}
+
+// webPushFlags are the flags of Web Push.
+func webPushFlags(flags *pflag.FlagSet, c *webpushsim.Config) {
+	f := &c.Faults
+	flags.StringVar(&c.Host, "webpush-host", "localhost", "Web Push: host name in the endpoints")
+	flags.Uint32Var(&c.MaxStreams, "webpush-streams", 100, "Web Push: MAX_CONCURRENT_STREAMS")
+	flags.BoolVar(&c.NoHTTP2, "webpush-no-http2", false, "Web Push: offer HTTP/1.1 only")
+	flags.BoolVar(&c.KeepEncrypted, "webpush-keep-encrypted", false, "Web Push: do not decrypt, for benchmarks")
+	flags.StringVar(&f.Everything, "webpush-everything", "", "Web Push: what the origin does to everything, in place of a push service: silent, redirects, accept-all, html or garbage")
+	flags.BoolVar(&f.Offline, "webpush-offline", false, "Web Push: browsers are away; messages wait, and one with the same topic replaces another")
+	flags.DurationVar(&f.Latency, "webpush-latency", 0, "Web Push: delay of every answer")
+	flags.DurationVar(&f.LateDelay, "webpush-late-delay", time.Second, "Web Push: further delay of what is answered late")
+	flags.DurationVar(&f.RetryAfter, "webpush-retry-after", 0, "Web Push: Retry-After of the 429 and 503 by percentage; 0: none")
+	flags.DurationVar(&f.DeadAfter, "webpush-dead-after", 0, "Web Push: 410 to each subscription so long after its first message")
+	flags.Float64Var(&f.GonePercent, "webpush-gone-percent", 0, "Web Push: share answered 410")
+	flags.Float64Var(&f.NotFoundPercent, "webpush-not-found-percent", 0, "Web Push: share answered 404")
+	flags.Float64Var(&f.TooManyPercent, "webpush-too-many-requests-percent", 0, "Web Push: share answered 429")
+	flags.Float64Var(&f.InternalPercent, "webpush-internal-percent", 0, "Web Push: share answered 500")
+	flags.Float64Var(&f.UnavailablePercent, "webpush-unavailable-percent", 0, "Web Push: share answered 503")
+	flags.Float64Var(&f.MismatchPercent, "webpush-vapid-mismatch-percent", 0, "Web Push: share answered 403 VapidPkHashMismatch")
+	flags.IntVar(&f.GoAwayEvery, "webpush-go-away-every", 0, "Web Push: GOAWAY after n messages of a connection")
+	flags.IntVar(&f.RefuseEvery, "webpush-refuse-every", 0, "Web Push: REFUSED_STREAM to each n-th message")
+	flags.IntVar(&f.SlowEvery, "webpush-slow-every", 0, "Web Push: answer each n-th message late")
+	flags.IntVar(&f.NeverAnswerEvery, "webpush-never-answer-every", 0, "Web Push: never answer each n-th message")
 }

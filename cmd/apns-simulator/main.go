@@ -1,5 +1,5 @@
 // Command apns-simulator is a stand-in for the push services on this machine: Apple's binary gateway, feedback service and
-// HTTP/2 provider API, and FCM, with a page that shows what arrived.
+// HTTP/2 provider API, FCM and Web Push, with a page that shows what arrived.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/simulator"
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -56,7 +57,7 @@ func listMagic(stdout io.Writer) {
 	for _, service := range []struct {
 		name string
 		list [][2]string
-	}{{"APNs", simulator.MagicTokens()}, {"FCM", fcmsim.MagicTokens()}} {
+	}{{"APNs", simulator.MagicTokens()}, {"FCM", fcmsim.MagicTokens()}, {"Web Push", webpushsim.MagicSubscriptions()}} {
 		_, _ = fmt.Fprintf(stdout, "%s\n", service.name)
 		for _, magic := range service.list {
 			_, _ = fmt.Fprintf(stdout, "%s  %s\n", magic[0], magic[1])
@@ -78,6 +79,9 @@ func serve(ctx context.Context, cfg simulator.Config, stdout io.Writer, log *slo
 	}
 	if s.FCM() != nil {
 		_, _ = fmt.Fprintf(stdout, "%-17s %s (project %s)\n", "FCM", s.FCM().URL(), fcmsim.ProjectID)
+	}
+	if s.WebPush() != nil {
+		_, _ = fmt.Fprintf(stdout, "%-17s %s\n", "Web Push", s.WebPush().Origin())
 	}
 	if s.PageAddr() != "" {
 		_, _ = fmt.Fprintf(stdout, "%-17s http://%s/\n", "page", s.PageAddr())
@@ -114,6 +118,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		c.Record = simulator.RecordTotals
 	default:
 		return o, fmt.Errorf("--record is all, counts or totals, not %q", o.record)
+	}
+	if err := webpushsim.CheckOrigin(c.WebPush.Faults.Everything); err != nil {
+		return o, fmt.Errorf("--webpush-everything: %w", err)
 	}
 	if (c.CertificateFile == "") != (c.KeyFile == "") {
 		return o, errors.New("--cert and --key go together")

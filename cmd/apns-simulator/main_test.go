@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestRunRefusesWrongFlags(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"--nonsense"}, {"argument"}, {"--record", "some"}, {"--cert", "a.pem"}, {"--latency", "soon"}, {"--log-level", "loud"},
+		{"--nonsense"}, {"argument"}, {"--record", "some"}, {"--cert", "a.pem"}, {"--latency", "soon"}, {"--log-level", "loud"}, {"--webpush-everything", "loud"},
 	} {
 		var out, errs bytes.Buffer
 		if code := run(args, &out, &errs); code != 2 || errs.Len() == 0 {
@@ -32,7 +32,7 @@ func TestRunRefusesWrongFlags(t *testing.T) {
 		}
 	}
 	var out, errs bytes.Buffer
-	if code := run([]string{"--gateway", "256.0.0.1:1", "--provider", "", "--feedback", "", "--page", "", "--fcm", ""}, &out, &errs); code != 1 ||
+	if code := run([]string{"--gateway", "256.0.0.1:1", "--provider", "", "--feedback", "", "--page", "", "--fcm", "", "--webpush", ""}, &out, &errs); code != 1 ||
 		!strings.Contains(errs.String(), "listen for the binary gateway") {
 		t.Errorf("exit %d, %q", code, errs.String())
 	}
@@ -68,7 +68,7 @@ func TestFlagsReachTheConfiguration(t *testing.T) {
 func TestServePrintsWhereItIsAndEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	certs := filepath.Join(t.TempDir(), "certs")
-	o, err := parse([]string{"--gateway", "127.0.0.1:0", "--feedback", "", "--provider", "127.0.0.1:0", "--fcm", "127.0.0.1:0", "--page", "127.0.0.1:0", "--certs", certs}, io.Discard)
+	o, err := parse([]string{"--gateway", "127.0.0.1:0", "--feedback", "", "--provider", "127.0.0.1:0", "--fcm", "127.0.0.1:0", "--webpush", "127.0.0.1:0", "--page", "127.0.0.1:0", "--certs", certs}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 	"github.com/lhspn/lhspn/internal/simulator/record"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 // DefaultTopic is the topic of the client certificate where the configuration names none.
@@ -43,11 +44,13 @@ type Config struct {
 	Provider string // HTTP/2 provider API
 	Page     string // plain HTTP: the page and its JSON
 
-	// FCM is Firebase Cloud Messaging. Its Record and Recent are those below where they are left out.
-	FCM fcmsim.Config
+	// FCM is Firebase Cloud Messaging, WebPush a push service of browsers. Their Record and Recent are those below where they
+	// are left out.
+	FCM     fcmsim.Config
+	WebPush webpushsim.Config
 
-	// CredentialsDir keeps the CA, the client certificate, the provider token key and the service account from one run to the
-	// next. Where it is empty they are made anew and kept in memory.
+	// CredentialsDir keeps the CA, the client certificate, the provider token key, the service account and the seed of browsers'
+	// subscriptions from one run to the next. Where it is empty they are made anew and kept in memory.
 	CredentialsDir string
 	// Hosts are further names and addresses in the server certificate, beside localhost.
 	Hosts []string

@@ -42,6 +42,7 @@ const (
 	clientP12File   = "client.p12"
 	providerKeyFile = "AuthKey_" + ProviderKeyID + ".p8"
 	accountFile     = "service-account.json"
+	seedFile        = "webpush.seed"
 )
 
 // credentials are the certificates and keys of a simulator and of the providers that talk to it.

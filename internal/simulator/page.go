@@ -37,16 +37,10 @@ func (s *Simulator) pageHandler() http.Handler {
 	})
 	handleFaults(mux, "/faults", s.Faults, s.SetFaults, s.log)
 	if s.fcm != nil {
-		mux.HandleFunc("GET /fcm/stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.fcm.Totals()) })
-		handleFaults(mux, "/fcm/faults", s.fcm.Faults, s.fcm.SetFaults, s.log)
-		mux.HandleFunc("GET /fcm/service-account.json", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(s.fcm.ServiceAccount())
-		})
-		mux.HandleFunc("POST /fcm/expire-tokens", func(w http.ResponseWriter, _ *http.Request) {
-			s.fcm.ExpireTokens()
-			w.WriteHeader(http.StatusNoContent)
-		})
+		s.handleFCM(mux)
+	}
+	if s.webPush != nil {
+		s.handleWebPush(mux)
 	}
 	mux.HandleFunc("GET /ca.pem", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/x-pem-file")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 func (s *Simulator) serveToken(w http.ResponseWriter, r *http.Request) {
@@ -79,6 +80,68 @@ func (s *Simulator) serveAddFeedback(w http.ResponseWriter, r *http.Request) {
 		at = time.Unix(int64(*body.Timestamp), 0)
 	}
 	s.AddFeedback(at, token)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// handleFCM adds what the page offers of FCM.
+func (s *Simulator) handleFCM(mux *http.ServeMux) {
+	mux.HandleFunc("GET /fcm/stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.fcm.Totals()) })
+	handleFaults(mux, "/fcm/faults", s.fcm.Faults, s.fcm.SetFaults, s.log)
+	mux.HandleFunc("GET /fcm/service-account.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(s.fcm.ServiceAccount())
+	})
+	mux.HandleFunc("POST /fcm/expire-tokens", func(w http.ResponseWriter, _ *http.Request) {
+		s.fcm.ExpireTokens()
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+// handleWebPush adds what the page offers of Web Push.
+func (s *Simulator) handleWebPush(mux *http.ServeMux) {
+	mux.HandleFunc("GET /webpush/stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.webPush.Totals()) })
+	handleFaults(mux, "/webpush/faults", s.webPush.Faults, s.webPush.SetFaults, s.log)
+	mux.HandleFunc("POST /webpush/subscribe", s.serveSubscribe)
+	mux.HandleFunc("POST /webpush/unsubscribe", s.serveUnsubscribe)
+	mux.HandleFunc("GET /webpush/pending/{token}", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, s.webPush.Pending(push.Token(r.PathValue("token"))))
+	})
+}
+
+// serveSubscribe plays a browser: {"applicationServerKey": VAPID public key, "fault": name} gives a subscription.
+func (s *Simulator) serveSubscribe(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		ApplicationServerKey string `json:"applicationServerKey"`
+		Fault                string `json:"fault"`
+	}
+	if !readJSON(w, r, &body) {
+		return
+	}
+	fault, err := webpushsim.ParseFault(body.Fault)
+	if err != nil {
+		badRequest(w, err)
+		return
+	}
+	subscription, err := s.webPush.Subscribe(body.ApplicationServerKey, fault)
+	if err != nil {
+		badRequest(w, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, subscription)
+}
+
+// serveUnsubscribe gives a subscription up, {"endpoint": …}: it is gone from now on.
+func (s *Simulator) serveUnsubscribe(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Endpoint string `json:"endpoint"`
+	}
+	if !readJSON(w, r, &body) {
+		return
+	}
+	if err := s.webPush.Unsubscribe(body.Endpoint); err != nil {
+		badRequest(w, err)
+		return
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 

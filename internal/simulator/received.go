@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
-	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
-	"github.com/lhspn/lhspn/internal/simulator/record"
 )
 
 // Received lists what the token received, of whichever service it is, oldest first, as far as it is kept: at RecordAll, among
@@ -46,28 +44,6 @@ func (s *Simulator) EachCount(f func(push.Token, Counts) bool) {
 // Totals are the sums of APNs since the start or the last Reset.
 func (s *Simulator) Totals() Totals { return s.recorder.Totals() }
 
-// recorders are those of all services.
-func (s *Simulator) recorders() []*record.Recorder {
-	list := []*record.Recorder{s.recorder}
-	if s.fcm != nil {
-		list = append(list, s.fcm.Recorder())
-	}
-	return list
-}
-
-// recorderOf is that of the token's service; nil where it is not served.
-func (s *Simulator) recorderOf(token push.Token) *record.Recorder {
-	switch token.Platform() {
-	case "":
-		return s.recorder
-	case fcmsim.Platform:
-		if s.fcm != nil {
-			return s.fcm.Recorder()
-		}
-	}
-	return nil
-}
-
 // recent lists what one token, or where it is empty every one, received last, newest first.
 func (s *Simulator) recent(token push.Token, limit int) []Notification {
 	list := []Notification{}
@@ -93,7 +69,7 @@ func (s *Simulator) AddFeedback(t time.Time, token push.Token) { s.feedback.add(
 func (s *Simulator) Reset() {
 	s.recorder.Reset()
 	s.feedback.take()
-	if s.fcm != nil {
-		s.fcm.Reset()
+	for _, other := range s.services() {
+		other.Reset()
 	}
 }

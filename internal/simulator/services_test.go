@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 func account(t *testing.T, text []byte) (a struct{ PrivateKey, TokenURI, ProjectID string }) {
@@ -52,16 +53,56 @@ func TestTheServiceAccountKeepsItsKeyAndFollowsTheAddress(t *testing.T) {
 
 func TestThePageKnowsAllServices(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{FCM: fcmsim.Config{Address: "127.0.0.1:0"}, Page: "127.0.0.1:0"})
+	s := start(t, Config{FCM: fcmsim.Config{Address: "127.0.0.1:0"}, WebPush: webpushsim.Config{Address: "127.0.0.1:0"}, Page: "127.0.0.1:0"})
+	if status, _ := call(t, s, "PUT", "/webpush/faults", `{"offline":true,"everything":"html"}`); status != 204 || s.WebPush().Faults() != (webpushsim.Faults{Offline: true, Everything: "html"}) {
+		t.Errorf("faults: %d %+v", status, s.WebPush().Faults())
+	}
+	const key = "BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"
+	status, body := call(t, s, "POST", "/webpush/subscribe", `{"applicationServerKey":"`+key+`","fault":"gone-once"}`)
+	var sub webpushsim.Subscription
+	if err := json.Unmarshal([]byte(body), &sub); err != nil || status != 201 || !strings.HasPrefix(sub.Endpoint, s.WebPush().Origin()) {
+		t.Errorf("subscribe: %d %s", status, body)
+	}
+	if status, body := call(t, s, "POST", "/webpush/unsubscribe", `{"endpoint":"`+sub.Endpoint+`"}`); status != 204 {
+		t.Errorf("unsubscribe: %d %s", status, body)
+	}
+	for _, bad := range []string{`{"applicationServerKey":"x"}`, `{"applicationServerKey":"` + key + `","fault":"x"}`, `{"nonsense":1}`} {
+		if status, body := call(t, s, "POST", "/webpush/subscribe", bad); status != 400 {
+			t.Errorf("subscribe %s: %d %s", bad, status, body)
+		}
+	}
+	if status, body := call(t, s, "POST", "/webpush/unsubscribe", `{"endpoint":"x"}`); status != 400 {
+		t.Errorf("unsubscribe: %d %s", status, body)
+	}
 	if status, _ := call(t, s, "PUT", "/fcm/faults", `{"latency":5,"quota_percent":3}`); status != 204 || s.FCM().Faults() != (fcmsim.Faults{Latency: 5 * time.Nanosecond, QuotaPercent: 3}) {
 		t.Errorf("faults: %d %+v", status, s.FCM().Faults())
 	}
-	for _, path := range []string{"/tokens/fcm:a", "/tokens/webpush:a", "/fcm/stats", "/fcm/faults", "/?token=fcm:a"} {
+	for _, path := range []string{"/tokens/fcm:a", "/tokens/webpush:a", "/fcm/stats", "/webpush/stats", "/webpush/pending/webpush:x", "/fcm/faults", "/?token=fcm:a"} {
 		if status, body := call(t, s, "GET", path, ""); status != 200 {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
 	if status, _ := call(t, s, "POST", "/fcm/expire-tokens", ""); status != 204 {
 		t.Errorf("expire-tokens: %d", status)
+	}
+}
+
+func TestSubscriptionsOutliveARestart(t *testing.T) {
+	t.Parallel()
+	cfg := Config{WebPush: webpushsim.Config{Address: "127.0.0.1:0"}, CredentialsDir: filepath.Join(t.TempDir(), "certs")}
+	start(t, cfg)
+	first, err := os.ReadFile(filepath.Join(cfg.CredentialsDir, "webpush.seed"))
+	if err != nil || len(first) != webpushsim.SeedLen {
+		t.Fatalf("%d bytes, %v", len(first), err)
+	}
+	start(t, cfg)
+	if second, err := os.ReadFile(filepath.Join(cfg.CredentialsDir, "webpush.seed")); err != nil || string(second) != string(first) {
+		t.Errorf("the seed is another, %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.CredentialsDir, "webpush.seed"), []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(cfg, discard); err == nil || !strings.Contains(err.Error(), "seed") {
+		t.Errorf("a short seed: %v", err)
 	}
 }

@@ -1,6 +1,6 @@
 // Package simulator is a stand-in for the push services on loopback, for dev mode, tests and benchmarks: the binary gateway,
-// the feedback service and the HTTP/2 provider API of APNs, which are in this package, and FCM, which is in a package below
-// it. It checks what it is sent as they do, makes on request every fault that they are known for, and shows what arrived.
+// the feedback service and the HTTP/2 provider API of APNs, which are in this package, and FCM and Web Push, which are in
+// packages below it. It checks what it is sent as they do, makes on request every fault that they are known for, and shows what arrived.
 //
 // Third-party clients work against it unchanged; it therefore shares the codec of the binary protocol with our own
 // transports and nothing else. It imports internal/push and internal/apns/frame, and must not import the transports that
@@ -27,6 +27,7 @@ import (
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 	"github.com/lhspn/lhspn/internal/simulator/listen"
 	"github.com/lhspn/lhspn/internal/simulator/record"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 // Simulator is a running stand-in for the push services.
@@ -44,7 +45,8 @@ type Simulator struct {
 	gateway, feedbackService, provider, page net.Listener
 	server                                   tls.Certificate
 	binaryTLS, providerTLS                   *tls.Config
-	fcm                                      *fcmsim.Simulator // nil where it is not served
+	fcm                                      *fcmsim.Simulator     // nil where it is not served
+	webPush                                  *webpushsim.Simulator // the same
 }
 
 // New makes the credentials and opens the listeners. It starts nothing: connections wait until Run.
@@ -93,33 +95,6 @@ func New(cfg Config, log *slog.Logger) (*Simulator, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// openServices opens the services that are packages of their own.
-func (s *Simulator) openServices() error {
-	if s.cfg.FCM.Address == "" {
-		return nil
-	}
-	cfg := s.cfg.FCM
-	if cfg.Record == record.All {
-		cfg.Record = s.cfg.Record
-	}
-	if cfg.Recent == 0 {
-		cfg.Recent = s.cfg.Recent
-	}
-	var err error
-	if cfg.Key == nil && s.cfg.CredentialsDir != "" {
-		if cfg.Key, err = readServiceAccountKey(s.cfg.CredentialsDir); err != nil {
-			return err
-		}
-	}
-	if s.fcm, err = fcmsim.New(cfg, s.server, s.log); err != nil {
-		return fmt.Errorf("FCM: %w", err)
-	}
-	if s.cfg.CredentialsDir != "" {
-		return s.writeServiceAccount(s.cfg.CredentialsDir)
-	}
-	return nil
 }
 
 func newRecorder(cfg Config) *record.Recorder {
@@ -193,8 +168,8 @@ func (s *Simulator) Run(ctx context.Context) error {
 	serve(s.gateway, s.serveGateway)
 	serve(s.feedbackService, s.serveFeedback)
 	serve(s.provider, s.serveProvider)
-	if s.fcm != nil {
-		group.Go(func() error { return s.fcm.Run(ctx) })
+	for _, other := range s.services() {
+		group.Go(func() error { return other.Run(ctx) })
 	}
 	if s.page != nil {
 		server := &http.Server{Handler: s.pageHandler(), ReadHeaderTimeout: 10 * time.Second}
@@ -232,8 +207,8 @@ func (s *Simulator) closeListeners() {
 			_ = l.Close()
 		}
 	}
-	if s.fcm != nil {
-		s.fcm.Close()
+	for _, other := range s.services() {
+		other.Close()
 	}
 }
 
@@ -269,9 +244,6 @@ func (s *Simulator) ProviderKeyPEM() ([]byte, error) { return keyPEM(s.credentia
 
 // ProviderTokenKey is the public half of ProviderKeyPEM.
 func (s *Simulator) ProviderTokenKey() *ecdsa.PublicKey { return &s.credentials.provider.PublicKey }
-
-// FCM is the stand-in for FCM; nil where it is not served.
-func (s *Simulator) FCM() *fcmsim.Simulator { return s.fcm }
 
 // WriteCredentials writes everything a provider needs into dir: the CA, the client certificate as PEM and PKCS#12, the
 // provider token key and, where FCM is served, the service account.

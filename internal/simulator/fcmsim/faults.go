@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator/web"
 )
 
 // Faults are the faults that happen whatever the target. The zero value is an FCM without any. "Every" means at each n-th
@@ -32,10 +33,16 @@ type Faults struct {
 	UnauthorizedPercent   float64 `json:"unauthorized_percent"`    // 401 ACCESS_TOKEN_EXPIRED
 	SenderMismatchPercent float64 `json:"sender_mismatch_percent"` // 403 SENDER_ID_MISMATCH
 
+	// By count on each connection: at each n-th message; 0 never.
 	GoAwayEvery      int `json:"go_away_every"`      // GOAWAY after n messages
 	RefuseEvery      int `json:"refuse_every"`       // REFUSED_STREAM
 	SlowEvery        int `json:"slow_every"`         // answered after LateDelay
 	NeverAnswerEvery int `json:"never_answer_every"` // never answered
+}
+
+// nth is the effect on the n-th message of a connection.
+func (f *Faults) nth(n int) web.Effect {
+	return web.Counted{GoAway: f.GoAwayEvery, Refuse: f.RefuseEvery, Slow: f.SlowEvery, NeverAnswer: f.NeverAnswerEvery}.Nth(n)
 }
 
 func (f *Faults) lateDelay() time.Duration {
@@ -51,30 +58,25 @@ const MagicPrefix = "deadfa17c0de"
 
 const magicHead = len(MagicPrefix) + 4
 
-// Fault is what a magic target asks for. "Once" means: the first time it is sent to; then it is accepted.
-type Fault uint16
+// Fault is what a magic target asks for: a fault of the connection, as DropOnce, or one of the rows.
+type Fault = web.Fault
 
-// The faults of the connection, with the codes that APNs' magic tokens have.
+// The faults of the connection. "Once" means: the first time the target is sent to; then it is accepted.
 const (
-	NoFault           Fault = 0x0000
-	AcceptThenGoAway  Fault = 0x0012
-	AcceptThenDead    Fault = 0x0020
-	DropOnce          Fault = 0x0030
-	DropAlways        Fault = 0x0031
-	ResetOnce         Fault = 0x0032
-	LateUnregistered  Fault = 0x0040
-	LateAccept        Fault = 0x0041
-	NeverAnswerOnce   Fault = 0x0042
-	NeverAnswerAlways Fault = 0x0043
-	RefuseOnce        Fault = 0x0050
-	RefuseAlways      Fault = 0x0051
-	StreamErrorOnce   Fault = 0x0052
-	rowFaults         Fault = 0x0200 // + the place of a row, always
-	rowOnceFaults     Fault = 0x0300 // the same, once
+	NoFault           = web.NoFault
+	AcceptThenGoAway  = web.AcceptThenGoAway
+	AcceptThenDead    = web.AcceptThenDead
+	DropOnce          = web.DropOnce
+	DropAlways        = web.DropAlways
+	ResetOnce         = web.ResetOnce
+	LateUnregistered  = web.LateDead
+	LateAccept        = web.LateAccept
+	NeverAnswerOnce   = web.NeverAnswerOnce
+	NeverAnswerAlways = web.NeverAnswerAlways
+	RefuseOnce        = web.RefuseOnce
+	RefuseAlways      = web.RefuseAlways
+	StreamErrorOnce   = web.StreamErrorOnce
 )
-
-// Once is the fault of a row, but only the first time.
-func (f Fault) Once() Fault { return f&0xff | rowOnceFaults }
 
 // MagicToken is the n-th registration token that asks for the fault.
 func MagicToken(fault Fault, n int) push.Token {
@@ -86,73 +88,20 @@ func MagicFID(fault Fault, n int) push.Token {
 	return push.TextToken(Platform, fmt.Sprintf("%s%04x%06x", MagicPrefix, uint16(fault), n&0xffffff))
 }
 
-// faultOf is the fault that a target asks for; NoFault for what is not magic.
+// faultOf is the fault that a target asks for; web.NoFault for what is not magic.
 func faultOf(target []byte) Fault {
 	if len(target) < magicHead || string(target[:len(MagicPrefix)]) != MagicPrefix {
-		return NoFault
+		return web.NoFault
 	}
 	var code [2]byte
 	if _, err := hex.Decode(code[:], target[len(MagicPrefix):magicHead]); err != nil {
-		return NoFault
+		return web.NoFault
 	}
 	return Fault(code[0])<<8 | Fault(code[1])
 }
 
-// act is what is done with a message.
-type act uint8
-
-const (
-	actAnswer      act = iota // with the row, 0 for 200
-	actGoAway                 // accepted, and then the connection goes away
-	actDead                   // accepted once, then unregistered
-	actDrop                   // the connection is closed without an answer
-	actReset                  // the connection is reset
-	actSilent                 // never answered
-	actRefuse                 // REFUSED_STREAM
-	actStreamError            // RST_STREAM INTERNAL_ERROR
-)
-
-// effect is what a fault does.
-type effect struct {
-	code Fault
-	text string // for the list of magic targets
-	act  act
-	row  Fault
-	once bool
-	late bool
-}
-
-var effects = [...]effect{
-	{code: AcceptThenGoAway, text: "accepted, and then the connection goes away (GOAWAY)", act: actGoAway},
-	{code: AcceptThenDead, text: "accepted the first time, then 404 UNREGISTERED", act: actDead, row: Unregistered},
-	{code: DropOnce, text: "the connection is closed without an answer once, then accepted", act: actDrop, once: true},
-	{code: DropAlways, text: "the connection is closed without an answer, always", act: actDrop},
-	{code: ResetOnce, text: "the connection is reset (RST) once, then accepted", act: actReset, once: true},
-	{code: LateUnregistered, text: "404 UNREGISTERED, answered late", row: Unregistered, late: true},
-	{code: LateAccept, text: "accepted, answered late", late: true},
-	{code: NeverAnswerOnce, text: "never answered once, then accepted", act: actSilent, once: true},
-	{code: NeverAnswerAlways, text: "never answered, always", act: actSilent},
-	{code: RefuseOnce, text: "REFUSED_STREAM once, then accepted", act: actRefuse, once: true},
-	{code: RefuseAlways, text: "REFUSED_STREAM always", act: actRefuse},
-	{code: StreamErrorOnce, text: "RST_STREAM INTERNAL_ERROR once, then accepted", act: actStreamError, once: true},
-}
-
-// effectOf finds what a fault does. An unknown code does nothing.
-func effectOf(fault Fault) effect {
-	if of := fault &^ 0xff; of == rowFaults || of == rowOnceFaults {
-		row := fault&0xff | rowFaults
-		if rowOf(row) == nil {
-			return effect{}
-		}
-		return effect{code: fault, row: row, once: of == rowOnceFaults}
-	}
-	for _, e := range effects {
-		if e.code == fault {
-			return e
-		}
-	}
-	return effect{}
-}
+// effects are those of the faults of the connection.
+var effects = web.Effects(int(Unregistered-web.Rows), "404 UNREGISTERED")
 
 // MagicTokens lists every magic start of 16 characters with what it does, for the help text and the documentation.
 func MagicTokens() [][2]string {
@@ -161,28 +110,12 @@ func MagicTokens() [][2]string {
 		list = append(list, [2]string{fmt.Sprintf("%s%04x", MagicPrefix, uint16(code)), text})
 	}
 	for _, e := range effects {
-		add(e.code, e.text)
+		add(e.Fault, e.Text)
 	}
 	for i, r := range rows {
-		add(rowFaults+Fault(i+1), r.text+", always")
+		add(web.Rows+Fault(i+1), r.text+", always")
 	}
 	return append(list, [2]string{MagicPrefix + "03nn", "as " + MagicPrefix + "02nn, but once, then accepted"})
-}
-
-// byCount is what the faults that count ask of the n-th message of a connection.
-func (f *Faults) byCount(n int) effect {
-	nth := func(every int) bool { return every > 0 && n%every == 0 }
-	switch {
-	case nth(f.RefuseEvery):
-		return effect{act: actRefuse}
-	case nth(f.NeverAnswerEvery):
-		return effect{act: actSilent}
-	}
-	e := effect{late: nth(f.SlowEvery)}
-	if nth(f.GoAwayEvery) {
-		e.act = actGoAway
-	}
-	return e
 }
 
 // byChance is the row that the percentages ask for this time; 0 for none.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/simulator/record"
 )
 
 const (
@@ -46,12 +48,12 @@ type oauthError struct {
 func (s *Simulator) tokenAnswer(contentType string, body []byte, now time.Time) answer {
 	if refused := s.checkGrant(contentType, body, now); refused != nil {
 		text, _ := json.Marshal(map[string]string{"error": refused.code, "error_description": refused.description})
-		return answer{status: refused.status, body: text, kind: kindJSON}
+		return jsonAnswer(refused.status, record.Accepted, text)
 	}
 	text, _ := json.Marshal(map[string]any{
 		"access_token": s.bearers.issue(now, s.cfg.TokenLife), "expires_in": int(s.cfg.TokenLife.Seconds()), "token_type": "Bearer",
 	})
-	return answer{status: 200, body: text, kind: kindJSON}
+	return jsonAnswer(200, record.Accepted, text)
 }
 
 func (s *Simulator) checkGrant(contentType string, body []byte, now time.Time) *oauthError {

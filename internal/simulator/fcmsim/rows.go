@@ -3,10 +3,12 @@ package fcmsim
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/simulator/record"
+	"github.com/lhspn/lhspn/internal/simulator/web"
 )
 
 // failure is an error of FCM's API, in the form that X-GOOG-API-FORMAT-VERSION 2 names.
@@ -52,34 +54,35 @@ func (f failure) body() []byte {
 	return append(body, '\n')
 }
 
-// kind is the content type of an answer.
-type kind uint8
+// answer is an answer to a request, and what the record says of it.
+type answer struct {
+	web.Answer
+	verdict record.Verdict
+	late    bool
+}
 
-const (
-	kindJSON kind = iota
-	kindHTML
+var (
+	jsonFields      = []web.Field{{Name: "content-type", Value: "application/json; charset=UTF-8"}}
+	htmlFields      = []web.Field{{Name: "content-type", Value: "text/html; charset=UTF-8"}}
+	challengeFields = append(slices.Clone(jsonFields), web.Field{Name: "www-authenticate", Value: `Bearer realm="https://accounts.google.com/"`})
 )
 
-// answer is an answer to a request, and what is to be done with the connection.
-type answer struct {
-	status     int
-	verdict    record.Verdict
-	kind       kind
-	retryAfter string
-	challenge  bool // WWW-Authenticate
-	body       []byte
-	act        act
-	late       bool
+func jsonAnswer(status int, v record.Verdict, body []byte) answer {
+	return answer{Answer: web.Answer{Status: status, Fields: jsonFields, Body: body}, verdict: v}
 }
 
 func (f failure) answer(v record.Verdict) answer {
-	return answer{status: f.code, verdict: v, body: f.body(), challenge: f.code == http.StatusUnauthorized}
+	a := jsonAnswer(f.code, v, f.body())
+	if f.code == http.StatusUnauthorized {
+		a.Fields = challengeFields
+	}
+	return a
 }
 
 // The rows: every answer of FCM but the plain 200 (see the protocol's error codes). The numbers are part of the magic
 // targets: append only.
 const (
-	InvalidToken Fault = rowFaults + 1 + iota
+	InvalidToken Fault = web.Rows + 1 + iota
 	InvalidTokenField
 	InvalidField
 	TooBig
@@ -232,7 +235,7 @@ func reasonText(v record.Verdict) string { return reasonTexts[v] }
 
 // rowOf is the row with the number, nil where there is none.
 func rowOf(fault Fault) *row {
-	i := int(fault) - int(rowFaults) - 1
+	i := int(fault) - int(web.Rows) - 1
 	if i < 0 || i >= len(rows) {
 		return nil
 	}
@@ -246,7 +249,7 @@ func (r *row) answer(target target, retryAfter time.Duration, now time.Time) ans
 	case r.html != 0:
 		a = htmlAnswer(r.html, r.verdict)
 	case r.garbage != "":
-		a = answer{status: 200, verdict: r.verdict, body: []byte(r.garbage)}
+		a = jsonAnswer(200, r.verdict, []byte(r.garbage))
 	default:
 		f := r.failure
 		if f.field == "message.target" {
@@ -254,19 +257,17 @@ func (r *row) answer(target target, retryAfter time.Duration, now time.Time) ans
 		}
 		a = f.answer(r.verdict)
 	}
-	switch {
-	case !r.retryAfter:
-	case r.date:
-		a.retryAfter = now.Add(retryAfter).UTC().Format(http.TimeFormat)
-	default:
-		a.retryAfter = strconv.Itoa(int(retryAfter.Seconds()))
+	if r.retryAfter {
+		text := strconv.Itoa(int(retryAfter.Seconds()))
+		if r.date {
+			text = now.Add(retryAfter).UTC().Format(http.TimeFormat)
+		}
+		a.Fields = append(slices.Clone(a.Fields), web.Field{Name: "retry-after", Value: text})
 	}
 	return a
 }
 
 // htmlAnswer is what Google's front end says where it does not reach FCM.
 func htmlAnswer(status int, v record.Verdict) answer {
-	text := strconv.Itoa(status) + " (" + http.StatusText(status) + ")"
-	return answer{status: status, verdict: v, kind: kindHTML,
-		body: []byte("<!DOCTYPE html>\n<html lang=en>\n<title>Error " + text + "!!1</title>\n<p><b>" + text + "</b> <ins>That’s an error.</ins>\n")}
+	return answer{Answer: web.Answer{Status: status, Fields: htmlFields, Body: web.HTML(status)}, verdict: v}
 }

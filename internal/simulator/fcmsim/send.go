@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/simulator/record"
+	"github.com/lhspn/lhspn/internal/simulator/web"
 )
 
 // maxBody is how much of a request is read. FCM's own limit is far above that of its messages.
@@ -44,14 +44,13 @@ func endpointOf(path []byte) endpoint {
 	return endpointNone
 }
 
-// request is a request whose headers were read.
-type request struct {
-	endpoint    endpoint
-	post        bool
-	authorized  bool
-	bearer      *bearer
-	contentType string
-}
+// The headers that matter to FCM.
+const (
+	fieldAuthorization = iota
+	fieldContentType
+)
+
+var fields = []string{fieldAuthorization: "authorization", fieldContentType: "content-type"}
 
 // session decides on the messages of one connection. It remembers the last good one: the next differs in its target, most
 // likely, and need not be read again.
@@ -61,6 +60,9 @@ type session struct {
 	messages uint64 // of this session, for their names
 	random   uint64
 
+	authorization []byte // the one that was met last
+	bearer        *bearer
+
 	prefix, suffix []byte // of the last good message, around its target
 	last           message
 
@@ -69,43 +71,47 @@ type session struct {
 
 func (s *Simulator) newSession() *session { return &session{s: s, random: rand.Uint64()} }
 
-// answer decides on a request and records it. The answer's body is valid until the next.
-func (c *session) answer(r *request, body []byte, size int, now time.Time, tally *record.Tally) answer {
+// Answer decides on a request and records it.
+func (c *session) Answer(r *web.Request, body []byte, size int, now time.Time, tally *record.Tally) web.Answer {
+	where, post := endpointOf(r.Path), string(r.Method) == http.MethodPost
 	switch {
-	case r.endpoint == endpointToken && r.post:
-		return c.s.tokenAnswer(r.contentType, body, now)
-	case r.endpoint == endpointNone || !r.post:
-		return htmlAnswer(http.StatusNotFound, vFrontEnd)
+	case where == endpointToken && post:
+		return c.s.tokenAnswer(string(r.Get(fieldContentType)), body, now).Answer
+	case where == endpointNone || !post:
+		return htmlAnswer(http.StatusNotFound, vFrontEnd).Answer
 	}
 	c.requests++
-	a, m := c.decide(r, body, size, now)
-	switch a.act {
-	case actDrop:
-		a.verdict = record.Dropped
-	case actReset:
-		a.verdict = record.ConnReset
-	case actSilent:
-		a.verdict = record.NeverAnswered
-	case actRefuse:
-		a.verdict = record.StreamRefused
-	case actStreamError:
-		a.verdict = record.StreamReset
-	case actAnswer, actGoAway, actDead:
+	a, m := c.decide(r, where, body, size, now)
+	if v, ok := a.Act.Verdict(); ok {
+		a.verdict = v
 	}
 	var id []byte
-	if a.status == http.StatusOK && a.verdict == record.Accepted && a.body == nil {
-		a.body, id = c.name(now)
+	if a.Status == http.StatusOK && a.verdict == record.Accepted {
+		a.Body, id = c.name(now)
 	}
 	tally[a.verdict]++
 	if c.s.recorder.Keeps() {
 		c.address = append(c.address[:0], m.target.address()...)
 		c.s.recorder.Record(&record.Incoming{Transport: record.FCM, Token: c.address, Payload: body, ID: id}, a.verdict)
 	}
-	return a
+	faults := c.s.faults.Load()
+	a.Delay = faults.Latency
+	if a.late {
+		a.Delay += faults.lateDelay()
+	}
+	return a.Answer
+}
+
+// authorize looks at an authorization header; the one that the connection used last is known at a glance.
+func (c *session) authorize(value []byte) *bearer {
+	if !bytes.Equal(c.authorization, value) {
+		c.authorization, c.bearer = append(c.authorization[:0], value...), c.s.bearers.find(value)
+	}
+	return c.bearer
 }
 
 // decide is the answer to a message: what is wrong with the request, or what its target or the faults ask for, or 200.
-func (c *session) decide(r *request, body []byte, size int, now time.Time) (answer, message) {
+func (c *session) decide(r *web.Request, where endpoint, body []byte, size int, now time.Time) (answer, message) {
 	unauthorized := func(info, text string) (answer, message) {
 		f := accessTokenFailure(info)
 		if text != "" {
@@ -113,28 +119,31 @@ func (c *session) decide(r *request, body []byte, size int, now time.Time) (answ
 		}
 		return f.answer(vUnauthenticated), message{}
 	}
+	authorization := r.Get(fieldAuthorization)
+	bearer := c.authorize(authorization)
 	switch {
-	case !r.authorized:
+	case authorization == nil:
 		return unauthorized("CREDENTIALS_MISSING", "Request is missing required authentication credential. "+
 			"Expected OAuth 2 access token, login cookie or other valid authentication credential.")
-	case r.bearer == nil:
+	case bearer == nil:
 		return unauthorized("ACCESS_TOKEN_TYPE_UNSUPPORTED", "")
-	case !r.bearer.good(now):
+	case !bearer.good(now):
 		return unauthorized("ACCESS_TOKEN_EXPIRED", "")
-	case r.endpoint == endpointOtherProject:
+	case where == endpointOtherProject:
 		return rowOf(NotFound).answer(target{}, 0, now), message{}
 	case size > maxBody:
 		return failure{code: 400, status: "INVALID_ARGUMENT", message: "Request payload size exceeds the limit."}.answer(vInvalidArgument), message{}
 	}
-	if media, _, _ := strings.Cut(r.contentType, ";"); strings.TrimSpace(media) != "application/json" {
-		return malformed("", "Invalid content type %q: application/json is expected.", r.contentType).answer(vInvalidArgument), message{}
+	contentType := r.Get(fieldContentType)
+	if media, _, _ := bytes.Cut(contentType, []byte(";")); string(bytes.TrimSpace(media)) != "application/json" {
+		return malformed("", "Invalid content type %q: application/json is expected.", contentType).answer(vInvalidArgument), message{}
 	}
 	m, fault := c.read(body)
 	switch {
 	case fault != nil:
 		return fault.answer(vInvalidArgument), m
 	case m.validateOnly:
-		return answer{status: 200, verdict: vValidated, body: []byte("{\n  \"name\": \"projects/" + ProjectID + "/messages/fake_message_id\"\n}\n")}, m
+		return jsonAnswer(200, vValidated, []byte("{\n  \"name\": \"projects/"+ProjectID+"/messages/fake_message_id\"\n}\n")), m
 	}
 	c.address = append(c.address[:0], m.target.address()...)
 	return c.effect(c.address, m.target, now), m
@@ -175,34 +184,26 @@ func plain(b []byte) bool {
 func (c *session) effect(address []byte, t target, now time.Time) answer {
 	f := c.s.faults.Load()
 	retryAfter := magicRetryAfter
-	e := effect{}
-	if fault := faultOf(address); fault != NoFault {
-		e = effectOf(fault)
-		switch {
-		case e.act == actDead && c.s.recorder.FirstTime(address):
-			e = effect{}
-		case e.once && !c.s.recorder.FirstTime(address):
-			e = effect{}
+	e := web.EffectOf(faultOf(address), effects, len(rows)).This(func() bool { return c.s.recorder.FirstTime(address) })
+	byFlag := e.Fault == web.NoFault
+	if byFlag {
+		e = f.nth(c.requests)
+		if e.Act == web.Answered {
+			e.Row, retryAfter = int(f.byChance()&0xff), f.RetryAfter
+		}
+		if f.DeadAfter > 0 && c.s.recorder.Since(address, now) >= f.DeadAfter {
+			e.Row = int(Unregistered & 0xff)
 		}
 	}
-	if e.code == NoFault {
-		e = f.byCount(c.requests)
-		if e.act == actAnswer {
-			e.row, retryAfter = f.byChance(), f.RetryAfter
-		}
-		if f.DeadAfter > 0 && c.s.outlived(address, f.DeadAfter, now) {
-			e.row = Unregistered
-		}
-	}
-	a := answer{status: http.StatusOK}
-	if e.row != 0 {
-		r := *rowOf(e.row)
-		if e.code == NoFault && retryAfter > 0 && (a.status == 429 || r.failure.code == 429 || r.failure.code == 503) {
+	a := jsonAnswer(http.StatusOK, record.Accepted, nil)
+	if e.Row != 0 {
+		r := rows[e.Row-1]
+		if byFlag && retryAfter > 0 && (r.failure.code == 429 || r.failure.code == 503) {
 			r.retryAfter = true
 		}
 		a = r.answer(t, retryAfter, now)
 	}
-	a.act, a.late = e.act, e.late
+	a.Act, a.late = e.Act, e.Late
 	return a
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator/record"
+	"github.com/lhspn/lhspn/internal/simulator/web"
 )
 
 func TestMessagesAreAcceptedAndRecorded(t *testing.T) {
@@ -65,7 +66,7 @@ func TestEveryRowByMagicTargets(t *testing.T) {
 		s := start(t, Config{})
 		c := newClient(t, s, http2)
 		for i, r := range rows {
-			if want := rowFaults + 1 + Fault(i); r.fault != want {
+			if want := web.Rows + 1 + Fault(i); r.fault != want {
 				t.Fatalf("row %d has the number %#x", i, r.fault)
 			}
 			for _, to := range []struct {
@@ -171,7 +172,7 @@ func TestTargetsDie(t *testing.T) {
 		}
 	}
 	s.SetFaults(Faults{})
-	magic := toToken(MagicToken(AcceptThenDead, 1).Address())
+	magic := toToken(MagicToken(web.AcceptThenDead, 1).Address())
 	for i, want := range []int{200, 404, 404} {
 		if r := c.send(magic); r.HTTP != want {
 			t.Errorf("AcceptThenDead, time %d: %+v", i+1, r)
@@ -188,13 +189,13 @@ func TestAnswersAreLate(t *testing.T) {
 	for _, http2 := range []bool{true, false} {
 		s := start(t, Config{Faults: Faults{LateDelay: 50 * time.Millisecond}})
 		c := newClient(t, s, http2)
-		for fault, want := range map[Fault]int{LateAccept: 200, LateUnregistered: 404} {
+		for fault, want := range map[Fault]int{web.LateAccept: 200, web.LateDead: 404} {
 			from := time.Now()
 			if r := c.send(toToken(MagicToken(fault, 1).Address())); r.HTTP != want || time.Since(from) < 50*time.Millisecond {
 				t.Errorf("%#x: %+v after %v", fault, r, time.Since(from))
 			}
 		}
-		s.SetFaults(Faults{Latency: 30 * time.Millisecond, SlowEvery: 1, LateDelay: 30 * time.Millisecond})
+		s.SetFaults(Faults{Latency: 30 * time.Millisecond, LateDelay: 30 * time.Millisecond, SlowEvery: 1})
 		from := time.Now()
 		if r := c.send(toToken("a")); r.HTTP != 200 || time.Since(from) < 60*time.Millisecond {
 			t.Errorf("%+v after %v", r, time.Since(from))
@@ -206,18 +207,18 @@ func TestConnectionFaults(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{true, false} {
 		for fault, verdict := range map[Fault]string{
-			DropOnce: "connection closed", ResetOnce: "connection reset", RefuseOnce: "stream refused", StreamErrorOnce: "stream reset",
-			NeverAnswerOnce: "never answered",
+			web.DropOnce: "connection closed", web.ResetOnce: "connection reset", web.RefuseOnce: "stream refused", web.StreamErrorOnce: "stream reset",
+			web.NeverAnswerOnce: "never answered",
 		} {
 			s := start(t, Config{})
 			c := newClient(t, s, http2)
 			c.Timeout = 2 * time.Second
-			if fault == NeverAnswerOnce {
+			if fault == web.NeverAnswerOnce {
 				c.Timeout = 50 * time.Millisecond
 			}
 			body := toToken(MagicToken(fault, 1).Address())
 			resp, _, err := c.do("POST", sendPath, "application/json", body)
-			if err == nil && (resp.StatusCode != http.StatusOK || fault != RefuseOnce) { // a refused stream is sent again by net/http
+			if err == nil && (resp.StatusCode != http.StatusOK || fault != web.RefuseOnce) { // a refused stream is sent again by net/http
 				t.Errorf("%#x: %s", fault, resp.Status)
 			}
 			c.Timeout = 20 * time.Second

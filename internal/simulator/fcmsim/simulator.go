@@ -11,13 +11,13 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator/listen"
 	"github.com/lhspn/lhspn/internal/simulator/record"
+	"github.com/lhspn/lhspn/internal/simulator/web"
 )
 
 // Platform is the name of FCM's device tokens in their written form.
@@ -59,9 +59,6 @@ type Simulator struct {
 	bearers  bearers
 	faults   atomic.Pointer[Faults]
 	recorder *record.Recorder
-
-	mu    sync.Mutex
-	first map[string]time.Time // with Faults.DeadAfter: when a target was first sent to
 }
 
 // New opens the listener. It starts nothing: connections wait until Run. certificate is the server's.
@@ -75,7 +72,7 @@ func New(cfg Config, certificate tls.Certificate, log *slog.Logger) (*Simulator,
 	if cfg.Recent == 0 {
 		cfg.Recent = 1000
 	}
-	s := &Simulator{cfg: cfg, log: log, first: map[string]time.Time{}, tls: &tls.Config{
+	s := &Simulator{cfg: cfg, log: log, tls: &tls.Config{
 		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
 	}}
 	s.recorder = record.New(cfg.Record, cfg.Recent, false, reasonText, func(b []byte) push.Token { return push.TextToken(Platform, string(b)) })
@@ -96,16 +93,9 @@ func (s *Simulator) Close() { _ = s.listener.Close() }
 
 // Run serves until ctx ends, then closes every connection and returns once all of its goroutines have ended.
 func (s *Simulator) Run(ctx context.Context) error {
-	return listen.Accept(ctx, s.listener, func(ctx context.Context, raw net.Conn) {
-		s.recorder.Connected()
-		conn := listen.Handshake(ctx, raw, s.tls, s.log)
-		switch {
-		case conn == nil:
-		case conn.ConnectionState().NegotiatedProtocol == "h2":
-			s.serveHTTP2(ctx, raw, conn)
-		default:
-			listen.HTTP1(ctx, conn, s.http1(raw))
-		}
+	return web.Serve(ctx, s.listener, web.Config{
+		Name: "FCM", TLS: s.tls, Log: s.log, Recorder: s.recorder, NewSession: func() web.Session { return s.newSession() },
+		Fields: fields, MaxBody: maxBody, MaxStreams: s.cfg.MaxStreams, RefuseStreams: s.cfg.RefuseStreams,
 	})
 }
 
@@ -144,21 +134,4 @@ func (s *Simulator) Counts(token push.Token) record.Counts { return s.recorder.C
 func (s *Simulator) Totals() record.Totals { return s.recorder.Totals() }
 
 // Reset forgets what was received and the faults that have happened once. Access tokens stay good.
-func (s *Simulator) Reset() {
-	s.recorder.Reset()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.first)
-}
-
-// outlived reports whether a target was first sent to longer ago than after, and notes when that was.
-func (s *Simulator) outlived(target []byte, after time.Duration, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	first, known := s.first[string(target)]
-	if !known {
-		s.first[string(target)] = now
-		return false
-	}
-	return now.Sub(first) >= after
-}
+func (s *Simulator) Reset() { s.recorder.Reset() }

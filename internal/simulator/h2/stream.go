@@ -10,7 +10,8 @@ import (
 // Stream is one request and its answer. Streams are used again, with their buffers.
 type Stream[T any] struct {
 	ID         uint32
-	Value      T    // the service's own
+	Value      T // the service's own
+	Method     []byte
 	Post, Head bool // the method
 	Size       int  // of the body, as far as it came in more frames than one
 
@@ -41,7 +42,7 @@ func (c *Conn[T]) newStream(id uint32) *Stream[T] {
 	if c.ackedLimit != unlimited {
 		window = int64(c.cfg.StreamWindow)
 	}
-	st.ID, st.Post, st.Head, st.Size = id, false, false, 0
+	st.ID, st.Method, st.Post, st.Head, st.Size = id, st.Method[:0], false, false, 0
 	st.whole, st.silent, st.malformed, st.regular, st.seen, st.length = false, false, false, false, 0, -1
 	st.receiveWindow, st.extraWindow, st.body = window, 0, st.body[:0]
 	c.service.Open(st)
@@ -67,6 +68,7 @@ func (c *Conn[T]) header(h Header, name, value []byte) {
 	st.seen |= 1 << h
 	switch h {
 	case HeaderMethod:
+		st.Method = append(st.Method, value...)
 		st.Post, st.Head = string(value) == "POST", string(value) == "HEAD"
 	case HeaderScheme:
 	default:

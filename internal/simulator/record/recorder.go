@@ -48,6 +48,8 @@ type Recorder struct {
 	next int
 	ids  map[[16]byte]struct{}
 	once map[string]struct{} // the magic tokens whose one fault has happened
+	// first is when a token was first asked about: see Since.
+	first map[string]time.Time
 }
 
 // New makes a recorder. recent is how many notifications are kept at All; trackIDs counts what is accepted twice under one
@@ -82,6 +84,7 @@ func (r *Recorder) Reset() {
 	defer r.mu.Unlock()
 	r.ring, r.next = r.ring[:0], 0
 	r.ids, r.once = map[[16]byte]struct{}{}, map[string]struct{}{}
+	r.first = map[string]time.Time{}
 }
 
 // Connected counts a connection.
@@ -212,6 +215,19 @@ func (r *Recorder) FirstTime(token []byte) bool {
 	}
 	r.once[string(token)] = struct{}{}
 	return true
+}
+
+// Since is how long ago Since was first asked about the token; 0 for the first time. A simulator whose tokens die asks about
+// each message.
+func (r *Recorder) Since(token []byte, now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first, known := r.first[string(token)]
+	if !known {
+		r.first[string(token)] = now
+		return 0
+	}
+	return now.Sub(first)
 }
 
 func (r *Recorder) notification(e *entry) Notification {
