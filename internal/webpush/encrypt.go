@@ -43,12 +43,16 @@ func newKeyPair() (*keyPair, error) {
 	return pair, nil
 }
 
+// sealer is the place for what a message needs while it is made. One goroutine uses it.
+type sealer struct{ nonce [12]byte }
+
 // seal appends the message with the plaintext for the browser's public key and secret. pair and salt must be fresh.
-func seal(dst, plaintext []byte, p256dh *[publicKeyLen]byte, auth *[authLen]byte, pair *keyPair, salt *[saltLen]byte) ([]byte, error) {
+func (s *sealer) seal(dst, plaintext []byte, p256dh *[publicKeyLen]byte, auth *[authLen]byte, pair *keyPair, salt *[saltLen]byte) ([]byte, error) {
 	if len(plaintext) > MaxPlaintext {
 		return nil, errTooLong
 	}
 	gcm, nonce, err := contentKey(p256dh, auth, pair, salt)
+	s.nonce = nonce
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +65,7 @@ func seal(dst, plaintext []byte, p256dh *[publicKeyLen]byte, auth *[authLen]byte
 	dst = append(dst, 2) // the delimiter of the last record
 	var zeros [paddingStep]byte
 	dst = append(dst, zeros[:paddedLen(len(plaintext)+1)-len(plaintext)-1]...)
-	return gcm.Seal(dst[:start], nonce[:], dst[start:], nil), nil
+	return gcm.Seal(dst[:start], s.nonce[:], dst[start:], nil), nil
 }
 
 // paddedLen is how long n bytes of plaintext and delimiter are with padding.

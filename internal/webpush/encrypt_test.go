@@ -67,7 +67,7 @@ func TestRFC8291(t *testing.T) {
 	}
 
 	// The same with padding: what stands before the ciphertext is the same, and so is the first part of that.
-	sealed, err := seal(nil, []byte(plaintext), &p256dh, &auth, pair, &salt)
+	sealed, err := new(sealer).seal(nil, []byte(plaintext), &p256dh, &auth, pair, &salt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestSealProperty(t *testing.T) {
 			t.Fatal(err)
 		}
 		salt := newSalt()
-		message, err := seal(nil, plaintext, &s.P256DH, &s.Auth, pair, &salt)
+		message, err := new(sealer).seal(nil, plaintext, &s.P256DH, &s.Auth, pair, &salt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,15 +188,15 @@ func TestSealLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	salt := newSalt()
-	message, err := seal(nil, make([]byte, 3993), &s.P256DH, &s.Auth, pair, &salt)
+	message, err := new(sealer).seal(nil, make([]byte, 3993), &s.P256DH, &s.Auth, pair, &salt)
 	if err != nil || len(message) != 4096 {
 		t.Errorf("the longest payload makes a message of %d bytes, %v", len(message), err)
 	}
-	if _, err := seal(nil, make([]byte, 3994), &s.P256DH, &s.Auth, pair, &salt); !errors.Is(err, errTooLong) {
+	if _, err := new(sealer).seal(nil, make([]byte, 3994), &s.P256DH, &s.Auth, pair, &salt); !errors.Is(err, errTooLong) {
 		t.Errorf("a longer one: %v", err)
 	}
 	s.P256DH[5] ^= 1
-	if _, err := seal(nil, nil, &s.P256DH, &s.Auth, pair, &salt); err == nil {
+	if _, err := new(sealer).seal(nil, nil, &s.P256DH, &s.Auth, pair, &salt); err == nil {
 		t.Error("a key that is no point of the curve is taken")
 	}
 }
@@ -266,12 +266,13 @@ func BenchmarkSeal(b *testing.B) {
 		b.Fatal(err)
 	}
 	public, _ := ecdh.P256().NewPublicKey(s.P256DH[:])
+	var sealing sealer
 	b.Run("whole", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			fresh, _ := newKeyPair()
 			salt := newSalt()
-			if _, err := seal(dst, plaintext, &s.P256DH, &s.Auth, fresh, &salt); err != nil {
+			if _, err := sealing.seal(dst, plaintext, &s.P256DH, &s.Auth, fresh, &salt); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -280,7 +281,7 @@ func BenchmarkSeal(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			salt := newSalt()
-			if _, err := seal(dst, plaintext, &s.P256DH, &s.Auth, pair, &salt); err != nil {
+			if _, err := sealing.seal(dst, plaintext, &s.P256DH, &s.Auth, pair, &salt); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -26,7 +26,8 @@ type message struct {
 	peer    *peer
 	address address
 	path    []byte
-	body    []byte // encrypted; nil before
+	body    []byte // encrypted, in buffer; nil before
+	buffer  *[]byte
 	auth    *authorization
 	since   time.Time // when it came into the queue
 	renewed bool      // it has had its second try with a new authorization

@@ -20,8 +20,7 @@ type peer struct {
 	name   string // the origin as it is written
 	limits limits
 
-	queue    []*message // those from head on wait
-	head     int
+	queue    fifo[*message]
 	inFlight int
 	ready    bool // in Transport.ready
 	health   health
@@ -58,34 +57,7 @@ func limitsOf(o origin, connections int) limits {
 
 func (p *peer) stranger() bool { return p.limits.waiting > 0 }
 
-func (p *peer) waiting() int { return len(p.queue) - p.head }
-
-func (p *peer) push(m *message) { p.queue = append(p.queue, m) }
-
-// pushFront puts a message back that is to be sent again.
-func (p *peer) pushFront(m *message) {
-	if p.head > 0 {
-		p.head--
-		p.queue[p.head] = m
-		return
-	}
-	p.queue = append(p.queue, nil)
-	copy(p.queue[1:], p.queue)
-	p.queue[0] = m
-}
-
-func (p *peer) pop() *message {
-	m := p.queue[p.head]
-	p.queue[p.head] = nil
-	if p.head++; p.head == len(p.queue) {
-		p.queue, p.head = p.queue[:0], 0
-	} else if p.head >= 1024 && p.head >= len(p.queue)/2 {
-		n := copy(p.queue, p.queue[p.head:])
-		clear(p.queue[n:])
-		p.queue, p.head = p.queue[:n], 0
-	}
-	return m
-}
+func (p *peer) waiting() int { return p.queue.len() }
 
 // room reports whether a message may be sent now.
 func (p *peer) room(now time.Time) bool {

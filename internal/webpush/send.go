@@ -12,6 +12,7 @@ import (
 // work encrypts messages and hands them to the clients of their push services, until ctx ends.
 func (t *Transport) work(ctx context.Context) {
 	var plaintext []byte
+	var sealing sealer
 	for {
 		m, auth, err := t.take()
 		switch {
@@ -30,7 +31,7 @@ func (t *Transport) work(ctx context.Context) {
 		}
 		if m.body == nil { // else it is sent again
 			plaintext = n.Payload.AppendTo(plaintext[:0], m.delivery().Badge)
-			if err := t.encrypt(m, plaintext); err != nil {
+			if err := t.encrypt(m, &sealing, plaintext); err != nil {
 				t.log.Error("a message cannot be encrypted", "token", m.delivery().Token, "error", err)
 				t.settle(m, badSubscription)
 				continue
@@ -40,15 +41,15 @@ func (t *Transport) work(ctx context.Context) {
 	}
 }
 
-func (t *Transport) encrypt(m *message, plaintext []byte) error {
+func (t *Transport) encrypt(m *message, sealing *sealer, plaintext []byte) error {
 	pair, ahead, err := t.keys.take()
 	if err != nil {
 		return err
 	}
 	t.metrics.keyPair(ahead)
 	salt := newSalt()
-	body := *t.bodies.Get().(*[]byte) // nothing else is put there
-	m.body, err = seal(body[:0], plaintext, &m.address.p256dh, &m.address.auth, pair, &salt)
+	m.buffer = t.bodies.Get().(*[]byte) // nothing else is put there
+	m.body, err = sealing.seal((*m.buffer)[:0], plaintext, &m.address.p256dh, &m.address.auth, pair, &salt)
 	return err
 }
 
@@ -93,21 +94,26 @@ func (t *Transport) client(m *message) (client *http2.Client, ok bool) {
 	case p.client != nil:
 		return p.client, true
 	}
+	p.client = t.newClient(p)
+	return p.client, true
+}
+
+// newClient makes a client and runs it. mu is held, and the transport has not stopped.
+func (t *Transport) newClient(p *peer) *http2.Client {
 	streams := p.limits.streams
-	client = http2.New(http2.Config{
+	client := http2.New(http2.Config{
 		Address: p.origin.address(), TLS: p.tls(&t.cfg), Dial: p.dial, Fields: requestFields, AnswerFields: answerFields, MaxBody: maxBody,
 		Connections: p.limits.connections, MaxStreams: streams, AssumedStreams: streams, MaxInFlight: 2 * p.limits.connections * streams,
 		StreamTimeout: p.limits.answer, DialTimeout: p.limits.dial, WriteTimeout: p.limits.answer, IdleTimeout: clientIdle,
 		Metrics: t.metrics.client,
 	}, t.log.With("origin", p.name))
-	p.client = client
 	t.clients.Go(func() {
 		if err := client.Run(t.running); err != nil && t.running.Err() == nil {
 			t.log.Error("an HTTP/2 client ended", "origin", p.name, "error", err)
 		}
 		t.dropClient(p, client)
 	})
-	return client, true
+	return client
 }
 
 // dropClient has the next message take a new client.
@@ -171,7 +177,7 @@ func (t *Transport) requeue(m *message) {
 		t.strangers++
 	}
 	t.queued.Add(1)
-	m.peer.pushFront(m)
+	m.peer.queue.pushFront(m)
 }
 
 // learn draws the conclusions for the message's push service, and says whether the message is sent again at once. mu is held.

@@ -75,10 +75,10 @@ type Transport struct {
 	// mu guards what follows, and the peers. It is not held while a client is called.
 	mu        sync.Mutex
 	peers     map[string]*peer                       // by authority
-	ready     []*peer                                // those that have something to send now, each once; the next one first
+	ready     fifo[*peer]                            // those that have something to send now, each once
 	limitsOf  func(o origin, connections int) limits // the function, but for tests
 	wake      *sync.Cond                             // ready has grown, or stopped is set
-	arrived   []*batch                               // taken and not looked up
+	arrived   fifo[*batch]                           // taken and not looked up
 	arrival   *sync.Cond                             // the same of arrived
 	groups    int                                    // taken and not done
 	strangers int                                    // messages that wait for push services that nobody knows
@@ -134,7 +134,7 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	b.group, b.weight = g, weight
 	b.remaining.Store(int64(len(g.Deliveries)))
 	t.groups++
-	t.arrived = append(t.arrived, b)
+	t.arrived.push(b)
 	t.arrival.Signal()
 	return nil
 }
@@ -201,8 +201,10 @@ func (t *Transport) Run(ctx context.Context) error {
 // giveBack finishes everything as not sent. Nothing of the transport runs any more.
 func (t *Transport) giveBack() {
 	t.mu.Lock()
-	arrived := t.arrived
-	t.arrived = nil
+	var arrived []*batch
+	for t.arrived.len() > 0 {
+		arrived = append(arrived, t.arrived.pop())
+	}
 	var left []*message
 	for _, p := range t.peers {
 		for p.waiting() > 0 {
@@ -242,10 +244,9 @@ func (t *Transport) finishMessage(m *message, r *push.Result) {
 }
 
 func (t *Transport) freeBody(m *message) {
-	if m.body != nil {
-		body := m.body[:0]
-		m.body = nil
-		t.bodies.Put(&body)
+	if m.buffer != nil {
+		t.bodies.Put(m.buffer)
+		m.buffer, m.body = nil, nil
 	}
 }
 
