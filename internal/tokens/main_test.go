@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,4 +83,47 @@ func clock(s *Store) *time.Time {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	s.now = func() time.Time { return now }
 	return &now
+}
+
+// checkIndex compares the index with what the devices say.
+func checkIndex(t interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}, s *Store) {
+	t.Helper()
+	var apps []string
+	if err := s.db.Reader().Select(&apps, "SELECT DISTINCT app FROM device_tokens UNION SELECT DISTINCT app FROM device_token_index"); err != nil {
+		t.Fatal(err)
+	}
+	var want []indexRow
+	for _, a := range apps {
+		err := s.Export(context.Background(), a, func(d push.Device) error {
+			want = appendIndex(want, a, &d)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.SortFunc(want, compareIndexRows)
+	rows, err := s.db.Reader().Query("SELECT app, kind, value, token FROM device_token_index ORDER BY app, kind, value, token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var got []indexRow
+	for rows.Next() {
+		var r indexRow
+		if err := rows.Scan(&r.app, &r.kind, &r.value, &r.token); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, r)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(want, got) {
+		t.Fatalf("the index is out of step: it has %d rows, the devices give %d\n%v\n%v", len(got), len(want), got, want)
+	}
 }

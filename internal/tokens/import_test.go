@@ -1,0 +1,141 @@
+package tokens
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Of two tokens of a device an import leaves the later one, whichever comes first, and whether it was imported or registered.
+func TestImportOfAnOldTokenOfTheDevice(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		now := clock(s)
+		register(t, s, push.Registration{Token: token(1), DefaultEnvironment: push.Production, DeviceID: ptr("live")})
+		line := func(n int, device string, age time.Duration) push.Device {
+			at := now.Add(-age)
+			return push.Device{Token: token(n), Environment: push.Production, DeviceID: device, LastUpdated: at, CreatedAt: at}
+		}
+		for _, page := range [][]push.Device{
+			{line(2, "live", time.Hour), line(3, "a", time.Hour), line(4, "a", 2*time.Hour), line(5, "b", 2*time.Hour), line(6, "b", time.Hour)},
+			{line(7, "a", 3*time.Hour), line(8, "b", time.Minute)},
+		} {
+			if err := s.Import(t.Context(), app, page); err != nil {
+				t.Fatal(err)
+			}
+			checkIndex(t, s)
+		}
+		var got []push.Token
+		if err := s.Export(t.Context(), app, func(d push.Device) error { got = append(got, d.Token); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if want := []push.Token{token(1), token(3), token(8)}; !slices.Equal(got, want) {
+			t.Errorf("left %q, want %q", got, want)
+		}
+	})
+}
+
+// A device registers over one replica while another imports an old token of it: the registered one stays.
+func TestImportBesideTheDevicesRegistration(t *testing.T) {
+	t.Parallel()
+	address := dbtest.MySQLAddress(t)
+	importing, registering := open(t, dbtest.Open(t, address)), open(t, dbtest.Open(t, address))
+	old := time.Now().Add(-time.Hour)
+	for round := range 30 {
+		device := fmt.Sprint("device", round)
+		var g errgroup.Group
+		g.Go(func() error {
+			return importing.Import(t.Context(), app, []push.Device{{
+				Token: token(1000 + round), Environment: push.Production, DeviceID: device, LastUpdated: old, CreatedAt: old,
+			}})
+		})
+		g.Go(func() error {
+			r := registration(round)
+			r.DeviceID = &device
+			_, _, err := registering.Register(t.Context(), app, r)
+			return err
+		})
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		devices, _, err := importing.List(t.Context(), app, push.DeviceFilter{}, "", 100)
+		if err != nil || len(devices) != round+1 || devices[round].Token != token(round) {
+			t.Fatalf("round %d: %d devices, %v", round, len(devices), err)
+		}
+	}
+	checkIndex(t, importing)
+}
+
+// Two replicas import the same new tokens at once: between the look for a token and its insertion the other may insert it.
+func TestImportAtOnce(t *testing.T) {
+	t.Parallel()
+	address := dbtest.MySQLAddress(t)
+	stores := []*Store{open(t, dbtest.Open(t, address)), open(t, dbtest.Open(t, address))}
+	for round := range 20 {
+		var g errgroup.Group
+		for _, s := range stores {
+			g.Go(func() error {
+				var page []push.Device
+				for i := range 200 {
+					page = append(page, push.Device{Token: token(200*round + i), Environment: push.Production, LastUpdated: s.now(), CreatedAt: s.now(), UserID: "u"})
+				}
+				return s.Import(t.Context(), app, page)
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkIndex(t, stores[0])
+}
+
+func TestImportAndExport(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		now := clock(s)
+		live := register(t, s, push.Registration{Token: token(3), Badge: 1, DefaultEnvironment: push.Production, UserID: ptr("live")})
+		old := now.Add(-1000 * time.Hour)
+		const n = 2500
+		var want []push.Device
+		for i := range n {
+			want = append(want, push.Device{Token: token(i), Environment: push.Sandbox, Badge: uint32(i), UserID: fmt.Sprint("u", i%7), Tags: []string{"imported"},
+				DeviceID: fmt.Sprint("d", i), LastUpdated: old, CreatedAt: old.Add(-time.Hour)})
+		}
+		for range 2 { // importing twice changes nothing
+			for page := range slices.Chunk(want, 1000) {
+				if err := s.Import(t.Context(), app, page); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		want[3] = live // it was registered later than the import's time
+		var got []push.Device
+		if err := s.Export(t.Context(), app, func(d push.Device) error { got = append(got, d); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		stop := errors.New("stop")
+		if err := s.Export(t.Context(), app, func(push.Device) error { return stop }); !errors.Is(err, stop) {
+			t.Errorf("fn's error: %v", err)
+		}
+		newer := want[5]
+		newer.LastUpdated, newer.UserID, newer.Tags = old.Add(time.Hour), "moved", nil
+		if err := s.Import(t.Context(), app, []push.Device{newer}); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := s.Get(t.Context(), app, token(5)); err != nil || cmp.Diff(newer, d) != "" {
+			t.Errorf("%v, %s", err, cmp.Diff(newer, d))
+		}
+		checkIndex(t, s)
+	})
+}
