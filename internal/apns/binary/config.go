@@ -45,7 +45,8 @@ type Config struct {
 	RetryStatuses []uint8
 	// ConfirmAfter the write a notification of which nothing is known yet has its connection half-closed, to be told by its
 	// end. With a gateway that ends no half-closed connection, or resets them, that much silence is the least that counts as
-	// acceptance, on a connection that is still read and whose peer has acknowledged all of the bytes.
+	// acceptance, on a connection that is still read and whose peer has acknowledged all of the bytes. Where error responses
+	// are slower, it is twice the time that they take, up to EndAfter.
 	ConfirmAfter time.Duration
 	// EndAfter is how long the end of a half-closed connection is waited for before another may take its place. It is read for
 	// as long again: a gateway that has not ended it by then never does. From then on what has met with silence for

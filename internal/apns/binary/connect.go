@@ -140,7 +140,7 @@ func (s *slot) stopWriting(now time.Time) {
 	case s.t.queue.draining.Load():
 		t = now
 	case c.unconfirmed > 0 && s.t.habits.resets.Load(): // it would be kept open until then in any case
-		t = c.lastWrite.Add(max(s.t.cfg.IdleClose, s.t.cfg.ConfirmAfter))
+		t = c.lastWrite.Add(max(s.t.cfg.IdleClose, s.silence()))
 	case c.next > 0:
 		t = c.lastWrite.Add(s.t.cfg.IdleClose)
 	default:

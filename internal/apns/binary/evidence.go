@@ -34,7 +34,7 @@ func (s *slot) evidence(now time.Time) {
 
 // awaitEnd sees to a connection to which nothing more is written: it is half-closed, and its end tells that all was accepted.
 // Silence does not: a gateway that is busy is silent, too, before it refuses. Only with a gateway that has shown that it ends
-// no half-closed connection is it evidence after ConfirmAfter.
+// no half-closed connection, or resets them, is it evidence after a while.
 func (s *slot) awaitEnd(c *conn, now time.Time) {
 	cfg := &s.t.cfg
 	switch {
@@ -52,13 +52,13 @@ func (s *slot) awaitEnd(c *conn, now time.Time) {
 		}
 		s.at(now.Add(s.slack()))
 	case c.halfClosedAt.IsZero():
-		if s.overdue(now, c.quietFrom(), cfg.ConfirmAfter) {
+		if s.overdue(now, c.quietFrom(), s.silence()) {
 			c.heardOut = true
 			s.halfClose(c)
 		}
 	case !c.silentSince.IsZero(): // see acceptSilent
 	case s.t.habits.endless.Load():
-		if s.overdue(now, c.quietFrom(), cfg.ConfirmAfter) {
+		if s.overdue(now, c.quietFrom(), s.silence()) {
 			c.silentSince = now
 		}
 	default:
@@ -70,6 +70,12 @@ func (s *slot) awaitEnd(c *conn, now time.Time) {
 			c.silentSince = now
 		}
 	}
+}
+
+// silence is how much of it counts where it does: ConfirmAfter, and twice as long as error responses have taken to come.
+func (s *slot) silence() time.Duration {
+	learnt := min(2*time.Duration(s.t.habits.slowest.Load()), s.t.cfg.EndAfter)
+	return max(s.t.cfg.ConfirmAfter, learnt)
 }
 
 // halfClose half-closes c, and asks for a look once it has met with silence for long enough.

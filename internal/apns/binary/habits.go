@@ -3,6 +3,7 @@ package binary
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // habits are what is known of how the gateway answers when we half-close a connection.
@@ -10,6 +11,9 @@ type habits struct {
 	abrupt  atomic.Bool // it ends connections without close_notify
 	endless atomic.Bool // it does not end them
 	resets  atomic.Bool // it resets them
+
+	// slowest is about the longest that an error response took to come, as a time.Duration. Quick ones let it shrink.
+	slowest atomic.Int64
 
 	mu sync.Mutex // guards what follows, and resets while it changes
 	// trustAfter is how many orderly ends are to be seen before resets is cleared, nextTrustAfter how many after the next reset.
@@ -26,6 +30,11 @@ func (h *habits) reset() {
 	h.trustAfter = max(h.nextTrustAfter, 1)
 	h.nextTrustAfter = min(2*h.trustAfter, most)
 	h.resets.Store(true)
+}
+
+// response notes that an error response came so long after its notification was written.
+func (h *habits) response(after time.Duration) {
+	h.slowest.Store(max(int64(after), h.slowest.Load()/8*7))
 }
 
 // orderlyEnd notes that a connection came to its end in answer to our half-close. early says that there had been no silence

@@ -1,6 +1,9 @@
 package binary
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // Each reset that comes although the gateway was trusted again makes it wait for more orderly ends; an early half-close that
 // is answered in good order is as good as new.
@@ -26,4 +29,21 @@ func TestTrustAfterReset(t *testing.T) {
 	h.orderlyEnd(true)
 	h.reset()
 	orderly(1)
+}
+
+// A slow response is remembered, until enough quick ones have come.
+func TestSlowestResponse(t *testing.T) {
+	t.Parallel()
+	var h habits
+	h.response(8 * time.Second)
+	h.response(time.Second)
+	if got := time.Duration(h.slowest.Load()); got != 7*time.Second {
+		t.Errorf("after one quick response it is %v", got)
+	}
+	for range 30 {
+		h.response(time.Second)
+	}
+	if got := time.Duration(h.slowest.Load()); got != time.Second {
+		t.Errorf("after many it is %v", got)
+	}
 }

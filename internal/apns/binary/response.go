@@ -32,6 +32,7 @@ func (s *slot) refused(c *conn) {
 	case id >= first && id < c.next && !filler:
 		s.accept(c, int(id-first))
 		accepted := c.progressed
+		s.t.habits.response(time.Since(c.window.at(0).at))
 		if succeeded {
 			s.accept(c, 1)
 		} else {

@@ -3,6 +3,7 @@ package binary
 import (
 	"crypto/tls"
 	"io"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -229,6 +230,64 @@ func TestEndlessGatewayUnderLoad(t *testing.T) {
 		}
 		if took, most := time.Since(began), windows*(DefaultConfirmAfter+DefaultConfirmAfter/8); took > most {
 			t.Errorf("took %v, want at most %v: a window each time that silence counts", took, most)
+		}
+	})
+}
+
+// A gateway that ends no connection, and is slow to refuse, has shown how slow by the time that its silence counts.
+func TestEndlessSlowGatewayUnderLoad(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const window, windows, slow = 100, 300, 20 * time.Second
+		bad := func(n int) bool { return n == 50 || n%5000 == 4321 }
+		var mu sync.Mutex
+		processed := map[int]bool{}
+		s := start(t, Config{Window: window}, func(_ int, c *gatewayConn) {
+			for n, ok := c.next(t); ok; n, ok = c.next(t) {
+				if bad(pushtest.NumberOf(n.Token)) {
+					elapse(slow)
+					c.reject(frame.StatusInvalidToken, n.Identifier)
+					return
+				}
+				mu.Lock()
+				processed[pushtest.NumberOf(n.Token)] = true
+				mu.Unlock()
+			}
+			for !c.peerClosed() {
+				elapse(time.Second)
+			}
+		})
+		inFlight := make(chan struct{}, 3) // windows, as the sender has it
+		var groups []*push.Group
+		for i := range windows {
+			g := &push.Group{Done: func(*push.Group) { <-inFlight }}
+			for n := range window {
+				g.Deliveries = append(g.Deliveries, push.Delivery{
+					Notification: testNotification, Recipient: push.Recipient{Token: pushtest.HexToken(i*window + n)},
+				})
+			}
+			groups = append(groups, g)
+			inFlight <- struct{}{}
+			if err := s.b.Send(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range cap(inFlight) {
+			inFlight <- struct{}{}
+		}
+		if !s.b.habits.endless.Load() {
+			t.Error("the gateway has not shown that it ends no connection")
+		}
+		s.stopNow()
+		for _, g := range groups {
+			for i := range g.Deliveries {
+				n := pushtest.NumberOf([]byte(g.Deliveries[i].Token))
+				switch o := g.Deliveries[i].Result.Outcome; {
+				case bad(n) != (o == push.Failed):
+					t.Errorf("delivery %d is %v", n, o)
+				case o == push.Accepted && !processed[n]:
+					t.Fatalf("delivery %d counts as accepted, and was thrown away", n)
+				}
+			}
 		}
 	})
 }
