@@ -2,7 +2,6 @@ package sender
 
 import (
 	"hash/maphash"
-	"math"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -30,7 +29,7 @@ const (
 	// are dead; knownMany is how much more one of theirs counts.
 	knownEnough = 32
 	knownMany   = 2.5
-	knownFades  = 4096      // answers, after which those before count half
+	knownFades  = 4096      // answers of others, after which they count half
 	longDead    = time.Hour // one whose death was so long ago is believed
 )
 
@@ -46,35 +45,46 @@ func (r *recent) add(all, dead int, most float64) {
 
 // fade has the answers count less that so many others followed.
 func (r *recent) fade(others int) {
-	factor := math.Exp2(-float64(others) / knownFades)
-	r.all, r.dead = r.all*factor, r.dead*factor
+	if r.all > 0 {
+		rest := 1 + float64(others)/knownFades
+		r.all, r.dead = r.all/rest, r.dead/rest
+	}
 }
 
 // share is that of the dead ones, as if some more had been accepted.
 func (r *recent) share() float64 { return r.dead / (r.all + deathsPrior) }
 
-// add takes in a group's answers and returns how large the share of doubtful deaths is now.
-func (d *deaths) add(deliveries []push.Delivery, now time.Time) float64 {
-	var all, dead, known, knownDead int
-	for i := range deliveries {
+// tells reports whether the delivery, which has its result, is one that deaths needs to see: it says that the token is dead, or that
+// one of the sample is not. It looks at two bytes that differ in tokens of every form.
+func tells(d *push.Delivery) bool {
+	if d.Result.Outcome == push.Accepted {
+		t := d.Token
+		return len(t) > 8 && (t[7]^t[len(t)-1])&15 == 3
+	}
+	return d.Result.Outcome == push.Unregistered
+}
+
+// add takes in a group's answers, of which so many were accepted and those at the indexes tell, and returns how large the share of
+// doubtful deaths is now. What was refused says nothing of the token's life: it may be of another route.
+func (d *deaths) add(deliveries []push.Delivery, telling []int32, accepted int, now time.Time) float64 {
+	all, dead, known, knownDead := accepted, 0, 0, 0
+	for _, i := range telling {
 		v := &deliveries[i]
-		switch v.Result.Outcome { //nolint:exhaustive // the others say nothing of the token's life: it may be of another route
-		case push.Accepted:
-			all++
-			if d.accepted.samples(v.Token) && !d.accepted.add(v.Token) {
+		if v.Result.Outcome == push.Accepted {
+			if !d.accepted.add(v.Token) {
 				known++
 			}
-		case push.Unregistered:
-			all++
-			d.told++
-			if at := v.Result.Timestamp; !at.IsZero() && now.Sub(at) > longDead {
-				continue
-			}
-			dead++
-			if d.accepted.samples(v.Token) && d.accepted.has(v.Token) {
-				known++
-				knownDead++
-			}
+			continue
+		}
+		all++
+		d.told++
+		if at := v.Result.Timestamp; !at.IsZero() && now.Sub(at) > longDead {
+			continue
+		}
+		dead++
+		if d.accepted.has(v.Token) {
+			known++
+			knownDead++
 		}
 	}
 	if all == 0 {
@@ -97,11 +107,6 @@ type tokenSample struct {
 }
 
 const tokensSampled = 16_384
-
-// samples reports whether the token may be in the sample. It looks at two bytes that differ in tokens of every form.
-func (s *tokenSample) samples(t push.Token) bool {
-	return len(t) > 8 && (t[7]^t[len(t)-1])&15 == 3
-}
 
 // add adds the token where it is in the sample, and is false where it was there before.
 func (s *tokenSample) add(t push.Token) bool {

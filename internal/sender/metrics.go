@@ -54,12 +54,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		outcomes: counters("results_total", "Results of sends, by outcome; one that was sent again counts each time.",
 			"app", "route", "transport", "outcome"),
 		reasons:  counters("refusals_total", "Results other than accepted, by the reason given.", "app", "route", "reason"),
-		retries:  counters("retries_total", "Deliveries that the service answered with 'try again' and that will be.", "app", "route"),
+		retries:  counters("retries_total", "Deliveries that were answered with 'try again' and that will be.", "app", "route"),
 		gaveUp:   counters("retries_exhausted_total", "Deliveries that failed because their retries were used up.", "app", "route"),
 		inFlight: gauges("in_flight", "Recipients with the transport.", "app", "route"),
 		window:   gauges("window", "Bulk recipients that may be with the transport at once.", "app", "route"),
 		ready:    gauges("ready", "Recipients in memory that wait for dispatch.", "app", "route", "lane"),
-		paused:   gauges("app_paused", "1 while the app sends nothing but probes, by cause; where the service refuses only a topic, of that topic.", "app", "route", "cause"),
+		paused:   gauges("app_paused", "1 while the route sends nothing but probes, by cause; where the service refuses or puts off only a key (a topic), of that key.", "app", "route", "cause"),
 		delay: prometheus.NewHistogramVec(histogram("delay_seconds",
 			"From acceptance (or send_at) to the result, a sample of each group.",
 			prometheus.ExponentialBuckets(0.001, 2.5, 15)), []string{"app", "route", "lane"}),
@@ -78,7 +78,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// routeMetrics are an app's, looked up once.
+// routeMetrics are a route's, looked up once.
 type routeMetrics struct {
 	outcomes         [push.Cancelled + 1]prometheus.Counter
 	reasons          map[*push.Reason]prometheus.Counter
@@ -90,7 +90,7 @@ type routeMetrics struct {
 	groupSize        prometheus.Observer
 }
 
-func (m *metrics) app(o queue.Outlet, kind string, reasons []*push.Reason) routeMetrics {
+func (m *metrics) route(o queue.Outlet, kind string, reasons []*push.Reason) routeMetrics {
 	name, route := o.App, string(o.Route)
 	am := routeMetrics{
 		retries: m.retries.WithLabelValues(name, route), gaveUp: m.gaveUp.WithLabelValues(name, route),

@@ -16,27 +16,27 @@ const (
 // prepare turns batches whose recipients are not known or not counted yet into ready ones, until ctx ends: only as fast as
 // they are sent, so that neither memory nor the table grows with an audience, and one after the other in turn, so that
 // several audiences share.
-func (a *route) prepare(ctx context.Context) {
+func (r *route) prepare(ctx context.Context) {
 	for failures := 0; ; {
-		work, limit := a.nextUnprepared()
+		work, limit := r.nextUnprepared()
 		if len(work) == 0 {
 			select {
 			case <-ctx.Done():
 				return
-			case <-a.wakePrepare:
+			case <-r.wakePrepare:
 			}
 			continue
 		}
-		err := a.prepareSome(ctx, work, limit)
+		err := r.prepareSome(ctx, work, limit)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			failures = 0
 		default:
-			a.s.metrics.readErrors.Inc()
+			r.s.metrics.readErrors.Inc()
 			if failures == 0 {
-				a.log.Warn("recipients cannot be prepared; it is tried until it succeeds", "error", err)
+				r.log.Warn("recipients cannot be prepared; it is tried until it succeeds", "error", err)
 			}
 			if !sleep(ctx, backoff(50*time.Millisecond, 2*time.Second, failures)) {
 				return
@@ -46,152 +46,101 @@ func (a *route) prepare(ctx context.Context) {
 	}
 }
 
-// page is how many recipients of the audience are to be expanded now: 0 while enough of it is ready. a.mu is held.
-func (a *route) page(it *batch) int {
-	page := expandPage
-	switch st := it.stream; {
-	case a.topics[it.n.Key] != nil && a.topics[it.n.Key].left > 0: // one is enough to see whether the topic is taken again
-		return 0
-	case it.Lane == queue.Urgent:
-		return page
-	case !st.slow:
-		if a.pending() >= a.cfg.Memory/4 {
-			return 0
-		}
-	default: // what its own rate lets go in a few seconds
-		page = min(max(100, 5*int(st.n.Rate)), expandPage)
-		ready := 0
-		for i := range st.items.len() {
-			ready += st.items.at(i).left()
-		}
-		if ready >= page || !a.fits(st, page) {
-			return 0
-		}
-	}
-	if a.room(queue.Bulk) < page {
-		return 0
-	}
-	return page
-}
-
 // nextUnprepared takes one Audience batch, of which limit recipients are to be expanded, or some Badges batches, to be worked
-// on under holds. Of bulk ones it takes nothing while enough is ready. What takes an audience's place is queued behind the
+// on under their leases. Of bulk ones it takes nothing while enough is ready. What takes an audience's place is queued behind the
 // others, and so they take turns.
-func (a *route) nextUnprepared() (work []*batch, limit int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stopping {
+func (r *route) nextUnprepared() (work []*batch, limit int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopping {
 		return nil, 0
 	}
 	recipients, now := 0, time.Now()
-	for lane := range a.unprepared {
-		waiting := &a.unprepared[lane]
+	for lane := range r.backlog.unprepared {
+		waiting := &r.backlog.unprepared[lane]
 		for turns := waiting.len(); turns > 0; turns-- {
-			it := waiting.at(0)
-			if len(work) > 0 && (work[0].Kind == queue.Audience || it.Kind == queue.Audience) ||
+			b := waiting.at(0)
+			if len(work) > 0 && (work[0].Kind == queue.Audience || b.Kind == queue.Audience) ||
 				len(work) == badgesBatches || recipients >= expandPage {
 				return work, limit
 			}
 			waiting.pop()
 			// The sweep sees only what waits here, which an audience that is being expanded does for moments.
-			if a.expired(it, now) {
-				a.retire(it, expired)
+			if r.expired(b, now) {
+				r.conclude(b, expired)
 				continue
 			}
-			enough := it.Lane != queue.Urgent && a.pending() >= a.cfg.Memory/4
-			if it.Kind == queue.Audience {
-				limit = a.page(it)
+			enough := b.Lane != queue.Urgent && r.backlog.enough()
+			if b.Kind == queue.Audience {
+				limit = r.backlog.page(b)
 				enough = limit == 0
 			}
 			if enough {
-				waiting.push(it)
+				waiting.push(b)
 				continue
 			}
-			lease, ok := a.s.q.Hold(it.Shard)
-			if !ok || lease.Epoch != it.epoch {
-				if ok {
-					a.s.q.Unhold(lease)
-				}
-				a.drop(it)
+			lease, ok := r.acquire(b)
+			if !ok {
+				r.evict(b)
 				continue
 			}
-			it.lease, it.held = lease, true
-			work = append(work, it)
-			recipients += it.weight()
+			b.lease, b.leased = lease, true
+			work = append(work, b)
+			recipients += b.weight()
 		}
 	}
 	return work, limit
 }
 
 // prepareSome works on what nextUnprepared gave.
-func (a *route) prepareSome(ctx context.Context, work []*batch, limit int) error {
-	callCtx, cancel := context.WithTimeout(ctx, databaseTimeout)
-	defer cancel()
-	var ready []*queue.Batch
-	var next *queue.Batch
-	var err error
-	if work[0].Kind == queue.Audience {
-		ready, next, err = a.s.q.Expand(callCtx, work[0].lease, work[0].Batch, limit)
-	} else {
-		held := make([]queue.Leased, len(work))
-		for i, it := range work {
-			held[i] = queue.Leased{Batch: it.Batch, Lease: it.lease}
-		}
-		ready, err = a.s.q.CountBadges(callCtx, held)
-	}
-	n := work[0].stream.n
+func (r *route) prepareSome(ctx context.Context, work []*batch, limit int) error {
+	ready, next, err := r.readRecipients(ctx, work, limit)
 	if err != nil {
 		// It may have been done all the same (an answer was lost, or some leases): read what there is now.
-		a.mu.Lock()
-		for _, it := range work {
-			a.drop(it)
+		r.mu.Lock()
+		for _, b := range work {
+			r.evict(b)
 		}
-		a.mu.Unlock()
-		for _, it := range work {
-			a.s.reader.rewind(it.Shard, it.Lane)
+		r.mu.Unlock()
+		for _, b := range work {
+			r.s.reader.rewind(b.Shard, b.Lane)
 		}
+		return err
 	}
-	// The new ones come before the old ones are forgotten, so that the stream and its limiter live on. Their keys may be the
+	// The new ones come before the old ones are removed, so that the notification and its limiter live on. Their keys may be the
 	// same.
-	if err == nil {
-		for _, it := range work {
-			if slices.ContainsFunc(ready, func(b *queue.Batch) bool { return b.Key == it.Key }) || next != nil && next.Key == it.Key {
-				a.s.memory.drop(it)
-			} else {
-				a.s.memory.remove(it)
-			}
+	for _, b := range work {
+		if slices.ContainsFunc(ready, func(f *queue.Batch) bool { return f.Key == b.Key }) || next != nil && next.Key == b.Key {
+			r.s.memory.drop(b)
+		} else {
+			r.s.memory.remove(b)
 		}
 	}
-	for _, b := range slices.Concat(ready, oneOrNone(next)) {
-		of := n
-		if b.Notification != n.ID {
-			of = a.notification(b.Notification)
-		}
-		if of == nil {
-			a.s.reader.rewind(b.Shard, b.Lane)
-			continue
-		}
-		way := a.s.routeOf(b)
-		if way == nil { // not configured any more, or not yet here: it waits
-			continue
-		}
-		if r := way.admit(b, of); r == noRoom || r == postponed {
-			a.s.reader.rewind(b.Shard, b.Lane)
-		}
+	if next != nil {
+		ready = append(ready, next)
 	}
-	if err == nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		for _, it := range work {
-			a.forget(it)
-		}
+	for _, b := range ready {
+		r.s.admit(b, r.notification(b.Notification))
 	}
-	return err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range work {
+		r.remove(b)
+	}
+	return nil
 }
 
-func oneOrNone(b *queue.Batch) []*queue.Batch {
-	if b == nil {
-		return nil
+// readRecipients expands an audience, or counts badges.
+func (r *route) readRecipients(ctx context.Context, work []*batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	if work[0].Kind == queue.Audience {
+		return r.s.q.Expand(ctx, work[0].lease, work[0].Batch, limit)
 	}
-	return []*queue.Batch{b}
+	batches := make([]queue.Leased, len(work))
+	for i, b := range work {
+		batches[i] = queue.Leased{Batch: b.Batch, Lease: b.lease}
+	}
+	ready, err = r.s.q.CountBadges(ctx, batches)
+	return ready, nil, err
 }

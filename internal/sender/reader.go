@@ -24,9 +24,9 @@ var (
 // owner of a shard left, what fell due, and what memory had no room for.
 //
 // A shard's lane is an index in the order of due times, of which the reader keeps a cursor. What is behind the cursor is in
-// memory, with exceptions: a batch whose commit took longer than a poll, and one that was passed over because its app had
+// memory, with exceptions: a batch whose commit took longer than a poll, and one that was passed over because its route had
 // enough in memory. For these the cursor goes back to the start, where everything in memory is skipped: when a handoff was
-// refused, when an app has room again, and every few seconds in any case.
+// refused, when a route has room again, and every few seconds in any case.
 type reader struct {
 	s    *Sender
 	wake chan struct{}
@@ -55,7 +55,7 @@ func (r *reader) rewind(shard uint8, lane queue.Lane) {
 	r.mu.Unlock()
 }
 
-// rewindAll does so for all, now: an app has room again for what was passed over.
+// rewindAll does so for all, now: a route has room again for what was passed over.
 func (r *reader) rewindAll() {
 	r.mu.Lock()
 	for i := range r.cursors {
@@ -144,7 +144,7 @@ func (r *reader) pause(looked, now time.Time) time.Duration {
 	return max(next.Sub(now), looked.Add(5*time.Millisecond).Sub(now), 0)
 }
 
-// refresh takes in which shards are ours: a new one is read from its start, and what is in memory of a lost one is dropped.
+// refresh takes in which shards are ours: a new one is read from its start, and what is in memory of a lost one is withdrawn.
 func (r *reader) refresh() []queue.Lease {
 	owned := r.s.q.Owned()
 	fresh, lost := r.s.memory.own(owned)
@@ -153,8 +153,8 @@ func (r *reader) refresh() []queue.Lease {
 		r.rewind(shard, queue.Bulk)
 	}
 	if lost {
-		for _, a := range r.s.apps {
-			a.dropLost()
+		for _, way := range r.s.routes {
+			way.withdrawLost()
 		}
 	}
 	return owned
@@ -237,10 +237,10 @@ func (r *reader) cursor(shard uint8, lane queue.Lane) queue.Key {
 	return c.after
 }
 
-// full names the apps that have enough of the lane in memory; room is false when all have.
+// full names the routes that have enough of the lane in memory; room is false when all have.
 func (r *reader) full(lane queue.Lane) (without []queue.Outlet, room bool) {
-	for outlet, a := range r.s.apps {
-		if a.wants(lane) {
+	for outlet, way := range r.s.routes {
+		if way.wants(lane) {
 			room = true
 		} else {
 			without = append(without, outlet)
@@ -256,8 +256,8 @@ func (r *reader) full(lane queue.Lane) (without []queue.Outlet, room bool) {
 func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 	missing := map[string][]uuid.UUID{}
 	for _, b := range batches {
-		a := r.s.routeOf(b)
-		if a == nil || r.s.memory.has(b.Key) || a.notification(b.Notification) != nil {
+		way := r.s.routeOf(b)
+		if way == nil || r.s.memory.has(b.Key) || way.notification(b.Notification) != nil {
 			continue
 		}
 		if ids := missing[b.App]; len(ids) == 0 || ids[len(ids)-1] != b.Notification {
@@ -274,16 +274,16 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 	}
 	for _, b := range batches {
 		r.advance(b)
-		a := r.s.routeOf(b)
-		if a == nil { // of an app that is not configured any more, or not yet here: it waits
+		way := r.s.routeOf(b)
+		if way == nil { // of an app that is not configured any more, or not yet here: it waits
 			continue
 		}
-		n := a.notification(b.Notification)
+		n := way.notification(b.Notification)
 		if n == nil {
 			n = loaded[b.App][b.Notification]
 		}
 		if n != nil { // else an orphan, or it was in memory a moment ago and is settled
-			r.postponed = a.admit(b, n) == postponed || r.postponed
+			r.postponed = way.admit(b, n) == postponed || r.postponed
 		}
 	}
 	return nil
@@ -328,7 +328,7 @@ func (r *reader) runCancels(ctx context.Context) {
 	}
 }
 
-// cancels retires what waits of cancelled notifications, in memory or not. What is in flight gets its result.
+// cancels concludes what waits of cancelled notifications, in memory or not. What is in flight gets its result.
 func (r *reader) cancels(ctx context.Context) error {
 	owned := r.s.q.Owned()
 	if len(owned) == 0 {
@@ -345,14 +345,14 @@ func (r *reader) cancels(ctx context.Context) error {
 		}
 		for _, b := range batches {
 			if last == nil || last.Notification != b.Notification {
-				for outlet, a := range r.s.apps {
+				for outlet, way := range r.s.routes {
 					if outlet.App == b.App {
-						a.cancel(b.Notification)
+						way.cancel(b.Notification)
 					}
 				}
 			}
-			if a := r.s.routeOf(b); a != nil {
-				a.cancelStored(b)
+			if way := r.s.routeOf(b); way != nil {
+				way.cancelStored(b)
 			}
 			last = b
 		}
@@ -360,38 +360,4 @@ func (r *reader) cancels(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// cancelStored settles a cancelled batch that is not in memory. One that was in memory has been retired, or is in flight.
-func (a *route) cancelStored(b *queue.Batch) {
-	it := &batch{Batch: b, n: &push.Notification{ID: b.Notification, App: a.name}, app: a}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	// However full the memory is: it is gone as soon as it is settled, and a page at a time comes.
-	if a.stopping || a.s.memory.add(it) != admitted {
-		return
-	}
-	a.count(it, 1)
-	if it.Kind == queue.Ready {
-		a.ready[it.Lane] += it.left()
-	}
-	a.retire(it, cancelled)
-}
-
-// wants reports whether the app has room for more of the lane, with enough of it that a read is worth while.
-func (a *route) wants(lane queue.Lane) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.full && lane != queue.Urgent {
-		return false
-	}
-	need := 1
-	if lane == queue.Bulk {
-		need = queue.MaxBatch
-	}
-	if a.room(lane) < need {
-		a.full = true
-		return false
-	}
-	return true
 }

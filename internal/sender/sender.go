@@ -66,10 +66,10 @@ type Config struct {
 	// Retry and RetryMax bound the pauses between the attempts of one delivery: Retry × 2ⁿ at most, with full jitter; default
 	// 1 s and 5 min.
 	Retry, RetryMax time.Duration
-	// Pause and PauseMax are the same for an app whose gateway cannot be reached; default 500 ms and 5 s.
+	// Pause and PauseMax are the same for a route whose gateway cannot be reached; default 500 ms and 5 s.
 	Pause, PauseMax time.Duration
-	// Hold is how often an app whose configuration the service refuses tries one notification; default 30 s.
-	Hold time.Duration
+	// Blocked is how often one notification is tried of a route, or of a key, that the service refuses; default 30 s.
+	Blocked time.Duration
 }
 
 // The defaults, and what is not for configuration.
@@ -82,7 +82,7 @@ const (
 	defaultRetryMax    = 5 * time.Minute
 	defaultPause       = 500 * time.Millisecond
 	defaultPauseMax    = 5 * time.Second // a gateway that is back is noticed soon; transports have a backoff of their own
-	defaultHold        = 30 * time.Second
+	defaultBlocked     = 30 * time.Second
 	defaultMaxRetries  = 3
 	defaultInFlight    = 32 * groupSize
 	defaultMemory      = 64 * groupSize
@@ -90,7 +90,7 @@ const (
 	cancelEvery        = 400 * time.Millisecond
 	rescanEvery        = 5 * time.Second
 	databaseTimeout    = 30 * time.Second // of one call; what the database does not answer by then is tried again
-	splitAfter         = 5 * time.Second  // see app.sweep
+	splitAfter         = 5 * time.Second  // see route.sweep
 	nowOrNeverLifetime = 24 * time.Hour
 	maxWait            = time.Hour // of what a service may ask for: one that says a year is asked again
 )
@@ -108,14 +108,14 @@ func (c Config) withDefaults() Config {
 	set(&c.RetryMax, defaultRetryMax)
 	set(&c.Pause, defaultPause)
 	set(&c.PauseMax, defaultPauseMax)
-	set(&c.Hold, defaultHold)
+	set(&c.Blocked, defaultBlocked)
 	if c.Settlers == 0 {
 		c.Settlers = defaultSettlers
 	}
 	return c
 }
 
-// RouteConfig is what the sender is told about an app.
+// RouteConfig is what the sender is told about a route.
 type RouteConfig struct {
 	Transport Transport
 	// Platform is the one that the route belongs to: its transport gets each notification as that platform sends it. Empty
@@ -125,7 +125,7 @@ type RouteConfig struct {
 	Kind string
 	// Reasons are those that the transport gives beside push's own, to initialise metrics with.
 	Reasons []*push.Reason
-	// MaxRetries is how often a delivery that the service answered with "try again" is sent again; default 3, negative for never.
+	// MaxRetries is how often a delivery that was answered with "try again" is sent again; default 3, negative for never.
 	MaxRetries int
 	// MaxRate is the number of recipients a second that are sent to, by this replica; 0 for no limit.
 	MaxRate int
@@ -164,32 +164,32 @@ func (c RouteConfig) withDefaults() RouteConfig {
 type Sender struct {
 	cfg Config
 	q   Queue
-	// apps has each route of each app, mains the one of each app that audiences of all routes are expanded by.
-	apps     map[queue.Outlet]*route
+	// mains has for each app the route that audiences of all routes are expanded by.
+	routes   map[queue.Outlet]*route
 	mains    map[string]*route
 	log      *slog.Logger
 	metrics  *metrics
 	memory   *memory
-	settling *settling
+	settlers *settlers
 	reader   *reader
 }
 
 // New returns a Sender for the routes. It starts nothing: see Run.
-func New(cfg Config, q Queue, apps map[queue.Outlet]RouteConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
+func New(cfg Config, q Queue, routes map[queue.Outlet]RouteConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
 	s := &Sender{
-		cfg: cfg.withDefaults(), q: q, apps: make(map[queue.Outlet]*route, len(apps)), mains: map[string]*route{}, log: log,
+		cfg: cfg.withDefaults(), q: q, routes: make(map[queue.Outlet]*route, len(routes)), mains: map[string]*route{}, log: log,
 		metrics: newMetrics(reg), memory: newMemory(),
 	}
-	s.settling = newSettling(s)
+	s.settlers = newSettlers(s)
 	s.reader = newReader(s)
-	for outlet, c := range apps {
+	for outlet, c := range routes {
 		if c.Transport == nil {
 			return nil, fmt.Errorf("sender: route %q of app %q has no transport", outlet.Route, outlet.App)
 		}
-		a := newRoute(s, outlet, c.withDefaults())
-		s.apps[outlet] = a
-		if main := s.mains[outlet.App]; main == nil || outlet.Route < main.route {
-			s.mains[outlet.App] = a
+		r := newRoute(s, outlet, c.withDefaults())
+		s.routes[outlet] = r
+		if main := s.mains[outlet.App]; main == nil || outlet.Route < main.name {
+			s.mains[outlet.App] = r
 		}
 	}
 	return s, nil
@@ -199,28 +199,38 @@ func New(cfg Config, q Queue, apps map[queue.Outlet]RouteConfig, log *slog.Logge
 // memory allows: what it refuses is read again later.
 func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
 	for _, b := range batches {
-		a := s.routeOf(b)
-		if a == nil {
-			continue
-		}
-		switch a.admit(b, n) {
-		case admitted, known:
-		case noRoom, postponed:
+		if refused := s.admit(b, n); refused == noRoom || refused == postponed {
 			s.metrics.refusedHandoff.Inc()
-			s.reader.rewind(b.Shard, b.Lane)
-		case notOurs:
 		}
 	}
+}
+
+// admit takes the batch into the memory of its route, or has it read again once there is room. n may be nil where the
+// notification is not at hand.
+func (s *Sender) admit(b *queue.Batch, n *push.Notification) admission {
+	r := s.routeOf(b)
+	switch {
+	case r == nil: // not configured any more, or not yet here: it waits
+		return notOurs
+	case n == nil:
+		s.reader.rewind(b.Shard, b.Lane)
+		return noRoom
+	}
+	admitted := r.admit(b, n)
+	if admitted == noRoom || admitted == postponed {
+		s.reader.rewind(b.Shard, b.Lane)
+	}
+	return admitted
 }
 
 // routeOf is the route that the batch goes, nil where it is not configured.
 func (s *Sender) routeOf(b *queue.Batch) *route {
 	if b.Route == "" {
-		if a := s.mains[b.App]; a != nil {
-			return a
+		if r := s.mains[b.App]; r != nil {
+			return r
 		}
 	}
-	return s.apps[queue.Outlet{App: b.App, Route: b.Route}]
+	return s.routes[queue.Outlet{App: b.App, Route: b.Route}]
 }
 
 // Run sends until ctx ends. Then it sends nothing new, waits for the results of what is in flight, settles them, and
@@ -233,21 +243,21 @@ func (s *Sender) Run(ctx context.Context) error {
 	defer stopSettlers()
 
 	var finding, sending, saving sync.WaitGroup
-	for _, a := range s.apps {
+	for _, r := range s.routes {
 		sending.Go(func() {
-			if err := a.cfg.Transport.Run(transports); err != nil && transports.Err() == nil {
-				s.log.Error("transport ended", "app", a.name, "route", a.route, "error", err)
+			if err := r.cfg.Transport.Run(transports); err != nil && transports.Err() == nil {
+				s.log.Error("transport ended", "app", r.app, "route", r.name, "error", err)
 			}
 		})
-		finding.Go(func() { a.dispatch(ctx, a.nextUrgent, a.wakeUrgent) })
-		finding.Go(func() { a.dispatch(ctx, a.nextBulk, a.wakeBulk) })
-		finding.Go(func() { a.prepare(ctx) })
-		finding.Go(func() { a.keepSwept(ctx) })
+		finding.Go(func() { r.dispatch(ctx, r.nextUrgent, r.wakeUrgent) })
+		finding.Go(func() { r.dispatch(ctx, r.nextBulk, r.wakeBulk) })
+		finding.Go(func() { r.prepare(ctx) })
+		finding.Go(func() { r.keepSwept(ctx) })
 	}
 	finding.Go(func() { s.reader.run(ctx) })
 	finding.Go(func() { s.reader.runCancels(ctx) })
 	for range s.cfg.Settlers {
-		saving.Go(func() { s.settling.run(settlers) })
+		saving.Go(func() { s.settlers.run(settlers) })
 	}
 
 	finding.Wait()
@@ -255,20 +265,20 @@ func (s *Sender) Run(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
 	var draining sync.WaitGroup
-	for _, a := range s.apps {
+	for _, r := range s.routes {
 		draining.Go(func() {
-			if err := a.cfg.Transport.Drain(drain); err != nil {
-				s.log.Warn("not all results came in time; what has none is sent again later", "app", a.name, "route", a.route, "error", err)
+			if err := r.cfg.Transport.Drain(drain); err != nil {
+				s.log.Warn("not all results came in time; what has none is sent again later", "app", r.app, "route", r.name, "error", err)
 			}
 		})
 	}
 	draining.Wait()
 	stopTransports()
 	sending.Wait()
-	for _, a := range s.apps {
-		a.finish()
+	for _, r := range s.routes {
+		r.stop()
 	}
-	err := s.settling.drain(s.cfg.Settle)
+	err := s.settlers.drain(s.cfg.Settle)
 	stopSettlers()
 	saving.Wait()
 	s.memory.releaseAll(s.q)
@@ -280,14 +290,14 @@ func (s *Sender) Run(ctx context.Context) error {
 func (s *Sender) AnswerShares(app string) []push.AnswerShare {
 	now := time.Now()
 	byName := map[string]*push.AnswerShare{}
-	for outlet, a := range s.apps {
+	for outlet, r := range s.routes {
 		if outlet.App != app {
 			continue
 		}
-		of, sum := a.share.report(now), byName[a.cfg.Platform]
+		of, sum := r.share.report(now), byName[r.cfg.Platform]
 		if sum == nil {
-			sum = &push.AnswerShare{Platform: a.cfg.Platform}
-			byName[a.cfg.Platform] = sum
+			sum = &push.AnswerShare{Platform: r.cfg.Platform}
+			byName[r.cfg.Platform] = sum
 		}
 		sum.Bad, sum.Answers = max(sum.Bad, of.Bad), sum.Answers+of.Answers
 		sum.Unregistered, sum.Told = max(sum.Unregistered, of.Unregistered), sum.Told+of.Told

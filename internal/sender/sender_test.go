@@ -187,7 +187,7 @@ func TestWhatDidNotReachAPNsIsNotAnAttemptAndNotWritten(t *testing.T) {
 		if probes < 20 || first-probes > 12 {
 			t.Errorf("of %d groups %d were probes of one: want a probe every 30 s or less", first, probes)
 		}
-		if lines := strings.Count(r.logs.String(), "nothing reaches the gateway; the app's notifications wait\" app=a route=\"\" reason=ConnectionLost"); lines != 1 {
+		if lines := strings.Count(r.logs.String(), "nothing reaches the gateway; the route's notifications wait\" app=a route=\"\" reason=ConnectionLost"); lines != 1 {
 			t.Errorf("said %d times that nothing reaches the gateway, and why", lines)
 		}
 		up.Store(true)
@@ -223,7 +223,7 @@ func TestAWrongConfigurationHoldsTheAppAndNoOther(t *testing.T) {
 		if sends := r.tr["a"].sendsOf(held); sends > 2500+20 {
 			t.Errorf("%d sends while held, want one every 30 s", sends)
 		}
-		if logs := r.logs.String(); strings.Count(logs, "refuses the app's configuration") != 1 || !strings.Contains(logs, "check key_id") {
+		if logs := r.logs.String(); strings.Count(logs, "refuses the route's credentials") != 1 || !strings.Contains(logs, "check key_id") {
 			t.Errorf("the log does not say once what to mend:\n%s", logs)
 		}
 		mended.Store(true)
@@ -310,7 +310,7 @@ func TestARefusedTopicHoldsOnlyItself(t *testing.T) {
 		if sends := r.tr["a"].sendsOf(wrong) + r.tr["a"].sendsOf(wrongOne) + r.tr["a"].sendsOf(gone); sends > 4001+25 {
 			t.Errorf("%d sends while held, want one every 30 s", sends)
 		}
-		if logs := r.logs.String(); strings.Count(logs, "the service refuses the topic") != 1 || strings.Contains(logs, "refuses the app") {
+		if logs := r.logs.String(); strings.Count(logs, "refuses the key") != 1 || strings.Contains(logs, "refuses the route") {
 			t.Errorf("the log:\n%s", logs)
 		}
 		mended.Store(true)
@@ -526,8 +526,8 @@ func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 		close(r.tr["a"].stuck)
 		pass(2 * time.Second)
 		r.want(n, map[push.Outcome]int{push.Cancelled: 20_000})
-		if a := r.s.apps[queue.Outlet{App: "a"}]; a.inMemory != [2]int{} || a.ready != [2]int{} || len(a.streams) != 0 {
-			t.Errorf("something is counted still: %v %v %d", a.inMemory, a.ready, len(a.streams))
+		if a := r.s.routes[queue.Outlet{App: "a"}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || len(a.backlog.notifications) != 0 {
+			t.Errorf("something is counted still: %v %v %d", a.backlog.inMemory, a.backlog.ready, len(a.backlog.notifications))
 		}
 	})
 }
@@ -696,9 +696,9 @@ func TestMemoryIsBounded(t *testing.T) {
 		peak := 0
 		for range 200 {
 			pass(50 * time.Millisecond)
-			a := r.s.apps[queue.Outlet{App: "a"}]
+			a := r.s.routes[queue.Outlet{App: "a"}]
 			a.mu.Lock()
-			peak = max(peak, a.inMemory[queue.Urgent]+a.inMemory[queue.Bulk])
+			peak = max(peak, a.backlog.inMemory[queue.Urgent]+a.backlog.inMemory[queue.Bulk])
 			a.mu.Unlock()
 		}
 		if peak > 16_000 || r.tr["a"].peak > 4000 {
@@ -707,8 +707,8 @@ func TestMemoryIsBounded(t *testing.T) {
 		for _, n := range all {
 			r.want(n, map[push.Outcome]int{push.Accepted: 10_000})
 		}
-		if a := r.s.apps[queue.Outlet{App: "a"}]; a.inMemory != [2]int{} || a.ready != [2]int{} || a.inFlight != 0 || len(a.streams) != 0 {
-			t.Errorf("something is counted still: %v %v %d %d", a.inMemory, a.ready, a.inFlight, len(a.streams))
+		if a := r.s.routes[queue.Outlet{App: "a"}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || a.inFlight != 0 || len(a.backlog.notifications) != 0 {
+			t.Errorf("something is counted still: %v %v %d %d", a.backlog.inMemory, a.backlog.ready, a.inFlight, len(a.backlog.notifications))
 		}
 	})
 }
@@ -824,7 +824,7 @@ func TestEveryRecipientEndsInOneOutcome(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			model := newModel(seed, odds)
 			r := start(t, func(r *rig, cfg *Config, apps map[string]RouteConfig) {
-				cfg.Retry, cfg.Pause, cfg.PauseMax, cfg.Hold = 10*time.Millisecond, 10*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+				cfg.Retry, cfg.Pause, cfg.PauseMax, cfg.Blocked = 10*time.Millisecond, 10*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 				r.tr["a"].answer, r.tr["a"].delay = model.answer, delay
 				a := apps["a"]
 				a.MaxRate, a.Memory, a.InFlight = rate, 8000, 2500

@@ -20,42 +20,42 @@ const (
 	settleEvery = 25 * time.Millisecond
 )
 
-// settling queues the items that have their results, and settles many of them in a transaction: the longer one takes, the
-// more the next one has. Its length is bounded by the apps' memory.
-type settling struct {
+// settlers have the queue settle the batches that have their results, many in a transaction: the longer one takes, the more the
+// next one has. What waits for them is bounded by the routes' memory.
+type settlers struct {
 	s    *Sender
 	wake chan struct{} // an element for each settler that should look
 
 	mu         sync.Mutex // guards all below
-	items      fifo[*batch]
-	recipients int           // of the items
+	batches    fifo[*batch]
+	recipients int           // of the batches
 	next       time.Time     // when the next transaction begins that is not full
 	waiting    bool          // a timer wakes a settler then
-	busy       int           // settlers with items in hand
+	busy       int           // settlers with batches in hand
 	idle       chan struct{} // closed when there is nothing to settle; nil unless drain waits
 }
 
-func newSettling(s *Sender) *settling {
-	return &settling{s: s, wake: make(chan struct{}, s.cfg.Settlers)}
+func newSettlers(s *Sender) *settlers {
+	return &settlers{s: s, wake: make(chan struct{}, s.cfg.Settlers)}
 }
 
-// add queues an item, which from now on belongs to the settlers. It never blocks.
-func (q *settling) add(it *batch) {
+// add queues a batch, which from now on belongs to the settlers. It never blocks.
+func (q *settlers) add(b *batch) {
 	q.mu.Lock()
-	q.push(it)
+	q.push(b)
 	q.mu.Unlock()
 	signal(q.wake)
 }
 
 // push is called with mu held.
-func (q *settling) push(it *batch) {
-	q.items.push(it)
-	q.recipients += it.weight()
+func (q *settlers) push(b *batch) {
+	q.batches.push(b)
+	q.recipients += b.weight()
 }
 
 // early reports whether it is too early for a transaction, and has a settler woken when it is not. mu is held.
-func (q *settling) early(now time.Time) bool {
-	full := q.items.len() >= settleBatches || q.recipients >= settleRecipients
+func (q *settlers) early(now time.Time) bool {
+	full := q.batches.len() >= settleBatches || q.recipients >= settleRecipients
 	wait := q.next.Sub(now)
 	if full || wait <= 0 || q.idle != nil {
 		return false
@@ -72,30 +72,30 @@ func (q *settling) early(now time.Time) bool {
 	return true
 }
 
-// take moves what fits into one transaction into batch.
-func (q *settling) take(batch []*batch) []*batch {
+// take appends what fits into one transaction to taken.
+func (q *settlers) take(taken []*batch) []*batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
-	if q.items.len() == 0 || q.early(now) {
-		return batch
+	if q.batches.len() == 0 || q.early(now) {
+		return taken
 	}
 	q.next = now.Add(settleEvery)
 	recipients := 0
-	for q.items.len() > 0 && len(batch) < settleBatches && recipients < settleRecipients {
-		it := q.items.pop()
-		recipients += it.weight()
-		batch = append(batch, it)
+	for q.batches.len() > 0 && len(taken) < settleBatches && recipients < settleRecipients {
+		b := q.batches.pop()
+		recipients += b.weight()
+		taken = append(taken, b)
 	}
 	q.recipients -= recipients
 	q.busy++
-	if q.items.len() > 0 {
+	if q.batches.len() > 0 {
 		signal(q.wake)
 	}
-	return batch
+	return taken
 }
 
-func (q *settling) doneWith() {
+func (q *settlers) doneWith() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.busy--
@@ -103,16 +103,16 @@ func (q *settling) doneWith() {
 }
 
 // tellIdle is called with mu held.
-func (q *settling) tellIdle() {
-	if q.idle != nil && q.busy == 0 && q.items.len() == 0 {
+func (q *settlers) tellIdle() {
+	if q.idle != nil && q.busy == 0 && q.batches.len() == 0 {
 		close(q.idle)
 		q.idle = nil
 	}
 }
 
 // run is one settler.
-func (q *settling) run(ctx context.Context) {
-	var items []*batch
+func (q *settlers) run(ctx context.Context) {
+	var batches []*batch
 	var settlements []queue.Settlement
 	for {
 		select {
@@ -120,46 +120,46 @@ func (q *settling) run(ctx context.Context) {
 			return
 		case <-q.wake:
 		}
-		for items = q.take(items[:0]); len(items) > 0 && ctx.Err() == nil; items = q.take(items[:0]) {
+		for batches = q.take(batches[:0]); len(batches) > 0 && ctx.Err() == nil; batches = q.take(batches[:0]) {
 			settlements = settlements[:0]
-			for _, it := range items {
-				settlements = append(settlements, q.decide(it, time.Now()))
+			for _, b := range batches {
+				settlements = append(settlements, q.decide(b, time.Now()))
 			}
-			q.settleAll(ctx, items, settlements)
-			clear(items)
+			q.settleAll(ctx, batches, settlements)
+			clear(batches)
 			clear(settlements)
 			q.doneWith()
 		}
 	}
 }
 
-// decide makes an item's results what they are settled as.
-func (q *settling) decide(it *batch, now time.Time) queue.Settlement {
-	if !it.decided {
-		it.decided = true
-		it.retryAt = q.judge(it, now)
+// decide makes a batch's results what they are settled as.
+func (q *settlers) decide(b *batch, now time.Time) queue.Settlement {
+	if !b.decided {
+		b.decided = true
+		b.retryAt = q.failOrRetry(b, now)
 	}
-	return queue.Settlement{Batch: it.Batch, Lease: it.lease, SentAt: it.sentAt, Kind: it.n.Kind, Results: it.results, RetryAt: it.retryAt}
+	return queue.Settlement{Batch: b.Batch, Lease: b.lease, SentAt: b.sentAt, Kind: b.n.Kind, Results: b.results, RetryAt: b.retryAt}
 }
 
-// judge fails what has had its attempts, and says when the others are due again: what never reached the service at once. Those that
+// failOrRetry fails what has had its attempts, and says when the others are due again: what never reached the service at once. Those that
 // have to wait longer than others go along with them, and are passed over then.
-func (q *settling) judge(it *batch, now time.Time) (retryAt time.Time) {
+func (q *settlers) failOrRetry(b *batch, now time.Time) (retryAt time.Time) {
 	attempts := -1
 	atOnce := false
 	var shortest, longest time.Duration
-	for i := range it.results {
-		r := &it.results[i]
+	for i := range b.results {
+		r := &b.results[i]
 		switch r.Outcome {
 		case push.Retry:
-			n := int(it.Recipients[i].Attempts)
-			if n >= it.app.cfg.MaxRetries {
+			n := int(b.Recipients[i].Attempts)
+			if n >= b.route.cfg.MaxRetries {
 				r.Outcome = push.Failed
-				it.app.metrics.gaveUp.Inc()
+				b.route.metrics.gaveUp.Inc()
 				continue
 			}
 			attempts = max(attempts, n)
-			it.app.metrics.retries.Inc()
+			b.route.metrics.retries.Inc()
 		case push.Pending:
 			r.Outcome = push.NotSent
 		default:
@@ -178,7 +178,7 @@ func (q *settling) judge(it *batch, now time.Time) (retryAt time.Time) {
 		retryAt = now.Add(backoff(q.s.cfg.Retry, q.s.cfg.RetryMax, attempts))
 	}
 	switch {
-	case it.waitsWhole:
+	case b.waitsWhole:
 		return later(retryAt, now.Add(longest))
 	case atOnce:
 		return retryAt
@@ -188,56 +188,56 @@ func (q *settling) judge(it *batch, now time.Time) (retryAt time.Time) {
 
 // settleAll settles until it is done or ctx ends. While the database is away the results stay here, and memory does not
 // grow: nothing can be read either.
-func (q *settling) settleAll(ctx context.Context, items []*batch, settlements []queue.Settlement) {
+func (q *settlers) settleAll(ctx context.Context, batches []*batch, settlements []queue.Settlement) {
 	for failures := 0; ; failures++ {
 		err := q.settle(ctx, settlements)
 		if err == nil {
-			for _, it := range items {
-				it.app.settled(it)
+			for _, b := range batches {
+				b.route.settled(b)
 			}
 			return
 		}
 		q.s.metrics.settleErrors.Inc()
 		if failures == 0 {
-			q.s.log.Warn("settling failed; it is tried until it succeeds", "batches", len(items), "error", err)
+			q.s.log.Warn("settling failed; it is tried until it succeeds", "batches", len(batches), "error", err)
 		}
-		if len(items) > 1 && failures > 0 && !errors.Is(err, push.ErrUnavailable) {
+		if len(batches) > 1 && failures > 0 && !errors.Is(err, push.ErrUnavailable) {
 			// One of them may be what the database refuses: the others must not wait for it.
-			for i := range items {
-				q.settleOnce(ctx, items[i], settlements[i])
+			for i := range batches {
+				q.settleOnce(ctx, batches[i], settlements[i])
 			}
 			return
 		}
 		if !sleep(ctx, backoff(50*time.Millisecond, 2*time.Second, failures)) {
-			q.giveBack(items)
+			q.requeue(batches)
 			return
 		}
 	}
 }
 
-// settleOnce settles one item, or puts it back to the end of the queue.
-func (q *settling) settleOnce(ctx context.Context, it *batch, s queue.Settlement) {
+// settleOnce settles one batch, or puts it back to the end of the queue.
+func (q *settlers) settleOnce(ctx context.Context, b *batch, s queue.Settlement) {
 	if err := q.settle(ctx, []queue.Settlement{s}); err == nil {
-		it.app.settled(it)
+		b.route.settled(b)
 		return
 	}
 	if sleep(ctx, 100*time.Millisecond) {
-		q.add(it)
+		q.add(b)
 	} else {
-		q.giveBack([]*batch{it})
+		q.requeue([]*batch{b})
 	}
 }
 
-// giveBack keeps what could not be settled in time, so that drain knows of it.
-func (q *settling) giveBack(items []*batch) {
+// requeue keeps what could not be settled in time, so that drain knows of it.
+func (q *settlers) requeue(batches []*batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, it := range items {
-		q.push(it)
+	for _, b := range batches {
+		q.push(b)
 	}
 }
 
-func (q *settling) settle(ctx context.Context, settlements []queue.Settlement) error {
+func (q *settlers) settle(ctx context.Context, settlements []queue.Settlement) error {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	start := time.Now()
@@ -255,9 +255,9 @@ func (q *settling) settle(ctx context.Context, settlements []queue.Settlement) e
 	q.s.metrics.settleBatches.Observe(float64(len(settlements)))
 	now := time.Now().UnixMicro()
 	for _, b := range followUps {
-		a := q.s.routeOf(b)
-		if n := a.notification(b.Notification); n != nil && b.DueAt <= now {
-			a.admit(b, n)
+		r := q.s.routeOf(b)
+		if n := r.notification(b.Notification); n != nil && b.DueAt <= now {
+			r.admit(b, n)
 		} else {
 			q.s.reader.wakeAt(time.UnixMicro(b.DueAt))
 		}
@@ -266,7 +266,7 @@ func (q *settling) settle(ctx context.Context, settlements []queue.Settlement) e
 }
 
 // drain waits until everything is settled, for so long.
-func (q *settling) drain(timeout time.Duration) error {
+func (q *settlers) drain(timeout time.Duration) error {
 	idle := make(chan struct{})
 	q.mu.Lock()
 	q.idle = idle
@@ -280,17 +280,5 @@ func (q *settling) drain(timeout time.Duration) error {
 		return nil
 	case <-timer.C:
 		return errUnsettled
-	}
-}
-
-// sleep is false where ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -22,8 +22,9 @@ type hourly struct {
 
 func newShare() *share { return &share{} }
 
-// add takes in a group whose deliveries have their results, of which so many are answers, and so many of these of bad tokens.
-func (s *share) add(deliveries []push.Delivery, answers, bad int, now time.Time) {
+// add takes in a group whose deliveries have their results, and what these come to.
+func (s *share) add(g *group, sum *summary, now time.Time) {
+	answers := sum.answers()
 	if answers == 0 {
 		return
 	}
@@ -35,8 +36,8 @@ func (s *share) add(deliveries []push.Delivery, answers, bad int, now time.Time)
 		*h = hourly{hour: hour}
 	}
 	h.answers += answers
-	h.bad += bad
-	h.deaths = max(h.deaths, s.deaths.add(deliveries, now))
+	h.bad += sum.bad
+	h.deaths = max(h.deaths, s.deaths.add(g.Deliveries, g.telling, sum.outcomes[push.Accepted], now))
 }
 
 // report sums up. Of bad tokens it tells the share among the day's answers or, where worse, among those of this hour and the

@@ -12,12 +12,12 @@ func TestTheShareOfBadTokens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newShare()
-		s.add(nil, 90_000, 0, time.Now())
+		s.add(&group{}, &summary{outcomes: [push.Cancelled + 1]int{push.Accepted: 90_000}}, time.Now())
 		if r := s.report(time.Now()); r.Bad != 0 || r.Answers != 90_000 {
 			t.Errorf("%+v", r)
 		}
 		pass(3 * time.Hour)
-		s.add(nil, 1000, 900, time.Now())
+		s.add(&group{}, &summary{outcomes: [push.Cancelled + 1]int{push.Accepted: 1000}, bad: 900}, time.Now())
 		if r := s.report(time.Now()); r.Bad != 0.9 || r.Answers != 91_000 {
 			t.Errorf("a bad hour after a good day: %+v", r)
 		}
@@ -44,6 +44,21 @@ func answer(from, n int, dead func(i int) bool) []push.Delivery {
 	return group
 }
 
+// take has deaths take in the group.
+func take(d *deaths, group []push.Delivery) float64 {
+	var telling []int32
+	accepted := 0
+	for i := range group {
+		if tells(&group[i]) {
+			telling = append(telling, int32(i))
+		}
+		if group[i].Result.Outcome == push.Accepted {
+			accepted++
+		}
+	}
+	return d.add(group, telling, accepted, time.Now())
+}
+
 // every has i of n be true, spread.
 func every(percent int) func(i int) bool { return func(i int) bool { return i*37%100 < percent } }
 
@@ -56,7 +71,7 @@ func TestDeathsThatAreAndAreNotDoubted(t *testing.T) {
 	const limit = 0.5
 	broadcast := func(d *deaths, size int, dead func(int) bool) (worst float64) {
 		for from := 0; from < size; from += 1000 {
-			worst = max(worst, d.add(answer(from, min(1000, size-from), dead), time.Now()))
+			worst = max(worst, take(d, answer(from, min(1000, size-from), dead)))
 		}
 		return worst
 	}
@@ -80,17 +95,17 @@ func TestDeathsThatAreAndAreNotDoubted(t *testing.T) {
 		{"nearly all dead but those that are known, among them", func(d *deaths) float64 {
 			alive := func(i int) bool { return i/16%4 == 0 }
 			for from := range 50 {
-				d.add(answer(from*64, 16, none), time.Now())
+				take(d, answer(from*64, 16, none))
 			}
 			for from := range 50 {
-				d.add(answer(from*64, 16, none), time.Now())
+				take(d, answer(from*64, 16, none))
 			}
 			return broadcast(d, 3200, func(i int) bool { return !alive(i) })
 		}, false},
 		{"an outage in the first broadcast", func(d *deaths) float64 { return broadcast(d, 1000, all) }, true},
 		{"an outage after a good day", func(d *deaths) float64 {
 			broadcast(d, 1_000_000, none)
-			return d.add(answer(0, 300, all), time.Now())
+			return take(d, answer(0, 300, all))
 		}, true},
 		{"an outage of a part of the service", func(d *deaths) float64 {
 			broadcast(d, 20_000, none)
@@ -99,24 +114,24 @@ func TestDeathsThatAreAndAreNotDoubted(t *testing.T) {
 		{"an outage of a small app", func(d *deaths) float64 {
 			worst := 0.0
 			for i := range 12 {
-				worst = max(worst, d.add(answer(i, 1, all), time.Now()))
+				worst = max(worst, take(d, answer(i, 1, all)))
 			}
 			return worst
 		}, true},
-		{"an old phone or two", func(d *deaths) float64 { return d.add(answer(0, 6, all), time.Now()) }, false},
+		{"an old phone or two", func(d *deaths) float64 { return take(d, answer(0, 6, all)) }, false},
 		{"dead for long, as the service says", func(d *deaths) float64 {
 			group := answer(0, 1000, all)
 			for i := range group {
 				group[i].Result.Timestamp = time.Now().Add(-30 * 24 * time.Hour)
 			}
-			return d.add(group, time.Now())
+			return take(d, group)
 		}, false},
 		{"dead just now, as the service says", func(d *deaths) float64 {
 			group := answer(0, 1000, all)
 			for i := range group {
 				group[i].Result.Timestamp = time.Now().Add(-time.Minute)
 			}
-			return d.add(group, time.Now())
+			return take(d, group)
 		}, true},
 		{"answers of another route are none", func(d *deaths) float64 {
 			group := answer(0, 1000, every(10))
@@ -125,7 +140,7 @@ func TestDeathsThatAreAndAreNotDoubted(t *testing.T) {
 					group[i].Result.Outcome = push.Failed
 				}
 			}
-			return d.add(group[:60], time.Now())
+			return take(d, group[:60])
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -141,19 +156,23 @@ func TestASampleOfTokensStaysSmall(t *testing.T) {
 	t.Parallel()
 	var s tokenSample
 	for i := range 1_000_000 {
-		if tok := token(i); s.samples(tok) {
+		if tok := token(i); inSample(tok) {
 			s.add(tok)
 		}
 	}
 	kept := 0
 	for i := range 1_000_000 {
-		if tok := token(i); s.samples(tok) && s.has(tok) {
+		if tok := token(i); inSample(tok) && s.has(tok) {
 			kept++
 		}
 	}
 	if len(s.set) > tokensSampled || len(s.set) < tokensSampled/3 || kept != len(s.set) {
 		t.Errorf("%d of a million, %d found", len(s.set), kept)
 	}
+}
+
+func inSample(t push.Token) bool {
+	return tells(&push.Delivery{Recipient: push.Recipient{Token: t}, Result: push.Result{Outcome: push.Accepted}})
 }
 
 func TestSharesByPlatform(t *testing.T) {

@@ -95,7 +95,7 @@ func TestARecipientIsSentToNoSoonerThanTheServiceAsks(t *testing.T) {
 func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const size = 24 * waitingMost / 10
+		const size = 24 * tokensWaiting / 10
 		waits := func(t push.Token) bool { return index(t)%2 == 1 }
 		var on atomic.Bool
 		on.Store(true)
@@ -114,7 +114,7 @@ func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 		pass(time.Millisecond)
 		on.Store(false)
 		pass(58 * time.Second)
-		if got := r.q.outcomes(n)[push.Accepted]; got < 4*waitingMost/10 || got > size/2 {
+		if got := r.q.outcomes(n)[push.Accepted]; got < 4*tokensWaiting/10 || got > size/2 {
 			t.Errorf("%d of those that need not wait were sent again", got)
 		}
 		for _, s := range r.tr["a"].sends()[size:] {
@@ -124,11 +124,11 @@ func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 		}
 		pass(30 * time.Second)
 		r.want(n, map[push.Outcome]int{push.Accepted: size})
-		a := r.s.apps[queue.Outlet{App: "a"}]
+		a := r.s.routes[queue.Outlet{App: "a"}]
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if len(a.waiting.until) != 0 {
-			t.Errorf("%d are still remembered", len(a.waiting.until))
+		if len(a.breaker.tokens.until) != 0 {
+			t.Errorf("%d are still remembered", len(a.breaker.tokens.until))
 		}
 	})
 }
@@ -177,7 +177,7 @@ func TestAKeyWaitsAsLongAsTheServiceAsksAndOthersGoOn(t *testing.T) {
 						t.Fatal("an attempt was used up")
 					}
 				}
-				if lines := strings.Count(r.logs.String(), "level=WARN msg=\"the service asks to wait with the topic"); lines != 1 {
+				if lines := strings.Count(r.logs.String(), "level=WARN msg=\"the service asks to wait with the key"); lines != 1 {
 					t.Errorf("the log:\n%s", r.logs)
 				}
 				if got := shown(t, r, "a"); len(got) != 0 {
@@ -319,9 +319,9 @@ func TestWhatHasNoContentForThePlatformFails(t *testing.T) {
 		if lines := strings.Count(r.logs.String(), "level=ERROR msg=\"a notification has no content"); lines != 1 {
 			t.Errorf("the log:\n%s", r.logs)
 		}
-		a := r.s.apps[queue.Outlet{App: "b"}]
-		if a.inMemory != [2]int{} || a.ready != [2]int{} || len(a.streams) != 0 {
-			t.Errorf("something is counted still: %v %v %d", a.inMemory, a.ready, len(a.streams))
+		a := r.s.routes[queue.Outlet{App: "b"}]
+		if a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || len(a.backlog.notifications) != 0 {
+			t.Errorf("something is counted still: %v %v %d", a.backlog.inMemory, a.backlog.ready, len(a.backlog.notifications))
 		}
 	})
 }

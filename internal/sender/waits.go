@@ -7,21 +7,21 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// waitingMost is how many device tokens are remembered at once; the batches of more than that wait as a whole.
-const waitingMost = 10_000
+// tokensWaiting is how many device tokens are remembered at once; the batches of more than that wait as a whole.
+const tokensWaiting = 10_000
 
-// waiting has the device tokens that the service asked to send nothing to for a while. It is a plain value.
-type waiting struct {
+// tokenWaits has the device tokens that the service asked to send nothing to for a while. It is a plain value.
+type tokenWaits struct {
 	until map[push.Token]time.Time
 }
 
 // add has nothing sent to the token until then. It is false where no more are remembered.
-func (w *waiting) add(t push.Token, until time.Time) bool {
+func (w *tokenWaits) add(t push.Token, until time.Time) bool {
 	if known, ok := w.until[t]; ok {
 		w.until[t] = later(known, until)
 		return true
 	}
-	if len(w.until) >= waitingMost {
+	if len(w.until) >= tokensWaiting {
 		return false
 	}
 	if w.until == nil {
@@ -32,15 +32,15 @@ func (w *waiting) add(t push.Token, until time.Time) bool {
 }
 
 // left is how long the token has to wait still.
-func (w *waiting) left(t push.Token, now time.Time) time.Duration {
+func (w *tokenWaits) left(t push.Token, now time.Time) time.Duration {
 	if until, ok := w.until[t]; ok && until.After(now) {
 		return until.Sub(now)
 	}
 	return 0
 }
 
-// sweep forgets the tokens whose time has come.
-func (w *waiting) sweep(now time.Time) {
+// forget forgets the tokens whose time has come.
+func (w *tokenWaits) forget(now time.Time) {
 	for t, until := range w.until {
 		if !until.After(now) {
 			delete(w.until, t)
@@ -78,12 +78,12 @@ type asked struct {
 }
 
 // add takes in a result that is not final, and bounds what it asks for. Where it is not the recipient that has to wait, no
-// attempt is used up. hold is how long what is blocked waits.
-func (w *asked) add(d *push.Delivery, hold time.Duration) {
+// attempt is used up. blocked is how long what is blocked waits.
+func (w *asked) add(d *push.Delivery, blocked time.Duration) {
 	r, s := &d.Result, scope(d.Result.Reason, d.Notification)
 	r.RetryAfter = min(max(r.RetryAfter, 0), maxWait)
 	if r.Outcome == push.Blocked && s == push.ClassToken {
-		r.RetryAfter = max(r.RetryAfter, hold)
+		r.RetryAfter = max(r.RetryAfter, blocked)
 	}
 	if r.RetryAfter == 0 {
 		return
@@ -109,13 +109,17 @@ func (w *asked) add(d *push.Delivery, hold time.Duration) {
 	}
 }
 
-// rememberWaits notes the recipients of the group that have to wait. a.mu is held.
-func (a *route) rememberWaits(g *group, now time.Time) {
-	for _, p := range g.parts {
-		for i := p.from; i < p.from+p.n; i++ {
-			if r := p.item.results[i]; recipientWaits(r, p.item.n) && !a.waiting.add(p.item.Recipients[i].Token, now.Add(r.RetryAfter)) {
-				p.item.waitsWhole = true
-			}
+// skip passes over the batch's next recipients, before end, that have to wait, and says how many after them have not.
+func (w *tokenWaits) skip(b *batch, end int, now time.Time) (n int) {
+	for ; b.next < end; b.next++ {
+		left := w.left(b.Recipients[b.next].Token, now)
+		if left == 0 {
+			break
 		}
+		b.results[b.next] = push.Result{Outcome: push.NotSent, RetryAfter: left}
 	}
+	for b.next+n < end && w.left(b.Recipients[b.next+n].Token, now) == 0 {
+		n++
+	}
+	return n
 }

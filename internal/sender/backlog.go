@@ -1,0 +1,418 @@
+package sender
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// backlog is what of a route is in memory: which batches wait, whose turn it is, and how much there may be. It is a plain value,
+// which its route's mu guards.
+//
+// One recipient goes before many. Among the others the notifications take turns, so that none waits for a broadcast to end.
+type backlog struct {
+	platform      string
+	limit         int // recipients in memory at the most
+	notifications map[uuid.UUID]*active
+	urgent        fifo[*batch]
+	// turns has the notifications with bulk batches that are ready.
+	turns fifo[*active]
+	// blocked has, for each key that is not sent to for now, the batches that wait for it.
+	blocked map[string]*blocked
+	// unprepared has the batches whose recipients are not known or not counted yet, by lane.
+	unprepared [2]fifo[*batch]
+	// inMemory is the number of recipients in memory, by lane; ready those of them that wait for dispatch.
+	inMemory, ready [2]int
+	// slow is the number of recipients in memory whose notifications' own rates let few of them go.
+	slow int
+	// full is set when a batch was refused; the reader is told when there is room again and little is ready.
+	full bool
+	// expires is the earliest expiration among the notifications, zero for none.
+	expires time.Time
+}
+
+// blocked is what waits for one key.
+type blocked struct {
+	batches    fifo[*batch]
+	recipients int
+}
+
+func newBacklog(platform string, limit int) backlog {
+	return backlog{platform: platform, limit: limit, notifications: map[uuid.UUID]*active{}, blocked: map[string]*blocked{}}
+}
+
+// room is how many recipients of the lane may still be admitted.
+func (q *backlog) room(lane queue.Lane) int {
+	bound := q.limit
+	if lane != queue.Urgent { // so that no broadcast keeps the urgent ones out
+		bound -= bound / 4
+	}
+	return bound - q.inMemory[queue.Urgent] - q.inMemory[queue.Bulk]
+}
+
+// wants reports whether there is room for more of the lane, with enough of it that a read is worth while.
+func (q *backlog) wants(lane queue.Lane) bool {
+	if q.full && lane != queue.Urgent {
+		return false
+	}
+	need := 1
+	if lane == queue.Bulk {
+		need = queue.MaxBatch
+	}
+	if q.room(lane) < need {
+		q.full = true
+		return false
+	}
+	return true
+}
+
+// sendable is the number of bulk recipients that are ready and not kept waiting by a low rate of their own or by their key.
+func (q *backlog) sendable() int { return q.ready[queue.Bulk] - q.slow - q.blockedRecipients() }
+
+func (q *backlog) blockedRecipients() (n int) {
+	for _, w := range q.blocked {
+		n += w.recipients
+	}
+	return n
+}
+
+// find is the notification with that id if it is in memory.
+func (q *backlog) find(id uuid.UUID) *active { return q.notifications[id] }
+
+// active is the notification's place in memory, a new one where it has none.
+func (q *backlog) active(n *push.Notification) *active {
+	if a := q.notifications[n.ID]; a != nil {
+		return a
+	}
+	a := &active{n: n, own: n.For(q.platform), limit: limiter(int(n.Rate)), slow: n.Rate > 0 && int(n.Rate)*10 < q.limit/4}
+	if a.own == nil {
+		a.own, a.noContent = n, true
+	}
+	return a
+}
+
+// postpones reports whether the batch is better left in the queue for now: what cannot be sent soon must not take the memory
+// that the route's other notifications need.
+func (q *backlog) postpones(b *queue.Batch, a *active, now time.Time) bool {
+	switch {
+	case b.Kind == queue.Audience || a.own.Expired(now):
+		return false
+	case q.blocked[a.own.Key] != nil:
+		return q.blockedRecipients() >= q.limit/8
+	case !a.slow || b.Lane == queue.Urgent:
+		return false
+	}
+	return !q.fits(a, max(1, len(b.Recipients)))
+}
+
+// fits reports whether n more recipients of a slow notification may be in memory: what its rate lets go in some seconds, as long
+// as all the slow ones leave enough to the others; and as long as they leave anything, for each of them a first batch.
+func (q *backlog) fits(a *active, n int) bool {
+	if a.inMemory == 0 {
+		return q.slow+n <= q.limit/2
+	}
+	return a.inMemory+n <= max(2*queue.MaxBatch, int(a.n.Rate)*10) && q.slow+n <= q.limit/3
+}
+
+// add counts the batch as in memory, and makes it its notification's.
+func (q *backlog) add(b *batch, a *active) {
+	if q.notifications[a.id()] == nil {
+		q.notifications[a.id()] = a
+		q.expires = earlier(q.expires, a.own.Expiration)
+	}
+	b.n, b.active = a.own, a // one copy of the payload, however often it was read
+	a.batches++
+	q.count(b, 1)
+}
+
+// count adds the batch to what is in memory, or with sign -1 takes it off.
+func (q *backlog) count(b *batch, sign int) {
+	q.inMemory[b.Lane] += sign * b.weight()
+	if a := b.active; a != nil && a.slow && b.Lane == queue.Bulk && b.Kind != queue.Audience {
+		a.inMemory += sign * b.weight()
+		q.slow += sign * b.weight()
+	}
+}
+
+// remove takes the batch, which waits nowhere, off what is in memory. again says that batches of its notification that were
+// postponed have room now.
+func (q *backlog) remove(b *batch, now time.Time) (again bool) {
+	q.count(b, -1)
+	a := b.active
+	if a == nil {
+		return false
+	}
+	if a.refused && a.inMemory <= max(queue.MaxBatch, int(a.n.Rate)*5) {
+		a.refused, again = false, true
+	}
+	if a.batches--; a.batches == 0 {
+		a.idle = now
+		if a.limit == nil {
+			delete(q.notifications, a.id())
+		}
+	}
+	return again
+}
+
+// roomAgain reports, once, that there is room after a batch was refused, and that little is ready.
+func (q *backlog) roomAgain() bool {
+	if q.full && q.sendable() <= q.limit/8 && q.room(queue.Bulk) >= expandPage {
+		q.full = false
+		return true
+	}
+	return false
+}
+
+// enqueue has the batch wait for dispatch, behind the others of its kind or before them.
+func (q *backlog) enqueue(b *batch, front bool) {
+	q.ready[b.Lane] += b.left()
+	of := &q.urgent
+	if b.Lane != queue.Urgent {
+		of = &b.active.ready
+	}
+	if front {
+		of.pushFront(b)
+	} else {
+		of.push(b)
+	}
+	if a := b.active; b.Lane != queue.Urgent && !a.turn {
+		a.turn = true
+		q.turns.push(a)
+	}
+}
+
+// sending takes what the backlog gives out.
+type sending interface {
+	// send takes up to k of the recipients of a batch whose turn it is, and says how many it took. With k = 0 its rate allows none
+	// now, but it may have expired.
+	send(b *batch, k int, now time.Time) (sent int, what sendOutcome)
+	// sentAll is called when none of the batch's recipients waits any more.
+	sentAll(b *batch)
+}
+
+// sendOutcome is what becomes of a batch whose turn it was.
+type sendOutcome uint8
+
+const (
+	sendTaken   sendOutcome = iota
+	sendGone                // it is not to be sent any more
+	sendBlocked             // its key is
+)
+
+// sendUrgent has up to budget urgent recipients sent.
+func (q *backlog) sendUrgent(budget int, now time.Time, to sending) {
+	for budget > 0 && q.urgent.len() > 0 {
+		b := q.urgent.at(0)
+		sent, what := to.send(b, min(budget, b.left()), now)
+		if budget -= sent; what != sendTaken {
+			q.urgent.pop()
+		} else if b.left() == 0 {
+			to.sentAll(q.urgent.pop())
+		}
+	}
+}
+
+// sendBulk has up to budget bulk recipients sent, a part of one batch of each notification in turn. wait is how long a
+// notification's own rate allows none, where that is all that keeps some waiting.
+func (q *backlog) sendBulk(budget int, now time.Time, to sending) (wait time.Duration) {
+	for progress := true; progress && budget > 0 && q.turns.len() > 0; {
+		progress = false
+		for turns := q.turns.len(); turns > 0 && budget > 0; turns-- {
+			a := q.turns.pop()
+			sent, moved, w := q.sendOf(a, budget, now, to)
+			budget -= sent
+			progress = progress || moved
+			if w > 0 && (wait == 0 || w < wait) {
+				wait = w
+			}
+			if a.turn = a.ready.len() > 0; a.turn {
+				q.turns.push(a)
+			}
+		}
+	}
+	return wait
+}
+
+// sendOf has a part of the notification's first batch sent. moved says that something changed, wait that its rate allows none so
+// long.
+func (q *backlog) sendOf(a *active, budget int, now time.Time, to sending) (sent int, moved bool, wait time.Duration) {
+	for a.ready.len() > 0 {
+		b := a.ready.at(0)
+		k := min(budget, b.left())
+		k, wait = allowance(a.limit, now, k, k)
+		sent, what := to.send(b, k, now)
+		if k == 0 && what == sendTaken {
+			return 0, moved, wait
+		}
+		if a.limit != nil {
+			a.limit.AllowN(now, sent)
+		}
+		switch {
+		case what != sendTaken:
+			a.ready.pop()
+		case b.left() == 0:
+			to.sentAll(a.ready.pop())
+		}
+		if what != sendGone {
+			return sent, true, 0
+		}
+		moved = true
+	}
+	return 0, moved, 0
+}
+
+// rotate puts what the last probe was of behind the others: the fault may be its own, and must not hold them up.
+func (q *backlog) rotate() {
+	if q.urgent.len() > 1 {
+		q.urgent.push(q.urgent.pop())
+	}
+	if q.turns.len() > 0 { // among the notifications the turns go round
+		if a := q.turns.at(0); a.ready.len() > 1 {
+			a.ready.push(a.ready.pop())
+		}
+	}
+}
+
+// block has the batch, which waits nowhere, wait for its key. It is false where there is no room for more that wait so.
+func (q *backlog) block(b *batch) bool {
+	w := q.blocked[b.n.Key]
+	if w == nil {
+		w = &blocked{}
+		q.blocked[b.n.Key] = w
+	}
+	if w.batches.len() > 0 && b.next == 0 && q.blockedRecipients()+b.left() > q.limit/8 {
+		return false
+	}
+	w.batches.push(b)
+	w.recipients += b.left()
+	return true
+}
+
+// unblock takes the first batch that waits for the key, nil where there is none. It is to be enqueued.
+func (q *backlog) unblock(key string) *batch {
+	w := q.blocked[key]
+	if w == nil || w.batches.len() == 0 {
+		return nil
+	}
+	b := w.batches.pop()
+	w.recipients -= b.left()
+	q.ready[b.Lane] -= b.left() // enqueue counts it again
+	return b
+}
+
+// keep removes everything that keep returns false for from all that waits.
+func (q *backlog) keep(keep func(b *batch) bool) {
+	q.urgent.keep(keep)
+	q.unprepared[queue.Urgent].keep(keep)
+	q.unprepared[queue.Bulk].keep(keep)
+	for i := range q.turns.len() {
+		q.turns.at(i).ready.keep(keep)
+	}
+	q.pruneTurns()
+	q.keepBlocked(keep)
+}
+
+// keepBlocked does so for what waits for its key.
+func (q *backlog) keepBlocked(keep func(b *batch) bool) {
+	for _, w := range q.blocked {
+		w.batches.keep(keep)
+		w.recipients = 0
+		for i := range w.batches.len() {
+			w.recipients += w.batches.at(i).left()
+		}
+	}
+}
+
+// takeFirst removes the first batches of each queue that match: only those can have been sent in part, and blocked ones.
+func (q *backlog) takeFirst(match func(b *batch) bool, f func(b *batch)) {
+	if q.urgent.len() > 0 && match(q.urgent.at(0)) {
+		f(q.urgent.pop())
+	}
+	for i := range q.turns.len() {
+		if a := q.turns.at(i); a.ready.len() > 0 && match(a.ready.at(0)) {
+			f(a.ready.pop())
+		}
+	}
+	q.pruneTurns()
+	q.keepBlocked(func(b *batch) bool {
+		if b.inFlight > 0 || !match(b) {
+			return true
+		}
+		f(b)
+		return false
+	})
+}
+
+// pruneTurns takes the notifications without ready batches out of the turns.
+func (q *backlog) pruneTurns() {
+	q.turns.keep(func(a *active) bool {
+		a.turn = a.ready.len() > 0
+		return a.turn
+	})
+}
+
+// page is how many recipients of the audience are to be expanded now: 0 while enough of it is ready.
+func (q *backlog) page(b *batch) int {
+	page := expandPage
+	switch a := b.active; {
+	case q.blocked[b.n.Key] != nil && q.blocked[b.n.Key].recipients > 0: // one is enough to see whether the key is taken again
+		return 0
+	case b.Lane == queue.Urgent:
+		return page
+	case !a.slow:
+		if q.enough() {
+			return 0
+		}
+	default: // what its own rate lets go in a few seconds
+		page = min(max(100, 5*int(a.n.Rate)), expandPage)
+		ready := 0
+		for i := range a.ready.len() {
+			ready += a.ready.at(i).left()
+		}
+		if ready >= page || !q.fits(a, page) {
+			return 0
+		}
+	}
+	if q.room(queue.Bulk) < page {
+		return 0
+	}
+	return page
+}
+
+// enough reports whether so much is ready that no bulk batch need be prepared.
+func (q *backlog) enough() bool { return q.sendable() >= q.limit/4 }
+
+// expire looks again for the earliest expiration, after the expired ones were removed.
+func (q *backlog) expire() {
+	q.expires = time.Time{}
+	for _, a := range q.notifications {
+		q.expires = earlier(q.expires, a.own.Expiration)
+	}
+}
+
+// forgetIdle forgets the notifications of which nothing has been in memory for a while.
+func (q *backlog) forgetIdle(now time.Time) {
+	for id, a := range q.notifications {
+		if a.batches == 0 && now.Sub(a.idle) > 2*time.Second {
+			delete(q.notifications, id)
+		}
+	}
+}
+
+// earlier is the earlier of the two that are not zero.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,89 @@
+package sender
+
+import (
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+// batch is a batch in memory. Its fields are guarded by its route's mu until all of it is settled or about to be; then it belongs to
+// the settlers.
+type batch struct {
+	*queue.Batch
+	n     *push.Notification // as the route's platform sends it
+	route *route
+	// active is its notification's; nil for a batch that is in memory only to be settled as cancelled.
+	active *active
+	epoch  uint64 // of the shard's lease when it was admitted
+
+	lease    queue.Lease
+	leased   bool          // the lease is kept for it
+	results  []push.Result // in the order of Recipients; from the first dispatch on
+	next     int           // recipients before it were given to the transport, or got their result from us
+	inFlight int           // of them, those that have no result yet
+	sentAt   time.Time
+	tries    int // sends of a now-or-never notification that did not reach the service
+
+	retryAt time.Time
+	// waitsWhole has all that is sent again of the batch wait for the last of it.
+	waitsWhole bool
+	decided    bool // the settlers have made its results final
+	one        [1]push.Result
+}
+
+// left is the number of recipients that wait to be dispatched.
+func (b *batch) left() int { return len(b.Recipients) - b.next }
+
+// weight is what the batch counts against its route's memory: one without recipients is still a batch.
+func (b *batch) weight() int { return max(1, len(b.Recipients)) }
+
+// start readies the batch for its first results.
+func (b *batch) start() {
+	switch {
+	case b.results != nil:
+	case len(b.Recipients) == 1:
+		b.results = b.one[:]
+	default:
+		r := resultPool.Get().(*[]push.Result) // only this type is put there
+		b.results = (*r)[:len(b.Recipients)]
+	}
+}
+
+// free returns the batch's results to the pool.
+func (b *batch) free() {
+	if len(b.results) > 1 {
+		clear(b.results)
+		r := b.results[:cap(b.results)]
+		resultPool.Put(&r)
+	}
+	b.results = nil
+}
+
+var resultPool = sync.Pool{New: func() any { r := make([]push.Result, queue.MaxBatch); return &r }}
+
+// active is a notification of which something is in memory, or just was.
+type active struct {
+	n *push.Notification
+	// own is n as the route's platform sends it, and n itself where it has nothing for that platform, as noContent says.
+	own       *push.Notification
+	noContent bool
+	ready     fifo[*batch] // bulk batches that wait for dispatch
+	batches   int          // in memory, in any state
+	limit     *rate.Limiter
+	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that, and
+	// refused is set when a batch was not taken for it.
+	slow, refused bool
+	inMemory      int
+	turn          bool      // it has a place among the turns
+	taken         bool      // by the service, for some recipient
+	weighed       time.Time // when its "later" last counted as evidence, while none was taken
+	idle          time.Time // since when nothing is in memory of it: its limiter must not forget at once what was just sent
+}
+
+// id is the notification's.
+func (a *active) id() uuid.UUID { return a.n.ID }

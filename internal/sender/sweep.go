@@ -1,0 +1,78 @@
+package sender
+
+import (
+	"context"
+	"time"
+)
+
+// keepSwept sweeps the route until ctx ends.
+func (r *route) keepSwept(ctx context.Context) {
+	ticker := time.NewTicker(r.s.cfg.Poll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			r.sweep(now)
+		}
+	}
+}
+
+// sweep settles what expired without being dispatched (a gateway may be away, a rate low), and splits batches of which a
+// part was sent and the rest has to wait long: what is known of the first part is saved then, so that a crash does not
+// send it again.
+func (r *route) sweep(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	paused := r.breaker.route.cause != notPaused
+	if e := r.backlog.expires; paused || !e.IsZero() && !now.Before(e) {
+		r.concludeWhere(func(b *batch) bool { return r.expired(b, now) }, expired)
+		r.backlog.expire()
+	}
+	r.split(now, paused)
+	r.probeKeys(now)
+	r.breaker.tokens.forget(now)
+	signal(r.wakePrepare) // less may be ready of a slow audience
+	r.backlog.forgetIdle(now)
+	r.metrics.showPause(r.breaker.shown())
+}
+
+// expired reports whether the batch is not to be sent any more. A now-or-never notification has its one try whenever it comes;
+// but one whose tries do not reach the service is not kept for ever, for it was not meant to come late. r.mu is held.
+func (r *route) expired(b *batch, now time.Time) bool {
+	if !b.n.Expiration.IsZero() {
+		return b.n.Expired(now)
+	}
+	return b.tries > r.cfg.MaxRetries ||
+		r.breaker.route.cause != notPaused && now.Sub(later(b.n.CreatedAt, b.n.SendAt)) > nowOrNeverLifetime
+}
+
+// split concludes the rest of batches that were sent in part. r.mu is held.
+func (r *route) split(now time.Time, all bool) {
+	inPart := func(b *batch) bool { return b.next > 0 && (all || now.Sub(b.sentAt) > splitAfter) }
+	r.backlog.takeFirst(inPart, func(b *batch) { r.conclude(b, unsent) })
+}
+
+// probeKeys has one batch of each paused key whose time has come wait for dispatch. r.mu is held.
+func (r *route) probeKeys(now time.Time) {
+	for key, p := range r.breaker.keys {
+		if now.Before(p.until) {
+			continue
+		}
+		if b := r.backlog.unblock(key); b != nil {
+			r.enqueue(b, true)
+		} else if now.Sub(p.until) > time.Minute { // nothing of it is left: the next one will tell
+			delete(r.breaker.keys, key)
+			delete(r.backlog.blocked, key)
+		}
+	}
+}
+
+// stop is called when the transport has ended: nothing is in flight. What has results is settled; the rest stays a row.
+func (r *route) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping = true
+	r.split(time.Now(), true)
+}
