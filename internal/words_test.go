@@ -24,7 +24,6 @@ var named = map[string]string{
 	"api/contract.go":      "the contract names every platform's fields, and documents them",
 	"api/routes.go":        "the contract's paths, and what is said of them",
 	"push/notification.go": "the name of the platform whose tokens have none before them",
-	"push/moved.go":        "what the simulator still takes from there",
 	"tokens/index.go":      "the one kind of token of which what it is of has one",
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/binary"
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/apns/provider"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
@@ -96,7 +97,7 @@ func eachTransport(t *testing.T, faults simulator.Faults, test func(s *suite)) {
 // suiteNotification is to whom it may concern.
 func suiteNotification() *push.Notification {
 	return &push.Notification{
-		ID: uuid.New(), Key: simulator.DefaultTopic, Type: push.TypeAlert, Priority: 10, Expiration: time.Now().Add(time.Hour),
+		ID: uuid.New(), Key: simulator.DefaultTopic, Type: payload.TypeAlert, Priority: 10, Expiration: time.Now().Add(time.Hour),
 		Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"hello"}}`)},
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-
-	"github.com/lhspn/lhspn/internal/push"
 )
 
 // authorize looks at a provider token; the one that the connection used last is known at a glance.
@@ -57,16 +55,16 @@ func (c *providerConn) check(st *stream, payload []byte) Reason {
 	if reason := checkType(st); reason != ReasonNone {
 		return reason
 	}
-	limit := push.MaxPayload
-	if st.Value.pushType == string(push.TypeVoIP) {
-		limit = push.MaxPayloadVoIP
+	limit := maxPayload
+	if st.Value.pushType == typeVoIP {
+		limit = maxPayloadVoIP
 	}
 	switch size := max(st.Size, len(payload)); {
 	case size == 0:
 		return ReasonPayloadEmpty
 	case size > limit:
 		return ReasonPayloadTooLarge
-	case st.Value.pushType != string(push.TypeMDM) && !c.isPayload(payload):
+	case st.Value.pushType != typeMDM && !c.isPayload(payload):
 		return ReasonPayloadEmpty
 	}
 	return ReasonNone
@@ -85,17 +83,17 @@ func (c *providerConn) allows(st *stream) bool {
 
 // typeSuffixes are what the topics of the push types end with.
 var typeSuffixes = map[string]string{
-	string(push.TypeVoIP): ".voip", string(push.TypeComplication): ".complication", string(push.TypeFileProvider): ".pushkit.fileprovider",
-	string(push.TypeLocation): ".location-query", string(push.TypeLiveActivity): ".push-type.liveactivity",
-	string(push.TypePushToTalk): ".voip-ptt", string(push.TypeWidgets): ".push-type.widgets", string(push.TypeControls): ".push-type.controls",
+	typeVoIP: ".voip", typeComplication: ".complication", typeFileProvider: ".pushkit.fileprovider",
+	typeLocation: ".location-query", typeLiveActivity: ".push-type.liveactivity",
+	typePushToTalk: ".voip-ptt", typeWidgets: ".push-type.widgets", typeControls: ".push-type.controls",
 }
 
 // checkType checks what a push type asks of the other headers.
 func checkType(st *stream) Reason {
 	switch st.Value.pushType {
-	case "", string(push.TypeAlert), string(push.TypeMDM):
+	case "", typeAlert, typeMDM:
 		return ReasonNone
-	case string(push.TypeBackground):
+	case typeBackground:
 		if st.Value.priority != 5 {
 			return ReasonBadPriority
 		}
@@ -104,7 +102,7 @@ func checkType(st *stream) Reason {
 	if !strings.HasSuffix(st.Value.topic, typeSuffixes[st.Value.pushType]) {
 		return ReasonBadTopic
 	}
-	if st.Value.pushType == string(push.TypeLiveActivity) && st.Value.priority == 1 {
+	if st.Value.pushType == typeLiveActivity && st.Value.priority == 1 {
 		return ReasonBadPriority
 	}
 	return ReasonNone

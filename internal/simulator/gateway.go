@@ -104,7 +104,7 @@ func (c *gatewayConn) process(ctx context.Context, b []byte) (used int, goOn boo
 // notification checks and records one notification, and does what the faults ask for. It reports whether the connection
 // goes on.
 func (c *gatewayConn) notification(ctx context.Context, faults *Faults, n *frame.Notification) bool {
-	status := n.Check(push.MaxPayloadBinary)
+	status := n.Check(maxPayloadBinary)
 	if status == frame.StatusNone && len(n.Token) < push.MinHexTokenLen {
 		status = frame.StatusInvalidTokenSize
 	}

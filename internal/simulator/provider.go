@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator/h2"
 	"github.com/lhspn/lhspn/internal/simulator/record"
 )
@@ -52,7 +51,7 @@ func (s *Simulator) serveProvider(ctx context.Context, raw net.Conn) {
 func (c *providerConn) config() h2.Config {
 	cfg := h2.Config{
 		MaxStreams: c.s.cfg.MaxConcurrentStreams, ConnectionWindow: c.s.cfg.ConnectionWindow, StreamWindow: c.s.cfg.StreamWindow,
-		MaxBody: push.MaxPayloadVoIP + 1,
+		MaxBody: maxPayloadVoIP + 1,
 	}
 	if !c.hasCert {
 		cfg.FirstStreams = 1 // with a provider token, only one stream is allowed until one was found valid

@@ -220,29 +220,29 @@ func isTopic(b []byte) bool {
 
 // pushType is the push type without an allocation, empty where it is none.
 func pushType(b []byte) string {
-	switch push.Type(b) {
-	case push.TypeAlert:
-		return string(push.TypeAlert)
-	case push.TypeBackground:
-		return string(push.TypeBackground)
-	case push.TypeLocation:
-		return string(push.TypeLocation)
-	case push.TypeVoIP:
-		return string(push.TypeVoIP)
-	case push.TypeComplication:
-		return string(push.TypeComplication)
-	case push.TypeFileProvider:
-		return string(push.TypeFileProvider)
-	case push.TypeMDM:
-		return string(push.TypeMDM)
-	case push.TypeLiveActivity:
-		return string(push.TypeLiveActivity)
-	case push.TypePushToTalk:
-		return string(push.TypePushToTalk)
-	case push.TypeWidgets:
-		return string(push.TypeWidgets)
-	case push.TypeControls:
-		return string(push.TypeControls)
+	switch string(b) {
+	case typeAlert:
+		return typeAlert
+	case typeBackground:
+		return typeBackground
+	case typeLocation:
+		return typeLocation
+	case typeVoIP:
+		return typeVoIP
+	case typeComplication:
+		return typeComplication
+	case typeFileProvider:
+		return typeFileProvider
+	case typeMDM:
+		return typeMDM
+	case typeLiveActivity:
+		return typeLiveActivity
+	case typePushToTalk:
+		return typePushToTalk
+	case typeWidgets:
+		return typeWidgets
+	case typeControls:
+		return typeControls
 	}
 	return ""
 }

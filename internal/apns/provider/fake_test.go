@@ -18,6 +18,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/http2/http2test"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
@@ -61,7 +62,7 @@ func number(r *http2test.Request) int {
 }
 
 var testNotification = &push.Notification{
-	ID: uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057"), Key: "com.example.app", Type: push.TypeAlert, Priority: 10,
+	ID: uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057"), Key: "com.example.app", Type: payload.TypeAlert, Priority: 10,
 	Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"hello"}}`)},
 }
 

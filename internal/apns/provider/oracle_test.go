@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
@@ -64,9 +65,9 @@ func TestSameAsNetHTTP(t *testing.T) {
 	expiration := time.Unix(1900000000, 0)
 	notifications := []*push.Notification{
 		testNotification,
-		{ID: uuid.New(), Key: "com.example.app.voip", Type: push.TypeVoIP, Priority: 10, Expiration: expiration,
+		{ID: uuid.New(), Key: "com.example.app.voip", Type: payload.TypeVoIP, Priority: 10, Expiration: expiration,
 			Payload: push.Payload{JSON: []byte(`{"aps":{"badge":}}`), BadgeAt: len(`{"aps":{"badge":`)}},
-		{ID: uuid.New(), Key: "com.example.app", Type: push.TypeBackground, Priority: 5, Expiration: expiration, CollapseID: "score é",
+		{ID: uuid.New(), Key: "com.example.app", Type: payload.TypeBackground, Priority: 5, Expiration: expiration, CollapseID: "score é",
 			Payload: push.Payload{JSON: []byte(`{"aps":{"content-available":1},"x":"` + strings.Repeat("y", 4000) + `"}`)}},
 	}
 	tr := newTester(t, cfg, nil)

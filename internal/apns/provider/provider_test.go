@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/http2/http2test"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
@@ -187,7 +188,7 @@ func TestManyNotifications(t *testing.T) {
 		random := func(n uint32) uint32 { seed = seed*1664525 + 1013904223; return (seed >> 8) % n }
 		for range 2000 {
 			n := &push.Notification{
-				ID: uuid.New(), Key: fmt.Sprint("com.example.", random(30)), Type: []push.Type{push.TypeAlert, push.TypeVoIP}[random(2)],
+				ID: uuid.New(), Key: fmt.Sprint("com.example.", random(30)), Type: []push.Type{payload.TypeAlert, payload.TypeVoIP}[random(2)],
 				Priority: []uint8{1, 5, 10}[random(3)], Expiration: time.Now().Add(time.Duration(1+random(100)) * time.Hour),
 				Payload: push.Payload{JSON: []byte(fmt.Sprint(random(1 << 30)))},
 			}
