@@ -2,12 +2,15 @@ package api
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lhspn/lhspn/internal/fcm"
+	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/webpush"
 )
 
@@ -132,6 +135,41 @@ func TestBadContent(t *testing.T) {
 			t.Errorf("%.60s: something was accepted", members)
 		}
 	}
+}
+
+// FuzzContent looks for a notification that makes a platform panic, or make what is no JSON.
+func FuzzContent(f *testing.F) {
+	f.Add(`{"to": {"all": true}, "message": {"title": "T", "body": "B", "image": "https://e.example/i.png", "badge": 1, "actions": [{"id": "a", "title": "A"}]}}`)
+	f.Add(`{"to": {"all": true}, "aps": {"alert": {"title": "x"}}, "fcm": {"android": {"notification": {"channelId": "c"}}}, "webpush": {"payload": {"a": []}, "topic": "t"}, "data": {"x": 1.5e3}, "badge_increment": 2}`)
+	f.Add(`{"to": {"tokens": ["fcm:a"]}, "fcm": {"notification": {"body": "B"}, "data": {"k": "v"}, "fcm_options": {"analytics_label": "l"}}, "replace": true, "expires_at": "0", "priority": 1}`)
+	origins, err := webpush.ParseOrigins(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	app := &App{Name: "a", Platforms: append(apple("t"), fcm.Platform{}, &webpush.Platform{Origins: origins})}
+	f.Fuzz(func(t *testing.T, text string) {
+		body, err := push.ParseJSON([]byte(text))
+		if err != nil || body.LoneSurrogates("") != nil {
+			return
+		}
+		rd := accepting{app: app, now: time.Unix(1e9, 0)}
+		s, err := rd.readNotification("body", body)
+		if err != nil || rd.err() != nil {
+			return
+		}
+		for _, p := range app.Platforms {
+			n := s.Notification.For(p.Name())
+			if n == nil {
+				continue
+			}
+			if sent := n.Payload.AppendTo(nil, 1<<32-1); p.Name() != "webpush" && !json.Valid(sent) {
+				t.Fatalf("%s: the payload is no JSON: %s", p.Name(), sent)
+			}
+			if len(p.Preview(n)) == 0 && string(n.Payload.JSON) != "" {
+				t.Fatalf("%s: no preview", p.Name())
+			}
+		}
+	})
 }
 
 // One message is three notifications, each as its service takes it.
