@@ -19,4 +19,7 @@ func TestIDIsStable(t *testing.T) {
 	if got := id.String(); got != "45b81e5b-ed2f-8ccf-b5ec-b0ddc29084f3" {
 		t.Errorf("it has become %s", got)
 	}
+	if got := ID(n, strings.Repeat("a", 100)).String(); got != "b43e0139-f8e1-8cb2-a4f6-cbae33866112" {
+		t.Errorf("that of a long address has become %s", got)
+	}
 }

@@ -15,10 +15,12 @@ import (
 type blockReader struct {
 	wanted map[string]int // AnswerFields, by their name
 	static [hpackStaticLen + 1]fieldKind
-	known  map[string]fieldKind
-	coded  map[string]fieldKind // the same by the name's Huffman code
-	text   []byte
-	buf    bytes.Buffer
+	known  map[string]knownName
+	coded  map[string]knownName // the same by the name's Huffman code
+	// last is the last of coded that was looked up: most answers of a service have the same fields.
+	last knownName
+	text []byte
+	buf  bytes.Buffer
 
 	// Of the last block:
 	status    int // 0 where it has none
@@ -38,15 +40,21 @@ const (
 	kindOther
 )
 
+// knownName is a field's name as it stands in blocks.
+type knownName struct {
+	text string
+	kind fieldKind
+}
+
 // maxKnownNames bounds the names that are remembered, maxKnownName their length.
 const maxKnownNames, maxKnownName = 64, 64
 
 func newBlockReader(wanted []string) *blockReader {
-	r := &blockReader{wanted: map[string]int{}, known: map[string]fieldKind{}, coded: map[string]fieldKind{}}
+	r := &blockReader{wanted: map[string]int{}, known: map[string]knownName{}, coded: map[string]knownName{}}
 	for i, name := range wanted {
 		r.wanted[name] = i
 	}
-	r.values = make([][]byte, len(wanted))
+	r.values, r.last.kind = make([][]byte, len(wanted)), kindForbidden
 	for i := 1; i <= hpackStaticLen; i++ {
 		r.static[i] = r.kindOf(hpackStatic[i].Name)
 	}
@@ -69,6 +77,16 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 	first := true
 	for len(block) > 0 {
 		b := block[0]
+		if b&^7 == hpackIndexed|8 && b != hpackIndexed|15 { // the usual :status
+			valid = valid && r.status == 0 && !regular
+			r.status = hpackStaticStatus[b&7]
+			block, first = block[1:], false
+			continue
+		}
+		if rest, ok := r.skipUsual(block); ok {
+			block, first, regular = rest, false, true
+			continue
+		}
 		if b&0xe0 == hpackTableSize {
 			var size uint64
 			if size, block, ok = readHPACKInt(block, 5); !ok || size != 0 || !first {
@@ -116,6 +134,23 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 	return valid, true
 }
 
+// skipUsual takes a field off the block that has the same name as the last one of which the value was not looked at.
+func (r *blockReader) skipUsual(block []byte) (rest []byte, ok bool) {
+	if b := block[0]; b != hpackWithout && b != hpackNever && b != hpackIncremental || len(r.last.text) == 0 || r.last.kind != kindOther {
+		return nil, false
+	}
+	n := len(r.last.text) // below 127: see maxKnownName
+	if len(block) < n+3 || block[1] != 0x80|byte(n) || string(block[2:2+n]) != r.last.text {
+		return nil, false
+	}
+	value := block[2+n]
+	end := n + 3 + int(value&0x7f)
+	if value&0x80 == 0 || value == 0xff || end > len(block) {
+		return nil, false
+	}
+	return block[end:], true
+}
+
 // field takes one field off the block.
 func (r *blockReader) field(block []byte) (kind fieldKind, value []byte, coded bool, rest []byte, ok bool) {
 	b := block[0]
@@ -153,20 +188,27 @@ func (r *blockReader) field(block []byte) (kind fieldKind, value []byte, coded b
 func (r *blockReader) kindOfText(name []byte, coded bool) (kind fieldKind, ok bool) {
 	memo := r.known
 	if coded {
+		if string(name) == r.last.text {
+			return r.last.kind, true
+		}
 		memo = r.coded
 	}
-	if kind, ok = memo[string(name)]; ok {
-		return kind, true
-	}
-	text, ok := r.decode(name, coded)
+	known, ok := memo[string(name)]
 	if !ok {
-		return 0, false
+		text, ok := r.decode(name, coded)
+		if !ok {
+			return 0, false
+		}
+		known.kind = r.kindOf(string(text))
+		if len(memo) < maxKnownNames && len(name) <= maxKnownName {
+			known.text = string(name)
+			memo[known.text] = known
+		}
 	}
-	kind = r.kindOf(string(text))
-	if len(memo) < maxKnownNames && len(name) <= maxKnownName {
-		memo[string(name)] = kind
+	if coded && known.text != "" {
+		r.last = known
 	}
-	return kind, true
+	return known.kind, true
 }
 
 // kindOf looks at a field's name (RFC 9113, 8.2 and 8.3.2).
@@ -205,6 +247,9 @@ func validValue(v []byte) bool {
 	}
 	return true
 }
+
+// hpackStaticStatus are the statuses of the static table, from index 8.
+var hpackStaticStatus = [...]int{200, 204, 206, 304, 400, 404, 500}
 
 // statusCode reads exactly three digits.
 func statusCode(s []byte) (int, bool) {

@@ -89,7 +89,7 @@ func BenchmarkHeader(b *testing.B) {
 	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		h.begin(buf[:0], 1, time.Time{})
+		h.begin(buf[:0], 1)
 		n, _ := batch.Header(1, h)
 		buf = h.end(n)
 	}

@@ -25,22 +25,22 @@ func (c *conn) onReset(id uint32, p []byte) error {
 	if len(p) != 4 {
 		return errFrameSize
 	}
-	s, ok, err := c.known(id)
-	if err != nil || !ok {
+	s, err := c.known(id)
+	if err != nil || s == nil {
 		return err
 	}
 	switch code := http2.ErrCode(binary.BigEndian.Uint32(p)); {
 	case code == http2.ErrCodeRefusedStream:
 		// Not processed, that much is certain (RFC 9113, 8.7).
-		c.take(id)
-		s.ref.tries++
-		c.resend = append(c.resend, s.ref)
+		refused, _ := c.take(id)
+		refused.ref.tries++
+		c.resend = append(c.resend, refused.ref)
 	case code == http2.ErrCodeNo && s.status != 0:
 		// The answer was complete but for its end.
 		k := c.streams.kept[id]
-		c.answered(s, k.body, k.fields, false)
+		c.answered(id, k.body, k.fields, false)
 	default:
-		c.abandoned(s)
+		c.abandoned(id)
 	}
 	return nil
 }
@@ -118,8 +118,8 @@ func (c *conn) onPriority(id uint32, p []byte) error {
 	if id == 0 {
 		return errProtocol
 	}
-	if s, ok := c.streams.find(id); ok && len(p) != 5 {
-		c.resetStream(s, http2.ErrCodeFrameSize)
+	if s := c.streams.find(id); s != nil && len(p) != 5 {
+		c.resetStream(id, http2.ErrCodeFrameSize)
 	}
 	return nil
 }
@@ -138,19 +138,19 @@ func (c *conn) onWindowUpdate(id uint32, p []byte) error {
 		}
 		return nil
 	}
-	s, ok, err := c.known(id)
-	if err != nil || !ok {
+	s, err := c.known(id)
+	if err != nil || s == nil {
 		return err
 	}
 	if n == 0 {
-		c.resetStream(s, http2.ErrCodeProtocol)
+		c.resetStream(id, http2.ErrCodeProtocol)
 		return nil
 	}
 	// Only a body that waits cares for its stream's window.
 	for i := range c.partial {
 		if p := &c.partial[i]; p.id == id {
 			if p.window += n; p.window > maxWindow {
-				c.resetStream(s, http2.ErrCodeFlowControl)
+				c.resetStream(id, http2.ErrCodeFlowControl)
 			}
 			break
 		}

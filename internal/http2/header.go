@@ -139,8 +139,7 @@ func (h *Header) EndRepeat() {
 }
 
 // begin begins a request's HEADERS frame at the end of buf.
-func (h *Header) begin(buf []byte, id uint32, now time.Time) {
-	h.now = now
+func (h *Header) begin(buf []byte, id uint32) {
 	h.buf = appendFrameHeader(buf, 0, http2.FrameHeaders, http2.FlagHeadersEndHeaders, id)
 	h.start = len(h.buf)
 }
@@ -239,6 +238,9 @@ func (h *Header) own(field, n int) []byte {
 	}
 	h.buf = appendHPACKInt(h.buf, 0, 7, uint64(n))
 	at := len(h.buf)
-	h.buf = slices.Grow(h.buf, n)[:at+n]
+	if cap(h.buf)-at < n {
+		h.buf = slices.Grow(h.buf, n)
+	}
+	h.buf = h.buf[:at+n]
 	return h.buf[at : at+n : at+n]
 }

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -80,7 +79,7 @@ func FuzzAnswerBlock(f *testing.F) {
 
 // blockOf is the header block of request i of a batch.
 func blockOf(h *Header, b *batch, i int) []byte {
-	h.begin(nil, 1, time.Now())
+	h.begin(nil, 1)
 	length, _ := b.Header(i, h)
 	return h.end(length)[frameHeaderLen:]
 }
@@ -133,7 +132,7 @@ func TestHeader(t *testing.T) {
 					}
 				}
 				if i%50 == 0 { // a request that is taken back when its header was begun
-					h.begin(nil, 1, time.Now())
+					h.begin(nil, 1)
 					h.Path("/never")
 					h.undo()
 				}
@@ -148,7 +147,7 @@ func TestHeaderPath(t *testing.T) {
 	h := newHeader("fcm.googleapis.com", []Field{{"authorization", Always}})
 	lengths := make([]int, 0, 4)
 	for _, auth := range []string{"Bearer a", "Bearer a", "Bearer b", "Bearer a"} {
-		h.begin(nil, 1, time.Now())
+		h.begin(nil, 1)
 		h.Path("/v1/projects/p/messages:send")
 		h.Add(0, auth)
 		lengths = append(lengths, len(h.end(100))-frameHeaderLen)

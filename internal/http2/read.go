@@ -47,6 +47,7 @@ func (c *conn) read() {
 		var used int
 		if n > 0 {
 			c.lastRead = time.Now()
+			c.answer.At = c.lastRead
 			var ferr error
 			used, ferr = c.frames(buf[start:end])
 			if ferr != nil {
@@ -153,23 +154,22 @@ func (c *conn) frame(f frameHeader, p []byte) error {
 	}
 }
 
-// known looks a stream up. A frame on one that never was opened ends the connection (RFC 9113, 5.1).
-func (c *conn) known(id uint32) (s stream, ok bool, err error) {
+// known looks a stream up; nil where it is closed. A frame on one that never was opened ends the connection (RFC 9113, 5.1).
+func (c *conn) known(id uint32) (*stream, error) {
 	if id&1 == 0 || id >= c.nextID {
-		return s, false, errProtocol
+		return nil, errProtocol
 	}
-	s, ok = c.streams.find(id)
-	return s, ok, nil
+	return c.streams.find(id), nil
 }
 
 // answering is known for HEADERS and DATA: on a stream that is closed these end the connection too, but where we have closed
 // it they may have crossed our RST_STREAM.
-func (c *conn) answering(id uint32) (s stream, ok bool, err error) {
-	s, ok, err = c.known(id)
-	if err == nil && !ok && !c.resets.maybe(id) {
+func (c *conn) answering(id uint32) (*stream, error) {
+	s, err := c.known(id)
+	if err == nil && s == nil && !c.resets.maybe(id) {
 		err = errStreamClosed
 	}
-	return s, ok, err
+	return s, err
 }
 
 func (c *conn) onHeaders(f frameHeader, p []byte) error {
@@ -212,60 +212,54 @@ func (c *conn) onContinuation(f frameHeader, p []byte) error {
 
 // onBlock reads a whole header block: an answer, or its trailers.
 func (c *conn) onBlock(f frameHeader, block []byte) error {
-	s, ok, err := c.answering(f.stream)
+	s, err := c.answering(f.stream)
 	if err != nil {
 		return err
 	}
-	valid, compressed := c.blocks.read(block, s.status != 0)
-	if !compressed {
+	valid, decoded := c.blocks.read(block, s != nil && s.status != 0)
+	if !decoded {
 		return errCompression
 	}
-	if !ok {
+	if s == nil {
 		return nil
 	}
 	end := f.flags.Has(http2.FlagHeadersEndStream)
 	status := c.blocks.status
 	switch {
-	case !valid:
-		c.resetStream(s, http2.ErrCodeProtocol)
-	case s.status != 0: // trailers
-		if !end {
-			c.resetStream(s, http2.ErrCodeProtocol)
-			return nil
-		}
+	case !valid, s.status != 0 && !end: // what comes after the answer is its trailers
+		c.resetStream(s.id, http2.ErrCodeProtocol)
+	case s.status != 0:
 		c.onEnd(s, nil, nil)
 	case status/100 == 1 && status != 101 && !end: // interim; the answer follows
 	case status < 200:
-		c.resetStream(s, http2.ErrCodeProtocol)
+		c.resetStream(s.id, http2.ErrCodeProtocol)
 	default:
 		s.status, s.length = uint16(status), int32(c.blocks.length)
-		switch {
-		case end && c.blocks.anyWanted:
-			c.onEnd(s, nil, c.blocks.values)
-			return nil
-		case end:
-			c.onEnd(s, nil, nil)
-			return nil
-		case c.blocks.anyWanted:
-			c.keepFields(&s)
+		var fields [][]byte
+		if c.blocks.anyWanted {
+			fields = c.blocks.values
 		}
-		c.streams.update(s)
+		if end {
+			c.onEnd(s, nil, fields)
+		} else if fields != nil {
+			c.keepFields(s, fields)
+		}
 	}
 	return nil
 }
 
 // keepFields keeps the wanted fields of an answer whose body is to come.
-func (c *conn) keepFields(s *stream) {
-	fields := make([][]byte, len(c.blocks.values))
-	for i, v := range c.blocks.values {
-		fields[i] = slices.Clone(v)
+func (c *conn) keepFields(s *stream, fields [][]byte) {
+	kept := make([][]byte, len(fields))
+	for i, v := range fields {
+		kept[i] = slices.Clone(v)
 	}
 	s.kept = true
-	c.streams.kept[s.id] = keptAnswer{fields: fields}
+	c.streams.kept[s.id] = keptAnswer{fields: kept}
 }
 
 func (c *conn) onData(f frameHeader, p []byte) error {
-	s, ok, err := c.answering(f.stream)
+	s, err := c.answering(f.stream)
 	if err != nil {
 		return err
 	}
@@ -277,64 +271,57 @@ func (c *conn) onData(f frameHeader, p []byte) error {
 	}
 	end := f.flags.Has(http2.FlagDataEndStream)
 	switch {
-	case !ok:
+	case s == nil:
 	case s.status == 0:
-		c.resetStream(s, http2.ErrCodeProtocol)
-	case int(s.body)+len(p) > c.cl.cfg.MaxBody:
-		c.onLongBody(s, p, end)
-	case end:
+		c.resetStream(s.id, http2.ErrCodeProtocol)
+	case end && !s.kept && len(p) <= c.cl.cfg.MaxBody:
 		c.onEnd(s, p, nil)
 	default:
-		c.keepBody(s, p)
+		c.onBody(s, p, end)
 	}
 	return nil
 }
 
-// keepBody keeps a part of a body that comes in several frames.
-func (c *conn) keepBody(s stream, p []byte) {
-	if len(p) > 0 {
-		k := c.streams.kept[s.id]
-		k.body = append(k.body, p...)
-		c.streams.kept[s.id] = k
-		s.kept = true
-		s.body += int32(len(p))
-	}
-	c.streams.update(s)
-}
-
-// onLongBody ends a request whose answer's body is longer than what is kept: the rest is refused.
-func (c *conn) onLongBody(s stream, p []byte, end bool) {
+// onBody takes a part of a body that comes in several frames. Of one that is longer than what is kept the rest is refused.
+func (c *conn) onBody(s *stream, p []byte, end bool) {
 	k := c.streams.kept[s.id]
-	body := append(k.body, p[:c.cl.cfg.MaxBody-int(s.body)]...)
-	if !end {
-		c.reset(s.id, http2.ErrCodeCancel)
+	room := c.cl.cfg.MaxBody - len(k.body)
+	k.body = append(k.body, p[:min(len(p), room)]...)
+	switch {
+	case len(p) > room:
+		if !end {
+			c.reset(s.id, http2.ErrCodeCancel)
+		}
+		c.answered(s.id, k.body, k.fields, true)
+	case end:
+		s.kept = true
+		c.streams.kept[s.id] = k
+		c.onEnd(s, nil, nil)
+	case len(p) > 0: // what take removes with the stream is what was kept
+		s.kept = true
+		c.streams.kept[s.id] = k
 	}
-	c.answered(s, body, k.fields, true)
 }
 
-// onEnd ends a request whose answer is complete, with the last part of its body; fields are those of the block that was
-// just read, if that is the end.
-func (c *conn) onEnd(s stream, p []byte, fields [][]byte) {
-	if s.length != noLength && int(s.length) != int(s.body)+len(p) && s.status != 304 {
-		c.resetStream(s, http2.ErrCodeProtocol) // RFC 9113, 8.1.1
-		return
-	}
+// onEnd ends a request whose answer is complete; p is its body and fields are its fields, as far as they are not kept.
+func (c *conn) onEnd(s *stream, p []byte, fields [][]byte) {
 	if s.kept {
 		k := c.streams.kept[s.id]
-		fields = k.fields
-		if len(k.body) > 0 {
-			p = append(k.body, p...)
-		}
+		p, fields = k.body, k.fields
 	}
-	c.answered(s, p, fields, false)
+	if s.length != noLength && int(s.length) != len(p) && s.status != 304 {
+		c.resetStream(s.id, http2.ErrCodeProtocol) // RFC 9113, 8.1.1
+		return
+	}
+	c.answered(s.id, p, fields, false)
 }
 
 // answered tells the caller of an answer, and does what it asks for then.
-func (c *conn) answered(s stream, body []byte, fields [][]byte, truncated bool) {
-	c.take(s.id)
+func (c *conn) answered(id uint32, body []byte, fields [][]byte, truncated bool) {
+	s, _ := c.take(id)
 	if s.partial {
 		// Answered before it was heard to the end: the peer has seen enough.
-		c.reset(s.id, http2.ErrCodeCancel)
+		c.reset(id, http2.ErrCodeCancel)
 	}
 	c.lastAnswer = c.lastRead
 	if c.answers++; c.answers == 1 {
@@ -343,10 +330,9 @@ func (c *conn) answered(s stream, body []byte, fields [][]byte, truncated bool) 
 	if s.status/100 == 2 {
 		c.accepted = true
 	}
-	c.answer = Answer{
-		Status: int(s.status), Body: body, Truncated: truncated, At: c.lastRead, Again: s.ref.again, fields: fields,
-	}
-	switch s.ref.group.Answer(int(s.ref.index), &c.answer) {
+	a := &c.answer
+	a.Status, a.Body, a.Truncated, a.Again, a.fields = int(s.status), body, truncated, s.ref.again, fields
+	switch s.ref.group.Answer(int(s.ref.index), a) {
 	case Finished:
 	case SendAgain:
 		if !s.ref.again {
@@ -368,14 +354,14 @@ func (c *conn) reset(id uint32, code http2.ErrCode) {
 }
 
 // resetStream ends one stream on which the peer broke the rules.
-func (c *conn) resetStream(s stream, code http2.ErrCode) {
-	c.reset(s.id, code)
-	c.abandoned(s)
+func (c *conn) resetStream(id uint32, code http2.ErrCode) {
+	c.reset(id, code)
+	c.abandoned(id)
 }
 
 // abandoned ends one stream that got no answer and will get none: it is sent again a few times, since that may be chance.
-func (c *conn) abandoned(s stream) {
-	c.take(s.id)
+func (c *conn) abandoned(id uint32) {
+	s, _ := c.take(id)
 	s.ref.written = true
 	if s.ref.tries++; s.ref.tries < maxTries {
 		c.resend = append(c.resend, s.ref)

@@ -11,7 +11,6 @@ type stream struct {
 	id      uint32
 	sent    uint32 // by the connection's clock
 	length  int32  // the answer's content-length, or noLength
-	body    int32  // bytes of the answer's body so far
 	status  uint16 // 0 until the answer's header block was read
 	partial bool   // its own body is not written whole
 	kept    bool   // there is something of its answer in kept
@@ -25,15 +24,17 @@ type keptAnswer struct {
 
 // streamTable holds the streams of a connection by their identifiers. One that stays unanswered while the identifiers go
 // round the table moves to overflow, so that a slow request neither holds up the others nor lets the table grow.
+//
+// A pointer to a stream is good until the next put or take.
 type streamTable struct {
 	ring     []stream // its length is a power of two
-	overflow map[uint32]stream
+	overflow map[uint32]*stream
 	kept     map[uint32]keptAnswer
 	n        int
 }
 
 func newStreamTable() streamTable {
-	return streamTable{ring: make([]stream, 256), overflow: map[uint32]stream{}, kept: map[uint32]keptAnswer{}}
+	return streamTable{ring: make([]stream, 256), overflow: map[uint32]*stream{}, kept: map[uint32]keptAnswer{}}
 }
 
 func (t *streamTable) place(id uint32) *stream { return &t.ring[int(id>>1)&(len(t.ring)-1)] }
@@ -51,37 +52,30 @@ func (t *streamTable) put(s stream) {
 	}
 	p := t.place(s.id)
 	if p.id != 0 {
-		t.overflow[p.id] = *p
+		old := *p
+		t.overflow[p.id] = &old
 	}
 	*p = s
 }
 
-func (t *streamTable) find(id uint32) (stream, bool) {
+// find is the stream, or nil. There is none with identifier 0.
+func (t *streamTable) find(id uint32) *stream {
 	if p := t.place(id); p.id == id && id != 0 {
-		return *p, true
+		return p
 	}
-	s, ok := t.overflow[id]
-	return s, ok
-}
-
-func (t *streamTable) update(s stream) {
-	if p := t.place(s.id); p.id == s.id {
-		*p = s
-		return
-	}
-	t.overflow[s.id] = s
+	return t.overflow[id]
 }
 
 // take removes a stream, and what is kept of its answer.
 func (t *streamTable) take(id uint32) (stream, bool) {
-	s := stream{}
-	if p := t.place(id); p.id == id && id != 0 {
-		s, *p = *p, stream{}
-	} else if o, ok := t.overflow[id]; ok {
-		s = o
+	p := t.find(id)
+	if p == nil {
+		return stream{}, false
+	}
+	s := *p
+	*p = stream{}
+	if len(t.overflow) > 0 {
 		delete(t.overflow, id)
-	} else {
-		return s, false
 	}
 	t.n--
 	if s.kept {
@@ -99,7 +93,7 @@ func (t *streamTable) ids(match func(*stream) bool) []uint32 {
 		}
 	}
 	for id, s := range t.overflow {
-		if match(&s) {
+		if match(s) {
 			ids = append(ids, id)
 		}
 	}

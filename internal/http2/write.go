@@ -109,7 +109,8 @@ func (c *conn) fill(buf []byte, now time.Time) []byte {
 	if len(c.partial) > 0 {
 		buf = c.fillPartial(buf)
 	}
-	start := c.nextID
+	start, clock := c.nextID, c.clock(now)
+	c.head.now = now
 	more := true
 	for more && len(buf) < writeSize && !c.isRetired {
 		n := 0
@@ -149,7 +150,7 @@ func (c *conn) fill(buf []byte, now time.Time) []byte {
 				break
 			}
 			c.together = together
-			buf = c.request(buf, c.chunk[i], now)
+			buf = c.request(buf, c.chunk[i], now, clock)
 		}
 	}
 	if c.nextID != start {
@@ -158,14 +159,14 @@ func (c *conn) fill(buf []byte, now time.Time) []byte {
 	return buf
 }
 
-// request appends one request's frames. mu is held.
-func (c *conn) request(buf []byte, r ref, now time.Time) []byte {
-	if c.maxHeaderList < 1<<20 && !c.fits(r, now) {
+// request appends one request's frames; clock is now by the connection's. mu is held.
+func (c *conn) request(buf []byte, r ref, now time.Time, clock uint32) []byte {
+	if c.maxHeaderList < 1<<20 && !c.fits(r) {
 		c.writeDone.without(r, Unsendable, now)
 		return buf
 	}
 	start, id, h := len(buf), c.nextID, c.head
-	h.begin(buf, id, now)
+	h.begin(buf, id)
 	length, send := r.group.Header(int(r.index), h)
 	if !send {
 		c.writeDone.add(r)
@@ -184,7 +185,7 @@ func (c *conn) request(buf []byte, r ref, now time.Time) []byte {
 	} else {
 		putFrameLength(buf[start:], block)
 	}
-	s := stream{ref: r, id: id, sent: c.clock(now), length: noLength}
+	s := stream{ref: r, id: id, sent: clock, length: noLength}
 	switch {
 	case length == 0:
 	case int64(length) <= min(c.sendWindow, c.initialWindow) && length <= c.maxFrame:
@@ -209,10 +210,10 @@ func (c *conn) request(buf []byte, r ref, now time.Time) []byte {
 }
 
 // fits reports whether the peer takes a header list as long as the request's.
-func (c *conn) fits(r ref, now time.Time) bool {
+func (c *conn) fits(r ref) bool {
 	h := c.head
 	h.measuring = true
-	h.begin(nil, 0, now)
+	h.begin(nil, 0)
 	_, send := r.group.Header(int(r.index), h)
 	h.measuring = false
 	return !send || h.size <= int(c.maxHeaderList)
@@ -244,9 +245,8 @@ func (c *conn) fillPartial(buf []byte) []byte {
 		}
 		if len(p.rest) > 0 {
 			keep = append(keep, p)
-		} else if s, ok := c.streams.find(p.id); ok {
+		} else if s := c.streams.find(p.id); s != nil {
 			s.partial = false
-			c.streams.update(s)
 		}
 	}
 	clear(c.partial[len(keep):])

@@ -56,12 +56,13 @@ func (b *batch) Answer(i int, a *http2.Answer) http2.Next {
 		d.Result = b.t.unanswered(d, a)
 		return http2.Finished
 	}
-	result, action := judgeAnswer(a.Status, a.Body, a.At)
-	d.Result = result
-	if result.Outcome == push.Accepted {
+	if a.Status == 200 {
+		d.Result = push.Result{Outcome: push.Accepted, Status: 200}
 		b.t.accepted()
 		return http2.Finished
 	}
+	result, action := judgeRefusal(a.Status, a.Body, a.At)
+	d.Result = result
 	next := http2.Finished
 	switch action {
 	case actionNone:

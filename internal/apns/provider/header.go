@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"encoding/binary"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -73,22 +74,24 @@ func priorityText(p uint8) string {
 	}
 }
 
-// hexDigits holds both digits of every byte, as they lie in memory: one store instead of two.
-var hexDigits = func() (digits [256][2]byte) {
-	const hex = "0123456789abcdef"
-	for i := range digits {
-		digits[i] = [2]byte{hex[i>>4], hex[i&15]}
-	}
-	return digits
-}()
-
-// putHex writes the digits of src to dst.
+// putHex writes the hexadecimal digits of src to dst, those of four bytes at a time: each half byte is spread to a byte of its
+// own, and 'a' to 'f' lie 39 beyond where '9' would lead to.
 func putHex[T ~string | ~[]byte](dst []byte, src T) {
-	dst = dst[:2*len(src)]
+	for len(src) >= 4 && len(dst) >= 8 {
+		x := uint64(src[0])<<24 | uint64(src[1])<<16 | uint64(src[2])<<8 | uint64(src[3])
+		x = (x<<16 | x) & 0x0000ffff0000ffff
+		x = (x<<8 | x) & 0x00ff00ff00ff00ff
+		x = (x<<4 | x) & 0x0f0f0f0f0f0f0f0f
+		letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
+		binary.BigEndian.PutUint64(dst, x+0x3030303030303030+39*letters)
+		src, dst = src[4:], dst[8:]
+	}
 	for i := range len(src) {
-		*(*[2]byte)(dst[2*i:]) = hexDigits[src[i]]
+		dst[2*i], dst[2*i+1] = hexDigits[src[i]>>4], hexDigits[src[i]&15]
 	}
 }
+
+const hexDigits = "0123456789abcdef"
 
 // putUUID writes the 36 characters of an id to dst.
 func putUUID(dst []byte, id uuid.UUID) {

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -203,6 +204,20 @@ func TestManyNotifications(t *testing.T) {
 			tr.Wait() // the map may be written only while nothing is under way
 		}
 	})
+}
+
+func TestPutHex(t *testing.T) {
+	t.Parallel()
+	var all []byte
+	for i := range 256 {
+		all = append(all, byte(i), byte(255-i), byte(i*7))
+	}
+	for n := range all {
+		got := make([]byte, 2*n)
+		if putHex(got, string(all[:n])); string(got) != hex.EncodeToString(all[:n]) {
+			t.Fatalf("%x: %s", all[:n], got)
+		}
+	}
 }
 
 func TestPutUUID(t *testing.T) {

@@ -119,14 +119,6 @@ func judge(status int, reason string) verdict {
 	}
 }
 
-// judgeAnswer is the result for a whole answer, and what it asks of the transport.
-func judgeAnswer(status int, body []byte, now time.Time) (push.Result, action) {
-	if status == 200 {
-		return push.Result{Outcome: push.Accepted, Status: 200}, actionNone
-	}
-	return judgeRefusal(status, body, now)
-}
-
 // judgeRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, or one that is still to come,
 // the token counts as dead at the moment of the answer: a peer's clock that is ahead, or garbage in its place, must not remove
 // what registers until then, and a year of six digits no database keeps.

@@ -27,8 +27,6 @@ func TestVerdicts(t *testing.T) {
 		action action
 		at     time.Time
 	}{
-		{200, ``, push.Accepted, "", actionNone, none},
-		{200, `{"reason":"BadDeviceToken"}`, push.Accepted, "", actionNone, none},
 
 		{410, `{"reason":"Unregistered","timestamp":1650000000123}`, push.Unregistered, "Unregistered", actionNone, dead},
 		{410, `{"reason":"ExpiredToken","timestamp":1650000000123}`, push.Unregistered, "ExpiredToken", actionNone, dead},
@@ -100,7 +98,7 @@ func TestVerdicts(t *testing.T) {
 	for _, test := range tests {
 		t.Run(fmt.Sprint(test.status, test.body), func(t *testing.T) {
 			t.Parallel()
-			got, action := judgeAnswer(test.status, []byte(test.body), now)
+			got, action := judgeRefusal(test.status, []byte(test.body), now)
 			if got.Outcome != test.want || got.Reason.String() != test.reason || action != test.action ||
 				int(got.Status) != test.status || !got.Timestamp.Equal(test.at) {
 				t.Errorf("%v %v at %v, action %v", got.Outcome, got.Reason, got.Timestamp, action)
