@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,45 +15,39 @@ import (
 
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/simulator"
+	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
+	"github.com/lhspn/lhspn/internal/webpush"
 )
 
 // devFolder is where dev mode keeps its database and the simulator's credentials.
 const devFolder = "data"
 
-// serveDev runs the service without a configuration: on loopback only, with SQLite, and with the simulator in place of APNs.
+// serveDev runs the service without a configuration: on loopback only, with SQLite, and with the simulator in place of the push
+// services.
 func serveDev(ctx context.Context, stdout, stderr io.Writer) error {
 	cfg, err := config.Dev(os.Environ())
 	if err != nil {
 		return err
 	}
-	simCfg := simulator.Config{
-		Provider: "127.0.0.1:0", Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", Page: "127.0.0.1:8082",
-		CredentialsDir: filepath.Join(devFolder, "simulator"), Topic: cfg.Apps[0].APNs.Topic, Topics: []string{cfg.Apps[0].APNs.Topic}, VerifyProviderTokens: true,
-	}
-	quiet := slog.New(slog.DiscardHandler)
-	sim, err := simulator.New(simCfg, quiet)
-	if errors.Is(err, syscall.EADDRINUSE) { // the page's is the only fixed port
-		simCfg.Page = "127.0.0.1:0"
-		sim, err = simulator.New(simCfg, quiet)
-	}
+	sim, err := simulate(&cfg.Apps[0])
 	if err != nil {
-		return fmt.Errorf("simulator: %w", err)
+		return err
 	}
-	simulated(&cfg.Apps[0].APNs, sim)
 	s, err := open(ctx, cfg, newLogger(cfg.Log, stderr))
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, `LHSPN, dev mode: an APNs simulator in place of Apple, SQLite in ./%s, this machine only.
+	_, err = fmt.Fprintf(stdout, `LHSPN, dev mode: a simulator in place of Apple, Google and the push services of browsers, SQLite in ./%s, this machine only.
 
   API         http://%s      (try it at /docs)
   API key     %s
   simulator   http://%s/     (what the devices would get)
   operators   http://%s/metrics
 
-Send a first notification:
+Send a first notification, to an iPhone and an Android phone:
 
-  curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"to":{"tokens":["%064x"]},"aps":{"alert":"Hello"}}' http://%s/v1/notifications
+  curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"to":{"tokens":["%064x","fcm:hello-android"]},"message":{"title":"Hello"}}' http://%s/v1/notifications
 
 `, devFolder, s.public.Addr(), config.DevKey, sim.PageAddr(), s.private.Addr(), config.DevKey, 0xc0ffee, s.public.Addr())
 	if err != nil {
@@ -69,9 +64,53 @@ Send a first notification:
 	return errors.Join(err, g.Wait())
 }
 
-// simulated points an app at the simulator, by either transport.
-func simulated(c *config.APNs, sim *simulator.Simulator) {
-	in := func(name string) string { return filepath.Join(devFolder, "simulator", name) }
+// simulate opens the simulator, and points an app at it with every platform.
+func simulate(app *config.App) (*simulator.Simulator, error) {
+	const free = "127.0.0.1:0"
+	folder := filepath.Join(devFolder, "simulator")
+	cfg := simulator.Config{
+		Provider: free, Gateway: free, Feedback: free, Page: "127.0.0.1:8082", CredentialsDir: folder,
+		Topic: app.APNs.Topic, Topics: []string{app.APNs.Topic}, VerifyProviderTokens: true,
+		FCM: fcmsim.Config{Address: free},
+		// Subscriptions have the port in them, and shall be good in the next run too.
+		WebPush: webpushsim.Config{Address: "127.0.0.1:8083"},
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	sim, err := simulator.New(cfg, quiet)
+	if errors.Is(err, syscall.EADDRINUSE) { // these two are the only fixed ports
+		cfg.Page, cfg.WebPush.Address = free, free
+		sim, err = simulator.New(cfg, quiet)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("simulator: %w", err)
+	}
+	simulatedAPNs(&app.APNs, sim, folder)
+	ca := filepath.Join(folder, "ca.pem")
+	app.FCM.Gateway, app.FCM.ServiceAccountFile, app.FCM.CAFile = sim.FCM().Addr(), filepath.Join(folder, "service-account.json"), ca
+	web := &app.WebPush
+	web.VAPIDKeyFile, web.Subject = filepath.Join(devFolder, "vapid.pem"), "mailto:dev@example.com"
+	web.AllowedOrigins, web.CAFile = []string{sim.WebPush().Origin()}, ca
+	return sim, makeVAPID(web.VAPIDKeyFile)
+}
+
+// makeVAPID makes a VAPID key, unless an earlier run has.
+func makeVAPID(file string) error {
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err //nolint:wrapcheck // it names the file
+	}
+	key, _, err := webpush.GenerateVAPID()
+	if err != nil {
+		return fmt.Errorf("make a VAPID key: %w", err)
+	}
+	if err := os.WriteFile(file, key, 0o600); err != nil {
+		return fmt.Errorf("write the VAPID key: %w", err)
+	}
+	return nil
+}
+
+// simulatedAPNs points an app at the simulator of APNs, by either transport.
+func simulatedAPNs(c *config.APNs, sim *simulator.Simulator, folder string) {
+	in := func(name string) string { return filepath.Join(folder, name) }
 	c.CAFile = in("ca.pem")
 	if c.Transport == "binary" {
 		c.Gateway, c.FeedbackAddress, c.CertificateFile = sim.GatewayAddr(), sim.FeedbackAddr(), in("client.pem")

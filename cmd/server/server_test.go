@@ -395,50 +395,6 @@ func TestStopsInOrder(t *testing.T) {
 	})
 }
 
-// Dev mode needs nothing but a folder, and its curl line works.
-func TestDevMode(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(dir, "server")
-	if err := os.Symlink(exe, program); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "LHSPN_LISTEN=127.0.0.1:0", "LHSPN_OPS_LISTEN=127.0.0.1:0")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var curl string
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if line := strings.TrimSpace(lines.Text()); strings.HasPrefix(line, "curl ") {
-			curl = line
-			break
-		}
-	}
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Log("curl is not installed: its line is not tried")
-	} else if answer, err := exec.CommandContext(ctx, "sh", "-c", curl).CombinedOutput(); err != nil || !strings.Contains(string(answer), `"state":"queued"`) {
-		t.Errorf("%s\n%v: %s", curl, err, answer)
-	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("dev mode ended: %v", err)
-	}
-}
-
 func TestDurationsAreLoggedWithTheirUnit(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "text"} {
