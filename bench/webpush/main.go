@@ -1,0 +1,196 @@
+// Command webpush measures sending over Web Push: our transport against SherClockHolmes/webpush-go, to a net/http server that
+// takes everything, beside what the key agreement alone costs.
+//
+//	webpush [flags]            the benchmark; prints a table
+//	webpush -client [flags]    our client alone, which the benchmark starts as a process of its own
+//	webpush -serve [flags]     the push service, likewise
+package main
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/rig"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/webpush:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	client, serve      bool
+	address, directory string
+	warmup, count      int
+	bin                string
+	runs               int
+	scale              float64
+	timeout            time.Duration
+}
+
+func run() error {
+	var o options
+	flag.BoolVar(&o.client, "client", false, "be our client")
+	flag.BoolVar(&o.serve, "serve", false, "be the push service")
+	flag.StringVar(&o.address, "address", "", "with -client, -serve: host:port")
+	flag.StringVar(&o.directory, "credentials", "", "with -client, -serve: the directory that the benchmark wrote")
+	flag.IntVar(&o.warmup, "warmup", 1000, "with -client: messages before the measured part")
+	flag.IntVar(&o.count, "count", 10_000, "with -client: messages in the measured part")
+	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
+	flag.IntVar(&o.runs, "runs", 3, "interleaved runs of every client")
+	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is one to three seconds for each client and run")
+	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "the whole benchmark")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
+	defer cancel()
+	switch {
+	case o.client:
+		return client(ctx, o)
+	case o.serve:
+		return serve(ctx, o)
+	}
+	return benchmark(ctx, o)
+}
+
+// contender is one client under test.
+type contender struct {
+	name, program string
+	args          []string
+	// count is what it sends in one to three seconds on two cores.
+	count int
+}
+
+func benchmark(ctx context.Context, o options) error {
+	dir, discard, err := rig.TempDir()
+	if err != nil {
+		return err
+	}
+	defer discard()
+	address, err := rig.FreeAddress()
+	if err != nil {
+		return err
+	}
+	if err := prepare(dir, address); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	server, err := rig.Start(ctx, rig.Spec{Name: "push service", Program: self, Args: []string{"-serve", "-address", address, "-credentials", dir}})
+	if err != nil {
+		return err
+	}
+	defer server.Stop(2 * time.Second)
+	if err := rig.Reachable(ctx, address); err != nil {
+		return err
+	}
+	contenders := []contender{
+		{"ours", self, []string{"-client"}, 40_000},
+		{"SherClockHolmes/webpush-go, 100 goroutines", filepath.Join(o.bin, "webpushgo"), []string{"-workers", "100"}, 5000},
+	}
+	reports := make([][]measure.Report, len(contenders))
+	var floors [2][]float64
+	for range o.runs {
+		for i, c := range contenders {
+			count := max(int(float64(c.count)*o.scale), 500)
+			report, err := rig.Client(ctx, rig.Spec{
+				Name: c.name, Program: c.program, Env: []string{"SSL_CERT_FILE=" + filepath.Join(dir, "ca.pem")},
+				Args: append(c.args[:len(c.args):len(c.args)], "-address", address, "-credentials", dir,
+					"-warmup", strconv.Itoa(count/10), "-count", strconv.Itoa(count)),
+			}, nil)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			if report.Failed > 0 {
+				return fmt.Errorf("%s: %d messages failed", c.name, report.Failed)
+			}
+			reports[i] = append(reports[i], report)
+		}
+		pair, agreement, err := floor(max(int(20_000*o.scale), 500))
+		if err != nil {
+			return err
+		}
+		floors[0], floors[1] = append(floors[0], pair+agreement), append(floors[1], agreement)
+	}
+
+	fmt.Printf("### Web Push: a payload of 130 bytes to 1,000 subscriptions, %d interleaved runs\n\n", o.runs)
+	both := measure.Median(floors[0])
+	table := measure.Table{Columns: []string{"client", "messages/s", "client CPU each (µs)", "messages/s of one core", "of the limit", "allocations each", "RSS (MiB)"}}
+	for i, c := range contenders {
+		cpu := measure.MedianOf(reports[i], measure.Report.CPUMicros)
+		table.Row(c.name, int64(measure.MedianOf(reports[i], measure.Report.Rate)), fmt.Sprintf("%.1f", cpu), int64(1e6/cpu),
+			fmt.Sprintf("%.0f %%", 100*both/cpu), fmt.Sprintf("%.0f", measure.MedianOf(reports[i], measure.Report.MallocsEach)),
+			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
+	}
+	table.Row("limit: one P-256 key pair and one ECDH", "", fmt.Sprintf("%.1f", both), int64(1e6/both), "100 %", "", "")
+	alone := measure.Median(floors[1])
+	table.Row("one ECDH alone", "", fmt.Sprintf("%.1f", alone), int64(1e6/alone), "", "", "")
+	table.Write(os.Stdout)
+	fmt.Println()
+	return nil
+}
+
+// floor measures what every message needs, in microseconds of CPU: a key pair, which may be made ahead, and an agreement.
+func floor(count int) (pair, agreement float64, err error) {
+	browser, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		return 0, 0, fmt.Errorf("make a key: %w", err)
+	}
+	keys := make([]*ecdh.PrivateKey, count)
+	begin := measure.Self().CPU()
+	for i := range keys {
+		if keys[i], err = ecdh.P256().GenerateKey(rand.Reader); err != nil {
+			return 0, 0, fmt.Errorf("make a key: %w", err)
+		}
+	}
+	made := measure.Self().CPU()
+	for _, key := range keys {
+		if _, err := key.ECDH(browser.PublicKey()); err != nil {
+			return 0, 0, fmt.Errorf("agree on a secret: %w", err)
+		}
+	}
+	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(count) / 1e3 }
+	return each(made - begin), each(measure.Self().CPU() - made), nil
+}
+
+// serve is a push service that reads a message and takes it.
+func serve(ctx context.Context, o options) error {
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.directory, "ca.pem"), filepath.Join(o.directory, "key.pem"))
+	if err != nil {
+		return fmt.Errorf("read the server certificate: %w", err)
+	}
+	server := &http.Server{
+		Addr: o.address, ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 100},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusCreated)
+		}),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.ListenAndServeTLS("", ""); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
