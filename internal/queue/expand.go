@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -271,23 +270,16 @@ func badgeIncrements(ctx context.Context, tx *sqlx.Tx, ids map[string][]uuid.UUI
 }
 
 func readIncrements(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, into map[uuid.UUID]uint32) error {
-	rows, err := tx.QueryContext(ctx, "SELECT id, badge_increment FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
+	var rows []struct {
+		ID        uuid.UUID
+		Increment uint32 `db:"badge_increment"`
+	}
+	err := tx.SelectContext(ctx, &rows, "SELECT id, badge_increment FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
 		append([]any{app}, idArgs(ids)...)...)
-	if err != nil {
-		return err
+	for _, r := range rows {
+		into[r.ID] = r.Increment
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var raw sql.RawBytes
-		var id uuid.UUID
-		var n uint32
-		if err := rows.Scan(&raw, &n); err != nil {
-			return err
-		}
-		copy(id[:], raw)
-		into[id] = n
-	}
-	return rows.Err()
+	return err
 }
 
 // addBadges counts up for many batches with few calls of the registry: one for each app and increment, but for tokens

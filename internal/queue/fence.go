@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/jmoiron/sqlx"
+
 	"github.com/lhspn/lhspn/internal/database"
 )
 
@@ -93,19 +94,14 @@ func (q *Queue) fence(ctx context.Context, tx *sqlx.Tx, deltas map[Lease]int64) 
 		}
 		return held, nil
 	}
-	rows, err := tx.QueryContext(ctx, "SELECT shard, epoch FROM shards"+where, args...)
-	if err != nil {
+	var ours []Lease
+	if err := tx.SelectContext(ctx, &ours, "SELECT shard, epoch FROM shards"+where, args...); err != nil {
 		return nil, fmt.Errorf("fence: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var l Lease
-		if err := rows.Scan(&l.Shard, &l.Epoch); err != nil {
-			return nil, fmt.Errorf("fence: %w", err)
-		}
+	for _, l := range ours {
 		held[l] = true
 	}
-	return held, wrap(rows.Err(), "fence")
+	return held, nil
 }
 
 func (e *FencedError) Error() string {

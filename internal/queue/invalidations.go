@@ -136,25 +136,29 @@ func (q *Queue) decideIn(
 	return page, wrap(err, "forget counted answers")
 }
 
-func selectInvalidations(ctx context.Context, from queryer, query, app string, args ...any) ([]push.CheckedInvalidation, error) {
-	rows, err := from.QueryContext(ctx, query, args...)
-	if err != nil {
+func selectInvalidations(
+	ctx context.Context, from sqlx.QueryerContext, query, app string, args ...any,
+) ([]push.CheckedInvalidation, error) {
+	var rows []struct {
+		Token         push.Token
+		Environment   push.Route
+		Kind          push.Kind
+		InvalidatedAt database.Time `db:"invalidated_at"`
+		Source        push.Source
+		Removed       bool
+		CheckedAt     database.Time `db:"checked_at"`
+	}
+	if err := sqlx.SelectContext(ctx, from, &rows, query, args...); err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	var page []push.CheckedInvalidation
-	for rows.Next() {
-		c := push.CheckedInvalidation{Invalidation: push.Invalidation{App: app}}
-		var token, route, kind, source []byte
-		var at, checked database.Time
-		if err := rows.Scan(&token, &route, &kind, &at, &source, &c.Removed, &checked); err != nil {
-			return nil, err
+	page := make([]push.CheckedInvalidation, len(rows))
+	for i, r := range rows {
+		page[i] = push.CheckedInvalidation{
+			Invalidation: push.Invalidation{App: app, Token: r.Token, At: r.InvalidatedAt.Time, Source: r.Source, Route: r.Environment, Kind: r.Kind},
+			Removed:      r.Removed, CheckedAt: r.CheckedAt.Time,
 		}
-		c.Token, c.Route, c.Kind = push.Token(token), push.Route(route), push.Kind(kind)
-		c.At, c.Source, c.CheckedAt = at.Time, push.Source(source), checked.Time
-		page = append(page, c)
 	}
-	return page, rows.Err()
+	return page, nil
 }
 
 // Invalidations pages through what was checked at or after since, oldest first. cursor is what the page before ended
@@ -251,26 +255,22 @@ func (q *Queue) badTokenPage(
 	condition, args := ofPlatforms(of)
 	args = append([]any{app, []byte(after.Token), []byte(after.Token), string(after.Route), string(after.Route), string(after.Kind),
 		answers, stamp(first)}, args...)
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT token, environment, kind, answers, first_at, last_at FROM bad_tokens
+	var rows []struct {
+		Token       push.Token
+		Environment push.Route
+		Kind        push.Kind
+		Answers     int
+		FirstAt     database.Time `db:"first_at"`
+		LastAt      database.Time `db:"last_at"`
+	}
+	err := q.db.Reader().SelectContext(ctx, &rows, `SELECT token, environment, kind, answers, first_at, last_at FROM bad_tokens
 		WHERE app = ? AND token >= ? AND (token > ? OR environment > ? OR environment = ? AND kind > ?) AND answers >= ? AND first_at <= ?`+
 		condition+" ORDER BY token, environment, kind LIMIT ?", append(args, maxKeys)...)
-	if err != nil {
-		return nil, err
+	page := make([]BadToken, len(rows))
+	for i, r := range rows {
+		page[i] = BadToken{Token: r.Token, Route: r.Environment, Kind: r.Kind, Answers: r.Answers, FirstAt: r.FirstAt.Time, LastAt: r.LastAt.Time}
 	}
-	defer rows.Close()
-	var page []BadToken
-	for rows.Next() {
-		var b BadToken
-		var token, route, kind []byte
-		var first, last database.Time
-		if err := rows.Scan(&token, &route, &kind, &b.Answers, &first, &last); err != nil {
-			return nil, err
-		}
-		b.Token, b.Route, b.Kind = push.Token(token), push.Route(route), push.Kind(kind)
-		b.FirstAt, b.LastAt = first.Time, last.Time
-		page = append(page, b)
-	}
-	return page, rows.Err()
+	return page, err
 }
 
 // ForgetBadTokens starts the platforms' counting anew. A wave of such answers speaks against the configuration, not against

@@ -26,23 +26,17 @@ func (t *leaseTable) look(ctx context.Context) (beats map[string]uint64, shards 
 	defer func() { err = wrap(err, "look at the shards") }()
 	beats = map[string]uint64{}
 	// Replicas first: a replica that is new among the shards but missed here would look dead, though for a lease only.
-	rows, err := t.q.db.Reader().QueryContext(ctx, "SELECT id, beat FROM replicas")
-	if err != nil {
+	var replicas []struct {
+		ID   string
+		Beat uint64
+	}
+	if err := t.q.db.Reader().SelectContext(ctx, &replicas, "SELECT id, beat FROM replicas"); err != nil {
 		return nil, nil, 0, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		var beat uint64
-		if err := rows.Scan(&id, &beat); err != nil {
-			return nil, nil, 0, err
-		}
-		beats[id] = beat
+	for _, r := range replicas {
+		beats[r.ID] = r.Beat
 	}
-	if err := rows.Err(); err != nil {
-		return nil, nil, 0, err
-	}
-	rows, err = t.q.db.Reader().QueryContext(ctx, "SELECT shard, owner, epoch, backlog FROM shards ORDER BY shard")
+	rows, err := t.q.db.Reader().QueryContext(ctx, "SELECT shard, owner, epoch, backlog FROM shards ORDER BY shard")
 	if err != nil {
 		return nil, nil, 0, err
 	}

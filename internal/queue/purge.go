@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -180,30 +181,14 @@ func (q *Queue) purgePlain(ctx context.Context, app string, ids []uuid.UUID) (re
 	}
 	err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		args := idArgs(ids)
-		rows, err := tx.QueryContext(ctx, "SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids)), args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		failed := map[uuid.UUID]bool{}
-		for rows.Next() {
-			var raw sql.RawBytes
-			var id uuid.UUID
-			if err := rows.Scan(&raw); err != nil {
-				return err
-			}
-			copy(id[:], raw)
-			failed[id] = true
-		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
 		others = nil
+		if err := tx.SelectContext(ctx, &others, "SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids)),
+			args...); err != nil {
+			return err
+		}
 		plain := []any{app}
 		for i := range ids {
-			if failed[ids[i]] {
-				others = append(others, ids[i])
-			} else {
+			if !slices.Contains(others, ids[i]) {
 				plain = append(plain, ids[i][:])
 			}
 		}

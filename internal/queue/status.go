@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -141,24 +142,18 @@ func (q *Queue) Failures(ctx context.Context, app string, id uuid.UUID, after pu
 	if _, err := q.Get(ctx, app, id); err != nil {
 		return nil, err
 	}
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT token, reason, status, attempts, failed_at FROM failures
+	var rows []struct {
+		push.Failure
+		FailedAt database.Time `db:"failed_at"`
+	}
+	err := q.db.Reader().SelectContext(ctx, &rows, `SELECT token, reason, status, attempts, failed_at FROM failures
 		WHERE notification_id = ? AND token > ? ORDER BY token LIMIT ?`, id[:], []byte(after), limit)
-	if err != nil {
-		return nil, wrap(err, "list failures")
+	failures := make([]push.Failure, len(rows))
+	for i, r := range rows {
+		failures[i] = r.Failure
+		failures[i].At = r.FailedAt.Time
 	}
-	defer rows.Close()
-	failures := make([]push.Failure, 0, limit)
-	for rows.Next() {
-		var f push.Failure
-		var token []byte
-		var at database.Time
-		if err := rows.Scan(&token, &f.Reason, &f.Status, &f.Attempts, &at); err != nil {
-			return nil, wrap(err, "list failures")
-		}
-		f.Token, f.At = push.Token(token), at.Time
-		failures = append(failures, f)
-	}
-	return failures, wrap(rows.Err(), "list failures")
+	return failures, wrap(err, "list failures")
 }
 
 // Cancel stops what is not sent yet: the owner of the notification's shard settles it, finding it by CancelledBatches.
@@ -192,24 +187,12 @@ func (q *Queue) Cancel(ctx context.Context, app string, id uuid.UUID) (push.Stat
 // is the last one of the page before, nil at first. Those not in flight are to be settled as cancelled. When nothing
 // was cancelled lately it costs a look at an empty table.
 func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Batch, limit int) ([]*Batch, error) {
-	rows, err := q.db.Reader().QueryContext(ctx, "SELECT notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
-	if err != nil {
-		return nil, wrap(err, "find cancelled notifications")
-	}
-	defer rows.Close()
 	var ids []uuid.UUID
-	for rows.Next() {
-		var raw sql.RawBytes
-		var id uuid.UUID
-		if err := rows.Scan(&raw); err != nil {
-			return nil, wrap(err, "find cancelled notifications")
-		}
-		copy(id[:], raw)
-		if after == nil || bytes.Compare(id[:], after.Notification[:]) >= 0 {
-			ids = append(ids, id)
-		}
+	err := q.db.Reader().SelectContext(ctx, &ids, "SELECT notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
+	if after != nil {
+		ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return bytes.Compare(id[:], after.Notification[:]) < 0 })
 	}
-	if err := rows.Err(); err != nil || len(ids) == 0 || len(leases) == 0 {
+	if err != nil || len(ids) == 0 || len(leases) == 0 {
 		return nil, wrap(err, "find cancelled notifications")
 	}
 	// shard + 0 belongs to no index: all of these notifications' shards would make too many ranges.
