@@ -17,6 +17,7 @@ const module = "github.com/lhspn/lhspn/"
 var allowed = map[string]map[string]string{
 	"migrations":    {},
 	"internal/push": {},
+	"internal/ring": {},
 	"internal/push/pushtest": {
 		"internal/push": "groups, for the tests of transports",
 	},
@@ -57,6 +58,7 @@ var allowed = map[string]map[string]string{
 	"internal/apns/binary": {
 		"internal/apns":       "reasons and metrics",
 		"internal/apns/frame": "the codec",
+		"internal/ring":       "what is unconfirmed, and what is to be written",
 		"internal/push":       "groups and results",
 	},
 	"internal/apns/credentials": {},
@@ -73,6 +75,7 @@ var allowed = map[string]map[string]string{
 	"internal/webpush": {
 		"internal/push":  "subscriptions are device tokens; groups and results",
 		"internal/http2": "its requests",
+		"internal/ring":  "what waits for each push service",
 	},
 	"internal/fcm": {
 		"internal/push":  "groups and results, and the content that messages are made of",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // peer is one push service, by its origin: the messages that wait for it, and the connections to it. Each has bounds of its
@@ -20,7 +21,7 @@ type peer struct {
 	name   string // the origin as it is written
 	limits limits
 
-	queue    fifo[*message]
+	queue    ring.Ring[*message]
 	inFlight int
 	ready    bool // in Transport.ready
 	health   health
@@ -57,7 +58,7 @@ func limitsOf(o origin, connections int) limits {
 
 func (p *peer) stranger() bool { return p.limits.waiting > 0 }
 
-func (p *peer) waiting() int { return p.queue.len() }
+func (p *peer) waiting() int { return p.queue.Len() }
 
 // room reports whether a message may be sent now.
 func (p *peer) room(now time.Time) bool {

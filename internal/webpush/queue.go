@@ -12,14 +12,14 @@ func (t *Transport) lookUp(ctx context.Context) {
 	var tokens []push.Token
 	for {
 		t.mu.Lock()
-		for t.arrived.len() == 0 && !t.stopped {
+		for t.arrived.Len() == 0 && !t.stopped {
 			t.arrival.Wait()
 		}
 		if t.stopped {
 			t.mu.Unlock()
 			return
 		}
-		b := t.arrived.pop()
+		b := t.arrived.PopFront()
 		t.mu.Unlock()
 
 		tokens = tokens[:0]
@@ -98,7 +98,7 @@ func (t *Transport) enqueue(m *message, stored []byte, publicKey string, now tim
 		t.strangers++
 	}
 	m.peer, p.used = p, now
-	p.queue.push(m)
+	p.queue.PushBack(m)
 	t.queued.Add(1)
 	t.makeReady(p, now)
 	return nil
@@ -137,7 +137,7 @@ func (t *Transport) peerOf(m *message, now time.Time) (*peer, *push.Result) {
 func (t *Transport) makeReady(p *peer, now time.Time) {
 	if !p.ready && p.waiting() > 0 && p.room(now) && !t.stopped {
 		p.ready = true
-		t.ready.push(p)
+		t.ready.PushBack(p)
 		t.wake.Signal()
 	}
 }
@@ -147,7 +147,7 @@ func (t *Transport) unqueue(p *peer) *message {
 	if p.stranger() {
 		t.strangers--
 	}
-	m := p.queue.pop()
+	m := p.queue.PopFront()
 	if t.queued.Add(-1) == 0 {
 		select {
 		case t.quiet <- struct{}{}:
@@ -162,13 +162,13 @@ func (t *Transport) take() (m *message, auth *authorization, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
-		for t.ready.len() == 0 && !t.stopped {
+		for t.ready.Len() == 0 && !t.stopped {
 			t.wake.Wait()
 		}
 		if t.stopped {
 			return nil, nil, nil
 		}
-		p := t.ready.pop()
+		p := t.ready.PopFront()
 		p.ready = false
 		now := time.Now()
 		if p.waiting() == 0 || !p.room(now) {
@@ -207,7 +207,7 @@ func (t *Transport) overdue(now time.Time) (late []*message) {
 	defer t.mu.Unlock()
 	paused := 0
 	for key, p := range t.peers {
-		for p.waiting() > 0 && now.Sub(p.queue.front().since) >= p.limits.wait {
+		for p.waiting() > 0 && now.Sub((*p.queue.At(0)).since) >= p.limits.wait {
 			late = append(late, t.unqueue(p))
 		}
 		if p.health.waits(now) > 0 {

@@ -177,7 +177,7 @@ func (t *Transport) requeue(m *message) {
 		t.strangers++
 	}
 	t.queued.Add(1)
-	m.peer.queue.pushFront(m)
+	m.peer.queue.PushFront(m)
 }
 
 // learn draws the conclusions for the message's push service, and says whether the message is sent again at once. mu is held.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // Subscriptions is where the transport finds what a subscription is, beside its device token: what Subscription.Address made. A
@@ -75,10 +76,10 @@ type Transport struct {
 	// mu guards what follows, and the peers. It is not held while a client is called.
 	mu        sync.Mutex
 	peers     map[string]*peer                       // by authority
-	ready     fifo[*peer]                            // those that have something to send now, each once
+	ready     ring.Ring[*peer]                       // those that have something to send now, each once
 	limitsOf  func(o origin, connections int) limits // the function, but for tests
 	wake      *sync.Cond                             // ready has grown, or stopped is set
-	arrived   fifo[*batch]                           // taken and not looked up
+	arrived   ring.Ring[*batch]                      // taken and not looked up
 	arrival   *sync.Cond                             // the same of arrived
 	groups    int                                    // taken and not done
 	strangers int                                    // messages that wait for push services that nobody knows
@@ -134,7 +135,7 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	b.group, b.weight = g, weight
 	b.remaining.Store(int64(len(g.Deliveries)))
 	t.groups++
-	t.arrived.push(b)
+	t.arrived.PushBack(b)
 	t.arrival.Signal()
 	return nil
 }
@@ -202,8 +203,8 @@ func (t *Transport) Run(ctx context.Context) error {
 func (t *Transport) giveBack() {
 	t.mu.Lock()
 	var arrived []*batch
-	for t.arrived.len() > 0 {
-		arrived = append(arrived, t.arrived.pop())
+	for t.arrived.Len() > 0 {
+		arrived = append(arrived, t.arrived.PopFront())
 	}
 	var left []*message
 	for _, p := range t.peers {

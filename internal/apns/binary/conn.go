@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // sent is a run of deliveries that were written, with consecutive identifiers.
@@ -28,7 +29,7 @@ type conn struct {
 
 	// window holds what was written and is unconfirmed, in order; its identifiers are consecutive from its first entry to
 	// next. unconfirmed is the number of deliveries in it, at most the configured window.
-	window      ring[sent]
+	window      ring.Ring[sent]
 	unconfirmed int
 	next        uint32 // the next identifier
 	limit       int    // how many may be written on this connection while a culprit is searched for; 0: any number

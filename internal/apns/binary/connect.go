@@ -55,10 +55,10 @@ func (s *slot) connect(ctx context.Context, now time.Time) {
 		if s.search.limit > 0 && awaiting > 0 {
 			return // what was written alone must show first whether it is the culprit
 		}
-		if s.todo.len() == 0 && !s.t.wanted(s) {
+		if s.todo.Len() == 0 && !s.t.wanted(s) {
 			return
 		}
-	case s.search.limit > 0 || !c.writable() || c.unconfirmed < s.t.cfg.Window/2 || s.todo.len() == 0 && s.t.queue.size() == 0:
+	case s.search.limit > 0 || !c.writable() || c.unconfirmed < s.t.cfg.Window/2 || s.todo.Len() == 0 && s.t.queue.size() == 0:
 		return
 	}
 	if s.dials.next.After(now) {
@@ -128,7 +128,7 @@ func (s *slot) stopWriting(now time.Time) {
 	if c == nil || !c.writable() || !c.writeAfter.IsZero() {
 		return
 	}
-	more := s.todo.len() > 0 || s.t.queue.size() > 0
+	more := s.todo.Len() > 0 || s.t.queue.size() > 0
 	var t time.Time
 	switch {
 	case c.limit > 0 && c.next > 0 && (!more || c.room(s.t.cfg.Window) <= 0):

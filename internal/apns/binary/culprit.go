@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 const (
@@ -78,7 +79,7 @@ func (s *slot) setback(n int) {
 
 // broken handles the end of a connection without an error response: it is no evidence of anything.
 func (s *slot) broken(c *conn) {
-	n, head := c.unconfirmed, c.window.at(0).span
+	n, head := c.unconfirmed, c.window.At(0).span
 	s.putBack(c)
 	s.dials.wary = true
 	if c.progressed || c.opened.Before(s.search.lastBreak) {
@@ -105,7 +106,7 @@ func (s *slot) broken(c *conn) {
 // accepted or refused in between, it is the gateway: a broken connection is no evidence against a notification.
 func (s *slot) giveBackCulprit(head span, p target, err error) {
 	s.search.aloneFor = 0
-	next := s.todo.at(0)
+	next := s.todo.At(0)
 	if next.job != head.job || next.from != head.from {
 		return // something that was sent before it has been put back meanwhile: that is to be looked at first
 	}
@@ -123,7 +124,7 @@ func (s *slot) giveBackCulprit(head span, p target, err error) {
 	}
 	one := span{job: next.job, from: next.from, to: next.from + 1}
 	if next.from++; next.from == next.to {
-		s.todo.popFront()
+		s.todo.PopFront()
 	}
 	d := &one.deliveries()[0]
 	s.t.log.Warn("notification breaks each connection it is written to", "token", d.Token, "notification", d.Notification.ID, "error", err)
@@ -134,19 +135,19 @@ func (s *slot) giveBackCulprit(head span, p target, err error) {
 func (s *slot) putBack(c *conn) {
 	s.t.metrics.Resent.Add(float64(c.unconfirmed))
 	s.uncount(c, c.unconfirmed)
-	var later ring[span] // what is to be written and was sent before what is put back: of connections that ended earlier
-	for s.todo.len() > 0 && c.window.len() > 0 && s.todo.at(0).before(c.window.at(c.window.len()-1).span) {
-		later.pushBack(s.todo.popFront())
+	var later ring.Ring[span] // what is to be written and was sent before what is put back: of connections that ended earlier
+	for s.todo.Len() > 0 && c.window.Len() > 0 && s.todo.At(0).before(c.window.At(c.window.Len()-1).span) {
+		later.PushBack(s.todo.PopFront())
 	}
-	var merged ring[span]
-	for c.window.len() > 0 || later.len() > 0 {
-		if later.len() == 0 || c.window.len() > 0 && c.window.at(0).before(*later.at(0)) {
-			merged.pushBack(c.window.popFront().span)
+	var merged ring.Ring[span]
+	for c.window.Len() > 0 || later.Len() > 0 {
+		if later.Len() == 0 || c.window.Len() > 0 && c.window.At(0).before(*later.At(0)) {
+			merged.PushBack(c.window.PopFront().span)
 		} else {
-			merged.pushBack(later.popFront())
+			merged.PushBack(later.PopFront())
 		}
 	}
-	for i := merged.len() - 1; i >= 0; i-- {
-		s.todo.pushFront(*merged.at(i))
+	for i := merged.Len() - 1; i >= 0; i-- {
+		s.todo.PushFront(*merged.At(i))
 	}
 }

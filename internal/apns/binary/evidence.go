@@ -16,7 +16,7 @@ func (s *slot) evidence(now time.Time) {
 			c.partialAt = time.Time{}
 		}
 		switch {
-		case c.window.len() > 0 && c.partial.Load():
+		case c.window.Len() > 0 && c.partial.Load():
 			// An error response has begun: no silence. If its rest never comes, the connection is no good.
 			if c.partialAt.IsZero() {
 				c.partialAt = now
@@ -26,8 +26,8 @@ func (s *slot) evidence(now time.Time) {
 			}
 		case slices.Contains(s.draining, c):
 			s.awaitEnd(c, now)
-		case c.window.len() > 0:
-			c.overdue = s.overdue(now, c.window.at(0).at, s.t.cfg.ConfirmAfter)
+		case c.window.Len() > 0:
+			c.overdue = s.overdue(now, c.window.At(0).at, s.t.cfg.ConfirmAfter)
 		}
 	}
 }
@@ -133,10 +133,10 @@ func (s *slot) acceptSilent(now time.Time) {
 // acknowledge accepts what a status 0 has acknowledged: that one and all before it.
 func (s *slot) acknowledge(c *conn) {
 	acked := c.acked.Load()
-	if c.window.len() == 0 || acked > uint64(c.next) {
+	if c.window.Len() == 0 || acked > uint64(c.next) {
 		return // of what was never sent
 	}
-	if first := uint64(c.window.at(0).first); acked > first {
+	if first := uint64(c.window.At(0).first); acked > first {
 		s.accept(c, int(acked-first))
 	}
 }
@@ -160,9 +160,9 @@ func (s *slot) accept(c *conn, n int) {
 
 // front takes a span of at most n deliveries from the front of the window.
 func (c *conn) front(n int) span {
-	e := c.window.at(0)
+	e := c.window.At(0)
 	if e.len() <= n {
-		return c.window.popFront().span
+		return c.window.PopFront().span
 	}
 	sp := span{job: e.job, from: e.from, to: e.from + n}
 	e.from += n

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // job is a group on its way through the transport.
@@ -37,7 +38,7 @@ type queue struct {
 	draining atomic.Bool   // no more Sends will come
 
 	mu      sync.Mutex // guards what follows; held for moments, never while calling out
-	spans   ring[span]
+	spans   ring.Ring[span]
 	waiting int // deliveries in spans
 	open    int // groups taken and not done
 	seq     uint64
@@ -69,7 +70,7 @@ func (q *queue) add(g *push.Group) (bool, error) {
 	j.left.Store(int32(len(g.Deliveries)))
 	q.seq++
 	q.open++
-	q.spans.pushBack(span{job: j, to: len(g.Deliveries)})
+	q.spans.PushBack(span{job: j, to: len(g.Deliveries)})
 	if q.waiting += len(g.Deliveries); q.waiting < q.limit {
 		q.signalSpace()
 	}
@@ -77,17 +78,17 @@ func (q *queue) add(g *push.Group) (bool, error) {
 }
 
 // take appends spans of up to n deliveries to dst, from the front, and returns how many deliveries.
-func (q *queue) take(dst *ring[span], n int) int {
+func (q *queue) take(dst *ring.Ring[span], n int) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	taken := 0
-	for taken < n && q.spans.len() > 0 {
-		sp := q.spans.at(0)
+	for taken < n && q.spans.Len() > 0 {
+		sp := q.spans.At(0)
 		size := min(sp.len(), n-taken)
-		dst.pushBack(span{job: sp.job, from: sp.from, to: sp.from + size})
+		dst.PushBack(span{job: sp.job, from: sp.from, to: sp.from + size})
 		taken += size
 		if sp.from += size; sp.from == sp.to {
-			q.spans.popFront()
+			q.spans.PopFront()
 		}
 	}
 	if q.waiting -= taken; taken > 0 && q.waiting < q.limit {

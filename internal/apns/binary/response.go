@@ -21,8 +21,8 @@ func (s *slot) refused(c *conn) {
 	}
 	result := push.Result{Outcome: outcome, Reason: reasonOf(known), Status: uint16(known), Identifier: id}
 	first := c.next
-	if c.window.len() > 0 {
-		first = c.window.at(0).first
+	if c.window.Len() > 0 {
+		first = c.window.At(0).first
 	}
 	filler := id == 0 && c.next > 1 && c.meansAnother(known)
 	if !c.silentSince.IsZero() {
@@ -32,7 +32,7 @@ func (s *slot) refused(c *conn) {
 	case id >= first && id < c.next && !filler:
 		s.accept(c, int(id-first))
 		accepted := c.progressed
-		s.t.habits.response(time.Since(c.window.at(0).at))
+		s.t.habits.response(time.Since(c.window.At(0).at))
 		if succeeded {
 			s.accept(c, 1)
 		} else {
@@ -45,7 +45,7 @@ func (s *slot) refused(c *conn) {
 		}
 	case succeeded && id < first:
 		// The last that succeeded is known to have: what comes after is written again, and none has failed.
-	case c.window.len() > 0:
+	case c.window.Len() > 0:
 		// Nothing says which one failed. The first has its count grown, so that one that is answered so each time ends.
 		result.Outcome, result.Identifier = push.Retry, first
 		s.t.log.Warn("error response for an identifier that is not among the unconfirmed",
@@ -81,12 +81,12 @@ func (c *conn) meansAnother(status frame.Status) bool {
 
 // differs reports whether measure is greater for a later one of the window than for the first.
 func (c *conn) differs(measure func(*push.Delivery) int) bool {
-	if c.window.len() == 0 {
+	if c.window.Len() == 0 {
 		return false
 	}
-	first := measure(&c.window.at(0).deliveries()[0])
-	for i := range c.window.len() {
-		ds := c.window.at(i).deliveries()
+	first := measure(&c.window.At(0).deliveries()[0])
+	for i := range c.window.Len() {
+		ds := c.window.At(i).deliveries()
 		for j := range ds {
 			if measure(&ds[j]) > first {
 				return true

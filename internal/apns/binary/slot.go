@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 type slot struct {
 	t *Transport
 	// todo is what is to be written next, in the order of Send: what was put back, and then what was taken from the queue.
-	todo ring[span]
+	todo ring.Ring[span]
 
 	conn      *conn   // written to
 	spare     *conn   // opened ahead, to take over when the window of conn is full
@@ -195,8 +196,8 @@ func (s *slot) returnAll(what string, err error, result push.Result) {
 		s.t.down(what, err)
 		s.t.returnQueue()
 	}
-	for s.todo.len() > 0 {
-		s.t.finish(s.todo.popFront(), result)
+	for s.todo.Len() > 0 {
+		s.t.finish(s.todo.PopFront(), result)
 	}
 }
 
@@ -225,8 +226,8 @@ func (s *slot) shutdown() {
 			s.putBack(c)
 		}
 	}
-	for s.todo.len() > 0 {
-		s.t.finish(s.todo.popFront(), notSent)
+	for s.todo.Len() > 0 {
+		s.t.finish(s.todo.PopFront(), notSent)
 	}
 	s.usable.Store(false)
 	s.connected.Store(false)

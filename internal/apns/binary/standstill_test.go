@@ -43,7 +43,7 @@ func TestStandstill(t *testing.T) {
 			j.left.Store(1)
 			now := time.Now()
 			c := &conn{next: 1, unconfirmed: 1, lastWrite: now, halfClosedAt: now}
-			c.window.pushBack(sent{span: span{job: j, to: 1}, at: now})
+			c.window.PushBack(sent{span: span{job: j, to: 1}, at: now})
 			l.draining = []*conn{c}
 			written := now
 			turn := func() (accepted bool) {
@@ -117,7 +117,7 @@ func TestSilenceWithoutArrival(t *testing.T) {
 	l.t.habits.endless.Store(true)
 	now := time.Now()
 	c := &conn{nc: wire, wire: wire, next: 2, unconfirmed: 2, lastWrite: now, halfClosedAt: now, end: wire.written.Load()}
-	c.window.pushBack(sent{span: span{job: new(job), to: 2}, at: now})
+	c.window.PushBack(sent{span: span{job: new(job), to: 2}, at: now})
 	l.draining = []*conn{c}
 	silent := func(after time.Duration) bool {
 		l.evidence(now.Add(after))

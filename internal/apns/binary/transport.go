@@ -13,6 +13,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // errClosed is given to a Send that comes after Drain or after the end of Run.
@@ -177,10 +178,10 @@ func (t *Transport) finished(sp span, o push.Outcome) {
 
 // returnQueue finishes all that no slot has taken as not sent.
 func (t *Transport) returnQueue() {
-	var all ring[span]
+	var all ring.Ring[span]
 	t.queue.take(&all, int(^uint(0)>>1))
-	for all.len() > 0 {
-		t.finish(all.popFront(), notSent)
+	for all.Len() > 0 {
+		t.finish(all.PopFront(), notSent)
 	}
 }
 

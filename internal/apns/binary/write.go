@@ -35,20 +35,20 @@ func (s *slot) write(now time.Time) bool {
 	if room <= 0 || c.next >= lastIdentifier {
 		return false
 	}
-	if s.todo.len() == 0 && s.t.queue.take(&s.todo, min(room, takeSize)) == 0 {
+	if s.todo.Len() == 0 && s.t.queue.take(&s.todo, min(room, takeSize)) == 0 {
 		return false
 	}
 	s.buf = s.buf[:0]
 	s.note.notification = nil // it was prepared for another time
-	entries := c.window.len()
-	for s.todo.len() > 0 && room > 0 && len(s.buf) < writeSize {
-		sp := s.todo.at(0)
+	entries := c.window.Len()
+	for s.todo.Len() > 0 && room > 0 && len(s.buf) < writeSize {
+		sp := s.todo.At(0)
 		n := s.encode(c, sp, room, now)
 		room -= n
 		if sp.from == sp.to {
-			s.todo.popFront()
+			s.todo.PopFront()
 		}
-		if room > 0 && len(s.buf) < writeSize && s.todo.len() == 0 {
+		if room > 0 && len(s.buf) < writeSize && s.todo.Len() == 0 {
 			s.t.queue.take(&s.todo, min(room, takeSize))
 		}
 	}
@@ -57,8 +57,8 @@ func (s *slot) write(now time.Time) bool {
 	}
 	err := c.write(s.buf, s.t.cfg.WriteTimeout)
 	after := time.Now()
-	for i := entries; i < c.window.len(); i++ {
-		c.window.at(i).at = after
+	for i := entries; i < c.window.Len(); i++ {
+		c.window.At(i).at = after
 	}
 	c.lastWrite = after
 	if c.wire != nil {
@@ -98,7 +98,7 @@ func (s *slot) encode(c *conn, sp *span, room int, now time.Time) int {
 	n := int(id - c.next)
 	s.buf = buf
 	if n > 0 {
-		c.window.pushBack(sent{span: span{job: sp.job, from: sp.from, to: i}, first: c.next})
+		c.window.PushBack(sent{span: span{job: sp.job, from: sp.from, to: i}, first: c.next})
 		c.unconfirmed += n
 		s.t.metrics.Unconfirmed.Add(float64(n))
 		c.next = id
