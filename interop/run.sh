@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs third-party APNs clients, unchanged, against the simulator, and checks what they report and what arrived.
+# Runs third-party clients of APNs and FCM, unchanged, against the simulator, and checks what they report and what arrived.
 # Needs go, node and npm; fetches the clients from their registries. Ends with "N passed, N failed".
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -16,14 +16,18 @@ finish() {
 }
 trap finish EXIT
 
-if ! cmp -s node/package-lock.json node/node_modules/.installed-lock; then
-  (cd node && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
-  cp node/package-lock.json node/node_modules/.installed-lock
-fi
+for clients in node fcm/node; do
+  if ! cmp -s $clients/package-lock.json $clients/node_modules/.installed-lock; then
+    (cd $clients && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
+    cp $clients/package-lock.json $clients/node_modules/.installed-lock
+  fi
+done
 (cd .. && go build -o "$work/apns-simulator" ./cmd/apns-simulator)
 (cd go && go build -o "$work/interop" .)
+(cd fcm/go && go build -o "$work/fcm" .)
 
-"$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --page 127.0.0.1:0 \
+"$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --fcm 127.0.0.1:0 --page 127.0.0.1:0 \
+  --host fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com \
   --certs "$work/certs" --require-client-cert --verify-provider-tokens >"$work/out" 2>"$work/log" &
 simulator=$!
 for _ in $(seq 100); do
@@ -34,10 +38,11 @@ grep -q '^ready$' "$work/out" || { cat "$work/out" "$work/log" >&2; exit 1; }
 
 value() { sed -n "s/^$1  *//p" "$work/out"; }
 SIM_PROVIDER=$(value 'provider API') SIM_GATEWAY=$(value 'binary gateway') SIM_FEEDBACK=$(value 'feedback service')
+SIM_FCM=$(value FCM) SIM_FCM=${SIM_FCM#https://} SIM_FCM=${SIM_FCM%% *}
 SIM_PAGE=$(value page) SIM_CERTS=$work/certs
 # For the clients that have no option for a CA.
-SSL_CERT_FILE=$work/certs/ca.pem
-export SIM_PROVIDER SIM_GATEWAY SIM_FEEDBACK SIM_PAGE SIM_CERTS SSL_CERT_FILE
+SSL_CERT_FILE=$work/certs/ca.pem NODE_EXTRA_CA_CERTS=$work/certs/ca.pem
+export NODE_EXTRA_CA_CERTS SIM_FCM SIM_PROVIDER SIM_GATEWAY SIM_FEEDBACK SIM_PAGE SIM_CERTS SSL_CERT_FILE
 
 passed=0 failed=0
 check() {
@@ -64,6 +69,9 @@ check 'provider: sideshow/apns2 0.25.0, GOAWAY every 2' "$work/interop" sideshow
 check 'provider: npm @parse/node-apn 8.1.0, provider token' node node/node-apn.js token
 check 'provider: npm @parse/node-apn 8.1.0, certificate' node node/node-apn.js certificate
 check 'provider: npm apns2 12.2.0' node node/apns2.js
+check 'FCM:      firebase.google.com/go 4.19.0, SendEach' "$work/fcm"
+check 'FCM:      npm firebase-admin 14.5.1, sendEach' node -r ./fcm/node/redirect.js fcm/node/firebase-admin.js
+check 'FCM:      npm fcm-v1-http2 1.0.12, sendMulticast' node -r ./fcm/node/redirect.js fcm/node/fcm-v1-http2.js
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

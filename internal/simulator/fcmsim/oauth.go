@@ -106,7 +106,7 @@ func (a *account) check(assertion string, now time.Time) *oauthError {
 		return grant("Invalid JWT: the algorithm is RS256, not %s", head.Alg)
 	case claims.Iss != a.Email:
 		return grant("Invalid grant: account not found")
-	case head.Kid != a.KeyID:
+	case head.Kid != "" && head.Kid != a.KeyID: // it may be left out: then each of the account's keys is tried
 		return grant("Invalid JWT Signature.")
 	}
 	hash := sha256.Sum256([]byte(parts[0] + "." + parts[1]))

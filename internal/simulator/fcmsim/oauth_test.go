@@ -24,6 +24,7 @@ func TestTokenEndpointChecksTheAssertion(t *testing.T) {
 		"good":                   {nil, ""},
 		"cloud-platform":         {claim("scope", "a https://www.googleapis.com/auth/cloud-platform"), ""},
 		"audience of a library":  {claim("aud", "https://oauth2.googleapis.com/token"), ""},
+		"without a key id":       {func(j *jwt.Token) { delete(j.Header, "kid") }, ""},
 		"another account":        {claim("iss", "x@example.com"), "invalid_grant"},
 		"another audience":       {claim("aud", "https://example.com/token"), "invalid_grant"},
 		"no scope":               {claim("scope", ""), "invalid_scope"},

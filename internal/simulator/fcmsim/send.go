@@ -134,8 +134,9 @@ func (c *session) decide(r *web.Request, where endpoint, body []byte, size int, 
 	case size > maxBody:
 		return failure{code: 400, status: "INVALID_ARGUMENT", message: "Request payload size exceeds the limit."}.answer(vInvalidArgument), message{}
 	}
+	// Google takes a body without a type for JSON; npm fcm-v1-http2 relies on that.
 	contentType := r.Get(fieldContentType)
-	if media, _, _ := bytes.Cut(contentType, []byte(";")); string(bytes.TrimSpace(media)) != "application/json" {
+	if media, _, _ := bytes.Cut(contentType, []byte(";")); len(media) > 0 && string(bytes.TrimSpace(media)) != "application/json" {
 		return malformed("", "Invalid content type %q: application/json is expected.", contentType).answer(vInvalidArgument), message{}
 	}
 	m, fault := c.read(body)
