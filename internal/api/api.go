@@ -24,8 +24,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// What the listener in front of the handler should be set to. ReadTimeout and WriteTimeout hold for a whole request; import
-// and export move theirs on as they make progress.
+// What the listener in front of the handler should be set to. ReadTimeout and WriteTimeout hold for a whole request;
+// import and export move theirs on as they make progress.
 const (
 	ReadHeaderTimeout = 10 * time.Second
 	ReadTimeout       = 30 * time.Second
@@ -43,20 +43,21 @@ type Tokens interface {
 	// Delete is without error where the token is unknown.
 	Delete(ctx context.Context, app string, t push.Token) error
 	Get(ctx context.Context, app string, t push.Token) (push.Device, error)
-	// List returns up to limit devices whose tokens come after after, in the tokens' order, and what the next page comes after:
-	// empty after the last one. A page may be short without being the last.
-	List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, push.Token, error)
+	// List returns up to limit devices whose tokens come after after, in the tokens' order, and what the next page comes
+	// after: empty after the last one. A page may be short without being the last.
+	List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) (
+		page []push.Device, next push.Token, err error)
 	// Import stores a page of devices as they are, in one transaction. LastUpdated and CreatedAt are set.
 	Import(ctx context.Context, app string, page []push.Device) error
-	// CountAudience counts an audience's members by their platforms' names, as far as a bounded time allows: exact is false where
-	// there may be more.
+	// CountAudience counts an audience's members by their platforms' names, as far as a bounded time allows: exact is
+	// false where there may be more.
 	CountAudience(ctx context.Context, app string, a push.Audience) (byPlatform map[string]int, exact bool, err error)
 }
 
 // Notifications is the queue.
 type Notifications interface {
-	// Accept is durable when it returns. A non-nil replay is the answer that an earlier request with the same idempotency key
-	// got; nothing was accepted then. push.ErrConflict: the key was used for another request.
+	// Accept is durable when it returns. A non-nil replay is the answer that an earlier request with the same idempotency
+	// key got; nothing was accepted then. push.ErrConflict: the key was used for another request.
 	Accept(ctx context.Context, r *push.Request) (replay []byte, err error)
 	// Replayed is the answer to a repetition, nil where the request is none; it accepts nothing.
 	Replayed(ctx context.Context, r *push.Request) (replay []byte, err error)

@@ -85,9 +85,9 @@ func (rd *accepting) readTokens(at string, v push.JSON, r *recipients) []push.To
 	hasHex := rd.app.platform(push.DefaultPlatform) != nil
 	for i, element := range v.Elements() {
 		text := element.Text()
-		if length := len(text) / 2; hasHex && len(text)%2 == 0 && length >= push.MinHexTokenLen && length <= push.MaxHexTokenLen {
-			if _, err := hex.Decode(raw[:], text); err == nil {
-				tokens = append(tokens, push.HexToken(raw[:length]))
+		if hasHex && len(text)%2 == 0 && len(text) >= 2*push.MinHexTokenLen && len(text) <= 2*push.MaxHexTokenLen {
+			if n, err := hex.Decode(raw[:], text); err == nil {
+				tokens = append(tokens, push.HexToken(raw[:n]))
 				r.add(push.DefaultPlatform, i)
 				continue
 			}

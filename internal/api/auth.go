@@ -83,8 +83,9 @@ func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 	return nil
 }
 
-// principal is nil where the request has no known key. Keys are 256 random bits, so their hash finds them in a map without a
-// timing that would tell anything of another key; the comparison in constant time is the belt to these braces.
+// principal is nil where the request has no known key. Keys are 256 random bits, so their hash finds them in a map
+// without a timing that would tell anything of another key; the comparison in constant time is the belt to these
+// braces.
 func (a *API) principal(r *http.Request) *principal {
 	values := r.Header["Authorization"]
 	if len(values) != 1 {

@@ -16,8 +16,9 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Bodies are read here and not by huma, for all routes alike: huma takes duplicate keys, rounds the numbers it checks, and
-// costs too much for the two routes that must bear the load. The documented types are checked against these readers by a test.
+// Bodies are read here and not by huma, for all routes alike: huma takes duplicate keys, rounds the numbers it checks,
+// and costs too much for the two routes that must bear the load. The documented types are checked against these readers
+// by a test.
 
 // maxPooled is the capacity up to which a buffer is kept for the next request.
 const maxPooled = 64 << 10
@@ -65,8 +66,8 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 // maxDiscarded is how much of a body that is too large is read, and thrown away, for the sake of the answer.
 const maxDiscarded = 64 << 20
 
-// bodyTooLarge refuses the body. Most clients write all of it before they read: the reset of a connection that was closed before
-// would keep the answer from them. One that asks first is not told to go on.
+// bodyTooLarge refuses the body. Most clients write all of it before they read: the reset of a connection that was
+// closed before would keep the answer from them. One that asks first is not told to go on.
 func (x *exchange) bodyTooLarge(r *http.Request, limit int64) error {
 	if r.Header.Get("Expect") == "" {
 		_, _ = io.CopyN(io.Discard, r.Body, maxDiscarded)
@@ -122,8 +123,8 @@ func (rd *reader) fault(at, message string) {
 	rd.faults = append(rd.faults, push.Fault{Location: at, Message: message})
 }
 
-// full says that there are more faults than an answer lists, and so no use in looking for others: a request that has 8 MiB of
-// them would need a hundred times as much memory.
+// full says that there are more faults than an answer lists, and so no use in looking for others: a request that has 8
+// MiB of them would need a hundred times as much memory.
 func (rd *reader) full() bool { return len(rd.faults) > maxFaults }
 
 // err is nil where nothing was wrong.
@@ -134,7 +135,8 @@ func (rd *reader) err() error {
 	return faultsError(rd.faults)
 }
 
-// maxMembers is the number of members up to which object looks for duplicates; no object that it reads has as many fields.
+// maxMembers is the number of members up to which object looks for duplicates; no object that it reads has as many
+// fields.
 const maxMembers = 32
 
 // object goes through v's members, each of which take must know.
@@ -165,8 +167,8 @@ func (rd *reader) object(at string, v push.JSON, take func(name string, v push.J
 	}
 }
 
-// readText is a string of at most limit bytes, or what is wrong with it. It knows no location, so that none is put together
-// for what is right.
+// readText is a string of at most limit bytes, or what is wrong with it. It knows no location, so that none is put
+// together for what is right.
 func readText(v push.JSON, limit int) (s, wrong string) {
 	if !v.IsString() {
 		return "", "must be a string"
@@ -181,8 +183,8 @@ func readText(v push.JSON, limit int) (s, wrong string) {
 	return s, ""
 }
 
-// checkText refuses control characters: nobody means them in a name, they cannot be seen in a list or a log, and some databases
-// and tools end a string at a NUL.
+// checkText refuses control characters: nobody means them in a name, they cannot be seen in a list or a log, and some
+// databases and tools end a string at a NUL.
 func checkText(s string) (wrong string) {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The types here document the bodies of requests, which the readers beside the handlers take apart, and are those of the
-// answers. They name every platform's fields: this is the contract.
+// The types here document the bodies of requests, which the readers beside the handlers take apart, and are those of
+// the answers. They name every platform's fields: this is the contract.
 
 const exampleToken = "c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef"
 

@@ -39,12 +39,12 @@ const docsPage = `<!DOCTYPE html>
 </html>
 `
 
-// docsPolicy lets the page load nothing from elsewhere, and send its requests nowhere else. The page's pictures are inline, and it
-// styles itself.
+// docsPolicy lets the page load nothing from elsewhere, and send its requests nowhere else. The page's pictures are
+// inline, and it styles itself.
 func docsPolicy() string {
 	script := sha256.Sum256([]byte(docsScript))
-	return "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'; font-src 'self' data:; " +
-		"img-src 'self' data:; style-src 'self' 'unsafe-inline'; " +
+	return "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'; " +
+		"font-src 'self' data:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; " +
 		"script-src 'self' 'sha256-" + base64.StdEncoding.EncodeToString(script[:]) + "'"
 }
 

@@ -31,9 +31,13 @@ func newDocument(version string) document {
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 			Headers: map[string]*huma.Header{
-				headerRequestID: {Schema: &huma.Schema{Type: huma.TypeString}, Required: true, Description: "The caller's own, if it sent one"},
-				headerRetryAfter: {Schema: &huma.Schema{Type: huma.TypeInteger}, Required: true,
-					Description: "Seconds after which it may be worth trying again"},
+				headerRequestID: {
+					Schema: &huma.Schema{Type: huma.TypeString}, Required: true, Description: "The caller's own, if it sent one",
+				},
+				headerRetryAfter: {
+					Schema: &huma.Schema{Type: huma.TypeInteger}, Required: true,
+					Description: "Seconds after which it may be worth trying again",
+				},
 			},
 			SecuritySchemes: map[string]*huma.SecurityScheme{
 				"key": {Type: "http", Scheme: "bearer", Description: "An API key, as server keygen makes it"},
@@ -69,18 +73,24 @@ func (d document) add(o *operation) {
 		op.Parameters = append(op.Parameters, tokenParameter())
 	}
 	if strings.Contains(o.path, "{id}") {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}})
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"},
+		})
 	}
 	for i := range o.query {
 		op.Parameters = append(op.Parameters, o.query[i].describe())
 	}
 	if o.idempotent {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: headerIdempotencyKey, In: "header", Schema: text(1, maxIdempotency),
-			Description: "The same key with the same body within 24 hours answers as the first time; with another body, 409"})
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: headerIdempotencyKey, In: "header", Schema: text(1, maxIdempotency),
+			Description: "The same key with the same body within 24 hours answers as the first time; with another body, 409",
+		})
 	}
 	if o.userToken {
-		op.Parameters = append(op.Parameters, &huma.Param{Name: headerUserToken, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-			Description: "A JWT of the app's backend whose sub is the user: what lets a register key set user_id"})
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: headerUserToken, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Description: "A JWT of the app's backend whose sub is the user: what lets a register key set user_id",
+		})
 	}
 	if o.body != nil {
 		op.RequestBody = &huma.RequestBody{Required: !o.optional, Content: d.content(o.media, o.body, o.id)}

@@ -18,8 +18,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// exchange is one request with its answer. It stands in for the ResponseWriter, so that what belongs to the request is at
-// hand without going through the context, and so that its end is seen once, with the status.
+// exchange is one request with its answer. It stands in for the ResponseWriter, so that what belongs to the request is
+// at hand without going through the context, and so that its end is seen once, with the status.
 type exchange struct {
 	http.ResponseWriter
 	api    *API

@@ -16,10 +16,13 @@ import (
 var (
 	listQuery              = []parameter{limitParameter, cursorParameter}
 	listNotificationsQuery = []parameter{limitParameter, cursorParameter, {name: "state", enum: []string{
-		string(push.StateScheduled), string(push.StateQueued), string(push.StateSending), string(push.StateDone), string(push.StateCancelled),
+		string(push.StateScheduled), string(push.StateQueued), string(push.StateSending),
+		string(push.StateDone), string(push.StateCancelled),
 	}}}
-	listFeedbackQuery = []parameter{limitParameter, cursorParameter, {name: "since", longest: maxField, example: "2030-01-01T00:00:00Z",
-		doc: "Only what was checked then or later; RFC 3339, or Unix seconds"}}
+	listFeedbackQuery = []parameter{limitParameter, cursorParameter, {
+		name: "since", longest: maxField, example: "2030-01-01T00:00:00Z",
+		doc: "Only what was checked then or later; RFC 3339, or Unix seconds",
+	}}
 )
 
 var errCursor = faultsError{{Location: "query.cursor", Message: "is not a next_cursor of this list"}}
@@ -67,7 +70,8 @@ func (a *API) listNotifications(ctx context.Context, x *exchange, _ *http.Reques
 			return errCursor
 		}
 	}
-	statuses, next, err := a.notifications.List(ctx, x.who.app.Name, push.State(x.query["state"]), before, x.query.number("limit"))
+	state, limit := push.State(x.query["state"]), x.query.number("limit")
+	statuses, next, err := a.notifications.List(ctx, x.who.app.Name, state, before, limit)
 	if err != nil {
 		return err
 	}
@@ -81,7 +85,8 @@ func (a *API) listNotifications(ctx context.Context, x *exchange, _ *http.Reques
 func showStatus(s *push.Status) statusBody {
 	b := statusBody{
 		ID: s.ID.String(), State: string(s.State), Counts: countsBody(s.Counts), ByPlatform: map[string]countsBody{},
-		CreatedAt: s.CreatedAt.UTC(), SendAt: s.SendAt.UTC(), FirstSentAt: timeOrNull(s.FirstSentAt), FinishedAt: timeOrNull(s.FinishedAt),
+		CreatedAt: s.CreatedAt.UTC(), SendAt: s.SendAt.UTC(),
+		FirstSentAt: timeOrNull(s.FirstSentAt), FinishedAt: timeOrNull(s.FinishedAt),
 	}
 	for platform, counts := range s.ByPlatform {
 		b.ByPlatform[platform] = countsBody(counts)
@@ -116,14 +121,15 @@ func (a *API) listFailures(ctx context.Context, x *exchange, r *http.Request) er
 
 func showFailure(f *push.Failure) failureBody {
 	return failureBody{
-		Platform: f.Token.PlatformName(), Token: f.Token.String(), Reason: f.Reason, Status: f.Status, Attempts: f.Attempts, At: f.At.UTC(),
+		Platform: f.Token.PlatformName(), Token: f.Token.String(), Reason: f.Reason, Status: f.Status, Attempts: f.Attempts,
+		At: f.At.UTC(),
 	}
 }
 
 func showFeedback(c *push.CheckedInvalidation) feedbackBody {
 	return feedbackBody{
-		Timestamp: c.At.Unix(), TokenLength: len(c.Token.Address()), Platform: c.Token.PlatformName(), Token: c.Token.String(),
-		Source: string(c.Source), Removed: c.Removed, CheckedAt: c.CheckedAt.UTC(),
+		Timestamp: c.At.Unix(), TokenLength: len(c.Token.Address()), Platform: c.Token.PlatformName(),
+		Token: c.Token.String(), Source: string(c.Source), Removed: c.Removed, CheckedAt: c.CheckedAt.UTC(),
 	}
 }
 
@@ -137,7 +143,9 @@ func sinceTime(s string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return t, faultsError{{Location: "query.since", Message: "must be a time as in RFC 3339, like 2030-01-01T00:00:00Z, or Unix seconds"}}
+		return t, faultsError{{
+			Location: "query.since", Message: "must be a time as in RFC 3339, like 2030-01-01T00:00:00Z, or Unix seconds",
+		}}
 	}
 	return t, nil
 }

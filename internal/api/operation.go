@@ -90,7 +90,8 @@ func (a *API) serve(o operation, handle endpoint) {
 			defer cancel()
 		}
 		if timeout > WriteTimeout {
-			_ = http.NewResponseController(x).SetWriteDeadline(time.Now().Add(timeout + progress)) // as far as the listener has them
+			// As far as the listener has deadlines.
+			_ = http.NewResponseController(x).SetWriteDeadline(time.Now().Add(timeout + progress))
 		}
 		if err := handle(ctx, x, r); err != nil {
 			x.fail(err)
@@ -109,7 +110,9 @@ type parameter struct {
 
 // The parameters of every list.
 var (
-	limitParameter  = parameter{name: "limit", least: 1, most: 1000, otherwise: "100", doc: "Items of the answer at the most"}
+	limitParameter = parameter{
+		name: "limit", least: 1, most: 1000, otherwise: "100", doc: "Items of the answer at the most",
+	}
 	cursorParameter = parameter{name: "cursor", longest: 2048, doc: "next_cursor of the page before"}
 )
 

@@ -17,8 +17,8 @@ import (
 // readyTimeout is for the check behind /readyz: an orchestrator asks every few seconds.
 const readyTimeout = 3 * time.Second
 
-// NewOps makes the handler of the operators' listener: /livez, /readyz, /metrics and /debug/pprof/. It asks for no key, so that
-// listener is for operators' networks only.
+// NewOps makes the handler of the operators' listener: /livez, /readyz, /metrics and /debug/pprof/. It asks for no key,
+// so that listener is for operators' networks only.
 //
 // ready says why the service is not ready (the database cannot be reached, its schema is older than the program, it is
 // shutting down), and nil when it is. A change is logged, once.

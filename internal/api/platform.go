@@ -7,21 +7,21 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Platform is one platform as an app has it: what of tokens and notifications is its own. It may also have the methods of
-// the interfaces below.
+// Platform is one platform as an app has it: what of tokens and notifications is its own. It may also have the methods
+// of the interfaces below.
 type Platform interface {
-	// Name is what the API calls it, and what the written form of its device tokens begins with; push.DefaultPlatform's tokens
-	// are the hexadecimal ones.
+	// Name is what the API calls it, and what the written form of its device tokens begins with; push.DefaultPlatform's
+	// tokens are the hexadecimal ones.
 	Name() string
 	// Routes are the app's ways out there, the one of tokens that are registered without any first.
 	Routes() []push.Route
-	// Compose makes the platform's notification of the content: nil without faults where the content has nothing for it. The
-	// faults' locations begin with "body". The error is, or wraps, push.ErrTooLarge, and says by how much.
+	// Compose makes the platform's notification of the content: nil without faults where the content has nothing for it.
+	// The faults' locations begin with "body". The error is, or wraps, push.ErrTooLarge, and says by how much.
 	Compose(c *push.Content) (*push.Notification, []push.Fault, error)
 	// Preview is the payload as a device would get it.
 	Preview(n *push.Notification) []byte
-	// Token makes the device token, and the address that goes with it, of what a client registers: given has the members of the
-	// body by their names, token and subscription.
+	// Token makes the device token, and the address that goes with it, of what a client registers: given has the members
+	// of the body by their names, token and subscription.
 	Token(given map[string]push.JSON) (push.Token, []byte, []push.Fault)
 	// CheckToken says what is wrong with a device token of this platform's written form.
 	CheckToken(t push.Token) error
@@ -89,7 +89,8 @@ func isBlock(p Platform, name string) bool {
 
 // hasBlock reports whether a notification of the app may have an object of that name.
 func (a *App) hasBlock(name string) bool {
-	return name == blockData || name == blockMessage || slices.ContainsFunc(a.Platforms, func(p Platform) bool { return isBlock(p, name) })
+	return name == blockData || name == blockMessage ||
+		slices.ContainsFunc(a.Platforms, func(p Platform) bool { return isBlock(p, name) })
 }
 
 // hasField reports whether a notification of the app may have a text of that name.

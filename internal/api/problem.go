@@ -34,8 +34,8 @@ type kind struct {
 	retryAfter int    // seconds; 0: repeating it will not help
 }
 
-// kinds maps each sentinel to its answer, and is the only place that does. The first that matches counts; what matches none is
-// the last, so that nothing inside leaks out.
+// kinds maps each sentinel to its answer, and is the only place that does. The first that matches counts; what matches
+// none is the last, so that nothing inside leaks out.
 var kinds = []kind{
 	{push.ErrNotJSON, "not-json", 400, "The body is not JSON", "", 0},
 	{errIncomplete, "incomplete-body", 400, "The body ended early", "The connection gave less than the request announced.", 0},
@@ -122,7 +122,9 @@ func problemOf(err error) *Problem {
 			break
 		}
 	}
-	p = &Problem{Type: problemType + k.slug, Title: k.title, Status: k.status, Detail: k.detail, retryAfter: k.retryAfter, cause: err}
+	p = &Problem{
+		Type: problemType + k.slug, Title: k.title, Status: k.status, Detail: k.detail, retryAfter: k.retryAfter, cause: err,
+	}
 	var with explained
 	if errors.As(err, &with) {
 		p.Detail = with.detail

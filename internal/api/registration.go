@@ -28,15 +28,15 @@ const (
 	fieldSubscription = "subscription"
 )
 
-// Subscribes is a Platform whose device tokens are not enough to reach a device: a client registers a subscription, which
-// Token makes the token and the address of.
+// Subscribes is a Platform whose device tokens are not enough to reach a device: a client registers a subscription,
+// which Token makes the token and the address of.
 type Subscribes interface {
 	// Subscription is the one of a stored address, to be exported and imported again; nil where the address is none.
 	Subscription(address []byte) []byte
 }
 
-// readBody reads the body of a PUT. What is absent keeps what is stored, null and "" clear it; but the badge is 0 where it
-// is absent, because an app that registers has just been opened.
+// readBody reads the body of a PUT. What is absent keeps what is stored, null and "" clear it; but the badge is 0 where
+// it is absent, because an app that registers has just been opened.
 func (rd *registering) readBody(body push.JSON, of func(name string) bool) {
 	if body != nil {
 		rd.object(rd.at, body, func(name string, v push.JSON) bool {
@@ -229,7 +229,9 @@ func (rd *registering) field(name string, v push.JSON) bool {
 const otherPlatform = "is for a platform that the app does not have"
 
 // clearable is a text that null and "" clear.
-func (rd *registering) clearable(name string, v push.JSON, limit int) *string { //nolint:unparam // the limits are equal by chance
+//
+//nolint:unparam // the limits are equal by chance
+func (rd *registering) clearable(name string, v push.JSON, limit int) *string {
 	if v.IsNull() {
 		return &cleared
 	}

@@ -16,7 +16,9 @@ import (
 
 const headerIdempotencyKey = "Idempotency-Key"
 
-var sendQuery = []parameter{{name: "dry_run", enum: []string{"true", "false"}, doc: "true: answers what would be sent, and sends and stores nothing"}}
+var sendQuery = []parameter{{
+	name: "dry_run", enum: []string{"true", "false"}, doc: "true: answers what would be sent, and sends and stores nothing",
+}}
 
 func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request) error {
 	dryRun := x.query["dry_run"] == "true"
@@ -127,8 +129,8 @@ func (a *API) findEmpty(ctx context.Context, s *push.Submission) (err error) {
 	return err
 }
 
-// repeated answers a request that is wrong: as it was answered before, where it repeats one that was right when it was made (its
-// send_at was still to come), and with what is wrong otherwise.
+// repeated answers a request that is wrong: as it was answered before, where it repeats one that was right when it was
+// made (its send_at was still to come), and with what is wrong otherwise.
 func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body push.JSON, wrong error) error {
 	request := &push.Request{App: x.who.app.Name}
 	if err := setKey(request, r, body); err != nil || request.IdempotencyKey == "" {
@@ -142,8 +144,8 @@ func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body p
 	return nil
 }
 
-// setKey takes the request's idempotency key from the header, if there is one. The path belongs to what is repeated: a batch's body sent to the
-// path of a single notification is wrong, and its answer would be none of that path's.
+// setKey takes the request's idempotency key from the header, if there is one. The path belongs to what is repeated: a
+// batch's body sent to the path of a single notification is wrong, and its answer would be none of that path's.
 func setKey(r *push.Request, from *http.Request, body push.JSON) error {
 	keys := from.Header[headerIdempotencyKey]
 	if len(keys) == 0 {
@@ -173,7 +175,9 @@ func (x *exchange) answerAccepted(answer []byte, replayed bool) {
 }
 
 // accept has the submissions made durable and only then answers.
-func (a *API) accept(ctx context.Context, x *exchange, r *http.Request, body push.JSON, submissions []push.Submission, answer any) error {
+func (a *API) accept(
+	ctx context.Context, x *exchange, r *http.Request, body push.JSON, submissions []push.Submission, answer any,
+) error {
 	b, err := json.Marshal(answer)
 	if err != nil {
 		return fmt.Errorf("marshal the answer: %w", err)

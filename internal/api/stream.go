@@ -38,15 +38,18 @@ type importer struct {
 }
 
 func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) error {
-	if media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); media != "" && !isNDJSON(strings.ToLower(strings.TrimSpace(media))) {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	if media != "" && !isNDJSON(strings.ToLower(strings.TrimSpace(media))) {
 		return explain(errMediaType, "An import must be %s.", ndjson)
 	}
 	if err := checkEncoding(r.Header); err != nil {
 		return err
 	}
 	deadlines := http.NewResponseController(x)
-	im := &importer{api: a, app: x.who.app, page: make([]push.Device, 0, streamPage), answer: importBody{Errors: []refusedLine{}}}
-	im.now = now()
+	im := &importer{
+		api: a, app: x.who.app, page: make([]push.Device, 0, streamPage), now: now(),
+		answer: importBody{Errors: []refusedLine{}},
+	}
 	err := im.read(ctx, r.Body, func() {
 		deadline := time.Now().Add(progress)
 		_ = deadlines.SetReadDeadline(deadline) // a writer without deadlines, as in tests, does as well
@@ -169,8 +172,8 @@ func (im *importer) store(ctx context.Context) error {
 	return nil
 }
 
-// clockSkew is how far ahead of ours the clock may be that a last_updated was taken from. A time in the future would keep a
-// dead token from being removed.
+// clockSkew is how far ahead of ours the clock may be that a last_updated was taken from. A time in the future would
+// keep a dead token from being removed.
 const clockSkew = time.Minute
 
 // readDevice reads a line of an import: what a line of an export has, all of it optional but the token.
@@ -216,7 +219,8 @@ func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 	if d.Environment = r.Environment; d.Environment == "" {
 		d.Environment = r.DefaultEnvironment
 	}
-	d.UserID, d.DeviceID, d.AppVersion, d.OSVersion = value(r.UserID), value(r.DeviceID), value(r.AppVersion), value(r.OSVersion)
+	d.UserID, d.DeviceID = value(r.UserID), value(r.DeviceID)
+	d.AppVersion, d.OSVersion = value(r.AppVersion), value(r.OSVersion)
 	d.DeviceModel, d.Locale, d.TimeZone = value(r.DeviceModel), value(r.Locale), value(r.TimeZone)
 	if r.Tags != nil {
 		d.Tags = *r.Tags
@@ -256,8 +260,8 @@ func value(s *string) string {
 	return *s
 }
 
-// exportTokens writes every device of the app as a line. An export that fails on the way is cut off, so that it cannot be taken
-// for a whole one.
+// exportTokens writes every device of the app as a line. An export that fails on the way is cut off, so that it cannot
+// be taken for a whole one.
 func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) error {
 	deadlines := http.NewResponseController(x)
 	var after push.Token

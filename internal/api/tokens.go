@@ -80,14 +80,15 @@ func (a *API) register(ctx context.Context, x *exchange, r *http.Request, rd *re
 	return x.answer(status, deviceBody{rd.app.showDevice(&device)})
 }
 
-// provesUser lets a register key, which everybody has who has the app, name only the user that X-User-Token proves: who is
-// named receives that user's notifications.
+// provesUser lets a register key, which everybody has who has the app, name only the user that X-User-Token proves: who
+// is named receives that user's notifications.
 func (x *exchange) provesUser(r *http.Request, reg *push.Registration) error {
 	if x.who.key.Scope != ScopeRegister || reg.UserID == nil || *reg.UserID == "" {
 		return nil
 	}
 	if x.who.app.UserTokens == nil {
-		return explain(errForbidden, "A register key may not set user_id: no keys to check X-User-Token with are configured for the app.")
+		return explain(errForbidden,
+			"A register key may not set user_id: no keys to check X-User-Token with are configured for the app.")
 	}
 	subject, err := x.who.app.UserTokens.Verify(r.Header.Get(headerUserToken))
 	if err != nil {
@@ -223,8 +224,9 @@ func (a *App) showDevice(d *push.Device) DeviceFields {
 		tags = []string{}
 	}
 	f := DeviceFields{
-		Platform: d.Token.PlatformName(), Token: d.Token.String(), Environment: string(d.Environment), Kind: d.Kind.String(), Badge: d.Badge,
-		UserID: orNull(&d.UserID), Tags: tags, DeviceID: orNull(&d.DeviceID), AppVersion: orNull(&d.AppVersion), OSVersion: orNull(&d.OSVersion),
+		Platform: d.Token.PlatformName(), Token: d.Token.String(), Environment: string(d.Environment), Kind: d.Kind.String(),
+		Badge: d.Badge, UserID: orNull(&d.UserID), Tags: tags, DeviceID: orNull(&d.DeviceID),
+		AppVersion: orNull(&d.AppVersion), OSVersion: orNull(&d.OSVersion),
 		DeviceModel: orNull(&d.DeviceModel), Locale: orNull(&d.Locale), TimeZone: orNull(&d.TimeZone),
 		LastUpdated: d.LastUpdated.UTC(), CreatedAt: d.CreatedAt.UTC(),
 	}

@@ -48,7 +48,9 @@ func NewUserTokens(keys []UserTokenKey, issuer, audience string) (*UserTokens, e
 			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
 	}
-	options := []jwt.ParserOption{jwt.WithValidMethods([]string{algHS256, algES256, algRS256, algEdDSA}), jwt.WithIssuedAt()}
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods([]string{algHS256, algES256, algRS256, algEdDSA}), jwt.WithIssuedAt(),
+	}
 	if issuer != "" {
 		options = append(options, jwt.WithIssuer(issuer))
 	}
@@ -89,8 +91,8 @@ func checkUserTokenKey(k UserTokenKey) error {
 	return nil
 }
 
-// errCritical is for a proof whose header has crit: what stands there must be understood (RFC 7515, 4.1.11), and no such extension is
-// here. The JWT library leaves that to us.
+// errCritical is for a proof whose header has crit: what stands there must be understood (RFC 7515, 4.1.11), and no
+// such extension is here. The JWT library leaves that to us.
 var errCritical = errors.New("crit")
 
 // Verify returns the proof's subject. Its errors are for the caller to read.
@@ -128,7 +130,8 @@ func (u *UserTokens) Verify(proof string) (string, error) {
 		return "", errors.New("it has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return "", errors.New("it is not valid yet")
-	case errors.Is(err, jwt.ErrTokenInvalidIssuer), errors.Is(err, jwt.ErrTokenInvalidAudience), errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer), errors.Is(err, jwt.ErrTokenInvalidAudience),
+		errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return "", errors.New("it is of another issuer or for another audience")
 	default:
 		return "", errors.New("none of the configured keys has signed it")
@@ -162,8 +165,8 @@ func ParsePublicKey(file []byte) (UserTokenKey, error) {
 	return userTokenKey("", key)
 }
 
-// ParseJWKS reads a JWK set and leaves out what is not for signatures, and keys of kinds that are not for user tokens, as RFC 7517
-// asks for: an identity provider's set may hold others.
+// ParseJWKS reads a JWK set and leaves out what is not for signatures, and keys of kinds that are not for user tokens,
+// as RFC 7517 asks for: an identity provider's set may hold others.
 func ParseJWKS(file []byte) ([]UserTokenKey, error) {
 	var set jwkset.JWKSMarshal
 	if err := json.Unmarshal(file, &set); err != nil {

@@ -6,18 +6,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// Content is a notification as its caller gave it, the same for every platform: each platform makes its own Notification
-// of it. Its blocks are JSON objects whose form each platform checks.
+// Content is a notification as its caller gave it, the same for every platform: each platform makes its own
+// Notification of it. Its blocks are JSON objects whose form each platform checks.
 type Content struct {
 	ID  uuid.UUID
 	App string
-	// Blocks are the objects of the body by their names: message, data, and one for each platform. An absent one is not there.
+	// Blocks are the objects of the body by their names: message, data, and one for each platform. An absent one is not
+	// there.
 	Blocks map[string]JSON
 	// Fields are the texts of the body that are one platform's own, by their names.
 	Fields map[string]string
 
 	Priority uint8 // 10, 5 or 1; 0 where left out
-	// Expires says that an expiration was given; without one each platform has its default. Expiration is zero for now or never.
+	// Expires says that an expiration was given; without one each platform has its default. Expiration is zero for now or
+	// never.
 	Expires        bool
 	Expiration     time.Time
 	CollapseID     string

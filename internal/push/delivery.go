@@ -18,8 +18,8 @@ type Delivery struct {
 	Result Result
 }
 
-// Group is the unit that is handed to a transport: deliveries of one app, of one or of many notifications. The transport
-// owns it from Send until it calls Done.
+// Group is the unit that is handed to a transport: deliveries of one app, of one or of many notifications. The
+// transport owns it from Send until it calls Done.
 type Group struct {
 	Deliveries []Delivery
 	// Done is called exactly once, when every delivery has its result, from any goroutine. It must not block.
@@ -42,7 +42,9 @@ const (
 	Cancelled                   // cancelled before it was sent
 )
 
-var outcomeNames = [...]string{"pending", "accepted", "failed", "unregistered", "retry", "not_sent", "blocked", "expired", "cancelled"}
+var outcomeNames = [...]string{
+	"pending", "accepted", "failed", "unregistered", "retry", "not_sent", "blocked", "expired", "cancelled",
+}
 
 // String is the name used in metrics and logs.
 func (o Outcome) String() string { return outcomeNames[o] }
@@ -62,12 +64,13 @@ type Result struct {
 	Identifier uint32
 	// Timestamp is when the service found the token dead; only with Unregistered.
 	Timestamp time.Time
-	// RetryAfter is how long the service asks to wait before more is sent to what the reason's class names: this device token,
-	// the key, or the route. 0 means that it did not say. Where the key or the route has to wait, no attempt is used up. Longer
-	// than an hour is not waited before asking again.
+	// RetryAfter is how long the service asks to wait before more is sent to what the reason's class names: this device
+	// token, the key, or the route. 0 means that it did not say. Where the key or the route has to wait, no attempt is
+	// used up. Longer than an hour is not waited before asking again.
 	RetryAfter time.Duration
 }
 
-// BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or key.
-// Such an answer removes nothing by itself: a wrong gateway in the configuration gives it for every token there is.
+// BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or
+// key. Such an answer removes nothing by itself: a wrong gateway in the configuration gives it for every token there
+// is.
 func (r Result) BadToken() bool { return r.Outcome == Failed && r.Reason.Is(ClassToken) }

@@ -5,8 +5,8 @@ import "time"
 // Device is a registered device token with what is known of its device.
 type Device struct {
 	Token Token
-	// Address is what the platform needs beside the token to reach the device, in a form of its own; nil where the token is all.
-	// It may hold secrets: it is not for logs, and lists do not show it.
+	// Address is what the platform needs beside the token to reach the device, in a form of its own; nil where the token
+	// is all. It may hold secrets: it is not for logs, and lists do not show it.
 	Address     []byte
 	Environment Route
 	// Kind is what the token is for; KindOf names the activity, or the type of activities, where the kind has such.
@@ -16,20 +16,22 @@ type Device struct {
 	Badge  uint32
 	UserID string
 	Tags   []string
-	// DeviceID is the app's own name for the device: the same device coming with a new token of a kind replaces its old one.
+	// DeviceID is the app's own name for the device: the same device coming with a new token of a kind replaces its old
+	// one.
 	DeviceID    string
 	AppVersion  string
 	OSVersion   string
 	DeviceModel string
 	Locale      string
 	TimeZone    string
-	// LastUpdated is the last registration: what the service found dead at or before it is removed, what came back later stays.
+	// LastUpdated is the last registration: what the service found dead at or before it is removed, what came back later
+	// stays.
 	LastUpdated time.Time
 	CreatedAt   time.Time
 }
 
-// Registration is what a mobile app says of itself when it registers its device token. A nil field keeps what is stored, a
-// pointer to the empty value clears it.
+// Registration is what a mobile app says of itself when it registers its device token. A nil field keeps what is
+// stored, a pointer to the empty value clears it.
 type Registration struct {
 	Token Token
 	// Address, where nil, keeps what is stored: see Device.

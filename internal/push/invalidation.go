@@ -17,8 +17,8 @@ const (
 type Invalidation struct {
 	App   string
 	Token Token
-	// Route and Kind are those of the notifications that were answered so, where that matters, and Route is empty where it does
-	// not: a token that is registered for another one stays.
+	// Route and Kind are those of the notifications that were answered so, where that matters, and Route is empty where it
+	// does not: a token that is registered for another one stays.
 	Route  Route
 	Kind   Kind
 	At     time.Time
@@ -33,19 +33,19 @@ type CheckedInvalidation struct {
 	CheckedAt time.Time
 }
 
-// PlatformSet selects device tokens by their platform: those of Names, where the app has the platforms of All. Without Names it
-// selects every token.
+// PlatformSet selects device tokens by their platform: those of Names, where the app has the platforms of All. Without
+// Names it selects every token.
 type PlatformSet struct{ Names, All []string }
 
 // AnswerShare is what the recent answers to one platform's sends say of its device tokens.
 type AnswerShare struct {
 	Platform string
-	// Bad is the share of answers that called a token bad among the Answers of about a day, or where that is worse of the last
-	// two hours.
+	// Bad is the share of answers that called a token bad among the Answers of about a day, or where that is worse of the
+	// last two hours.
 	Bad     float64
 	Answers int
-	// Unregistered is the largest share of answers that called a token unregistered that was seen at a time in the last hour or
-	// two. It is little where such answers are few, or believable by themselves.
+	// Unregistered is the largest share of answers that called a token unregistered that was seen at a time in the last
+	// hour or two. It is little where such answers are few, or believable by themselves.
 	Unregistered float64
 	// Told is how many answers called a token unregistered since the process began.
 	Told int

@@ -25,9 +25,10 @@ func (f Fault) Error() string { return f.Location + ": " + f.Message }
 // ErrNotJSON is wrapped by ParseJSON's errors.
 var ErrNotJSON = errors.New("not JSON")
 
-// JSON is one value within a well-formed document, without the space around it. Payloads and requests are read with it and
-// not into Go values, because encoding/json takes an object's last duplicate silently, stops at the first fault, has no
-// place for the order of keys, and rounds numbers. The syntax is left to encoding/json: the methods expect a well-formed value.
+// JSON is one value within a well-formed document, without the space around it. Payloads and requests are read with it
+// and not into Go values, because encoding/json takes an object's last duplicate silently, stops at the first fault,
+// has no place for the order of keys, and rounds numbers. The syntax is left to encoding/json: the methods expect a
+// well-formed value.
 type JSON []byte
 
 // ParseJSON checks that b is one JSON document in UTF-8 with nothing after it.

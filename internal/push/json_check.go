@@ -21,8 +21,8 @@ func (v JSON) DuplicateKeys(location string) []Fault {
 	return d.faults
 }
 
-// LoneSurrogates reports each string, key or value, at any depth below v, that escapes half of a surrogate pair. It is JSON
-// by its grammar, but no Unicode (RFC 7493, 2.1), and every reader makes something else of it.
+// LoneSurrogates reports each string, key or value, at any depth below v, that escapes half of a surrogate pair. It is
+// JSON by its grammar, but no Unicode (RFC 7493, 2.1), and every reader makes something else of it.
 func (v JSON) LoneSurrogates(location string) []Fault {
 	if !hasLoneSurrogate(v) {
 		return nil
@@ -47,7 +47,8 @@ func hasLoneSurrogate(b []byte) bool {
 		b = b[i+6:]
 		switch {
 		case unit < 0xd800 || unit > 0xdfff:
-		case unit < 0xdc00 && len(b) >= 6 && b[0] == '\\' && b[1] == 'u' && hexUnit(b[2:]) >= 0xdc00 && hexUnit(b[2:]) <= 0xdfff:
+		case unit < 0xdc00 && len(b) >= 6 && b[0] == '\\' && b[1] == 'u' &&
+			hexUnit(b[2:]) >= 0xdc00 && hexUnit(b[2:]) <= 0xdfff:
 			b = b[6:]
 		default:
 			return true
@@ -71,8 +72,8 @@ func hexUnit(b []byte) (unit uint16) {
 	return unit
 }
 
-// skipUnique is skipValue where no object in the value has a duplicate key, and 0 where one does. Like walk, it goes through a
-// document once, whatever its depth, but it remembers no way and so allocates nothing.
+// skipUnique is skipValue where no object in the value has a duplicate key, and 0 where one does. Like walk, it goes
+// through a document once, whatever its depth, but it remembers no way and so allocates nothing.
 func skipUnique(b []byte, i int) int {
 	switch b[i] {
 	case '[':
@@ -220,8 +221,8 @@ func (s *nameSet) add(name []byte) bool {
 	return true
 }
 
-// Member is the location of an object's member. Keys that are not plain are quoted, and cut: they come from the caller and
-// go back in an answer.
+// Member is the location of an object's member. Keys that are not plain are quoted, and cut: they come from the caller
+// and go back in an answer.
 func Member(location string, key JSON) string {
 	const longest = 64
 	name := key.String()

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Message is what a notification says, in no platform's words: each platform makes what it shows of it. Empty fields were
-// left out.
+// Message is what a notification says, in no platform's words: each platform makes what it shows of it. Empty fields
+// were left out.
 type Message struct {
 	Title, Subtitle, Body string
 	Image                 string // an https URL
@@ -25,8 +25,8 @@ type MessageAction struct {
 // messageActions is how many buttons a message may have: no system shows more.
 const messageActions = 10
 
-// ParseMessage reads the block message of a notification. perDeviceBadge says that each device's own badge is added, which
-// leaves no place for one in the message. The locations of faults begin with body.message.
+// ParseMessage reads the block message of a notification. perDeviceBadge says that each device's own badge is added,
+// which leaves no place for one in the message. The locations of faults begin with body.message.
 func ParseMessage(message JSON, perDeviceBadge bool) (*Message, []Fault) {
 	const at = "body.message"
 	var c checker

@@ -10,8 +10,8 @@ import (
 // Type is what sort of notification it is, in its platform's own word; it may be empty.
 type Type string
 
-// Notification is what is sent, as one platform sends it, the same for all of its recipients there. It is immutable once
-// accepted.
+// Notification is what is sent, as one platform sends it, the same for all of its recipients there. It is immutable
+// once accepted.
 type Notification struct {
 	ID          uuid.UUID // version 7
 	App         string
@@ -75,8 +75,8 @@ func (n *Notification) Expired(now time.Time) bool {
 	return !n.Expiration.IsZero() && !now.Before(n.Expiration)
 }
 
-// Payload is a JSON document ready to be sent, with at most one place where each device's own badge goes in. Documents are
-// thus not built anew for each device.
+// Payload is a JSON document ready to be sent, with at most one place where each device's own badge goes in. Documents
+// are thus not built anew for each device.
 type Payload struct {
 	// JSON is the document. Where BadgeAt is not 0 it lacks the badge's digits at that offset.
 	JSON []byte
@@ -110,8 +110,8 @@ func (p Payload) Len(badge uint32) int {
 // MaxLen is the length with the widest badge, which is what the limits are checked against.
 func (p Payload) MaxLen() int { return p.Len(1<<32 - 1) }
 
-// Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags and
-// All is set.
+// Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags
+// and All is set.
 type Audience struct {
 	Environment Route `json:"environment,omitempty"` // empty: any
 	// Routes are those whose tokens are recipients; none: any.

@@ -16,7 +16,8 @@ var (
 	ErrUnavailable = errors.New("temporarily unavailable")
 )
 
-// Route is one way out of one app: a gateway to which a device token belongs. A token of one route is unknown on another.
+// Route is one way out of one app: a gateway to which a device token belongs. A token of one route is unknown on
+// another.
 type Route string
 
 // The two routes of DefaultPlatform: its environments.

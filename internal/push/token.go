@@ -16,13 +16,13 @@ const (
 	maxPlatformLen = 12
 )
 
-// Token is a device token: an opaque address on a platform. It compares, keys a map, and can share the memory of the batch
-// it was decoded from.
+// Token is a device token: an opaque address on a platform. It compares, keys a map, and can share the memory of the
+// batch it was decoded from.
 //
 // Each has one written form (String): "name:address", with the platform's name and printable text, or only hexadecimal
-// digits, which are of the one platform that has no name there. What a Token holds, and what is stored, is the written form
-// of the first kind and the bare bytes of the second, so that those cost half. Bytes that happen to look like the first
-// kind have "hex:" before them.
+// digits, which are of the one platform that has no name there. What a Token holds, and what is stored, is the written
+// form of the first kind and the bare bytes of the second, so that those cost half. Bytes that happen to look like the
+// first kind have "hex:" before them.
 type Token string
 
 const hexPlatform = "hex"
@@ -38,7 +38,8 @@ func HexToken[T string | []byte](address T) Token {
 // TextToken is the token of the named platform (lower-case letters) with the address in printable ASCII.
 func TextToken(platform, address string) Token { return Token(platform + ":" + address) }
 
-// ParseToken reads a token from its written form. Whether the platform exists, and takes such an address, is its own to say.
+// ParseToken reads a token from its written form. Whether the platform exists, and takes such an address, is its own to
+// say.
 func ParseToken(s string) (Token, error) {
 	if n := prefixLen(s); n > 0 && s[:n-1] != hexPlatform {
 		return parseText(s, n)
@@ -88,8 +89,8 @@ func prefixLen(s string) int {
 	return 0
 }
 
-// Valid reports whether the token has an address within the limits. One that a service told us of may be shorter than one
-// that ParseToken takes.
+// Valid reports whether the token has an address within the limits. One that a service told us of may be shorter than
+// one that ParseToken takes.
 func (t Token) Valid() bool {
 	longest := MaxHexTokenLen
 	if t.Platform() != "" {

@@ -10,8 +10,8 @@ import (
 
 const blockMessage = "message"
 
-// fromMessage is aps and data with what the message adds to them: the members of aps win over what the message gives, and
-// those of data over the image and the link, which stand beside aps for the app to read.
+// fromMessage is aps and data with what the message adds to them: the members of aps win over what the message gives,
+// and those of data over the image and the link, which stand beside aps for the app to read.
 func fromMessage(m *push.Message, aps, data push.JSON) (mergedAPS, mergedData push.JSON) {
 	shown := object{taken: aps}
 	shown.put("alert", messageAlert{m.Title, m.Subtitle, m.Body})

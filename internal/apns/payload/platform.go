@@ -89,8 +89,8 @@ func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, e
 	return n, nil, checkSize(n, p.Binary)
 }
 
-// wants reports whether the content has something for APNs. Data, or a badge alone, is for it unless there is a block for
-// another platform that they may go with.
+// wants reports whether the content has something for APNs. Data, or a badge alone, is for it unless there is a block
+// for another platform that they may go with.
 func wants(c *push.Content) bool {
 	if c.Blocks[blockAPS] != nil || c.Blocks[blockMessage] != nil {
 		return true
@@ -129,8 +129,8 @@ func (c *checker) priority(n *push.Notification, r *typeRules) {
 	}
 }
 
-// topic sets the notification's topic and kind. What goes to another topic than its type's own is for no registered token, as
-// far as an answer may speak against one.
+// topic sets the notification's topic and kind. What goes to another topic than its type's own is for no registered
+// token, as far as an answer may speak against one.
 func (c *checker) topic(n *push.Notification, topic string, r *typeRules, fields map[string]string) {
 	const at = "body." + fieldSuffix
 	n.Kind = r.kind
@@ -168,8 +168,8 @@ func checkSize(n *push.Notification, binary bool) error {
 		push.ErrTooLarge, size, badge, n.Type, over, limit)
 }
 
-// Recipients is the kind, and of what, of the tokens that an audience of the notification has: its push type's, whatever
-// topic it goes to.
+// Recipients is the kind, and of what, of the tokens that an audience of the notification has: its push type's,
+// whatever topic it goes to.
 func (*Platform) Recipients(n *push.Notification) (kind push.Kind, of string) {
 	if n.Kind != push.KindNone {
 		return n.Kind, n.KindOf

@@ -89,8 +89,8 @@ func names(types []push.Type) string {
 	return strings.Join(list, ", ")
 }
 
-// rulesOf is what holds for the push type; event is that of a Live Activity's payload, whose start is for other tokens and
-// lives longer than what follows.
+// rulesOf is what holds for the push type; event is that of a Live Activity's payload, whose start is for other tokens
+// and lives longer than what follows.
 func rulesOf(t push.Type, event string) typeRules {
 	r := rules[t]
 	if t == TypeLiveActivity && event == "start" {
