@@ -4,9 +4,12 @@ import (
 	_ "embed"
 	"html/template"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 //go:embed page.html
@@ -15,10 +18,12 @@ var pageHTML string
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"clock": func(t time.Time) string { return t.Local().Format("15:04:05.000") },
 	"short": func(t push.Token) string { return t.Short() },
+	"kind":  kindOf,
 }).Parse(pageHTML))
 
 const (
 	pageNotifications = 100     // on the page
+	pageDevices       = 12      // of those, at the top of it
 	maxBody           = 8 << 20 // of a request
 )
 
@@ -58,16 +63,42 @@ func (s *Simulator) servePage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
 	w.Header().Set("Cache-Control", "no-store")
+	list := s.recent(token, pageNotifications)
 	_ = pageTemplate.Execute(w, map[string]any{
-		"Totals":        s.Totals(),
-		"Notifications": s.recent(token, pageNotifications),
+		"Services":      s.pageServices(),
+		"Devices":       devicesOf(list, pageDevices),
+		"Notifications": list,
 		"Token":         token.String(),
 		"Feedback":      s.feedback.len(),
-		"Faulty":        s.Faults() != Faults{},
-		"Gateway":       s.GatewayAddr(),
-		"FeedbackAddr":  s.FeedbackAddr(),
-		"Provider":      s.ProviderAddr(),
 		"Recording":     s.cfg.Record == RecordAll,
 		"Now":           time.Now(),
 	})
+}
+
+// pageService is a service on the page.
+type pageService struct {
+	Name, Where string
+	Totals      Totals
+	Faulty      bool
+}
+
+// pageServices are those that are served.
+func (s *Simulator) pageServices() []pageService {
+	var list []pageService
+	where := []string{}
+	for _, l := range [][2]string{{"provider API", s.ProviderAddr()}, {"binary gateway", s.GatewayAddr()}, {"feedback", s.FeedbackAddr()}} {
+		if l[1] != "" {
+			where = append(where, l[0]+" "+l[1])
+		}
+	}
+	if len(where) > 0 {
+		list = append(list, pageService{"APNs", strings.Join(where, " · "), s.Totals(), s.Faults() != Faults{}})
+	}
+	if s.fcm != nil {
+		list = append(list, pageService{"FCM", s.fcm.URL(), s.fcm.Totals(), s.fcm.Faults() != fcmsim.Faults{}})
+	}
+	if s.webPush != nil {
+		list = append(list, pageService{"Web Push", s.webPush.Origin(), s.webPush.Totals(), s.webPush.Faults() != webpushsim.Faults{}})
+	}
+	return list
 }

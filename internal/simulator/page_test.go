@@ -52,7 +52,8 @@ func TestPageShowsWhatArrivedAndEscapesIt(t *testing.T) {
 	if status != 200 || strings.Contains(body, "<script>") || !strings.Contains(body, "&lt;script&gt;alert(1)&lt;/script&gt;") {
 		t.Errorf("not escaped: %s", body)
 	}
-	newest, oldest := strings.Index(body, "InvalidToken\n"), strings.Index(body, "&lt;script")
+	_, table, _ := strings.Cut(body, "<table")
+	newest, oldest := strings.Index(table, "InvalidToken\n"), strings.Index(table, "&lt;script")
 	if newest < 0 || oldest < newest || !strings.Contains(body, plainToken(1).String()) {
 		t.Errorf("not newest first: %d, %d", newest, oldest)
 	}
@@ -154,6 +155,33 @@ func TestPageRefuses(t *testing.T) {
 	} {
 		if status, body := call(t, s, tt.method, tt.path, tt.body, tt.header...); status != tt.want {
 			t.Errorf("%s %s %s: %d %s", tt.method, tt.path, tt.body, status, body)
+		}
+	}
+}
+
+func TestPageShowsWhatADeviceShows(t *testing.T) {
+	t.Parallel()
+	apns, android, browser := plainToken(1), push.Token("fcm:a"), push.Token("webpush:b")
+	for _, tt := range []struct {
+		token   push.Token
+		payload string
+		want    device
+	}{
+		{apns, `{"aps":{"alert":"Hello","badge":3}}`, device{Kind: "iPhone", shown: shown{"", "Hello", "3"}}},
+		{apns, `{"aps":{"alert":{"title":"T","body":"B"}}}`, device{Kind: "iPhone", shown: shown{"T", "B", ""}}},
+		{apns, `{"aps":{"content-available":1}}`, device{Kind: "iPhone"}},
+		{android, `{"message":{"notification":{"title":"T","body":"B"},"android":{"notification":{"body":"B2","notification_count":4}}}}`,
+			device{Kind: "Android phone", shown: shown{"T", "B2", "4"}}},
+		{android, `{"message":{"data":{"a":"b"}}}`, device{Kind: "Android phone"}},
+		{browser, `{"web_push":8030,"notification":{"title":"T","body":"B","app_badge":"5"},"app_badge":5}`, device{Kind: "browser", shown: shown{"T", "B", "5"}}},
+		{browser, `{"notification":{"title":"T"},"app_badge":true}`, device{Kind: "browser", shown: shown{"T", "", ""}}},
+		{browser, `just text`, device{Kind: "browser", shown: shown{"", "just text", ""}}},
+	} {
+		n := Notification{Token: tt.token, Payload: tt.payload, Verdict: "accepted"}
+		got := devicesOf([]Notification{n, {Token: tt.token, Verdict: "accepted"}, {Token: "fcm:other", Verdict: "UNREGISTERED"}, {Token: "fcm:x", Verdict: "accepted"}}, 1)
+		tt.want.Token, tt.want.Last, tt.want.Count = tt.token, n, 2
+		if len(got) != 1 || *got[0] != tt.want {
+			t.Errorf("%s: %+v", tt.payload, *got[0])
 		}
 	}
 }
