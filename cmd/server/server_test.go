@@ -34,6 +34,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator"
+	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
+	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
 // The test binary is the program, too: what is tested here is tested from outside, as a process that can be killed.
@@ -82,6 +84,7 @@ func newRig(t *testing.T, transport, database string) *rig {
 	r.sim, err = simulator.New(simulator.Config{
 		Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", Provider: "127.0.0.1:0", CredentialsDir: certs, RequireClientCert: true,
 		VerifyProviderTokens: true, TrackIDs: true,
+		FCM: fcmsim.Config{Address: "127.0.0.1:0"}, WebPush: webpushsim.Config{Address: "127.0.0.1:0"},
 	}, log)
 	if err != nil {
 		t.Fatal(err)

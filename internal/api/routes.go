@@ -99,7 +99,7 @@ func (a *API) routeTokens() {
 	a.serve(operation{
 		id: "web-push-key", method: http.MethodGet, path: "/v1/webpush/key", tag: tagTokens,
 		summary: "The application server key for pushManager.subscribe", query: publicKeyQuery,
-		answers: map[int]reflect.Type{200: reflect.TypeFor[publicKeyBody]()}, errors: []int{404},
+		answers: map[int]reflect.Type{200: reflect.TypeFor[publicKeyBody]()}, errors: []int{404, 503},
 	}, a.getPublicKey("webpush"))
 }
 

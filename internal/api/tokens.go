@@ -264,22 +264,14 @@ func timeOrNull(t time.Time) *time.Time {
 // PublicKey is a Platform whose clients need a key to subscribe with. It is empty while there is none that can be used.
 type PublicKey interface{ PublicKey() string }
 
-var publicKeyQuery = []parameter{{name: "app", longest: maxField, doc: "The app's name"}}
+var publicKeyQuery = []parameter{{name: "app", longest: maxField, doc: "The app's name. It may be left out where only one app has the platform"}}
 
 // getPublicKey answers with the key that clients of the app subscribe with. It is no secret.
 func (a *API) getPublicKey(platform string) endpoint {
 	return func(_ context.Context, x *exchange, _ *http.Request) error {
-		name := x.query["app"]
-		if name == "" {
-			return faultsError{{Location: "query.app", Message: "is missing: the app's name"}}
-		}
-		app := a.apps[name]
-		if app == nil {
-			return explain(push.ErrNotFound, "There is no such app.")
-		}
-		p, has := app.platform(platform).(PublicKey)
-		if !has {
-			return explain(push.ErrNotFound, "The app does not have this platform.")
+		p, err := a.publicKeyOf(x.query["app"], platform)
+		if err != nil {
+			return err
 		}
 		key := p.PublicKey()
 		if key == "" {
@@ -287,4 +279,32 @@ func (a *API) getPublicKey(platform string) endpoint {
 		}
 		return x.answer(http.StatusOK, publicKeyBody{key})
 	}
+}
+
+// publicKeyOf is the platform of the app; where that is not named, of the only app that has it.
+func (a *API) publicKeyOf(name, platform string) (found PublicKey, err error) {
+	if name != "" {
+		app := a.apps[name]
+		if app == nil {
+			return nil, explain(push.ErrNotFound, "There is no such app.")
+		}
+		p, has := app.platform(platform).(PublicKey)
+		if !has {
+			return nil, explain(push.ErrNotFound, "The app does not have this platform.")
+		}
+		return p, nil
+	}
+	for _, app := range a.apps {
+		p, has := app.platform(platform).(PublicKey)
+		if has && found != nil {
+			return nil, faultsError{{Location: "query.app", Message: "is missing: several apps have this platform"}}
+		}
+		if has {
+			found = p
+		}
+	}
+	if found == nil {
+		return nil, explain(push.ErrNotFound, "No app has this platform.")
+	}
+	return found, nil
 }
