@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,13 +12,17 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/fcm"
+	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator"
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
+	"github.com/lhspn/lhspn/internal/tokens"
 	"github.com/lhspn/lhspn/internal/webpush"
 )
 
@@ -38,6 +44,10 @@ func serveDev(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := registerDemo(ctx, s.tokens, &cfg.Apps[0], sim.WebPush()); err != nil {
+		s.close()
+		return fmt.Errorf("register the simulated devices: %w", err)
+	}
 	_, err = fmt.Fprintf(stdout, `LHSPN, dev mode: a simulator in place of Apple, Google and the push services of browsers, SQLite in ./%s, this machine only.
 
   API         http://%s      (try it at /docs)
@@ -45,11 +55,11 @@ func serveDev(ctx context.Context, stdout, stderr io.Writer) error {
   simulator   http://%s/     (what the devices would get)
   operators   http://%s/metrics
 
-Send a first notification, to an iPhone and an Android phone:
+Send a first notification, to the iPhone, the Android phone and the browser of the user %s:
 
-  curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"to":{"tokens":["%064x","fcm:hello-android"]},"message":{"title":"Hello"}}' http://%s/v1/notifications
+  curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"to":{"users":["%s"]},"message":{"title":"Hello","body":"World"}}' http://%s/v1/notifications
 
-`, devFolder, s.public.Addr(), config.DevKey, sim.PageAddr(), s.private.Addr(), config.DevKey, 0xc0ffee, s.public.Addr())
+`, devFolder, s.public.Addr(), config.DevKey, sim.PageAddr(), s.private.Addr(), demoUser, config.DevKey, demoUser, s.public.Addr())
 	if err != nil {
 		s.close()
 		return err
@@ -118,4 +128,45 @@ func simulatedAPNs(c *config.APNs, sim *simulator.Simulator, folder string) {
 	}
 	c.Gateway, c.KeyFile = sim.ProviderAddr(), in("AuthKey_"+simulator.ProviderKeyID+".p8")
 	c.KeyID, c.TeamID = simulator.ProviderKeyID, simulator.TeamID
+}
+
+// demoUser has the simulated devices that dev mode registers, one of each platform.
+const demoUser = "demo"
+
+// registerDemo registers them. The browser subscribes anew each time: the simulator forgets it.
+func registerDemo(ctx context.Context, store *tokens.Store, app *config.App, browsers *webpushsim.Simulator) error {
+	origins, err := webpush.ParseOrigins(app.WebPush.AllowedOrigins)
+	if err != nil {
+		return err
+	}
+	vapid, err := webpush.LoadVAPID(app.WebPush.VAPIDKeyFile, app.WebPush.Subject)
+	if err != nil {
+		return err
+	}
+	platform := webpush.Platform{Origins: origins}
+	platform.VAPID.Store(vapid)
+	subscription, err := browsers.Subscribe(vapid.PublicKey(), webpushsim.NoFault)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(subscription)
+	if err != nil {
+		return err
+	}
+	browser, address, faults := platform.Token(map[string]push.JSON{"subscription": text})
+	if len(faults) > 0 {
+		return faults[0]
+	}
+	now := time.Now()
+	devices := []push.Device{
+		{Token: push.HexToken(bytes.Repeat([]byte{0xde, 0x30}, 16)), Environment: app.APNs.Environment},
+		{Token: push.TextToken(fcm.Name, "demo-android-phone"), Environment: fcm.Route},
+		{Token: browser, Address: address, Environment: webpush.Route},
+	}
+	for i := range devices {
+		d := &devices[i]
+		d.UserID, d.DeviceID = demoUser, demoUser+"-"+d.Token.PlatformName()
+		d.LastUpdated, d.CreatedAt = now, now
+	}
+	return store.Import(ctx, app.Name, devices)
 }

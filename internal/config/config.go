@@ -223,14 +223,18 @@ type Hash [sha256.Size]byte
 // DevKey is the API key of dev mode.
 const DevKey = "lhspn-dev-key"
 
-// Dev is the configuration of dev mode: on loopback, with SQLite in ./data and one app, and what environ overrides of it. The
-// program that uses it puts the bundled simulator's address and certificates into the app.
+// Dev is the configuration of dev mode: on loopback, with SQLite in ./data and one app on all platforms, and what environ overrides
+// of it. The program that uses it puts the bundled simulator's addresses and certificates into the app.
 func Dev(environ []string) (*Config, error) {
 	c, l := newLoader("")
 	c.Dev = true
 	c.ShutdownDelay = 0 // nobody balances its load
 	c.Database = "sqlite:./data/lhspn.db"
-	app := App{Name: "default", APNs: APNs{Topic: "com.example.app"}, Keys: []Key{{Name: "dev", Scope: "admin", SHA256: HashKey(DevKey)}}}
+	app := App{
+		Name: "default", APNs: APNs{Topic: "com.example.app"}, FCM: FCM{ServiceAccountFile: "data/simulator/service-account.json"},
+		WebPush: WebPush{VAPIDKeyFile: "data/simulator/vapid.pem", Subject: "mailto:dev@example.com"},
+		Keys:    []Key{{Name: "dev", Scope: "admin", SHA256: HashKey(DevKey)}},
+	}
 	setDefaults(&app)
 	c.Apps = []App{app}
 	l.environment(c, environ)
