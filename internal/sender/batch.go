@@ -32,8 +32,10 @@ type batch struct {
 	retryAt time.Time
 	// waitsWhole has all that is sent again of the batch wait for the last of it.
 	waitsWhole bool
-	decided    bool // the settlers have made its results final
-	one        [1]push.Result
+	// granted has what was answered "later" sent once more at the least.
+	granted bool
+	decided bool // the settlers have made its results final
+	one     [1]push.Result
 }
 
 // left is the number of recipients that wait to be dispatched.

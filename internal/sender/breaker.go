@@ -211,6 +211,15 @@ func (b *breaker) taken(g *groupNews) (resumed bool) {
 	return resumed
 }
 
+// forgetIdle ends a pause when nothing has waited for a while that could be tried: the next notification will tell.
+func (b *breaker) forgetIdle(now time.Time) {
+	if p := &b.route; p.cause != notPaused && !p.probing && now.Sub(p.until) > idlePause {
+		b.log.Info("nothing is left to be tried; the next notification will tell", "cause", causeNames[p.cause],
+			"paused", now.Sub(p.since).Round(time.Second))
+		b.route = routePause{epoch: p.epoch}
+	}
+}
+
 // backoff is how long the next pause is, where nothing names the time.
 func (b *breaker) backoff() time.Duration {
 	return backoff(b.cfg.Pause, b.cfg.PauseMax, b.route.failures)

@@ -137,6 +137,34 @@ func (g *group) weigh(taken, later int, now time.Time) answers {
 	return sum
 }
 
+// blame notes the tokens that the group's answers blame.
+func (g *group) blame(o *outage) {
+	for i := range g.Deliveries {
+		d := &g.Deliveries[i]
+		if d.Result.Outcome == push.Retry && scope(d.Result.Reason, d.Notification) == push.ClassToken {
+			o.blame(d.Token)
+		}
+	}
+}
+
+// postpone has the group's "later" not count as attempts, but wait: nothing says that it is their fault.
+func (g *group) postpone(wait time.Duration) {
+	for _, p := range g.parts {
+		for i := p.from; i < p.from+p.n; i++ {
+			if result := &p.batch.results[i]; result.Outcome == push.Retry {
+				result.Outcome, result.RetryAfter = push.NotSent, max(result.RetryAfter, wait)
+			}
+		}
+	}
+}
+
+// grant has the group's batches sent once more, also where nothing is sent again: an outage may begin with them.
+func (g *group) grant() {
+	for _, p := range g.parts {
+		p.batch.granted = true
+	}
+}
+
 // forgive has the group's "later" not count as attempts: it is the service that fails, not the deliveries.
 func (g *group) forgive() {
 	for _, p := range g.parts {

@@ -84,6 +84,11 @@ func note(app string) *push.Notification {
 
 // accept puts the notification with n recipients into rows, and returns the batches as a handoff has them.
 func (q *fakeQueue) accept(n *push.Notification, count int) []*queue.Batch {
+	return q.acceptFrom(n, 0, count)
+}
+
+// acceptFrom is accept of other tokens than the first.
+func (q *fakeQueue) acceptFrom(n *push.Notification, first, count int) []*queue.Batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.notes[n.ID] = n
@@ -98,7 +103,7 @@ func (q *fakeQueue) accept(n *push.Notification, count int) []*queue.Batch {
 	for from := 0; from < count; from += queue.MaxBatch {
 		batches = append(batches, q.add(&queue.Batch{
 			Key: queue.Key{Lane: lane, DueAt: n.SendAt.UnixMicro(), Notification: n.ID}, App: n.App, Kind: kind,
-			Recipients: recipients(from, min(queue.MaxBatch, count-from)),
+			Recipients: recipients(first+from, min(queue.MaxBatch, count-from)),
 		}))
 	}
 	return batches

@@ -2,7 +2,10 @@ package sender
 
 import (
 	"math"
+	"strings"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // outage tells a service that fails from single deliveries that do. Attempts are for what fails while others succeed; while
@@ -13,8 +16,13 @@ type outage struct {
 	at           time.Time
 	// on says that since the last delivery that was taken or refused all answers were "later".
 	on bool
-	// tokens counts answers in a row that blame the device token, as one for a device that gets too much.
-	tokens int
+	// blamed has the device tokens, as of devices that get too much, that the answers blamed since others were taken; no more than
+	// manyTokens.
+	blamed map[push.Token]struct{}
+	// succeeded says that something was taken since the last group whose token was blamed, and lonely counts such groups since
+	// then: while nothing else succeeds an attempt is not theirs to lose, and they are tried again with growing pauses.
+	succeeded bool
+	lonely    int
 }
 
 // answers are those of one group.
@@ -30,7 +38,7 @@ type answers struct {
 const (
 	// mostlyLater is how many "later" there are for each other answer of a group in which (nearly) all are.
 	mostlyLater = 20
-	// manyTokens is how many tokens in a row may each be the one that is to blame.
+	// manyTokens is from how many on not each token can be the one that is to blame.
 	manyTokens = 20
 	// recentAnswers and recentHalf say what is recent: so many answers, and each weighs half after so long.
 	recentAnswers = 64
@@ -38,25 +46,35 @@ const (
 )
 
 // add takes in a group's answers. failing says that the service is failing; counts, whether the group's "later" count as
-// attempts all the same: the first after others were taken do, unless most of the recent ones were "later" too.
+// attempts: where it is failing the first after others were taken do, unless most of the recent ones were "later" too; where it
+// is not, those do after which others were taken.
 func (o *outage) add(a answers, now time.Time) (failing, counts bool) {
 	nearlyAll := a.later > 0 && a.taken*mostlyLater <= a.later
 	byToken := a.later == a.tokens
 	if nearlyAll && byToken {
-		o.tokens += a.tokens
-		byToken = o.tokens < manyTokens && !o.on
+		byToken = len(o.blamed) < manyTokens && !o.on
 	}
 	if byToken {
 		a.weight = 0
 	}
 	o.weigh(float64(a.taken), float64(a.weight), now)
 	if a.taken > 0 && !nearlyAll {
-		o.on, o.tokens = false, 0
+		o.on = false
+		clear(o.blamed)
+	}
+	if a.taken > 0 {
+		o.succeeded, o.lonely = true, 0
 	}
 	most := o.later > o.taken
 	switch {
-	case a.later == 0 || byToken:
+	case a.later == 0:
 		return false, true
+	case byToken:
+		if counts = o.succeeded; !counts {
+			o.lonely++
+		}
+		o.succeeded = a.taken > 0
+		return false, counts
 	case nearlyAll:
 		counts = !o.on && !most
 		o.on = true
@@ -65,6 +83,16 @@ func (o *outage) add(a answers, now time.Time) (failing, counts bool) {
 		return true, false
 	}
 	return false, true
+}
+
+// blame notes that an answer blamed the token.
+func (o *outage) blame(t push.Token) {
+	if o.blamed == nil {
+		o.blamed = map[push.Token]struct{}{}
+	}
+	if len(o.blamed) < manyTokens {
+		o.blamed[push.Token(strings.Clone(string(t)))] = struct{}{}
+	}
 }
 
 func (o *outage) weigh(taken, later float64, now time.Time) {

@@ -212,3 +212,146 @@ func shown(t *testing.T, r *rig, app string) (causes []string) {
 	}
 	return causes
 }
+
+// Devices that get too much, while nothing else is sent: nothing says that it is their fault, and they are tried with growing pauses.
+func TestAFewDevicesThatGetTooMuchFailOnlyWhileOthersSucceed(t *testing.T) {
+	t.Parallel()
+	for size := 1; size <= 5; size++ {
+		for _, together := range []bool{true, false} {
+			for _, others := range []bool{false, true} {
+				t.Run(fmt.Sprint(size, together, others), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						var busy atomic.Bool
+						busy.Store(true)
+						r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+							asks(r, &busy, push.Result{Outcome: push.Retry, Reason: reasonDeviceBusy, Status: 429},
+								func(d *push.Delivery) bool { return index(d.Token) < 5 })
+						})
+						before := r.q.acceptFrom(note("a"), 10, 100)
+						r.s.Handoff(r.q.notes[before[0].Notification], before)
+						pass(time.Second)
+						var all []*push.Notification
+						if together {
+							all = append(all, r.give(note("a"), size))
+						} else {
+							for i := range size {
+								n := note("a")
+								r.s.Handoff(n, r.q.acceptFrom(n, i, 1))
+								all = append(all, n)
+							}
+						}
+						for range 30 * 60 {
+							pass(time.Second)
+							if others {
+								n := note("a")
+								r.s.Handoff(n, r.q.acceptFrom(n, 10, 1))
+							}
+						}
+						want := push.Accepted
+						if others {
+							want = push.Failed
+						}
+						busy.Store(false)
+						pass(10 * time.Minute)
+						sends, failed := 0, 0
+						for _, n := range all {
+							sends += r.tr["a"].sendsOf(n)
+							failed += r.q.outcomes(n)[push.Failed]
+							if got := r.q.outcomes(n)[want]; got != size && together || got != 1 && !together {
+								t.Errorf("%v", r.q.outcomes(n))
+							}
+						}
+						if sends > 60*size {
+							t.Errorf("%d sends in half an hour", sends)
+						}
+						if !others && failed > 0 {
+							t.Errorf("%d failed although nothing else succeeded", failed)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// An outage fails nothing either where nothing is to be sent again; what fails while others succeed does.
+func TestAnOutageFailsNothingWithoutRetries(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 100, 10_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var away atomic.Bool
+				r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+					r.tr["a"].answer = func(d *push.Delivery) push.Result {
+						if away.Load() || d.Token == token(20_000) {
+							return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 503}
+						}
+						return push.Result{Outcome: push.Accepted}
+					}
+					a := apps["a"]
+					a.MaxRetries = -1
+					apps["a"] = a
+				})
+				r.give(note("a"), 1000)
+				pass(time.Second)
+				away.Store(true)
+				n := r.give(note("a"), size)
+				pass(20 * time.Second)
+				away.Store(false)
+				pass(30 * time.Second)
+				r.want(n, map[push.Outcome]int{push.Accepted: size})
+				own := note("a")
+				r.s.Handoff(own, r.q.acceptFrom(own, 19_999, 2))
+				pass(10 * time.Second)
+				r.want(own, map[push.Outcome]int{push.Accepted: 1, push.Failed: 1})
+				if sends := r.tr["a"].sendsOf(own); sends != 2 {
+					t.Errorf("%d sends without retries", sends)
+				}
+			})
+		})
+	}
+}
+
+// A pause whose notifications have all expired is not shown for ever: the next one tells whether it is over.
+func TestAPauseOfAnIdleRouteEnds(t *testing.T) {
+	t.Parallel()
+	for _, result := range []push.Result{
+		{Outcome: push.Blocked, Reason: reasonInvalidProviderToken},
+		{Outcome: push.Blocked, Reason: reasonTopicDisallowed},
+		{Outcome: push.NotSent, Reason: push.ConnectionLost},
+		{Outcome: push.Retry, Reason: reasonServiceUnavailable},
+	} {
+		t.Run(result.Reason.Text, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var broken atomic.Bool
+				broken.Store(true)
+				r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+					asks(r, &broken, result, func(*push.Delivery) bool { return true })
+				})
+				n := note("a")
+				n.Expiration = time.Now().Add(2 * time.Minute)
+				r.give(n, 10)
+				pass(time.Minute)
+				if len(shown(t, r, "a")) != 1 {
+					t.Error("nothing is shown while it waits")
+				}
+				pass(4 * time.Minute)
+				r.want(n, map[push.Outcome]int{push.Expired: 10})
+				if got := shown(t, r, "a"); len(got) != 0 {
+					t.Errorf("still shown: %v", got)
+				}
+				next := r.give(note("a"), 10)
+				pass(time.Second)
+				if len(shown(t, r, "a")) != 1 {
+					t.Error("the next notification, which is refused too, shows nothing")
+				}
+				broken.Store(false)
+				pass(31 * time.Second)
+				r.want(next, map[push.Outcome]int{push.Accepted: 10})
+			})
+		})
+	}
+}

@@ -119,11 +119,19 @@ func (r *route) learn(g *group, sum *summary, answers int, now time.Time) {
 			}
 		}
 	}
-	failing, counts := r.breaker.outage.add(g.weigh(sum.taken(), sum.outcomes[push.Retry], now), now)
-	if failing && !counts {
-		g.forgive()
+	if sum.laterTokens > 0 {
+		g.blame(&r.breaker.outage)
 	}
-	if sum.asked.tokens {
+	failing, counts := r.breaker.outage.add(g.weigh(sum.taken(), sum.outcomes[push.Retry], now), now)
+	switch {
+	case failing && !counts:
+		g.forgive()
+	case failing:
+		g.grant()
+	case !counts:
+		g.postpone(backoff(r.s.cfg.Retry, r.s.cfg.RetryMax, r.breaker.outage.lonely-1))
+	}
+	if sum.asked.tokens || !failing && !counts {
 		r.rememberWaits(g, now)
 	}
 	if !r.stopping {

@@ -92,6 +92,7 @@ const (
 	databaseTimeout    = 30 * time.Second // of one call; what the database does not answer by then is tried again
 	splitAfter         = 5 * time.Second  // see route.sweep
 	nowOrNeverLifetime = 24 * time.Hour
+	idlePause          = time.Minute
 	maxWait            = time.Hour // of what a service may ask for: one that says a year is asked again
 )
 

@@ -145,7 +145,10 @@ func (q *settlers) decide(b *batch, now time.Time) queue.Settlement {
 // failOrRetry fails what has had its attempts, and says when the others are due again: what never reached the service at once. Those that
 // have to wait longer than others go along with them, and are passed over then.
 func (q *settlers) failOrRetry(b *batch, now time.Time) (retryAt time.Time) {
-	attempts := -1
+	attempts, most := -1, b.route.cfg.MaxRetries
+	if b.granted {
+		most = max(most, 1)
+	}
 	atOnce := false
 	var shortest, longest time.Duration
 	for i := range b.results {
@@ -153,7 +156,7 @@ func (q *settlers) failOrRetry(b *batch, now time.Time) (retryAt time.Time) {
 		switch r.Outcome {
 		case push.Retry:
 			n := int(b.Recipients[i].Attempts)
-			if n >= b.route.cfg.MaxRetries {
+			if n >= most {
 				r.Outcome = push.Failed
 				b.route.metrics.gaveUp.Inc()
 				continue

@@ -33,6 +33,9 @@ func (r *route) sweep(now time.Time) {
 	r.split(now, paused)
 	r.probeKeys(now)
 	r.breaker.tokens.forget(now)
+	if r.inFlight == 0 && r.backlog.inMemory == [2]int{} {
+		r.breaker.forgetIdle(now)
+	}
 	signal(r.wakePrepare) // less may be ready of a slow audience
 	r.backlog.forgetIdle(now)
 	r.metrics.showPause(r.breaker.shown())
@@ -62,7 +65,7 @@ func (r *route) probeKeys(now time.Time) {
 		}
 		if b := r.backlog.unblock(key); b != nil {
 			r.enqueue(b, true)
-		} else if now.Sub(p.until) > time.Minute { // nothing of it is left: the next one will tell
+		} else if now.Sub(p.until) > idlePause { // nothing of it is left: the next one will tell
 			delete(r.breaker.keys, key)
 			delete(r.backlog.blocked, key)
 		}
