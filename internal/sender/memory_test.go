@@ -46,42 +46,6 @@ func TestMemoryRemembersWhatJustLeft(t *testing.T) {
 	})
 }
 
-// A shard that was lost and won again: another replica may have sent in between what is in memory here.
-func TestNothingIsSentUnderANewerLease(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(_ *rig, cfg *Config, apps map[string]RouteConfig) {
-			cfg.Poll = 2 * time.Second
-			a := apps["a"]
-			a.MaxRate = 20
-			apps["a"] = a
-		})
-		pass(time.Millisecond)
-		n := note("a")
-		r.give(n, 1)
-		others := make([]*push.Notification, 60)
-		for i := range others {
-			others[i] = r.give(note("a"), 1)
-		}
-		pass(time.Second)
-		r.q.mu.Lock()
-		for i := range r.q.epochs {
-			r.q.epochs[i]++
-			r.q.holds[i] = 0
-		}
-		r.q.mu.Unlock()
-		sent := len(r.tr["a"].sends())
-		pass(900 * time.Millisecond)
-		if now := len(r.tr["a"].sends()); now != sent {
-			t.Errorf("%d were sent under leases that are not those they were read under", now-sent)
-		}
-		pass(20 * time.Second)
-		for _, n := range others {
-			r.want(n, map[push.Outcome]int{push.Accepted: 1})
-		}
-	})
-}
-
 func TestABroadcastLeavesRoomForUrgentOnes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -355,3 +355,46 @@ func TestAPauseOfAnIdleRouteEnds(t *testing.T) {
 		})
 	}
 }
+
+// A service that answers everything with "later" for a while fails nothing: it pauses the route, and is noticed when it is back.
+func TestAServiceThatIsUnavailableFailsNothing(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []*push.Reason{reasonServiceUnavailable, {Text: "TooManyRequests", Class: push.ClassToken}} {
+		for _, size := range []int{1, 2, 10_000} {
+			for _, outage := range []time.Duration{15 * time.Second, time.Minute, 30 * time.Minute} {
+				if size < 10_000 && reason.Class == push.ClassToken {
+					continue // a device or two that get too much
+				}
+				t.Run(fmt.Sprint(reason, size, outage), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						var away atomic.Bool
+						r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+							r.tr["a"].answer = func(*push.Delivery) push.Result {
+								if away.Load() {
+									return push.Result{Outcome: push.Retry, Reason: reason, Status: 503}
+								}
+								return push.Result{Outcome: push.Accepted}
+							}
+						})
+						before := r.give(note("a"), 100)
+						pass(time.Second)
+						r.want(before, map[push.Outcome]int{push.Accepted: 100})
+						away.Store(true)
+						n := r.give(note("a"), size)
+						pass(outage)
+						if logs := strings.Count(r.logs.String(), "answers everything with"); logs != 1 {
+							t.Errorf("said %d times", logs)
+						}
+						away.Store(false)
+						pass(10 * time.Second)
+						r.want(n, map[push.Outcome]int{push.Accepted: size})
+						if most := 2*size + 2*int(outage/time.Second) + 20; r.tr["a"].sendsOf(n) > most {
+							t.Errorf("%d sends, more than %d", r.tr["a"].sendsOf(n), most)
+						}
+					})
+				})
+			}
+		}
+	}
+}

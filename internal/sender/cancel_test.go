@@ -1,0 +1,69 @@
+package sender
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
+)
+
+func TestCancelStopsWithinASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(_ *rig, _ *Config, apps map[string]RouteConfig) {
+			a := apps["a"]
+			a.MaxRate = 100
+			apps["a"] = a
+		})
+		ready, stored, audience := r.give(note("a"), 5000), note("a"), note("a")
+		stored.SendAt = time.Now().Add(time.Hour)
+		r.q.accept(stored, 2000)
+		r.q.broadcast(audience, 9000)
+		pass(2 * time.Second)
+		sent := r.tr["a"].sendsOf(ready)
+		r.q.mu.Lock()
+		r.q.gone[ready.ID], r.q.gone[stored.ID], r.q.gone[audience.ID] = true, true, true
+		r.q.mu.Unlock()
+		pass(time.Second)
+		more := r.tr["a"].sendsOf(ready) - sent
+		if more > 100 {
+			t.Errorf("%d were sent after it was cancelled", more)
+		}
+		r.want(ready, map[push.Outcome]int{push.Accepted: sent + more, push.Cancelled: 5000 - sent - more})
+		r.want(stored, map[push.Outcome]int{push.Cancelled: 2000})
+		if left := r.q.left(); left != 0 {
+			t.Errorf("%d rows are left", left)
+		}
+	})
+}
+
+// Of a cancelled notification a part is in flight and a part was never in memory. The one is settled while the other comes back
+// unsent.
+func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+			r.tr["a"].stuck = make(chan struct{})
+			r.tr["a"].answer = func(*push.Delivery) push.Result {
+				return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+			}
+			a := apps["a"]
+			a.InFlight, a.Memory = 2000, 8000
+			apps["a"] = a
+		})
+		n := r.give(note("a"), 20_000)
+		pass(time.Second)
+		r.q.mu.Lock()
+		r.q.gone[n.ID] = true
+		r.q.mu.Unlock()
+		pass(2 * time.Second)
+		close(r.tr["a"].stuck)
+		pass(2 * time.Second)
+		r.want(n, map[push.Outcome]int{push.Cancelled: 20_000})
+		if a := r.s.routes[queue.Outlet{App: "a"}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || len(a.backlog.notifications) != 0 {
+			t.Errorf("something is counted still: %v %v %d", a.backlog.inMemory, a.backlog.ready, len(a.backlog.notifications))
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package sender
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func TestRetriesWithBackoffUntilTheyAreUsedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				if d.Token == token(1) {
+					return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 503}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		n := r.give(note("a"), 3)
+		for range 3000 { // others succeed meanwhile
+			pass(20 * time.Millisecond)
+			r.give(note("a"), 1)
+		}
+		r.want(n, map[push.Outcome]int{push.Accepted: 2, push.Failed: 1})
+		got := r.q.final[n.ID][token(1)]
+		if got.Reason != reasonServiceUnavailable || got.Status != 503 || r.q.attempts[n.ID][token(1)] != 3 {
+			t.Errorf("failed as %+v after %d attempts before the last", got, r.q.attempts[n.ID][token(1)])
+		}
+		// Each once, and one three times more: and again where a pause was so short that no other was accepted in it.
+		if sends := r.tr["a"].sendsOf(n); sends < 3+3 || sends > 3+3+2 {
+			t.Errorf("%d sends, want 6", sends)
+		}
+		for i, d := range r.q.retryAt {
+			if most := time.Second << min(i, 2); d < 0 || d > most {
+				t.Errorf("retry %d after %v, want up to %v", i, d, most)
+			}
+		}
+	})
+}
+
+func TestBackoffIsJitteredAndCapped(t *testing.T) {
+	t.Parallel()
+	seen := map[time.Duration]bool{}
+	for n := range 100 {
+		d := backoff(time.Second, time.Minute, n)
+		if d <= 0 || d > time.Minute+1 || n < 6 && d > time.Second<<n+1 {
+			t.Errorf("after %d failures: %v", n, d)
+		}
+		seen[d] = true
+	}
+	if len(seen) < 90 {
+		t.Errorf("%d different pauses of 100", len(seen))
+	}
+}
+
+func TestWhatDidNotReachTheServiceIsNotAnAttemptAndNotWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(*push.Delivery) push.Result {
+				if up.Load() {
+					return push.Result{Outcome: push.Accepted}
+				}
+				return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+			}
+		})
+		n, one := r.give(note("a"), 3000), r.give(note("a"), 1)
+		pass(10 * time.Minute)
+		r.q.mu.Lock()
+		if r.q.settles != 0 {
+			t.Errorf("%d settlements although nothing is known", r.q.settles)
+		}
+		r.q.mu.Unlock()
+		r.tr["a"].mu.Lock()
+		first := len(r.tr["a"].sizes)
+		probes := 0
+		for _, size := range r.tr["a"].sizes {
+			if size == 1 {
+				probes++
+			}
+		}
+		r.tr["a"].mu.Unlock()
+		if probes < 20 || first-probes > 12 {
+			t.Errorf("of %d groups %d were probes of one: want a probe every 30 s or less", first, probes)
+		}
+		if lines := strings.Count(r.logs.String(), "nothing reaches the gateway; the route's notifications wait\" app=a route=\"\" reason=ConnectionLost"); lines != 1 {
+			t.Errorf("said %d times that nothing reaches the gateway, and why", lines)
+		}
+		up.Store(true)
+		pass(31 * time.Second)
+		r.want(n, map[push.Outcome]int{push.Accepted: 3000})
+		r.want(one, map[push.Outcome]int{push.Accepted: 1})
+		for _, s := range r.tr["a"].sends() {
+			if s.attempts != 0 {
+				t.Fatalf("attempts grew to %d", s.attempts)
+			}
+		}
+	})
+}
+
+func TestExpiresWhileTheGatewayIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(*push.Delivery) push.Result { return push.Result{Outcome: push.NotSent} }
+		})
+		many, one := note("a"), note("a")
+		many.Expiration, one.Expiration = time.Now().Add(5*time.Second), time.Now().Add(5*time.Second)
+		r.give(many, 2000)
+		r.give(one, 1)
+		pass(4900 * time.Millisecond)
+		r.want(many, nil)
+		pass(500 * time.Millisecond)
+		r.want(many, map[push.Outcome]int{push.Expired: 2000})
+		r.want(one, map[push.Outcome]int{push.Expired: 1})
+	})
+}
+
+func TestNowOrNeverIsTriedAndGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(*push.Delivery) push.Result { return push.Result{Outcome: push.NotSent} }
+		})
+		n := note("a")
+		n.Expiration = time.Time{}
+		r.give(n, 1)
+		pass(10 * time.Minute)
+		r.want(n, map[push.Outcome]int{push.Expired: 1})
+		if sends := r.tr["a"].sendsOf(n); sends != 4 {
+			t.Errorf("tried %d times, want 4", sends)
+		}
+		late := note("b")
+		late.Expiration, late.CreatedAt, late.SendAt = time.Time{}, time.Now().Add(-48*time.Hour), time.Now().Add(-48*time.Hour)
+		r.give(late, 1)
+		pass(time.Second)
+		r.want(late, map[push.Outcome]int{push.Accepted: 1}) // it had not had its try
+	})
+}

@@ -1,0 +1,84 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+func TestADatabaseOutageLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) { r.tr["a"].delay = 200 * time.Millisecond })
+		n := r.give(note("a"), 8000)
+		pass(100 * time.Millisecond)
+		r.q.setDown(fmt.Errorf("reach the database: %w", push.ErrUnavailable))
+		pass(time.Minute)
+		r.want(n, nil)
+		r.q.setDown(nil)
+		pass(10 * time.Second)
+		r.want(n, map[push.Outcome]int{push.Accepted: 8000})
+		if sends := r.tr["a"].sendsOf(n); sends != 8000 {
+			t.Errorf("%d sends, want 8000", sends)
+		}
+	})
+}
+
+func TestUnsettledResultsAreReportedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		pass(time.Second)
+		r.q.setDown(push.ErrUnavailable)
+		r.give(note("a"), 5)
+		pass(time.Second)
+		if err := r.stop(); !errors.Is(err, errUnsettled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A transaction costs as much as tens of notifications in it: those that come one after the other must share them, and the
+// first after a pause must not wait for more.
+func TestSingleNotificationsShareSettlements(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		pass(time.Second)
+		one := r.give(note("a"), 1)
+		pass(time.Millisecond)
+		r.want(one, map[push.Outcome]int{push.Accepted: 1})
+		pass(time.Second)
+		before, last := r.q.settles, (*push.Notification)(nil)
+		const n = 200
+		for range n {
+			last = r.give(note("a"), 1)
+			pass(time.Millisecond)
+		}
+		pass(settleEvery)
+		r.want(last, map[push.Outcome]int{push.Accepted: 1})
+		if got := r.q.settles - before; got > n/10 {
+			t.Errorf("%d settlements of %d notifications", got, n)
+		}
+	})
+}
+
+// A full transaction waits for nothing: a broadcast must not be slowed.
+func TestAFullSettlementDoesNotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		pass(time.Second)
+		for range 3 * settleBatches {
+			r.give(note("a"), 1)
+		}
+		pass(time.Millisecond)
+		if r.q.batches < 2*settleBatches {
+			t.Errorf("%d settled, in %d transactions", r.q.batches, r.q.settles)
+		}
+	})
+}
