@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs third-party clients of APNs and FCM, unchanged, against the simulator, and checks what they report and what arrived.
+# Runs third-party clients of APNs, FCM and Web Push, unchanged, against the simulator, and the service against a push service and
+# a decoder by others; checks what they report and what arrived.
 # Needs go, node and npm; fetches the clients from their registries. Ends with "N passed, N failed".
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -16,17 +17,19 @@ finish() {
 }
 trap finish EXIT
 
-for clients in node fcm/node; do
+for clients in node fcm/node webpush/node; do
   if ! cmp -s $clients/package-lock.json $clients/node_modules/.installed-lock; then
     (cd $clients && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
     cp $clients/package-lock.json $clients/node_modules/.installed-lock
   fi
 done
-(cd .. && go build -o "$work/apns-simulator" ./cmd/apns-simulator)
+(cd .. && go build -o "$work/" ./cmd/apns-simulator ./cmd/server)
 (cd go && go build -o "$work/interop" .)
 (cd fcm/go && go build -o "$work/fcm" .)
+(cd webpush/go && go build -o "$work/webpush" .)
 
-"$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --fcm 127.0.0.1:0 --page 127.0.0.1:0 \
+"$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --fcm 127.0.0.1:0 --webpush 127.0.0.1:0 \
+  --page 127.0.0.1:0 \
   --host fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com \
   --certs "$work/certs" --require-client-cert --verify-provider-tokens >"$work/out" 2>"$work/log" &
 simulator=$!
@@ -42,7 +45,8 @@ SIM_FCM=$(value FCM) SIM_FCM=${SIM_FCM#https://} SIM_FCM=${SIM_FCM%% *}
 SIM_PAGE=$(value page) SIM_CERTS=$work/certs
 # For the clients that have no option for a CA.
 SSL_CERT_FILE=$work/certs/ca.pem NODE_EXTRA_CA_CERTS=$work/certs/ca.pem
-export NODE_EXTRA_CA_CERTS SIM_FCM SIM_PROVIDER SIM_GATEWAY SIM_FEEDBACK SIM_PAGE SIM_CERTS SSL_CERT_FILE
+SERVICE_PROGRAM=$work/server
+export SERVICE_PROGRAM NODE_EXTRA_CA_CERTS SIM_FCM SIM_PROVIDER SIM_GATEWAY SIM_FEEDBACK SIM_PAGE SIM_CERTS SSL_CERT_FILE
 
 passed=0 failed=0
 check() {
@@ -72,6 +76,10 @@ check 'provider: npm apns2 12.2.0' node node/apns2.js
 check 'FCM:      firebase.google.com/go 4.19.0, SendEach' "$work/fcm"
 check 'FCM:      npm firebase-admin 14.5.1, sendEach' node -r ./fcm/node/redirect.js fcm/node/firebase-admin.js
 check 'FCM:      npm fcm-v1-http2 1.0.12, sendMulticast' node -r ./fcm/node/redirect.js fcm/node/fcm-v1-http2.js
+check 'Web Push: SherClockHolmes/webpush-go 1.4.0' "$work/webpush"
+check 'Web Push: npm web-push 3.6.7' node webpush/node/web-push.js
+check 'Web Push: npm @block65/webcrypto-web-push 2.0.0' node webpush/node/webcrypto-web-push.mjs
+check 'Web Push: the service to npm web-push-testing 1.2.2 and a browser with http_ece 1.2.1' node webpush/node/our-sender.js
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
