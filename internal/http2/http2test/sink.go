@@ -41,6 +41,8 @@ func Sink(nc net.Conn, streams uint32) {
 			start += frameHeaderLen + length
 			if http2.FrameType(head[3]) == http2.FrameData {
 				received += length
+			}
+			if http2.FrameType(head[3]) == http2.FrameData && http2.Flags(head[4]).Has(http2.FlagDataEndStream) {
 				out = append(out, 0, 0, 1, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream))
 				out = append(append(out, head[5:]...), 0x88) // :status 200
 			}
