@@ -49,7 +49,9 @@ var allowed = map[string]map[string]string{
 	"internal/feedback": {
 		"internal/push": "invalidations",
 	},
-	"internal/http2":           {},
+	"internal/http2": {
+		"internal/ring": "what waits for a connection",
+	},
 	"internal/http2/http2test": {},
 	"internal/apns": {
 		"internal/push":  "results and their reasons",

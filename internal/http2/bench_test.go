@@ -47,7 +47,7 @@ func (r *round) do(tb testing.TB) {
 	r.c.mu.Lock()
 	r.in = r.in[:0]
 	first := r.c.nextID
-	for r.c.cl.queue.n > 0 {
+	for r.c.cl.queue.Len() > 0 {
 		r.out = r.c.fill(r.out[:0], time.Now())
 	}
 	for id := first; id < r.c.nextID; id += 2 {

@@ -87,7 +87,7 @@ func (cl *Client) requeue(refs []ref, e *ended) {
 		case r.tries >= maxTries && !r.inSearch() || cl.stopped:
 			e.without(r, NotSent, now)
 		case r.goesLast():
-			cl.queue.pushBack(r)
+			cl.queue.PushBack(r)
 			cl.wake()
 		default:
 			again = append(again, r)

@@ -227,8 +227,8 @@ func TestQueue(t *testing.T) {
 				want = want[n:]
 			},
 			"": func(t *rapid.T) {
-				if q.n != len(want) {
-					t.Fatalf("%d in the queue, want %d", q.n, len(want))
+				if q.Len() != len(want) {
+					t.Fatalf("%d in the queue, want %d", q.Len(), len(want))
 				}
 			},
 		})

@@ -1,6 +1,10 @@
 package http2
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/lhspn/lhspn/internal/ring"
+)
 
 // group is a group on its way, with the number of its requests that have not ended.
 type group struct {
@@ -24,62 +28,28 @@ type ref struct {
 	written bool
 }
 
-// queue holds what is taken and not on a connection, in a ring, so that it costs no allocation once it has grown. What is
-// sent again goes back to the front. It is not safe for concurrent use: Client.mu guards it.
-type queue struct {
-	ring []ref // its length is a power of two
-	head int
-	n    int
-}
+// queue holds what is taken and not on a connection. What is sent again goes back to the front. It is not safe for concurrent
+// use: Client.mu guards it.
+type queue struct{ ring.Ring[ref] }
 
 func (q *queue) pushGroup(g *group, n int) {
-	q.grow(n)
 	for i := range n {
-		q.ring[(q.head+q.n)&(len(q.ring)-1)] = ref{group: g, index: uint32(i)}
-		q.n++
+		q.PushBack(ref{group: g, index: uint32(i)})
 	}
 }
 
 // pushFront puts refs before all others, in their order.
 func (q *queue) pushFront(refs []ref) {
-	q.grow(len(refs))
 	for i := len(refs) - 1; i >= 0; i-- {
-		q.head = (q.head - 1) & (len(q.ring) - 1)
-		q.ring[q.head] = refs[i]
-		q.n++
+		q.PushFront(refs[i])
 	}
-}
-
-// pushBack puts r behind all others.
-func (q *queue) pushBack(r ref) {
-	q.grow(1)
-	q.ring[(q.head+q.n)&(len(q.ring)-1)] = r
-	q.n++
 }
 
 // pop moves up to len(dst) from the front into dst.
 func (q *queue) pop(dst []ref) int {
-	n := min(len(dst), q.n)
+	n := min(len(dst), q.Len())
 	for i := range n {
-		dst[i] = q.ring[q.head]
-		q.ring[q.head] = ref{} // so that the ring keeps no finished group alive
-		q.head = (q.head + 1) & (len(q.ring) - 1)
+		dst[i] = q.PopFront()
 	}
-	q.n -= n
 	return n
-}
-
-func (q *queue) grow(more int) {
-	if q.n+more <= len(q.ring) {
-		return
-	}
-	size := max(256, 2*len(q.ring))
-	for size < q.n+more {
-		size *= 2
-	}
-	ring := make([]ref, size)
-	for i := range q.n {
-		ring[i] = q.ring[(q.head+i)&(len(q.ring)-1)]
-	}
-	q.ring, q.head = ring, 0
 }

@@ -68,8 +68,8 @@ func (cl *Client) awaitWork(ctx context.Context, s *slot) bool {
 		cl.mu.Lock()
 		var timer *time.Timer
 		var due <-chan time.Time
-		waited = waited && cl.queue.n > 0 // another slot may have given it back
-		if cl.queue.n > 0 && (cl.active == 0 || cl.saturated && cl.opening == 0) && ctx.Err() == nil {
+		waited = waited && cl.queue.Len() > 0 // another slot may have given it back
+		if cl.queue.Len() > 0 && (cl.active == 0 || cl.saturated && cl.opening == 0) && ctx.Err() == nil {
 			wait := time.Until(cl.notBefore)
 			if wait <= 0 {
 				cl.active++

@@ -227,3 +227,51 @@ func TestTolerated(t *testing.T) {
 		}
 	})
 }
+
+// TestLateFrames: what comes on streams that we have given up, hundreds at once, ends no connection, and an answer that comes
+// before the request was heard to its end is one.
+func TestLateFrames(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const late = 300
+		tr := startClient(t, Config{StreamTimeout: 20 * time.Second}, func(_ int, p *http2test.Peer) {
+			p.Settings()
+			given := make([]uint32, 0, late)
+			for range late {
+				given = append(given, p.Next().ID)
+			}
+			for len(p.Resets) < late {
+				if _, err := p.Frame(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			for _, id := range given {
+				_ = p.WriteRaw(frameOf(http2.FrameHeaders, http2.FlagHeadersEndHeaders, id, 0x88))
+				_ = p.WriteRaw(frameOf(http2.FrameData, http2.FlagDataEndStream, id, 'x'))
+			}
+			// The window is used up by now, so that this one's body waits.
+			for p.Seen[http2.FrameHeaders] == late {
+				if _, err := p.Frame(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			for range 2 {
+				_ = p.WriteRaw(frameOf(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, 2*late+1, 0x88))
+			}
+			p.AcceptAll()
+		})
+		b := tr.send(testNote, 0, late)
+		tr.wait()
+		tr.want(b, NoAnswer, 0)
+		b = tr.send(long(200_000), 0, 1)
+		tr.wait()
+		tr.want(b, Answered, 200)
+		b = tr.send(testNote, 1, 3)
+		tr.wait()
+		tr.want(b, Answered, 200)
+		if tr.gw.Dials() != 1 {
+			t.Errorf("%d connections", tr.gw.Dials())
+		}
+	})
+}

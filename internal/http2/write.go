@@ -122,7 +122,7 @@ func (c *conn) fill(buf []byte, now time.Time) []byte {
 		}
 		c.cl.mu.Lock()
 		if n <= 0 {
-			waiting := c.cl.queue.n > 0
+			waiting := c.cl.queue.Len() > 0
 			if waiting && !c.cl.saturated {
 				c.cl.saturated = true
 				c.cl.wake()
@@ -134,7 +134,7 @@ func (c *conn) fill(buf []byte, now time.Time) []byte {
 			return buf
 		}
 		n = c.cl.queue.pop(c.chunk[:n])
-		more = c.cl.queue.n > 0
+		more = c.cl.queue.Len() > 0
 		c.cl.mu.Unlock()
 		for i := range n {
 			together := min(c.together, c.chunk[i].together())
