@@ -133,7 +133,7 @@ func (c discardConn) Close() error                     { return c.CloseWrite() }
 func (c discardConn) SetReadDeadline(time.Time) error  { return nil }
 func (c discardConn) SetWriteDeadline(time.Time) error { return nil }
 
-// BenchmarkBinaryHotPath leaves the network out: what remains is queue, encoding, window and settling.
+// BenchmarkBinaryHotPath leaves the network out: what remains is queue, encoding, window and results.
 func BenchmarkBinaryHotPath(b *testing.B) {
 	bin := New(Config{App: "bench", Address: "gateway:2195"}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 	l := bin.slots[0]

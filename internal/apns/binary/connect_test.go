@@ -91,7 +91,7 @@ func TestLogsChangesOnce(t *testing.T) {
 	})
 }
 
-// The window is bounded, and full windows are settled by exchanging connections, not by waiting for silence.
+// The window is bounded, and full windows are told by exchanging connections, not by waiting for silence.
 func TestWindowAndRotation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const window = 100

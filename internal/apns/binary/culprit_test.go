@@ -89,7 +89,7 @@ func TestLonePoison(t *testing.T) {
 		}
 		stop()
 		gw.wg.Wait()
-		// Each time the blame and the gateway's going away are a line, and its being back is one.
+		// Each time the finding and the gateway's going away are a line, and its being back is one.
 		want := map[slog.Level]int{slog.LevelWarn: 6, slog.LevelInfo: 3}
 		if diff := cmp.Diff(want, counted.n); diff != "" {
 			t.Errorf("lines by level: -want +got\n%s", diff)
@@ -103,18 +103,18 @@ func TestBreaksOffEverything(t *testing.T) {
 		s := start(t, Config{}, func(_ int, c *gatewayConn) { c.next(t) })
 		g := s.send(0, 100)
 		s.Wait()
-		blamed := 0
+		culprits := 0
 		for i := range g.Deliveries {
 			switch g.Deliveries[i].Result.Outcome {
 			case push.Retry:
-				blamed++
+				culprits++
 			case push.NotSent:
 			default:
 				t.Fatalf("delivery %d is %v", i, g.Deliveries[i].Result.Outcome)
 			}
 		}
-		if blamed != maxCulprits {
-			t.Errorf("%d were blamed, want %d", blamed, maxCulprits)
+		if culprits != maxCulprits {
+			t.Errorf("%d were taken for culprits, want %d", culprits, maxCulprits)
 		}
 	})
 }

@@ -23,7 +23,7 @@ func TestAcceptsOnEOFAfterHalfClose(t *testing.T) {
 		s.Wait()
 		check(t, g, times(1000, "accepted"))
 		if took := time.Since(began); took != DefaultIdleClose {
-			t.Errorf("settled after %v, want %v: the idle close", took, DefaultIdleClose)
+			t.Errorf("finished after %v, want %v: the idle close", took, DefaultIdleClose)
 		}
 		// The next ones go on a new connection, whose identifiers the gateway checks to start at 0 again.
 		g = s.send(1000, 1003)
@@ -44,7 +44,7 @@ func TestAcceptsOnSilence(t *testing.T) {
 		s.Wait()
 		check(t, g, times(3, "accepted"))
 		if took := time.Since(began); took != DefaultConfirmAfter {
-			t.Errorf("settled after %v, want %v", took, DefaultConfirmAfter)
+			t.Errorf("finished after %v, want %v", took, DefaultConfirmAfter)
 		}
 	})
 }
@@ -63,14 +63,14 @@ func TestNeverEOF(t *testing.T) {
 		s.Wait()
 		check(t, g, times(3, "accepted"))
 		if took, want := time.Since(began), DefaultIdleClose+2*DefaultEndAfter; took != want {
-			t.Errorf("settled after %v, want %v", took, want)
+			t.Errorf("finished after %v, want %v", took, want)
 		}
 		began = time.Now()
 		g = s.send(3, 6)
 		s.Wait()
 		check(t, g, times(3, "accepted"))
 		if took, want := time.Since(began), DefaultConfirmAfter+DefaultEndAfter; took != want {
-			t.Errorf("later ones were settled after %v, want %v", took, want)
+			t.Errorf("later ones were finished after %v, want %v", took, want)
 		}
 		began = time.Now()
 		g = s.send(6, 9)
@@ -204,7 +204,7 @@ func TestStatusZeroAcknowledges(t *testing.T) {
 		s.Wait()
 		check(t, second, times(3, "accepted"))
 		if took := time.Since(began); took != 0 {
-			t.Errorf("settled after %v, want at once", took)
+			t.Errorf("finished after %v, want at once", took)
 		}
 		if _, conns := s.gw.counts(); conns != 1 {
 			t.Errorf("%d connections, want 1", conns)
@@ -212,7 +212,7 @@ func TestStatusZeroAcknowledges(t *testing.T) {
 	})
 }
 
-// An acknowledgement settles what it names and all before it, and no more, even if the connection breaks right after it.
+// An acknowledgement accepts what it names and all before it, and no more, even if the connection breaks right after it.
 func TestBreakAfterAcknowledgement(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := start(t, Config{}, func(n int, c *gatewayConn) {

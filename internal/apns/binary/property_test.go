@@ -198,7 +198,7 @@ func TestProperty(t *testing.T) {
 			Connections: rapid.IntRange(1, 3).Draw(rt, "connections"),
 			Window:      rapid.SampledFrom([]int{1, 5, 30, 1000}).Draw(rt, "window"),
 		}
-		// The mission's reading of status 10 sends the identified one again, Apple's takes it as accepted: where it names
+		// Our reading of status 10 sends the identified one again, Apple's takes it as accepted: where it names
 		// the last good one, both lose nothing; where it names the bad one, only the first does.
 		if rapid.Bool().Draw(rt, "Apple's shutdown") {
 			cfg.RetryStatuses = []uint8{1}

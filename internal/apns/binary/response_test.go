@@ -62,7 +62,7 @@ func TestErrorResponse(t *testing.T) {
 	}
 }
 
-// Everything is settled or sent again in the order of Send, across groups, wherever the error falls.
+// Everything has its result or is sent again in the order of Send, across groups, wherever the error falls.
 func TestErrorAmongGroups(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const bad = 3700
@@ -183,7 +183,7 @@ func TestEndWithinResponse(t *testing.T) {
 	})
 }
 
-// Apple's shutdown names one that silence had settled before: nothing has failed.
+// Apple's shutdown names one that had been accepted before: nothing has failed.
 func TestLateShutdown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := start(t, Config{RetryStatuses: []uint8{1}, IdleClose: time.Hour}, func(n int, c *gatewayConn) {
