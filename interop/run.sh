@@ -81,5 +81,13 @@ check 'Web Push: npm web-push 3.6.7' node webpush/node/web-push.js
 check 'Web Push: npm @block65/webcrypto-web-push 2.0.0' node webpush/node/webcrypto-web-push.mjs
 check 'Web Push: the service to npm web-push-testing 1.2.2 and a browser with http_ece 1.2.1' node webpush/node/our-sender.js
 
+if chromium=$(command -v chromium || command -v google-chrome); then
+  (cd browser && go build -o "$work/browser" .)
+  check 'browser:  headless Chromium, the page and the service worker of docs/webpush' \
+    "$work/browser" -server "$work/server" -docs ../docs/webpush -chromium "$chromium"
+else
+  echo "left out: Chromium is not installed (Debian: chromium)"
+fi
+
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
