@@ -22,14 +22,14 @@ func http1(cfg *Config, raw net.Conn) http.Handler {
 		if err != nil {
 			return
 		}
-		r := Request{Method: []byte(req.Method), Path: []byte(req.URL.RequestURI())}
+		r := NewRequest(req.Method, req.URL.RequestURI())
 		for i, name := range cfg.Fields {
 			if values := req.Header.Values(name); len(values) > 0 {
-				r.set(i, []byte(values[len(values)-1]))
+				r.Set(i, []byte(values[len(values)-1]))
 			}
 		}
 		var tally record.Tally
-		a := session.Answer(&r, body, len(body), time.Now(), &tally)
+		a := session.Answer(r, body, len(body), time.Now(), &tally)
 		cfg.Recorder.Add(&tally)
 		switch a.Act {
 		case Drop, Refuse, StreamError: // HTTP/1.1 has no streams to refuse

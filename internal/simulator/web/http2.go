@@ -63,7 +63,7 @@ func (c *conn) Header(st *stream, h h2.Header, value []byte, _ bool) {
 	case h == h2.HeaderPath:
 		r.Path = append(r.Path[:0], value...)
 	case h >= h2.FirstHeader:
-		r.set(int(h-h2.FirstHeader), value)
+		r.Set(int(h-h2.FirstHeader), value)
 	}
 }
 

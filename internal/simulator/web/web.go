@@ -71,6 +71,11 @@ type Request struct {
 	}
 }
 
+// NewRequest makes a request without headers.
+func NewRequest(method, path string) *Request {
+	return &Request{Method: []byte(method), Path: []byte(path)}
+}
+
 // Get is the i-th of Config.Fields: nil where the request has it not, and the last where it has several.
 func (r *Request) Get(i int) []byte {
 	if !r.fields[i].set {
@@ -79,7 +84,8 @@ func (r *Request) Get(i int) []byte {
 	return r.fields[i].value
 }
 
-func (r *Request) set(i int, value []byte) {
+// Set sets the i-th of Config.Fields.
+func (r *Request) Set(i int, value []byte) {
 	r.fields[i].value = append(r.fields[i].value[:0], value...)
 	r.fields[i].set = true
 }

@@ -100,7 +100,7 @@ func (c *session) record(n *record.Incoming, v record.Verdict) {
 
 // message is a request to push that was found good.
 type message struct {
-	browser *browser
+	to      *subscription
 	plain   []byte
 	ttl     uint32
 	urgency string
@@ -125,7 +125,7 @@ func (c *session) push(r *web.Request, id string, body []byte, size int, now tim
 		a.Delay = faults.Latency
 		return a
 	}
-	a, v := c.effect(m.browser.fault, address, faults, now)
+	a, v := c.effect(m.to.fault, address, faults, now)
 	if a.Status == 0 {
 		name := strconv.FormatUint(c.s.messages.Add(1), 36)
 		n.ID = []byte(name)
@@ -186,14 +186,14 @@ func (c *session) check(r *web.Request, id string, body []byte, size int, now ti
 	if string(r.Method) != http.MethodPost {
 		return m, &failMethod, false
 	}
-	b, err := c.s.find(id)
+	to, err := c.s.find(id)
 	if err != nil {
 		return m, &failPath, false
 	}
 	if c.s.isGone(id) {
 		return m, &failGone, false
 	}
-	m.browser, m.urgency, m.topic = b, string(r.Get(fieldUrgency)), r.Get(fieldTopic)
+	m.to, m.urgency, m.topic = to, string(r.Get(fieldUrgency)), r.Get(fieldTopic)
 	ttl, err := strconv.ParseUint(string(r.Get(fieldTTL)), 10, 31)
 	switch {
 	case err != nil:
@@ -212,7 +212,7 @@ func (c *session) check(r *web.Request, id string, body []byte, size int, now ti
 		return m, c.vapid.refused, false
 	case c.vapid.expires.Before(now):
 		return m, &failJWT, false
-	case !b.isFor(c.vapid.key):
+	case !to.isFor(c.vapid.key):
 		return m, &failMismatch, false
 	case size > maxMessage:
 		return m, &failTooLarge, false
@@ -227,7 +227,11 @@ func (c *session) check(r *web.Request, id string, body []byte, size int, now ti
 		m.plain = body
 		return m, nil, false
 	}
-	if m.plain, err = b.decrypt(body); err != nil {
+	b, err := c.s.browser(&to.raw)
+	if err == nil {
+		m.plain, err = b.decrypt(body)
+	}
+	if err != nil {
 		f := failEncoding(err.Error())
 		return m, &f, true
 	}

@@ -53,13 +53,17 @@ func addressOf(endpoint string) []byte {
 	return base64.RawURLEncoding.AppendEncode(nil, hash[:])
 }
 
-// browser is a subscription as the browser knows it.
-type browser struct {
-	id    string
+// subscription is what an id says.
+type subscription struct {
+	raw   [idLen]byte
 	fault Fault
 	vapid [vapidLen]byte
-	key   *ecdh.PrivateKey
-	auth  []byte
+}
+
+// browser is a subscription's secrets, as the browser knows them.
+type browser struct {
+	key  *ecdh.PrivateKey
+	auth []byte
 }
 
 // Subscribe plays a browser: it makes a new subscription for the VAPID public key (an uncompressed point of P-256, base64url)
@@ -69,19 +73,19 @@ func (s *Simulator) Subscribe(vapidPublicKey string, fault Fault) (Subscription,
 	if err != nil {
 		return Subscription{}, fmt.Errorf("applicationServerKey: %w", err)
 	}
-	raw := make([]byte, idLen)
-	binary.BigEndian.PutUint16(raw, uint16(fault))
+	var raw [idLen]byte
+	binary.BigEndian.PutUint16(raw[:], uint16(fault))
 	hash := sha256.Sum256(vapid)
 	copy(raw[2:], hash[:vapidLen])
 	binary.BigEndian.PutUint64(raw[2+vapidLen:], rand.Uint64())
 	copy(raw[idLen-macLen:], s.mac(raw[:idLen-macLen]))
-	b, err := s.browser(raw)
+	b, err := s.browser(&raw)
 	if err != nil {
 		return Subscription{}, err
 	}
 	encode := base64.RawURLEncoding.EncodeToString
 	return Subscription{
-		Endpoint: s.origin + pushPath + b.id,
+		Endpoint: s.origin + pushPath + encode(raw[:]),
 		Keys:     Keys{P256dh: encode(b.key.PublicKey().Bytes()), Auth: encode(b.auth)},
 	}, nil
 }
@@ -117,23 +121,23 @@ func (s *Simulator) mac(b []byte) []byte {
 var errNoSubscription = errors.New("no such subscription")
 
 // find is the subscription with the id.
-func (s *Simulator) find(id string) (*browser, error) {
+func (s *Simulator) find(id string) (*subscription, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	if err != nil || len(raw) != idLen || !hmac.Equal(raw[idLen-macLen:], s.mac(raw[:idLen-macLen])) {
 		return nil, errNoSubscription
 	}
-	return s.browser(raw)
+	return &subscription{raw: [idLen]byte(raw), fault: Fault(binary.BigEndian.Uint16(raw)), vapid: [vapidLen]byte(raw[2:])}, nil
 }
 
 // browser derives a browser's secrets from the id.
-func (s *Simulator) browser(raw []byte) (*browser, error) {
-	b := &browser{id: base64.RawURLEncoding.EncodeToString(raw), fault: Fault(binary.BigEndian.Uint16(raw)), vapid: [vapidLen]byte(raw[2:])}
+func (s *Simulator) browser(raw *[idLen]byte) (*browser, error) {
+	b := &browser{}
 	var err error
-	if b.auth, err = hkdf.Key(sha256.New, s.cfg.Seed, raw, "auth", authLen); err != nil {
+	if b.auth, err = hkdf.Key(sha256.New, s.cfg.Seed, raw[:], "auth", authLen); err != nil {
 		return nil, fmt.Errorf("derive a subscription's secret: %w", err)
 	}
 	for try := 0; ; try++ {
-		scalar, err := hkdf.Key(sha256.New, s.cfg.Seed, raw, fmt.Sprint("p256dh", try), 32)
+		scalar, err := hkdf.Key(sha256.New, s.cfg.Seed, raw[:], fmt.Sprint("p256dh", try), 32)
 		if err != nil {
 			return nil, fmt.Errorf("derive a subscription's key: %w", err)
 		}
@@ -144,7 +148,7 @@ func (s *Simulator) browser(raw []byte) (*browser, error) {
 }
 
 // isFor reports whether the subscription was made with this VAPID key.
-func (b *browser) isFor(vapid []byte) bool {
+func (b *subscription) isFor(vapid []byte) bool {
 	hash := sha256.Sum256(vapid)
 	return bytes.Equal(b.vapid[:], hash[:vapidLen])
 }
