@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -30,6 +31,8 @@ type Options struct {
 	TLS *tls.Config
 	// StatementLimit is how long MySQL may run one statement; default 30 s. Migrations are not limited.
 	StatementLimit time.Duration
+	// SQLite, where not nil, is put around what opens connections to SQLite, as to look at their statements.
+	SQLite func(driver.Connector) driver.Connector
 }
 
 // Open opens what address names: mysql://user:password@tcp(host:port)/name?options (the options are the driver's), or
@@ -40,7 +43,7 @@ func Open(ctx context.Context, address string, opts Options) (*DB, error) {
 	case strings.HasPrefix(address, "mysql://"):
 		return openMySQL(strings.TrimPrefix(address, "mysql://"), opts)
 	case strings.HasPrefix(address, "sqlite:"):
-		return openSQLite(ctx, strings.TrimPrefix(address, "sqlite:"))
+		return openSQLite(ctx, strings.TrimPrefix(address, "sqlite:"), opts)
 	}
 	return nil, errScheme
 }
@@ -137,7 +140,7 @@ type silent struct{}
 
 func (silent) Print(...any) {}
 
-func openSQLite(ctx context.Context, path string) (*DB, error) {
+func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	if path == "" {
 		return nil, fmt.Errorf("sqlite: needs the path of a file, as in sqlite:./data/lhspn.db")
 	}
@@ -153,18 +156,20 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)"
 	db := &DB{Dialect: SQLite, unlock: unlock}
 	writer, err := sqlite.NewConnector(common + "&_txlock=immediate")
-	if err == nil {
+	reader, readerErr := sqlite.NewConnector(common + "&mode=ro")
+	if err = errors.Join(err, readerErr); err == nil {
+		if opts.SQLite != nil {
+			writer, reader = opts.SQLite(writer), opts.SQLite(reader)
+		}
 		db.write = sqlx.NewDb(sql.OpenDB(keepingConnector{writer}), string(SQLite))
 		db.write.SetMaxOpenConns(1)
 		err = db.write.PingContext(ctx) // makes the file, which the readers do not
-	}
-	if err == nil {
-		db.read, err = sqlx.Open("sqlite", common+"&mode=ro")
 	}
 	if err != nil {
 		_ = unlock()
 		return nil, fmt.Errorf("open SQLite %s: %w", path, err)
 	}
+	db.read = sqlx.NewDb(sql.OpenDB(reader), string(SQLite))
 	db.read.SetMaxOpenConns(max(2, runtime.NumCPU()))
 	db.read.SetMaxIdleConns(max(2, runtime.NumCPU()))
 	return db, nil

@@ -48,7 +48,12 @@ func MySQL(tb testing.TB) *database.DB {
 // Open opens and migrates the database at the address. Several times the same address, but for SQLite, is several replicas.
 func Open(tb testing.TB, address string) *database.DB {
 	tb.Helper()
-	db, err := database.Open(tb.Context(), address, database.Options{})
+	return openMigrated(tb, address, database.Options{})
+}
+
+func openMigrated(tb testing.TB, address string, opts database.Options) *database.DB {
+	tb.Helper()
+	db, err := database.Open(tb.Context(), address, opts)
 	if err != nil {
 		tb.Fatal(err)
 	}
