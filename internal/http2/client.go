@@ -158,6 +158,12 @@ func (cl *Client) Run(ctx context.Context) error {
 	cl.mu.Unlock()
 	conns.Wait()
 	cl.returnQueue(NotSent)
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.down { // others may share the metric
+		cl.down = false
+		cl.metrics.Down.Dec()
+	}
 	return nil
 }
 

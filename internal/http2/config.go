@@ -66,8 +66,8 @@ const (
 	Never                    // not at all: each request has a value of its own
 )
 
-// maxMaxStreams is the most that MaxStreams can be: the table of streams grows with it.
-const maxMaxStreams = 1 << 14
+// streamsLimit is the most that MaxStreams can be: the table of streams grows with it.
+const streamsLimit = 1 << 14
 
 func (c Config) withDefaults() Config {
 	number := func(p *int, v int) {
@@ -82,7 +82,7 @@ func (c Config) withDefaults() Config {
 	}
 	number(&c.Connections, 1)
 	number(&c.MaxStreams, 4096)
-	c.MaxStreams = min(c.MaxStreams, maxMaxStreams)
+	c.MaxStreams = min(c.MaxStreams, streamsLimit)
 	number(&c.AssumedStreams, c.MaxStreams)
 	number(&c.MaxInFlight, max(4*c.Connections*c.MaxStreams, 1<<12))
 	number(&c.MaxBody, 1<<10)

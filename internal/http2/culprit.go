@@ -18,7 +18,7 @@ const (
 func (r ref) together() int {
 	switch {
 	case r.breaks < 2:
-		return maxMaxStreams
+		return streamsLimit
 	case r.breaks >= loneBreaks:
 		return 1
 	default:

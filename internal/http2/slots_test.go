@@ -5,12 +5,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/net/http2"
 
 	"github.com/lhspn/lhspn/internal/http2/http2test"
 )
 
-// TestGatewayDown: what waits is handed back soon, when it can be cancelled; attempts are spaced, and all is well when it is
+// TestGatewayDown: what waits is given back soon, when it can be cancelled; attempts are spaced, and all is well when it is
 // back.
 func TestGatewayDown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -127,5 +129,39 @@ func TestReconnectForNewCredentials(t *testing.T) {
 		close(release)
 		tr.wait()
 		tr.want(old, Answered, 200)
+	})
+}
+
+// TestDownIsShared: clients that share a metric each count once in it, and not any more when they have ended.
+func TestDownIsShared(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		down := prometheus.NewGauge(prometheus.GaugeOpts{Name: "down"})
+		gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) { p.Settings(); p.AcceptAll() }}
+		gw.SetDown(true)
+		want := func(want float64) {
+			t.Helper()
+			var m dto.Metric
+			if err := down.Write(&m); err != nil || m.GetGauge().GetValue() != want {
+				t.Errorf("%v down, want %v (%v)", m.GetGauge().GetValue(), want, err)
+			}
+		}
+		a := newTester(t, Config{Metrics: Metrics{Down: down}, BackoffMax: time.Second}, gw)
+		b := newTester(t, Config{Metrics: Metrics{Down: down}, BackoffMax: time.Second}, gw)
+		for range 3 {
+			a.send(testNote, 0, 1)
+			b.send(testNote, 0, 1)
+			a.wait()
+			b.wait()
+			elapse(time.Minute)
+		}
+		want(2)
+		a.stop()
+		want(1)
+		gw.SetDown(false)
+		b.send(testNote, 0, 1)
+		b.wait()
+		want(0)
+		b.stop()
+		want(0)
 	})
 }

@@ -41,7 +41,7 @@ func (t *streamTable) place(id uint32) *stream { return &t.ring[int(id>>1)&(len(
 
 func (t *streamTable) put(s stream) {
 	t.n++
-	if t.n > len(t.ring)/2 && len(t.ring) < 2*maxMaxStreams {
+	if t.n > len(t.ring)/2 && len(t.ring) < 2*streamsLimit {
 		old := t.ring
 		t.ring = make([]stream, 2*len(old))
 		for _, o := range old {

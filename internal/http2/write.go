@@ -116,7 +116,7 @@ func (c *conn) fill(buf []byte, now time.Time) []byte {
 		n := 0
 		if c.sendWindow > 0 && len(c.partial) < maxPartial {
 			if c.streams.n == 0 {
-				c.together = maxMaxStreams
+				c.together = streamsLimit
 			}
 			n = min(c.limit()-c.streams.n, c.together-c.streams.n, len(c.chunk))
 		}

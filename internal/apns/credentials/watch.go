@@ -17,8 +17,8 @@ import (
 const (
 	// certificateWarning is how long before its end a certificate is warned of, once a day.
 	certificateWarning = 30 * 24 * time.Hour
-	// credentialSettle is how long a directory must be quiet before its files are read: a file is seldom replaced in one step.
-	credentialSettle = 500 * time.Millisecond
+	// credentialQuiet is how long a directory must be quiet before its files are read: a file is seldom replaced in one step.
+	credentialQuiet = 500 * time.Millisecond
 	// credentialReread is when they are read although nothing was seen to change: not every file system tells, and a directory
 	// above the file's own may have been replaced, by a symbolic link to the next release say.
 	credentialReread = time.Minute
@@ -81,7 +81,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 type Watch struct {
 	log     *slog.Logger
 	metrics *Metrics
-	settle  time.Duration // credentialSettle, but for tests
+	quiet   time.Duration // credentialQuiet, but for tests
 	reread  time.Duration // credentialReread, but for tests
 
 	mu      sync.Mutex // guards what follows
@@ -102,7 +102,7 @@ type watchedCredential struct {
 
 // NewWatch returns a watch of nothing. It starts nothing: Run does.
 func NewWatch(log *slog.Logger, m *Metrics) *Watch {
-	return &Watch{log: log, metrics: m, settle: credentialSettle, reread: credentialReread}
+	return &Watch{log: log, metrics: m, quiet: credentialQuiet, reread: credentialReread}
 }
 
 // Follow has a file of credentials followed. read takes up its content and reports whether it is new; its error leaves what is in
@@ -187,14 +187,14 @@ func (w *Watch) Run(ctx context.Context) error {
 				events = nil
 				continue
 			}
-			timer.Reset(w.settle)
+			timer.Reset(w.quiet)
 		case err, ok := <-errs:
 			if !ok {
 				errs = nil
 				continue
 			}
 			w.log.Warn("watching credential files", "error", err)
-			timer.Reset(w.settle) // events may have been lost
+			timer.Reset(w.quiet) // events may have been lost
 		case now := <-timer.C:
 			w.check(now)
 			timer.Reset(w.reread)

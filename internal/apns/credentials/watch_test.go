@@ -74,7 +74,7 @@ func TestWatch(t *testing.T) {
 
 	said := make(messages, 100)
 	w := NewWatch(slog.New(said), m)
-	w.settle = 20 * time.Millisecond
+	w.quiet = 20 * time.Millisecond
 	changed := make(chan string, 10)
 	w.Certificate(cert, func() { changed <- "certificate" })
 	w.SigningKey("app", keyFile, tokens, func() { changed <- "key" })

@@ -61,7 +61,7 @@ func (b *batch) Answer(i int, a *http2.Answer) http2.Next {
 		b.t.accepted()
 		return http2.Finished
 	}
-	result, action := judgeRefusal(a.Status, a.Body, a.At)
+	result, action := readRefusal(a.Status, a.Body, a.At)
 	d.Result = result
 	next := http2.Finished
 	switch action {

@@ -70,7 +70,7 @@ func New(cfg Config, log *slog.Logger, m *apns.Metrics) *Transport {
 	return t
 }
 
-// Run sends until ctx ends. Then it closes all connections, hands back what is unfinished as not sent, and returns when
+// Run sends until ctx ends. Then it closes all connections, gives back what is unfinished as not sent, and returns when
 // nothing of it runs any more.
 func (t *Transport) Run(ctx context.Context) error { return t.client.Run(ctx) }
 

@@ -37,8 +37,8 @@ type verdictRow struct {
 	verdict
 }
 
-// verdictTable is the only place where the transport judges an answer by its reason. What is not in it is judged by its
-// status alone: see judge.
+// verdictTable is the only place that says what a reason of APNs means. For what is not in it the
+// status decides: see verdictOf.
 var verdictTable = [...]verdictRow{
 	// The notification's own fault: final.
 	{400, "BadCollapseId", verdict{push.Failed, apns.BadCollapseID, actionNone}},
@@ -92,10 +92,10 @@ var verdictByReason = func() map[string]verdictRow {
 	return m
 }()
 
-// judge is the verdict on a status with a reason. A reason in the table counts with any status of its class, except that
+// verdictOf is the verdict on a status with a reason. A reason in the table counts with any status of its class, except that
 // only a 410 makes a token dead. With another reason the status decides, for APNs adds
 // some without notice; without any it is not APNs that answered.
-func judge(status int, reason string) verdict {
+func verdictOf(status int, reason string) verdict {
 	if row, ok := verdictByReason[reason]; ok {
 		if row.status == status || row.status/100 == status/100 && row.outcome != push.Unregistered {
 			return row.verdict
@@ -119,20 +119,20 @@ func judge(status int, reason string) verdict {
 	}
 }
 
-// judgeRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, or one that is still to come,
+// readRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, or one that is still to come,
 // the token counts as dead at the moment of the answer: a peer's clock that is ahead, or garbage in its place, must not remove
 // what registers until then, and a year of six digits no database keeps.
-func judgeRefusal(status int, body []byte, now time.Time) (push.Result, action) {
+func readRefusal(status int, body []byte, now time.Time) (push.Result, action) {
 	var answer struct {
 		Reason    string `json:"reason"`
 		Timestamp int64  `json:"timestamp"` // milliseconds
 	}
-	// A body that does not parse leaves the reason unknown; the status is judged then.
+	// A body that does not parse leaves the reason unknown; the status decides then.
 	_ = json.Unmarshal(body, &answer)
 	if status == 410 && answer.Reason == "" && answer.Timestamp > 0 {
 		answer.Reason = apns.Unregistered.Text // nobody else says since when
 	}
-	v := judge(status, answer.Reason)
+	v := verdictOf(status, answer.Reason)
 	r := push.Result{Outcome: v.outcome, Reason: v.reason, Status: uint16(status)}
 	if v.outcome == push.Unregistered {
 		r.Timestamp = now

@@ -98,7 +98,7 @@ func TestVerdicts(t *testing.T) {
 	for _, test := range tests {
 		t.Run(fmt.Sprint(test.status, test.body), func(t *testing.T) {
 			t.Parallel()
-			got, action := judgeRefusal(test.status, []byte(test.body), now)
+			got, action := readRefusal(test.status, []byte(test.body), now)
 			if got.Outcome != test.want || got.Reason.String() != test.reason || action != test.action ||
 				int(got.Status) != test.status || !got.Timestamp.Equal(test.at) {
 				t.Errorf("%v %v at %v, action %v", got.Outcome, got.Reason, got.Timestamp, action)
