@@ -124,8 +124,8 @@ func judge(s service, a *answer) (push.Result, action) {
 }
 
 func lookUp(s service, a *answer) verdict {
-	if a.status/100 == 2 && s == serviceMicrosoft {
-		switch { // accepted is not all that a 2xx says there
+	if a.status/100 == 2 && len(a.wnsStatus) > 0 {
+		switch { // Microsoft's: a 2xx is not all that it says
 		case bytes.EqualFold(a.wnsStatus, []byte(Dropped.Text)):
 			return verdict{push.Failed, Dropped, actionNone}
 		case bytes.EqualFold(a.wnsStatus, []byte(ChannelThrottled.Text)):
