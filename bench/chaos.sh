@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Kills the service with SIGKILL again and again while it sends, and checks that nothing was lost or miscounted:
 #
-#     bench/chaos.sh [rounds] [replicas] [rolling] [galera] [mysql] [group]
+#     bench/chaos.sh [rounds] [platforms] [replicas] [rolling] [galera] [mysql] [group]
 #
-# Without a name it runs the first three, in about 10 minutes; galera takes about 3, mysql (rounds and replicas on Oracle
+# Without a name it runs the first four, in about 12 minutes; galera takes about 3, mysql (rounds and replicas on Oracle
 # MySQL 9) about 2, and group (three MySQL servers with Group Replication) about 3. LHSPN_CHAOS_SHORT=1 makes fewer rounds of each, with fewer tokens.
 # Everything stays on loopback, is bounded in time and stops by itself; only processes started here are killed, by their id.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 plays=("$@")
-[ ${#plays[@]} -gt 0 ] || plays=(rounds replicas rolling)
+[ ${#plays[@]} -gt 0 ] || plays=(rounds platforms replicas rolling)
 
 short=${LHSPN_CHAOS_SHORT:-}
 bench/build.sh
@@ -17,6 +17,8 @@ for play in "${plays[@]}"; do
     case $play in
     rounds)
         scripts/testdb bench/bin/chaos -mode rounds -lease 3s ${short:+-rounds 3 -tokens 20000} ;;
+    platforms)
+        scripts/testdb bench/bin/chaos -mode platforms -lease 3s -rounds 8 -tokens 60000 -transports http2 ${short:+-rounds 4 -tokens 10000} ;;
     replicas)
         LHSPN_TESTDB_POOL=256M scripts/testdb bench/bin/chaos -mode replicas -tokens 300000 -rounds 5 -transports http2 \
             ${short:+-rounds 3 -tokens 30000} ;;
@@ -33,7 +35,7 @@ for play in "${plays[@]}"; do
         LHSPN_TESTDB_POOL=128M scripts/group-replication bench/bin/chaos -mode group -tokens 100000 -rounds 6 -transports http2 \
             ${short:+-rounds 3 -tokens 20000} ;;
     *)
-        echo "chaos.sh: no play $play: rounds, replicas, rolling, galera, mysql, group" >&2
+        echo "chaos.sh: no play $play: rounds, platforms, replicas, rolling, galera, mysql, group" >&2
         exit 2 ;;
     esac
 done

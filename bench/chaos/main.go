@@ -3,6 +3,7 @@
 // counted: after a kill nobody can know of what was in flight, so it is sent again.
 //
 //	chaos -mode rounds      one process; in each round 100,000 recipients, and a kill somewhere in the middle
+//	chaos -mode platforms   the same with one message to iPhones, Android phones and browsers
 //	chaos -mode replicas    three replicas on one MariaDB; broadcasts, a replica killed every few seconds
 //	chaos -mode rolling     three replicas on one MariaDB; stopped by SIGTERM one after the other, and nothing sent twice
 //	chaos -mode galera      three replicas on the three nodes of a Galera cluster; a node killed, and a replica
@@ -54,7 +55,7 @@ func main() {
 
 func run() error {
 	var o options
-	flag.StringVar(&o.mode, "mode", "rounds", "rounds, replicas, rolling, galera or group")
+	flag.StringVar(&o.mode, "mode", "rounds", "rounds, platforms, replicas, rolling, galera or group")
 	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
 	flag.StringVar(&o.keep, "keep", "", "keep the service's logs, configuration and SQLite file in this folder")
 	flag.StringVar(&o.engines, "engines", "sqlite,mysql", "rounds: database engines")
@@ -80,6 +81,8 @@ func run() error {
 	play := rounds
 	switch o.mode {
 	case "rounds":
+	case "platforms":
+		play = platforms
 	case "replicas":
 		engines, play = []string{"mysql"}, replicas // SQLite refuses a second process
 	case "rolling":
@@ -89,7 +92,7 @@ func run() error {
 	case "group":
 		engines, play = []string{"group"}, group
 	default:
-		return fmt.Errorf("a mode is rounds, replicas, rolling, galera or group, not %q", o.mode)
+		return fmt.Errorf("a mode is rounds, platforms, replicas, rolling, galera or group, not %q", o.mode)
 	}
 	for _, engine := range engines {
 		for transport := range strings.SplitSeq(o.transports, ",") {
@@ -123,6 +126,9 @@ func stage(ctx context.Context, o options, engine, transport string, play func(c
 		return fmt.Errorf("make a folder: %w", err)
 	}
 	cfg := simulator.Config{Record: simulator.RecordCounts, TrackIDs: transport == "http2"}
+	if o.mode == "platforms" {
+		cfg.FCM.Address, cfg.WebPush.Address = "127.0.0.1:0", "127.0.0.1:0"
+	}
 	sim, credentials, stop, err := rig.RunSimulator(ctx, dir, cfg)
 	if err != nil {
 		return err

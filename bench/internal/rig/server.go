@@ -238,13 +238,15 @@ func (c Counts) Sum() int64 {
 
 // Notification is a notification as the API shows it.
 type Notification struct {
-	ID          string     `json:"id"`
-	State       string     `json:"state"`
-	Recipients  *int64     `json:"recipients"`
-	Counts      Counts     `json:"counts"`
-	CreatedAt   time.Time  `json:"created_at"`
-	FirstSentAt *time.Time `json:"first_sent_at"`
-	FinishedAt  *time.Time `json:"finished_at"`
+	ID         string `json:"id"`
+	State      string `json:"state"`
+	Recipients *int64 `json:"recipients"`
+	Counts     Counts `json:"counts"`
+	// ByPlatform is only there where the notification is for several platforms.
+	ByPlatform  map[string]Counts `json:"by_platform"`
+	CreatedAt   time.Time         `json:"created_at"`
+	FirstSentAt *time.Time        `json:"first_sent_at"`
+	FinishedAt  *time.Time        `json:"finished_at"`
 }
 
 // Post posts a notification. idempotencyKey may be empty.
@@ -276,14 +278,20 @@ func (a API) Done(ctx context.Context, id string) (Notification, error) {
 
 // Import registers n tokens; token appends the i-th in hexadecimal.
 func (a API) Import(ctx context.Context, n int, token func(dst []byte, i int) []byte) error {
+	return a.ImportLines(ctx, n, func(dst []byte, i int) []byte {
+		return append(token(append(dst, `{"token":"`...), i), `"}`...)
+	})
+}
+
+// ImportLines registers n devices; line appends the i-th line of the import, without its end.
+func (a API) ImportLines(ctx context.Context, n int, line func(dst []byte, i int) []byte) error {
 	reader, writer := io.Pipe()
 	go func() {
 		buffered := bufio.NewWriterSize(writer, 64<<10)
-		var line []byte
+		var text []byte
 		for i := range n {
-			line = append(line[:0], `{"token":"`...)
-			line = append(token(line, i), "\"}\n"...)
-			if _, err := buffered.Write(line); err != nil {
+			text = append(line(text[:0], i), '\n')
+			if _, err := buffered.Write(text); err != nil {
 				return // the reader is gone, and reports why
 			}
 		}
