@@ -45,6 +45,7 @@ var allowed = map[string]map[string]string{
 	"internal/sender": {
 		"internal/push":  "groups and results",
 		"internal/queue": "batches and leases, the queue's own values, which the sender passes back to it; never its SQL",
+		"internal/ring":  "what waits",
 	},
 	"internal/feedback": {
 		"internal/push": "invalidations",

@@ -79,7 +79,7 @@ type leases struct {
 type ownedShard struct {
 	epoch    uint64
 	owned    bool
-	leaving  bool // to be given up: no new Holds
+	leaving  bool // to be given up: nothing more is acquired of it
 	inFlight int
 }
 
@@ -118,9 +118,9 @@ func (l *leases) usableShard(shard uint8) bool {
 	return s.owned && !s.leaving && !l.closing && (l.sole || time.Now().Before(l.until))
 }
 
-// Hold takes the right to send batches of the shard until Unhold; false when the shard is not, or no longer, to be used by
-// this replica. A shard is given up only when all Holds of it are given back.
-func (l *leases) Hold(shard uint8) (Lease, bool) {
+// Acquire takes the right to send batches of the shard until Release; false when the shard is not, or no longer, to be used by
+// this replica. A shard is given up only when all that was acquired of it is released.
+func (l *leases) Acquire(shard uint8) (Lease, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.usableShard(shard) {
@@ -131,8 +131,8 @@ func (l *leases) Hold(shard uint8) (Lease, bool) {
 	return Lease{shard, s.epoch}, true
 }
 
-// Unhold gives a Hold back.
-func (l *leases) Unhold(lease Lease) {
+// Release gives that right back.
+func (l *leases) Release(lease Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.shards[lease.Shard%Shards]

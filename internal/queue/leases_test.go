@@ -199,7 +199,7 @@ func TestShardIsGivenUpWhenNothingIsInFlight(t *testing.T) {
 		synctest.Wait()
 		var held []Lease
 		for s := range uint8(Shards) {
-			l, ok := a.Hold(s)
+			l, ok := a.Acquire(s)
 			if !ok {
 				t.Fatalf("shard %d cannot be held", s)
 			}
@@ -210,22 +210,22 @@ func TestShardIsGivenUpWhenNothingIsInFlight(t *testing.T) {
 		wantOwned(t, map[*replica]int{a: 32, b: 0}) // what is to be given up is used no more, and not yet another's
 		again := 0
 		for s := range uint8(Shards) {
-			if l, ok := a.Hold(s); ok {
+			if l, ok := a.Acquire(s); ok {
 				again++
-				a.Unhold(l)
+				a.Release(l)
 			}
 		}
 		if again != 32 {
 			t.Errorf("%d shards can be held again, not 32", again)
 		}
 		for _, l := range held {
-			a.Unhold(l)
+			a.Release(l)
 		}
 		elapse(time.Second)
 		wantOwned(t, map[*replica]int{a: 32, b: 32})
 
 		// Stopping waits for what is in flight too.
-		l, ok := a.Hold(a.Owned()[0].Shard)
+		l, ok := a.Acquire(a.Owned()[0].Shard)
 		if !ok {
 			t.Fatal("cannot hold")
 		}
@@ -240,7 +240,7 @@ func TestShardIsGivenUpWhenNothingIsInFlight(t *testing.T) {
 			t.Error("stopped while a batch was in flight")
 		default:
 		}
-		a.Unhold(l)
+		a.Release(l)
 		<-stopped
 		elapse(3 * time.Second)
 		wantOwned(t, map[*replica]int{b: 64})
@@ -253,7 +253,7 @@ func TestLeasesSurviveAnOutage(t *testing.T) {
 		table := newMemoryTable()
 		a := join(t, table, "a", nil)
 		synctest.Wait()
-		before, ok := a.Hold(7)
+		before, ok := a.Acquire(7)
 		if !ok {
 			t.Fatal("cannot hold")
 		}
@@ -273,7 +273,7 @@ func TestLeasesSurviveAnOutage(t *testing.T) {
 		if err := a.Unrenewed(); err != nil {
 			t.Errorf("not ready after the outage: %v", err)
 		}
-		if after, ok := a.Hold(7); !ok || after != before {
+		if after, ok := a.Acquire(7); !ok || after != before {
 			t.Errorf("lease %v became %v: what was in flight cannot be settled", before, after)
 		}
 	})
@@ -304,10 +304,10 @@ func TestLeasesSurviveAnOutageOfAll(t *testing.T) {
 			elapse(testLease * 9 / 10)
 			for r, leases := range before {
 				for _, lease := range leases {
-					if now, ok := r.Hold(lease.Shard); !ok || now != lease {
+					if now, ok := r.Acquire(lease.Shard); !ok || now != lease {
 						t.Fatalf("after %v without a database %s lost its leases", outage, r.id)
 					}
-					r.Unhold(lease)
+					r.Release(lease)
 				}
 			}
 			elapse(testLease)

@@ -109,7 +109,7 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 		}
 		held := map[[16]byte]Leased{}
 		for _, b := range r.due() {
-			l, ok := r.Hold(b.Shard)
+			l, ok := r.Acquire(b.Shard)
 			if !ok {
 				t.Fatal("not ours")
 			}
@@ -140,7 +140,7 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 		if s := r.get(other.ID); (s.State == push.StateDone) == same {
 			t.Errorf("what is still ours was not settled: %+v", s)
 		}
-		if _, ok := r.Hold(lost.Lease.Shard); ok {
+		if _, ok := r.Acquire(lost.Lease.Shard); ok {
 			t.Error("the lost shard can still be held")
 		}
 		for _, h := range []Leased{held[badges.ID], held[audience.ID]} {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // backlog is what of a route is in memory: which batches wait, whose turn it is, and how much there may be. It is a plain value,
@@ -17,13 +18,13 @@ type backlog struct {
 	platform      string
 	limit         int // recipients in memory at the most
 	notifications map[uuid.UUID]*active
-	urgent        fifo[*batch]
+	urgent        ring.Ring[*batch]
 	// turns has the notifications with bulk batches that are ready.
-	turns fifo[*active]
+	turns ring.Ring[*active]
 	// blocked has, for each key that is not sent to for now, the batches that wait for it.
 	blocked map[string]*blocked
 	// unprepared has the batches whose recipients are not known or not counted yet, by lane.
-	unprepared [2]fifo[*batch]
+	unprepared [2]ring.Ring[*batch]
 	// inMemory is the number of recipients in memory, by lane; ready those of them that wait for dispatch.
 	inMemory, ready [2]int
 	// slow is the number of recipients in memory whose notifications' own rates let few of them go.
@@ -36,7 +37,7 @@ type backlog struct {
 
 // blocked is what waits for one key.
 type blocked struct {
-	batches    fifo[*batch]
+	batches    ring.Ring[*batch]
 	recipients int
 }
 
@@ -119,8 +120,8 @@ func (q *backlog) fits(a *active, n int) bool {
 
 // add counts the batch as in memory, and makes it its notification's.
 func (q *backlog) add(b *batch, a *active) {
-	if q.notifications[a.id()] == nil {
-		q.notifications[a.id()] = a
+	if q.notifications[b.Notification] == nil {
+		q.notifications[b.Notification] = a
 		q.expires = earlier(q.expires, a.own.Expiration)
 	}
 	b.n, b.active = a.own, a // one copy of the payload, however often it was read
@@ -151,7 +152,7 @@ func (q *backlog) remove(b *batch, now time.Time) (again bool) {
 	if a.batches--; a.batches == 0 {
 		a.idle = now
 		if a.limit == nil {
-			delete(q.notifications, a.id())
+			delete(q.notifications, b.Notification)
 		}
 	}
 	return again
@@ -174,13 +175,13 @@ func (q *backlog) enqueue(b *batch, front bool) {
 		of = &b.active.ready
 	}
 	if front {
-		of.pushFront(b)
+		of.PushFront(b)
 	} else {
-		of.push(b)
+		of.PushBack(b)
 	}
 	if a := b.active; b.Lane != queue.Urgent && !a.turn {
 		a.turn = true
-		q.turns.push(a)
+		q.turns.PushBack(a)
 	}
 }
 
@@ -204,13 +205,13 @@ const (
 
 // sendUrgent has up to budget urgent recipients sent.
 func (q *backlog) sendUrgent(budget int, now time.Time, to sending) {
-	for budget > 0 && q.urgent.len() > 0 {
-		b := q.urgent.at(0)
+	for budget > 0 && q.urgent.Len() > 0 {
+		b := *q.urgent.At(0)
 		sent, what := to.send(b, min(budget, b.left()), now)
 		if budget -= sent; what != sendTaken {
-			q.urgent.pop()
+			q.urgent.PopFront()
 		} else if b.left() == 0 {
-			to.sentAll(q.urgent.pop())
+			to.sentAll(q.urgent.PopFront())
 		}
 	}
 }
@@ -218,18 +219,18 @@ func (q *backlog) sendUrgent(budget int, now time.Time, to sending) {
 // sendBulk has up to budget bulk recipients sent, a part of one batch of each notification in turn. wait is how long a
 // notification's own rate allows none, where that is all that keeps some waiting.
 func (q *backlog) sendBulk(budget int, now time.Time, to sending) (wait time.Duration) {
-	for progress := true; progress && budget > 0 && q.turns.len() > 0; {
+	for progress := true; progress && budget > 0 && q.turns.Len() > 0; {
 		progress = false
-		for turns := q.turns.len(); turns > 0 && budget > 0; turns-- {
-			a := q.turns.pop()
+		for turns := q.turns.Len(); turns > 0 && budget > 0; turns-- {
+			a := q.turns.PopFront()
 			sent, moved, w := q.sendOf(a, budget, now, to)
 			budget -= sent
 			progress = progress || moved
 			if w > 0 && (wait == 0 || w < wait) {
 				wait = w
 			}
-			if a.turn = a.ready.len() > 0; a.turn {
-				q.turns.push(a)
+			if a.turn = a.ready.Len() > 0; a.turn {
+				q.turns.PushBack(a)
 			}
 		}
 	}
@@ -239,8 +240,8 @@ func (q *backlog) sendBulk(budget int, now time.Time, to sending) (wait time.Dur
 // sendOf has a part of the notification's first batch sent. moved says that something changed, wait that its rate allows none so
 // long.
 func (q *backlog) sendOf(a *active, budget int, now time.Time, to sending) (sent int, moved bool, wait time.Duration) {
-	for a.ready.len() > 0 {
-		b := a.ready.at(0)
+	for a.ready.Len() > 0 {
+		b := *a.ready.At(0)
 		k := min(budget, b.left())
 		k, wait = allowance(a.limit, now, k, k)
 		sent, what := to.send(b, k, now)
@@ -252,9 +253,9 @@ func (q *backlog) sendOf(a *active, budget int, now time.Time, to sending) (sent
 		}
 		switch {
 		case what != sendTaken:
-			a.ready.pop()
+			a.ready.PopFront()
 		case b.left() == 0:
-			to.sentAll(a.ready.pop())
+			to.sentAll(a.ready.PopFront())
 		}
 		if what != sendGone {
 			return sent, true, 0
@@ -266,12 +267,12 @@ func (q *backlog) sendOf(a *active, budget int, now time.Time, to sending) (sent
 
 // rotate puts what the last probe was of behind the others: the fault may be its own, and must not hold them up.
 func (q *backlog) rotate() {
-	if q.urgent.len() > 1 {
-		q.urgent.push(q.urgent.pop())
+	if q.urgent.Len() > 1 {
+		q.urgent.PushBack(q.urgent.PopFront())
 	}
-	if q.turns.len() > 0 { // among the notifications the turns go round
-		if a := q.turns.at(0); a.ready.len() > 1 {
-			a.ready.push(a.ready.pop())
+	if q.turns.Len() > 0 { // among the notifications the turns go round
+		if a := *q.turns.At(0); a.ready.Len() > 1 {
+			a.ready.PushBack(a.ready.PopFront())
 		}
 	}
 }
@@ -283,10 +284,10 @@ func (q *backlog) block(b *batch) bool {
 		w = &blocked{}
 		q.blocked[b.n.Key] = w
 	}
-	if w.batches.len() > 0 && b.next == 0 && q.blockedRecipients()+b.left() > q.limit/8 {
+	if w.batches.Len() > 0 && b.next == 0 && q.blockedRecipients()+b.left() > q.limit/8 {
 		return false
 	}
-	w.batches.push(b)
+	w.batches.PushBack(b)
 	w.recipients += b.left()
 	return true
 }
@@ -294,10 +295,10 @@ func (q *backlog) block(b *batch) bool {
 // unblock takes the first batch that waits for the key, nil where there is none. It is to be enqueued.
 func (q *backlog) unblock(key string) *batch {
 	w := q.blocked[key]
-	if w == nil || w.batches.len() == 0 {
+	if w == nil || w.batches.Len() == 0 {
 		return nil
 	}
-	b := w.batches.pop()
+	b := w.batches.PopFront()
 	w.recipients -= b.left()
 	q.ready[b.Lane] -= b.left() // enqueue counts it again
 	return b
@@ -305,11 +306,11 @@ func (q *backlog) unblock(key string) *batch {
 
 // keep removes everything that keep returns false for from all that waits.
 func (q *backlog) keep(keep func(b *batch) bool) {
-	q.urgent.keep(keep)
-	q.unprepared[queue.Urgent].keep(keep)
-	q.unprepared[queue.Bulk].keep(keep)
-	for i := range q.turns.len() {
-		q.turns.at(i).ready.keep(keep)
+	q.urgent.Keep(keep)
+	q.unprepared[queue.Urgent].Keep(keep)
+	q.unprepared[queue.Bulk].Keep(keep)
+	for i := range q.turns.Len() {
+		(*q.turns.At(i)).ready.Keep(keep)
 	}
 	q.pruneTurns()
 	q.keepBlocked(keep)
@@ -318,22 +319,22 @@ func (q *backlog) keep(keep func(b *batch) bool) {
 // keepBlocked does so for what waits for its key.
 func (q *backlog) keepBlocked(keep func(b *batch) bool) {
 	for _, w := range q.blocked {
-		w.batches.keep(keep)
+		w.batches.Keep(keep)
 		w.recipients = 0
-		for i := range w.batches.len() {
-			w.recipients += w.batches.at(i).left()
+		for i := range w.batches.Len() {
+			w.recipients += (*w.batches.At(i)).left()
 		}
 	}
 }
 
 // takeFirst removes the first batches of each queue that match: only those can have been sent in part, and blocked ones.
 func (q *backlog) takeFirst(match func(b *batch) bool, f func(b *batch)) {
-	if q.urgent.len() > 0 && match(q.urgent.at(0)) {
-		f(q.urgent.pop())
+	if q.urgent.Len() > 0 && match(*q.urgent.At(0)) {
+		f(q.urgent.PopFront())
 	}
-	for i := range q.turns.len() {
-		if a := q.turns.at(i); a.ready.len() > 0 && match(a.ready.at(0)) {
-			f(a.ready.pop())
+	for i := range q.turns.Len() {
+		if a := *q.turns.At(i); a.ready.Len() > 0 && match(*a.ready.At(0)) {
+			f(a.ready.PopFront())
 		}
 	}
 	q.pruneTurns()
@@ -348,8 +349,8 @@ func (q *backlog) takeFirst(match func(b *batch) bool, f func(b *batch)) {
 
 // pruneTurns takes the notifications without ready batches out of the turns.
 func (q *backlog) pruneTurns() {
-	q.turns.keep(func(a *active) bool {
-		a.turn = a.ready.len() > 0
+	q.turns.Keep(func(a *active) bool {
+		a.turn = a.ready.Len() > 0
 		return a.turn
 	})
 }
@@ -369,8 +370,8 @@ func (q *backlog) page(b *batch) int {
 	default: // what its own rate lets go in a few seconds
 		page = min(max(100, 5*int(a.n.Rate)), expandPage)
 		ready := 0
-		for i := range a.ready.len() {
-			ready += a.ready.at(i).left()
+		for i := range a.ready.Len() {
+			ready += (*a.ready.At(i)).left()
 		}
 		if ready >= page || !q.fits(a, page) {
 			return 0

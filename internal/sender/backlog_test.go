@@ -158,21 +158,21 @@ func TestABacklogCountsRight(t *testing.T) {
 				q.sendBulk(rapid.IntRange(0, 3000).Draw(t, "bulk"), now, to)
 			}
 			ready, blocked := [2]int{}, 0
-			for i := range q.urgent.len() {
-				ready[queue.Urgent] += q.urgent.at(i).left()
+			for i := range q.urgent.Len() {
+				ready[queue.Urgent] += (*q.urgent.At(i)).left()
 			}
-			for i := range q.turns.len() {
-				a := q.turns.at(i)
-				if a.ready.len() == 0 || !a.turn {
+			for i := range q.turns.Len() {
+				a := *q.turns.At(i)
+				if a.ready.Len() == 0 || !a.turn {
 					t.Fatal("a notification without batches has a turn")
 				}
-				for j := range a.ready.len() {
-					ready[queue.Bulk] += a.ready.at(j).left()
+				for j := range a.ready.Len() {
+					ready[queue.Bulk] += (*a.ready.At(j)).left()
 				}
 			}
 			for _, w := range q.blocked {
-				for i := range w.batches.len() {
-					b := w.batches.at(i)
+				for i := range w.batches.Len() {
+					b := *w.batches.At(i)
 					blocked += b.left()
 					ready[b.Lane] += b.left()
 				}

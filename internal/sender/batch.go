@@ -4,11 +4,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // batch is a batch in memory. Its fields are guarded by its route's mu until all of it is settled or about to be; then it belongs to
@@ -74,8 +74,8 @@ type active struct {
 	// own is n as the route's platform sends it, and n itself where it has nothing for that platform, as noContent says.
 	own       *push.Notification
 	noContent bool
-	ready     fifo[*batch] // bulk batches that wait for dispatch
-	batches   int          // in memory, in any state
+	ready     ring.Ring[*batch] // bulk batches that wait for dispatch
+	batches   int               // in memory, in any state
 	limit     *rate.Limiter
 	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that, and
 	// refused is set when a batch was not taken for it.
@@ -86,6 +86,3 @@ type active struct {
 	weighed       time.Time // when its "later" last counted as evidence, while none was taken
 	idle          time.Time // since when nothing is in memory of it: its limiter must not forget at once what was just sent
 }
-
-// id is the notification's.
-func (a *active) id() uuid.UUID { return a.n.ID }

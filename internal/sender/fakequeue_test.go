@@ -31,7 +31,7 @@ type fakeQueue struct {
 	twice      int // recipients with a second final result
 	epochs     [queue.Shards]uint64
 	owned      [queue.Shards]bool
-	holds      [queue.Shards]int
+	acquired   [queue.Shards]int
 	changed    chan struct{}
 	seq        uint32
 	down       error // what every call returns
@@ -143,29 +143,29 @@ func (q *fakeQueue) Owned() []queue.Lease {
 
 func (q *fakeQueue) Changed() <-chan struct{} { return q.changed }
 
-func (q *fakeQueue) Hold(shard uint8) (queue.Lease, bool) {
+func (q *fakeQueue) Acquire(shard uint8) (queue.Lease, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.owned[shard] {
 		return queue.Lease{}, false
 	}
-	q.holds[shard]++
+	q.acquired[shard]++
 	return queue.Lease{Shard: shard, Epoch: q.epochs[shard]}, true
 }
 
-func (q *fakeQueue) Unhold(l queue.Lease) {
+func (q *fakeQueue) Release(l queue.Lease) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.epochs[l.Shard] == l.Epoch {
-		q.holds[l.Shard]--
+		q.acquired[l.Shard]--
 	}
 }
 
-// held is the number of Holds that were not given back.
+// held is the number of leases acquired that were not released.
 func (q *fakeQueue) held() (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, h := range q.holds {
+	for _, h := range q.acquired {
 		n += h
 	}
 	return n
@@ -178,7 +178,7 @@ func (q *fakeQueue) lose() {
 	for i := range q.owned {
 		q.owned[i] = false
 		q.epochs[i]++
-		q.holds[i] = 0
+		q.acquired[i] = 0
 	}
 	signal(q.changed)
 }

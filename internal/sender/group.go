@@ -73,7 +73,7 @@ func (g *group) send(b *batch, k int, now time.Time) (added int, what sendOutcom
 		return 0, sendGone
 	}
 	if b.leased {
-		r.s.q.Unhold(lease)
+		r.s.q.Release(lease)
 	} else {
 		b.lease, b.leased, b.sentAt = lease, true, now
 		b.start()

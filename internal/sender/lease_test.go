@@ -91,7 +91,7 @@ func TestNothingIsSentUnderANewerLease(t *testing.T) {
 		r.q.mu.Lock()
 		for i := range r.q.epochs {
 			r.q.epochs[i]++
-			r.q.holds[i] = 0
+			r.q.acquired[i] = 0
 		}
 		r.q.mu.Unlock()
 		sent := len(r.tr["a"].sends())

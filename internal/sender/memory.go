@@ -64,16 +64,16 @@ func (m *memory) add(b *batch) admission {
 	return admitted
 }
 
-// remove removes the batch, which was settled.
-func (m *memory) remove(b *batch) {
+// settled removes the batch, which was settled.
+func (m *memory) settled(b *batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.batches, b.Key)
 	m.gone[b.Key] = struct{}{}
 }
 
-// drop removes the batch, which was not settled: it may be admitted again.
-func (m *memory) drop(b *batch) {
+// evict removes the batch, which was not settled: it may be admitted again.
+func (m *memory) evict(b *batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.batches, b.Key)
@@ -135,7 +135,7 @@ func (m *memory) releaseAll(leases Leases) {
 	for _, b := range m.batches {
 		if b.leased {
 			b.leased = false
-			leases.Unhold(b.lease)
+			leases.Release(b.lease)
 		}
 	}
 	clear(m.batches)

@@ -23,7 +23,7 @@ func TestMemoryRemembersWhatJustLeft(t *testing.T) {
 		if m.add(it) != admitted || it.epoch != 7 || m.add(it) != known {
 			t.Error("it is not there once")
 		}
-		m.remove(it)
+		m.settled(it)
 		m.turn()
 		if m.add(it) != known {
 			t.Error("what was read before it was settled would be sent again")
@@ -37,7 +37,7 @@ func TestMemoryRemembersWhatJustLeft(t *testing.T) {
 		if m.turn(); m.add(it) != admitted {
 			t.Error("remembered for ever")
 		}
-		if m.drop(it); m.add(it) != admitted {
+		if m.evict(it); m.add(it) != admitted {
 			t.Error("what was dropped unsettled cannot come back")
 		}
 		if _, lost := m.own([]queue.Lease{{Shard: 3, Epoch: 8}}); !lost || m.ours(it) {

@@ -58,13 +58,13 @@ func (r *route) nextUnprepared() (work []*batch, limit int) {
 	recipients, now := 0, time.Now()
 	for lane := range r.backlog.unprepared {
 		waiting := &r.backlog.unprepared[lane]
-		for turns := waiting.len(); turns > 0; turns-- {
-			b := waiting.at(0)
+		for turns := waiting.Len(); turns > 0; turns-- {
+			b := *waiting.At(0)
 			if len(work) > 0 && (work[0].Kind == queue.Audience || b.Kind == queue.Audience) ||
 				len(work) == badgesBatches || recipients >= expandPage {
 				return work, limit
 			}
-			waiting.pop()
+			waiting.PopFront()
 			// The sweep sees only what waits here, which an audience that is being expanded does for moments.
 			if r.expired(b, now) {
 				r.conclude(b, expired)
@@ -76,7 +76,7 @@ func (r *route) nextUnprepared() (work []*batch, limit int) {
 				enough = limit == 0
 			}
 			if enough {
-				waiting.push(b)
+				waiting.PushBack(b)
 				continue
 			}
 			lease, ok := r.acquire(b)
@@ -111,9 +111,9 @@ func (r *route) prepareSome(ctx context.Context, work []*batch, limit int) error
 	// same.
 	for _, b := range work {
 		if slices.ContainsFunc(ready, func(f *queue.Batch) bool { return f.Key == b.Key }) || next != nil && next.Key == b.Key {
-			r.s.memory.drop(b)
+			r.s.memory.evict(b)
 		} else {
-			r.s.memory.remove(b)
+			r.s.memory.settled(b)
 		}
 	}
 	if next != nil {

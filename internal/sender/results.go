@@ -205,7 +205,7 @@ func (r *route) complete(b *batch) {
 	again := b.next
 	b.next = 0
 	b.leased = false
-	r.s.q.Unhold(b.lease)
+	r.s.q.Release(b.lease)
 	switch {
 	case waits:
 		r.backlog.ready[b.Lane] += again

@@ -62,7 +62,7 @@ func start(t *testing.T, change func(r *rig, cfg *Config, apps map[string]RouteC
 			}
 		}
 		if n := r.q.held(); n != 0 {
-			t.Errorf("%d holds were not given back", n)
+			t.Errorf("%d leases were not released", n)
 		}
 	})
 	return r

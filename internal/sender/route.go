@@ -107,7 +107,7 @@ func (r *route) admit(from *queue.Batch, n *push.Notification) admission {
 	case a.noContent && (b.Kind != queue.Audience || b.Route != ""): // an audience without a route is of all platforms
 		r.failWithoutContent(b)
 	case b.Kind != queue.Ready:
-		r.backlog.unprepared[b.Lane].push(b)
+		r.backlog.unprepared[b.Lane].PushBack(b)
 		signal(r.wakePrepare)
 	default:
 		r.enqueue(b, false)
@@ -185,9 +185,9 @@ func (r *route) conclude(b *batch, result push.Result) {
 // acquire takes the lease that the batch was admitted under. It is false where that was lost, though it may have been won again:
 // another replica may have sent the batch meanwhile.
 func (r *route) acquire(b *batch) (queue.Lease, bool) {
-	lease, ok := r.s.q.Hold(b.Shard)
+	lease, ok := r.s.q.Acquire(b.Shard)
 	if ok && lease.Epoch != b.epoch {
-		r.s.q.Unhold(lease)
+		r.s.q.Release(lease)
 		ok = false
 	}
 	return lease, ok
@@ -198,7 +198,7 @@ func (r *route) evict(b *batch) {
 	if b.Kind == queue.Ready {
 		r.backlog.ready[b.Lane] -= b.left()
 	}
-	r.s.memory.drop(b)
+	r.s.memory.evict(b)
 	b.free()
 	r.remove(b)
 }
@@ -207,7 +207,7 @@ func (r *route) evict(b *batch) {
 func (r *route) remove(b *batch) {
 	if b.leased {
 		b.leased = false
-		r.s.q.Unhold(b.lease)
+		r.s.q.Release(b.lease)
 	}
 	if r.backlog.remove(b, time.Now()) {
 		r.s.reader.rewind(b.Shard, b.Lane)
@@ -221,7 +221,7 @@ func (r *route) remove(b *batch) {
 
 // settled is called by the settlers when the batch is settled, or another replica's.
 func (r *route) settled(b *batch) {
-	r.s.memory.remove(b)
+	r.s.memory.settled(b)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.remove(b)

@@ -50,8 +50,8 @@ type Queue interface {
 type Leases interface {
 	Owned() []queue.Lease
 	Changed() <-chan struct{}
-	Hold(shard uint8) (queue.Lease, bool)
-	Unhold(l queue.Lease)
+	Acquire(shard uint8) (queue.Lease, bool)
+	Release(l queue.Lease)
 }
 
 // Config is what holds for all apps. Zero fields take the defaults.

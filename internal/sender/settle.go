@@ -9,6 +9,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/ring"
 )
 
 // What one settling transaction takes at the most.
@@ -27,7 +28,7 @@ type settlers struct {
 	wake chan struct{} // an element for each settler that should look
 
 	mu         sync.Mutex // guards all below
-	batches    fifo[*batch]
+	batches    ring.Ring[*batch]
 	recipients int           // of the batches
 	next       time.Time     // when the next transaction begins that is not full
 	waiting    bool          // a timer wakes a settler then
@@ -49,13 +50,13 @@ func (q *settlers) add(b *batch) {
 
 // push is called with mu held.
 func (q *settlers) push(b *batch) {
-	q.batches.push(b)
+	q.batches.PushBack(b)
 	q.recipients += b.weight()
 }
 
 // early reports whether it is too early for a transaction, and has a settler woken when it is not. mu is held.
 func (q *settlers) early(now time.Time) bool {
-	full := q.batches.len() >= settleBatches || q.recipients >= settleRecipients
+	full := q.batches.Len() >= settleBatches || q.recipients >= settleRecipients
 	wait := q.next.Sub(now)
 	if full || wait <= 0 || q.idle != nil {
 		return false
@@ -77,19 +78,19 @@ func (q *settlers) take(taken []*batch) []*batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
-	if q.batches.len() == 0 || q.early(now) {
+	if q.batches.Len() == 0 || q.early(now) {
 		return taken
 	}
 	q.next = now.Add(settleEvery)
 	recipients := 0
-	for q.batches.len() > 0 && len(taken) < settleBatches && recipients < settleRecipients {
-		b := q.batches.pop()
+	for q.batches.Len() > 0 && len(taken) < settleBatches && recipients < settleRecipients {
+		b := q.batches.PopFront()
 		recipients += b.weight()
 		taken = append(taken, b)
 	}
 	q.recipients -= recipients
 	q.busy++
-	if q.batches.len() > 0 {
+	if q.batches.Len() > 0 {
 		signal(q.wake)
 	}
 	return taken
@@ -104,7 +105,7 @@ func (q *settlers) doneWith() {
 
 // tellIdle is called with mu held.
 func (q *settlers) tellIdle() {
-	if q.idle != nil && q.busy == 0 && q.batches.len() == 0 {
+	if q.idle != nil && q.busy == 0 && q.batches.Len() == 0 {
 		close(q.idle)
 		q.idle = nil
 	}

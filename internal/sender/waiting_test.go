@@ -56,6 +56,7 @@ func TestARecipientIsSentToNoSoonerThanTheServiceAsks(t *testing.T) {
 						asks(r, &on, push.Result{Outcome: outcome, Reason: reason, RetryAfter: 10 * time.Minute},
 							func(d *push.Delivery) bool { return d.Token == token(3) })
 					})
+					pass(time.Second)
 					many := note("a")
 					many.Key = ""
 					r.give(many, 1500)
@@ -110,6 +111,7 @@ func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 				return push.Result{Outcome: push.NotSent, Reason: push.NoAnswer}
 			}
 		})
+		pass(time.Second)
 		n := r.give(note("a"), size)
 		pass(time.Millisecond)
 		on.Store(false)
