@@ -1,6 +1,9 @@
 // Package sender keeps the transports full: it finds the batches that are due in the shards that this replica owns, forms groups
 // of deliveries, decides by their results what is final and what is sent again when, and has the results settled.
 //
+// Three words. A batch is the queue's: up to 1,000 recipients of one notification. A group is what a transport is given at once,
+// of one batch or of many. A scope is what has to wait: a device token, a key, or the route.
+//
 // Everything it keeps in memory is a copy of rows that stay in the queue until they are settled, so it may lose all of it at
 // any instant. It knows neither a wire format (the transports do) nor SQL (internal/queue does), and it decides nothing about
 // the registry of device tokens.
@@ -90,7 +93,7 @@ const (
 	cancelEvery        = 400 * time.Millisecond
 	rescanEvery        = 5 * time.Second
 	databaseTimeout    = 30 * time.Second // of one call; what the database does not answer by then is tried again
-	splitAfter         = 5 * time.Second  // see route.sweep
+	splitAfter         = 5 * time.Second  // see sweeper.sweep
 	nowOrNeverLifetime = 24 * time.Hour
 	idlePause          = time.Minute
 	maxWait            = time.Hour // of what a service may ask for: one that says a year is asked again
@@ -250,10 +253,11 @@ func (s *Sender) Run(ctx context.Context) error {
 				s.log.Error("transport ended", "app", r.app, "route", r.name, "error", err)
 			}
 		})
-		finding.Go(func() { r.dispatch(ctx, r.nextUrgent, r.wakeUrgent) })
-		finding.Go(func() { r.dispatch(ctx, r.nextBulk, r.wakeBulk) })
-		finding.Go(func() { r.prepare(ctx) })
-		finding.Go(func() { r.keepSwept(ctx) })
+		d := dispatcher{r}
+		finding.Go(func() { d.run(ctx, d.urgent, r.wakeUrgent) })
+		finding.Go(func() { d.run(ctx, d.bulk, r.wakeBulk) })
+		finding.Go(func() { expander{r}.run(ctx) })
+		finding.Go(func() { sweeper{r}.run(ctx) })
 	}
 	finding.Go(func() { s.reader.run(ctx) })
 	finding.Go(func() { s.reader.runCancels(ctx) })

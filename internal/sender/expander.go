@@ -13,12 +13,15 @@ const (
 	badgesBatches = 256           // whose badges are counted in one transaction
 )
 
-// prepare turns batches whose recipients are not known or not counted yet into ready ones, until ctx ends: only as fast as
-// they are sent, so that neither memory nor the table grows with an audience, and one after the other in turn, so that
-// several audiences share.
-func (r *route) prepare(ctx context.Context) {
+// expander turns a route's batches whose recipients are not known or not counted yet into ready ones: only as fast as they are
+// sent, so that neither memory nor the table grows with an audience, and one after the other in turn, so that several
+// audiences share.
+type expander struct{ *route }
+
+// run works until ctx ends.
+func (r expander) run(ctx context.Context) {
 	for failures := 0; ; {
-		work, limit := r.nextUnprepared()
+		work, limit := r.next()
 		if len(work) == 0 {
 			select {
 			case <-ctx.Done():
@@ -27,7 +30,7 @@ func (r *route) prepare(ctx context.Context) {
 			}
 			continue
 		}
-		err := r.prepareSome(ctx, work, limit)
+		err := r.prepare(ctx, work, limit)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -46,10 +49,10 @@ func (r *route) prepare(ctx context.Context) {
 	}
 }
 
-// nextUnprepared takes one Audience batch, of which limit recipients are to be expanded, or some Badges batches, to be worked
+// next takes one Audience batch, of which limit recipients are to be expanded, or some Badges batches, to be worked
 // on under their leases. Of bulk ones it takes nothing while enough is ready. What takes an audience's place is queued behind the
 // others, and so they take turns.
-func (r *route) nextUnprepared() (work []*batch, limit int) {
+func (r expander) next() (work []*batch, limit int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopping {
@@ -92,8 +95,8 @@ func (r *route) nextUnprepared() (work []*batch, limit int) {
 	return work, limit
 }
 
-// prepareSome works on what nextUnprepared gave.
-func (r *route) prepareSome(ctx context.Context, work []*batch, limit int) error {
+// prepare works on what next gave.
+func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 	ready, next, err := r.readRecipients(ctx, work, limit)
 	if err != nil {
 		// It may have been done all the same (an answer was lost, or some leases): read what there is now.
@@ -131,7 +134,7 @@ func (r *route) prepareSome(ctx context.Context, work []*batch, limit int) error
 }
 
 // readRecipients expands an audience, or counts badges.
-func (r *route) readRecipients(ctx context.Context, work []*batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error) {
+func (r expander) readRecipients(ctx context.Context, work []*batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error) {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	if work[0].Kind == queue.Audience {

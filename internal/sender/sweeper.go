@@ -5,8 +5,11 @@ import (
 	"time"
 )
 
-// keepSwept sweeps the route until ctx ends.
-func (r *route) keepSwept(ctx context.Context) {
+// sweeper looks after what waits in a route for long.
+type sweeper struct{ *route }
+
+// run sweeps until ctx ends.
+func (r sweeper) run(ctx context.Context) {
 	ticker := time.NewTicker(r.s.cfg.Poll)
 	defer ticker.Stop()
 	for {
@@ -22,7 +25,7 @@ func (r *route) keepSwept(ctx context.Context) {
 // sweep settles what expired without being dispatched (a gateway may be away, a rate low), and splits batches of which a
 // part was sent and the rest has to wait long: what is known of the first part is saved then, so that a crash does not
 // send it again.
-func (r *route) sweep(now time.Time) {
+func (r sweeper) sweep(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	paused := r.breaker.route.cause != notPaused
@@ -58,7 +61,7 @@ func (r *route) split(now time.Time, all bool) {
 }
 
 // probeKeys has one batch of each paused key whose time has come wait for dispatch. r.mu is held.
-func (r *route) probeKeys(now time.Time) {
+func (r sweeper) probeKeys(now time.Time) {
 	for key, p := range r.breaker.keys {
 		if now.Before(p.until) {
 			continue

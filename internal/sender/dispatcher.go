@@ -9,9 +9,12 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// dispatch sends what next gives until ctx ends. Where there is nothing, next says when there may be; otherwise wake tells.
-// There are two dispatchers for each route, so that an urgent notification does not wait where a bulk one waits.
-func (r *route) dispatch(ctx context.Context, next func(now time.Time) (*group, time.Duration), wake <-chan struct{}) {
+// dispatcher gives a route's transport what waits. There are two for each route, so that an urgent notification does not wait
+// where a bulk one waits.
+type dispatcher struct{ *route }
+
+// run sends what next gives until ctx ends. Where there is nothing, next says when there may be; otherwise wake tells.
+func (r dispatcher) run(ctx context.Context, next func(now time.Time) (*group, time.Duration), wake <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -39,24 +42,24 @@ func (r *route) dispatch(ctx context.Context, next func(now time.Time) (*group, 
 	}
 }
 
-// nextUrgent is the next group of urgent notifications, or how long to wait for it (0: until woken). It also makes the
+// urgent is the next group of urgent notifications, or how long to wait for it (0: until woken). It also makes the
 // probes of a paused route, of whatever there is.
-func (r *route) nextUrgent(now time.Time) (*group, time.Duration) {
+func (r dispatcher) urgent(now time.Time) (*group, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pause := &r.breaker.route
 	if pause.cause != notPaused {
-		return r.nextProbe(now)
+		return r.probe(now)
 	}
 	budget := pause.ramp.budget(min(groupSize, r.cfg.InFlight-r.inFlight), r.inFlight)
 	budget, wait := allowance(r.limit, now, budget, 1)
-	g := newGroup(r, false, now)
+	g := newGroup(r.route, false, now)
 	r.backlog.sendUrgent(budget, now, g)
 	return r.launch(g, now), wait
 }
 
-// nextProbe is one delivery of a paused route once its time has come, of whatever there is. r.mu is held.
-func (r *route) nextProbe(now time.Time) (*group, time.Duration) {
+// probe is one delivery of a paused route once its time has come, of whatever there is. r.mu is held.
+func (r dispatcher) probe(now time.Time) (*group, time.Duration) {
 	pause := &r.breaker.route
 	if pause.probing || r.inFlight > 0 { // what is still in flight is probe enough
 		return nil, 0
@@ -65,7 +68,7 @@ func (r *route) nextProbe(now time.Time) (*group, time.Duration) {
 		return nil, wait
 	}
 	budget, wait := allowance(r.limit, now, 1, 1)
-	g := newGroup(r, false, now)
+	g := newGroup(r.route, false, now)
 	g.probe = true
 	bulkFirst := false
 	if pause.another {
@@ -86,8 +89,8 @@ func (r *route) nextProbe(now time.Time) (*group, time.Duration) {
 	return g, wait
 }
 
-// nextBulk is the next group of bulk notifications, or how long to wait for it.
-func (r *route) nextBulk(now time.Time) (*group, time.Duration) {
+// bulk is the next group of bulk notifications, or how long to wait for it.
+func (r dispatcher) bulk(now time.Time) (*group, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.breaker.route.cause != notPaused {
@@ -103,13 +106,13 @@ func (r *route) nextBulk(now time.Time) (*group, time.Duration) {
 	if budget == 0 {
 		return nil, wait
 	}
-	g := newGroup(r, true, now)
+	g := newGroup(r.route, true, now)
 	wait = r.backlog.sendBulk(budget, now, g)
 	return r.launch(g, now), wait
 }
 
 // launch counts the group as in flight; it is nil where there is nothing in it. r.mu is held.
-func (r *route) launch(g *group, now time.Time) *group {
+func (r dispatcher) launch(g *group, now time.Time) *group {
 	n := len(g.Deliveries)
 	if n == 0 {
 		g.free()
