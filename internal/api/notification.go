@@ -62,6 +62,7 @@ func (rd *accepting) begin() {
 // members are those of a notification that are read when all of them are known.
 type members struct {
 	to, platforms, priority, expiresAt, sendAt push.JSON
+	noObject                                   bool // a block is none, which has its fault
 }
 
 // readNotification reads one notification at at, which begins with body. The error is push.ErrTooLarge; faults are in
@@ -81,12 +82,13 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 	rd.readPriority(at, m.priority, c)
 	rd.readTimes(at, &m, c)
 	platforms := rd.readPlatforms(at, m.platforms, to.environment)
-	wrong := rd.checkBlocks(at, c)
+	beforeMessage := len(rd.faults)
+	rd.checkMessage(at, c)
 	var err error
 	if c.ID, err = uuid.NewV7(); err != nil {
 		return s, fmt.Errorf("make an id: %w", err)
 	}
-	if wrong {
+	if m.noObject || len(rd.faults) > beforeMessage { // the platforms take apart only what is right so far
 		return s, nil
 	}
 	tooLarge := rd.compose(at, c, platforms, &s)
@@ -141,8 +143,13 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 		default:
 			switch {
 			case rd.app.hasBlock(name):
-				if given {
+				switch {
+				case !given:
+				case v.IsObject():
 					put(&c.Blocks, name, v)
+				default:
+					rd.fault(field(), "must be an object")
+					m.noObject = true
 				}
 			case rd.app.hasField(name):
 				if given {
@@ -166,23 +173,12 @@ func put[K comparable, V any](m *map[K]V, name K, v V) {
 	(*m)[name] = v
 }
 
-// checkBlocks checks what no platform need check again, and reports whether something is wrong.
-func (rd *accepting) checkBlocks(at string, c *push.Content) bool {
-	before := len(rd.faults)
-	for name, v := range c.Blocks {
-		if !v.IsObject() {
-			rd.fault(at+"."+name, "must be an object")
-		}
-	}
-	if len(rd.faults) > before {
-		slices.SortFunc(rd.faults[before:], func(a, b push.Fault) int { return strings.Compare(a.Location, b.Location) })
-		return true
-	}
+// checkMessage checks the message, which no platform need check again.
+func (rd *accepting) checkMessage(at string, c *push.Content) {
 	if message := c.Blocks[blockMessage]; message != nil {
 		_, faults := push.ParseMessage(message, c.BadgeIncrement > 0)
 		rd.add(at, faults)
 	}
-	return len(rd.faults) > before
 }
 
 func (rd *accepting) readPriority(at string, v push.JSON, c *push.Content) {
