@@ -10,7 +10,7 @@ LINT := $(CURDIR)/.tools/golangci-lint
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
-run: ## dev mode: the service with SQLite and the APNs simulator, on loopback
+run: ## dev mode: the service with SQLite and the simulator, on loopback
 	$(GO) run ./cmd/server
 
 test: ## every test, with the race detector, on SQLite and on a private MariaDB (installed if missing and root)
