@@ -84,6 +84,7 @@ func flagSet(o *options, stderr io.Writer) *pflag.FlagSet {
 // fcmFlags are the flags of FCM.
 func fcmFlags(flags *pflag.FlagSet, c *fcmsim.Config) {
 	f := &c.Faults
+	flags.StringVar(&c.Host, "fcm-host", "", "FCM: host name that senders reach it by, for the service account (default: that of --fcm)")
 	flags.Uint32Var(&c.MaxStreams, "fcm-streams", 100, "FCM: streams of a connection; one more ends it (GOAWAY with code 1)")
 	flags.BoolVar(&c.RefuseStreams, "fcm-refuse-streams", false, "FCM: refuse one stream more instead")
 	flags.DurationVar(&c.TokenLife, "fcm-token-life", time.Hour, "FCM: how long an access token is good")

@@ -122,3 +122,20 @@ func TestAccessTokensExpire(t *testing.T) {
 		t.Errorf("of a nanosecond: %+v", r)
 	}
 }
+
+func TestTheServiceAccountNamesTheHostThatSendersReach(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ address, host, want string }{
+		{"127.0.0.1:0", "", "https://127.0.0.1:"}, {"127.0.0.1:0", "fcm.test", "https://fcm.test:"},
+		{"0.0.0.0:0", "", "https://localhost:"}, {"[::]:0", "", "https://localhost:"},
+	} {
+		s, err := New(Config{Address: tt.address, Host: tt.host}, certificate, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if !strings.HasPrefix(s.URL(), tt.want) || !strings.Contains(string(s.ServiceAccount()), `"token_uri": "`+s.URL()+`/token"`) {
+			t.Errorf("%+v: %s", tt, s.URL())
+		}
+	}
+}

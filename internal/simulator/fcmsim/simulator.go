@@ -33,6 +33,9 @@ const (
 type Config struct {
 	// Address is where it listens, as "127.0.0.1:0"; empty: it is not served.
 	Address string
+	// Host is the name that senders reach it by, for URL and the service account's token endpoint; empty means that of Address,
+	// or localhost where that is all of them.
+	Host string
 	// MaxStreams is how many requests a connection may have open; 0 means Google's 100. Who opens more is sent GOAWAY with
 	// the code 1, as by Google, or, with RefuseStreams, has that stream refused.
 	MaxStreams    uint32
@@ -102,8 +105,19 @@ func (s *Simulator) Run(ctx context.Context) error {
 // Addr is where it listens.
 func (s *Simulator) Addr() string { return listen.Address(s.listener) }
 
-// URL is where it listens, as the gateway of a sender; the token endpoint is at /token of it.
-func (s *Simulator) URL() string { return "https://" + s.Addr() }
+// URL is where senders reach it; the token endpoint is at /token of it.
+func (s *Simulator) URL() string {
+	host, port, err := net.SplitHostPort(s.Addr())
+	if err != nil {
+		return "https://" + s.Addr()
+	}
+	if s.cfg.Host != "" {
+		host = s.cfg.Host
+	} else if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "https://" + net.JoinHostPort(host, port)
+}
 
 // ServiceAccount is the JSON file of a service account of the project, as Google gives it out, whose token endpoint is the
 // simulator's.
