@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Runs the benchmarks by name and prints markdown tables:
 #
-#     bench/run.sh [binary] [http2] [webpush] [http] [broadcast] [long]
+#     bench/run.sh [binary] [http2] [fcm] [webpush] [http] [broadcast] [long]
 #
-# Without a name it runs the first five, in less than 15 minutes on two cores. "long" is the broadcast to 10,000,000.
+# Without a name it runs the first six, in less than 15 minutes on two cores. "long" is the broadcast to 10,000,000.
 # LHSPN_BENCH_SHORT=1 makes every run short: it shows that everything works, not how fast it is.
 # Everything stays on loopback, is bounded in time and stops by itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sets=("$@")
-[ ${#sets[@]} -gt 0 ] || sets=(binary http2 webpush http broadcast)
+[ ${#sets[@]} -gt 0 ] || sets=(binary http2 fcm webpush http broadcast)
 
 short=${LHSPN_BENCH_SHORT:-}
 mariadb() { # commits are durable where rates are measured; the server gets what a small production server has
@@ -26,6 +26,8 @@ for set in "${sets[@]}"; do
         bench/bin/binary ${short:+-runs 1 -scale 0.1} ;;
     http2)
         bench/bin/http2 ${short:+-runs 1 -scale 0.1} ;;
+    fcm)
+        bench/bin/fcm ${short:+-runs 1 -scale 0.1} ;;
     webpush)
         bench/bin/webpush ${short:+-runs 1 -scale 0.1} ;;
     http)
@@ -35,7 +37,7 @@ for set in "${sets[@]}"; do
     long)
         mariadb 4G bench/bin/broadcast -runs 1 -sizes 1000000,10000000 -timeout 60m ;;
     *)
-        echo "run.sh: no set $set: binary, http2, webpush, http, broadcast, long" >&2
+        echo "run.sh: no set $set: binary, http2, fcm, webpush, http, broadcast, long" >&2
         exit 2 ;;
     esac
 done

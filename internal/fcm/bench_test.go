@@ -66,7 +66,8 @@ func (s *sink) serve(nc net.Conn) {
 		return
 	}
 	fr := xhttp2.NewFramer(nc, nil)
-	_ = fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: s.streams})
+	_ = fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: s.streams},
+		xhttp2.Setting{ID: xhttp2.SettingMaxHeaderListSize, Val: 64 << 10}) // which Google's front end says, too
 	_ = fr.WriteWindowUpdate(0, 1<<30)
 	// Answers are written by another goroutine when they are due; the buffers go round.
 	free, written := make(chan []byte, 64), make(chan answers, 64)

@@ -212,8 +212,7 @@ func (c *conn) request(buf []byte, r ref, now time.Time, clock uint32) []byte {
 // fits reports whether the peer takes a header list as long as the request's.
 func (c *conn) fits(r ref) bool {
 	h := c.head
-	h.measuring = true
-	h.begin(nil, 0)
+	h.measuring, h.size = true, 0
 	_, send := r.group.Header(int(r.index), h)
 	h.measuring = false
 	return !send || h.size <= int(c.maxHeaderList)

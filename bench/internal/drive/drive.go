@@ -28,6 +28,9 @@ type Options struct {
 	Warmup, Count int
 	// Tokens is the number of different device tokens.
 	Tokens int
+	// Token is the i-th of them, and Notification what is sent, anew for each round over them; nil for those of APNs.
+	Token        func(i int) push.Token
+	Notification func(now time.Time) *push.Notification
 	// Groups are in flight at the most, each of GroupSize deliveries.
 	Groups, GroupSize int
 	// Settle waits for all results before the transport is drained, so that what has to be sent again can be. Over the
@@ -42,10 +45,16 @@ func Run(ctx context.Context, t Transport, o Options) (measure.Report, error) {
 	running := make(chan error, 1)
 	go func() { running <- t.Run(ctx) }()
 
-	d := &driver{transport: t, done: make(chan *push.Group, o.Groups), outcomes: map[string]int{}}
+	if o.Token == nil {
+		o.Token = rig.Token
+	}
+	if o.Notification == nil {
+		o.Notification = alert
+	}
+	d := &driver{make: o.Notification, transport: t, done: make(chan *push.Group, o.Groups), outcomes: map[string]int{}}
 	d.tokens = make([]push.Token, o.Tokens)
 	for i := range d.tokens {
-		d.tokens[i] = rig.Token(i)
+		d.tokens[i] = o.Token(i)
 	}
 	for range o.Groups {
 		g := &push.Group{Deliveries: make([]push.Delivery, 0, o.GroupSize)}
@@ -98,6 +107,7 @@ type driver struct {
 	inFlight  int
 	tokens    []push.Token
 	next      int
+	make      func(now time.Time) *push.Notification
 	note      *push.Notification
 	again     []push.Delivery // to be sent again
 	outcomes  map[string]int
@@ -157,18 +167,22 @@ func (d *driver) collect(ctx context.Context) error {
 	}
 }
 
+// alert is a notification to iPhones.
+func alert(now time.Time) *push.Notification {
+	return &push.Notification{
+		ID: uuid.Must(uuid.NewV7()), App: "bench", Environment: push.Production, Type: "alert", Key: rig.Topic,
+		Priority: 10, Expiration: now.Add(24 * time.Hour), CreatedAt: now, SendAt: now,
+		Payload: push.Payload{JSON: []byte(rig.Payload)},
+	}
+}
+
 // delivery is the next notification. Each round over the tokens is a notification of its own, so that no apns-id occurs
 // twice.
 func (d *driver) delivery() push.Delivery {
 	i := d.next % len(d.tokens)
 	d.next++
 	if i == 0 || d.note == nil {
-		now := time.Now()
-		d.note = &push.Notification{
-			ID: uuid.Must(uuid.NewV7()), App: "bench", Environment: push.Production, Type: "alert", Key: rig.Topic,
-			Priority: 10, Expiration: now.Add(24 * time.Hour), CreatedAt: now, SendAt: now,
-			Payload: push.Payload{JSON: []byte(rig.Payload)},
-		}
+		d.note = d.make(time.Now())
 	}
 	return push.Delivery{Notification: d.note, Recipient: push.Recipient{Token: d.tokens[i]}}
 }

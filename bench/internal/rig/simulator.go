@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/simulator"
+	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 )
 
 // Simulator is cmd/apns-simulator as a process of its own.
 type Simulator struct {
 	*Process
 	Provider, Gateway, Feedback string // host:port
+	FCM                         string // likewise; its token endpoint too
 	page                        string
 	// Credentials is the directory with ca.pem, client.pem and the provider token key.
 	Credentials string
@@ -37,7 +39,8 @@ func StartSimulator(ctx context.Context, bin, dir string, args ...string) (*Simu
 	s.Process, err = Start(ctx, Spec{
 		Name: "apns-simulator", Program: program, Stdout: writer,
 		Args: append([]string{
-			"--provider", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--feedback", "127.0.0.1:0", "--page", "127.0.0.1:0",
+			"--provider", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--feedback", "127.0.0.1:0", "--fcm", "127.0.0.1:0",
+			"--page", "127.0.0.1:0",
 			"--certs", s.Credentials, "--log-level", "warn",
 		}, args...),
 	})
@@ -57,6 +60,9 @@ func StartSimulator(ctx context.Context, bin, dir string, args ...string) (*Simu
 			if rest, ok := strings.CutPrefix(line, name+" "); ok {
 				*address = strings.TrimSpace(rest)
 			}
+		}
+		if rest, ok := strings.CutPrefix(line, "FCM "); ok { // https://host:port (project …)
+			s.FCM, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(rest), "https://"), " ")
 		}
 		if line == "ready" {
 			go func() { _, _ = io.Copy(io.Discard, reader) }() // ends with the writer
@@ -97,6 +103,15 @@ func (s *Simulator) SetFaults(ctx context.Context, f simulator.Faults) error {
 		return err
 	}
 	return s.call(ctx, http.MethodPut, "faults", body)
+}
+
+// SetFCMFaults replaces those of FCM.
+func (s *Simulator) SetFCMFaults(ctx context.Context, f fcmsim.Faults) error {
+	body, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return s.call(ctx, http.MethodPut, "fcm/faults", body)
 }
 
 func (s *Simulator) call(ctx context.Context, method, path string, body []byte) error {

@@ -4,8 +4,9 @@
 
 const tls = require('node:tls');
 
-const at = process.env.SIM_FCM.lastIndexOf(':');
-const simulator = { host: process.env.SIM_FCM.slice(0, at), port: Number(process.env.SIM_FCM.slice(at + 1)) };
+const address = (text) => ({ host: text.slice(0, text.lastIndexOf(':')), port: Number(text.slice(text.lastIndexOf(':') + 1)) });
+const fcm = address(process.env.SIM_FCM);
+const token = address(process.env.SIM_TOKEN || process.env.SIM_FCM); // the benchmarks have them apart
 const google = /(^|\.)googleapis\.com$/;
 
 const connect = tls.connect;
@@ -17,8 +18,9 @@ tls.connect = (...args) => {
     else if (typeof arg === 'number') options = { ...options, port: arg };
     else if (typeof arg === 'string') options = { ...options, host: arg };
   }
-  if (google.test(options.host || options.servername || '')) {
-    options = { ...options, servername: options.servername || options.host, ...simulator };
+  const host = options.host || options.servername || '';
+  if (google.test(host)) {
+    options = { ...options, servername: options.servername || host, ...(host.startsWith('fcm.') ? fcm : token) };
   }
   return connect(options, callback);
 };

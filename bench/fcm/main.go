@@ -1,0 +1,230 @@
+// Command fcm measures sending over FCM HTTP v1: our transport against Google's firebase.google.com/go and npm fcm-v1-http2, to
+// the simulator and to nghttpd, on one connection of 100 streams, which is what Google's front end allows.
+//
+//	fcm [flags]            the benchmark; prints tables
+//	fcm -client [flags]    our client alone, which the benchmark starts as a process of its own
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/rig"
+	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/fcm:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	client               bool
+	address, credentials string
+	warmup, count        int
+	connections          int
+
+	bin, npm, redirect string
+	runs               int
+	scale              float64
+	timeout            time.Duration
+}
+
+// tokens is the number of different device tokens.
+const tokens = 1000
+
+// streams is what every server allows on a connection.
+const streams = 100
+
+func run() error {
+	var o options
+	flag.BoolVar(&o.client, "client", false, "be our client")
+	flag.StringVar(&o.address, "address", "", "with -client: host:port")
+	flag.StringVar(&o.credentials, "credentials", "", "with -client: the simulator's credentials")
+	flag.IntVar(&o.warmup, "warmup", 1000, "with -client: messages before the measured part")
+	flag.IntVar(&o.count, "count", 10_000, "with -client: messages in the measured part")
+	flag.IntVar(&o.connections, "connections", 1, "with -client: connections")
+	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
+	flag.StringVar(&o.npm, "npm", "bench/npm", "the npm drivers")
+	flag.StringVar(&o.redirect, "redirect", "interop/fcm/node/redirect.js", "what leads npm clients from Google's hosts to ours")
+	flag.IntVar(&o.runs, "runs", 3, "interleaved runs of every client")
+	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is one to three seconds for each client and run")
+	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "the whole benchmark")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
+	defer cancel()
+	if o.client {
+		return client(ctx, o)
+	}
+	return benchmark(ctx, o)
+}
+
+// contender is one client under test.
+type contender struct {
+	name, program string
+	args          []string
+	// count is what it sends in one to three seconds on two cores.
+	count int
+}
+
+type server struct{ name, address string }
+
+func benchmark(ctx context.Context, o options) error {
+	dir, discard, err := rig.TempDir()
+	if err != nil {
+		return err
+	}
+	defer discard()
+	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals", "--host", "fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com")
+	if err != nil {
+		return err
+	}
+	defer sim.Stop(5 * time.Second)
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	script, err := filepath.Abs(filepath.Join(o.npm, "fcm-v1-http2.js"))
+	if err != nil {
+		return fmt.Errorf("find the npm driver: %w", err)
+	}
+	redirect, err := filepath.Abs(o.redirect)
+	if err != nil {
+		return fmt.Errorf("find the npm driver: %w", err)
+	}
+	contenders := []contender{
+		{"ours", self, []string{"-client"}, 500_000},
+		{"firebase.google.com/go SendEach", filepath.Join(o.bin, "fcm-firebase"), nil, 10_000},
+		{"npm fcm-v1-http2", "node", []string{"-r", redirect, script}, 10_000},
+	}
+	servers := []server{{"the simulator", sim.FCM}}
+	if nghttpd, _ := exec.LookPath("nghttpd"); nghttpd == "" {
+		fmt.Println("nghttpd is not installed (Debian: nghttp2-server) and left out.")
+		fmt.Println()
+	} else {
+		process, address, err := startNGHTTPD(ctx, nghttpd, dir, sim)
+		if err != nil {
+			return err
+		}
+		defer process.Stop(2 * time.Second)
+		servers = append(servers, server{"nghttpd", address})
+	}
+	for _, s := range servers {
+		if err := rates(ctx, o, contenders, sim, s); err != nil {
+			return err
+		}
+	}
+	return roundTrip(ctx, o, contenders, sim)
+}
+
+// startNGHTTPD serves FCM's answer as a file.
+func startNGHTTPD(ctx context.Context, program, dir string, sim *rig.Simulator) (*rig.Process, string, error) {
+	root := filepath.Join(dir, "htdocs")
+	folder := filepath.Join(root, "v1", "projects", fcmsim.ProjectID)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, "", fmt.Errorf("make nghttpd's documents: %w", err)
+	}
+	answer := `{"name": "projects/` + fcmsim.ProjectID + `/messages/0:1500415314455276%31bd1c9631bd1c96"}`
+	if err := os.WriteFile(filepath.Join(folder, "messages:send"), []byte(answer), 0o600); err != nil {
+		return nil, "", fmt.Errorf("make nghttpd's documents: %w", err)
+	}
+	address, err := rig.FreeAddress()
+	if err != nil {
+		return nil, "", err
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, "", err
+	}
+	certificate := filepath.Join(sim.Credentials, "server.pem")
+	process, err := rig.Start(ctx, rig.Spec{Name: "nghttpd", Program: program, Args: []string{
+		"-a", "127.0.0.1", "-d", root, "-m", strconv.Itoa(streams), port, certificate, certificate}})
+	if err != nil {
+		return nil, "", err
+	}
+	return process, address, rig.Reachable(ctx, address)
+}
+
+// one runs a client. Access tokens are always the simulator's.
+func one(ctx context.Context, c contender, sim *rig.Simulator, to server, count int) (measure.Report, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 60*time.Second, fmt.Errorf("%s took longer than 60 s", c.name))
+	defer cancel()
+	ca := filepath.Join(sim.Credentials, "ca.pem")
+	report, err := rig.Client(ctx, rig.Spec{
+		Name: c.name, Program: c.program, Env: []string{"SSL_CERT_FILE=" + ca, "NODE_EXTRA_CA_CERTS=" + ca, "SIM_FCM=" + to.address, "SIM_TOKEN=" + sim.FCM},
+		Args: append(c.args[:len(c.args):len(c.args)], "-address", to.address, "-credentials", sim.Credentials, "-connections", "1",
+			"-warmup", strconv.Itoa(count/10), "-count", strconv.Itoa(count)),
+	}, nil)
+	if err != nil {
+		return report, fmt.Errorf("%s to %s: %w", c.name, to.name, err)
+	}
+	if report.Failed > 0 {
+		return report, fmt.Errorf("%s to %s: %d of %d messages failed", c.name, to.name, report.Failed, report.Count)
+	}
+	return report, nil
+}
+
+func (o options) scaled(count int) int { return max(int(float64(count)*o.scale), 1000) }
+
+// rates compares the clients at one server.
+func rates(ctx context.Context, o options, contenders []contender, sim *rig.Simulator, to server) error {
+	reports := make([][]measure.Report, len(contenders))
+	for range o.runs {
+		for i, c := range contenders {
+			report, err := one(ctx, c, sim, to, o.scaled(c.count))
+			if err != nil {
+				return err
+			}
+			reports[i] = append(reports[i], report)
+		}
+	}
+	fmt.Printf("### FCM to %s, one connection of %d streams, median of %d interleaved runs\n\n", to.name, streams, o.runs)
+	t := measure.Table{Columns: []string{
+		"client", "messages/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
+	rate := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.Rate) }
+	cpu := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.CPUMicros) }
+	for i, c := range contenders {
+		allocations := "-"
+		if mallocs := measure.MedianOf(reports[i], measure.Report.MallocsEach); mallocs > 0 {
+			allocations = fmt.Sprintf("%.3f", mallocs)
+		}
+		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)), allocations,
+			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
+	}
+	t.Write(os.Stdout)
+	return nil
+}
+
+// roundTrip lets every answer take 20 ms: what then limits a client is how many streams it keeps under way.
+func roundTrip(ctx context.Context, o options, contenders []contender, sim *rig.Simulator) error {
+	const rtt = 20 * time.Millisecond
+	if err := sim.SetFCMFaults(ctx, fcmsim.Faults{Latency: rtt}); err != nil {
+		return err
+	}
+	limit := streams / rtt.Seconds()
+	fmt.Printf("### FCM to the simulator, every answer %v late, one connection of %d streams\n\n", rtt, streams)
+	t := measure.Table{Columns: []string{"client", "messages/s", "of streams ÷ round trip"}}
+	for _, c := range contenders {
+		report, err := one(ctx, c, sim, server{"the simulator", sim.FCM}, o.scaled(min(int(3*limit), c.count)))
+		if err != nil {
+			return err
+		}
+		t.Row(c.name, report.Rate(), fmt.Sprintf("%.0f %%", 100*report.Rate()/limit))
+	}
+	t.Write(os.Stdout)
+	return nil
+}
