@@ -68,9 +68,11 @@ type Result struct {
 	// token, the key, or the route. 0 means that it did not say. Where the key or the route has to wait, no attempt is
 	// used up. Longer than an hour is not waited before asking again.
 	RetryAfter time.Duration
+	// GaveUp says that it failed because its attempts were used up, and not because the service refused it for good.
+	GaveUp bool
 }
 
 // BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or
 // key. Such an answer removes nothing by itself: a wrong gateway in the configuration gives it for every token there
-// is.
-func (r Result) BadToken() bool { return r.Outcome == Failed && r.Reason.Is(ClassToken) }
+// is. One that "try again" was answered until its attempts were used up is not bad: the service was busy, or failing.
+func (r Result) BadToken() bool { return r.Outcome == Failed && r.Reason.Is(ClassToken) && !r.GaveUp }

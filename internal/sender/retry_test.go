@@ -43,6 +43,30 @@ func TestRetriesWithBackoffUntilTheyAreUsedUp(t *testing.T) {
 	})
 }
 
+// TestGivingUpSpeaksAgainstNoToken has a service that always puts off what is for one device token: that token is not bad.
+func TestGivingUpSpeaksAgainstNoToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				if d.Token == token(1) {
+					return push.Result{Outcome: push.Retry, Reason: reasonDeviceBusy, Status: 429}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		n := r.give(note("a"), 3)
+		for range 3000 { // others succeed meanwhile
+			pass(20 * time.Millisecond)
+			r.give(note("a"), 1)
+		}
+		r.want(n, map[push.Outcome]int{push.Accepted: 2, push.Failed: 1})
+		if got := r.q.final[n.ID][token(1)]; got.Reason != reasonDeviceBusy || got.BadToken() {
+			t.Errorf("failed as %+v, which counts against the token: %t", got, got.BadToken())
+		}
+	})
+}
+
 func TestBackoffIsJitteredAndCapped(t *testing.T) {
 	t.Parallel()
 	seen := map[time.Duration]bool{}

@@ -158,7 +158,7 @@ func (q *settlers) failOrRetry(b *batch, now time.Time) (retryAt time.Time) {
 		case push.Retry:
 			n := int(b.Recipients[i].Attempts)
 			if n >= most {
-				r.Outcome = push.Failed
+				r.Outcome, r.GaveUp = push.Failed, true
 				b.route.metrics.gaveUp.Inc()
 				continue
 			}

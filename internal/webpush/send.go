@@ -3,6 +3,7 @@ package webpush
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/http2"
@@ -106,7 +107,7 @@ func (t *Transport) newClient(p *peer) *http2.Client {
 		Connections: p.limits.connections, MaxStreams: streams, AssumedStreams: streams, MaxInFlight: 2 * p.limits.connections * streams,
 		StreamTimeout: p.limits.answer, DialTimeout: p.limits.dial, WriteTimeout: p.limits.answer, IdleTimeout: clientIdle,
 		Metrics: t.metrics.client,
-	}, t.log.With("origin", p.name))
+	}, t.logOf(p))
 	t.clients.Go(func() {
 		if err := client.Run(t.running); err != nil && t.running.Err() == nil {
 			t.log.Error("an HTTP/2 client ended", "origin", p.name, "error", err)
@@ -114,6 +115,15 @@ func (t *Transport) newClient(p *peer) *http2.Client {
 		t.dropClient(p, client)
 	})
 	return client
+}
+
+// logOf is the log for what befalls a push service. Of strangers' hosts there may be thousands, and what they do is their own
+// affair: the reasons and the metrics tell of it.
+func (t *Transport) logOf(p *peer) *slog.Logger {
+	if p.stranger() {
+		return slog.New(slog.DiscardHandler)
+	}
+	return t.log.With("origin", p.name)
 }
 
 // dropClient has the next message take a new client.
@@ -228,8 +238,8 @@ func (t *Transport) learnAnswer(m *message, now time.Time) (again bool) {
 			return true
 		}
 		if !h.held && h.proven != m.auth {
-			t.log.Error("a push service refuses the VAPID token; its messages wait, and one is tried now and then",
-				"origin", p.name, "reason", m.result.Reason.Text, "status", m.result.Status, "remedy", m.result.Reason.Remedy, "every", holdFor)
+			t.logOf(p).Error("a push service refuses the VAPID token; its messages wait, and one is tried now and then",
+				"reason", m.result.Reason.Text, "status", m.result.Status, "remedy", m.result.Reason.Remedy, "every", holdFor)
 		}
 		if h.refused(m.auth, m.result.Reason, now) {
 			status := m.result.Status
