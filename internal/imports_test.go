@@ -53,7 +53,10 @@ var allowed = map[string]map[string]string{
 	"internal/http2": {
 		"internal/ring": "what waits for a connection",
 	},
-	"internal/http2/http2test": {},
+	"internal/http2/http2test": {
+		"internal/memconn": "its connections",
+	},
+	"internal/memconn": {},
 	"internal/apns": {
 		"internal/push":  "results and their reasons",
 		"internal/http2": "its metrics, which are those of the provider API's connections",

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/lhspn/lhspn/internal/http2/http2test"
+	"github.com/lhspn/lhspn/internal/memconn"
 )
 
 // round sends n requests by the writer's path and answers them by the reader's, without a peer between them.
@@ -23,7 +23,7 @@ type round struct {
 func newRound(tb testing.TB, n int) *round {
 	tb.Helper()
 	cl := New(Config{Address: "api.push.apple.com:443", Fields: testFields}, quiet())
-	client, _ := http2test.Pipe(1)
+	client, _ := memconn.Pipe(1)
 	c := newConn(cl, client)
 	c.slot, c.maxStreams, c.sendWindow, c.answers = cl.slots[0], 1000, 1<<30, 1
 	note := *testNote

@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // One notification breaks each connection it is written to: it gets its count grown, all others go through, soon.
@@ -27,7 +28,7 @@ func TestPoison(t *testing.T) {
 						}
 						if pushtest.NumberOf(f.Token) == poison {
 							if !orderly {
-								c.reset(true)
+								c.Reset(true)
 							}
 							return
 						}

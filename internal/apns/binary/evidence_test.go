@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
@@ -223,7 +224,7 @@ func TestBreakAfterAcknowledgement(t *testing.T) {
 			for {
 				if f, _ := c.next(t); f.Identifier == 4 {
 					_, _ = c.Write(frame.AppendErrorResponse(nil, frame.StatusNone, 1))
-					c.reset(false)
+					c.Reset(false)
 					return
 				}
 			}
@@ -248,7 +249,7 @@ func TestAcknowledgementOfTheUnsent(t *testing.T) {
 			}
 			c.next(t)
 			_, _ = c.Write(frame.AppendErrorResponse(nil, frame.StatusNone, 1<<32-1))
-			c.reset(false)
+			c.Reset(false)
 		})
 		g := s.send(0, 2)
 		s.Wait()
@@ -265,7 +266,7 @@ func TestResetInAnswerToHalfClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := start(t, Config{}, func(_ int, c *gatewayConn) {
 			c.drain(t)
-			c.reset(true)
+			c.Reset(true)
 		})
 		g := s.send(0, 100)
 		s.Wait()

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
+	"github.com/lhspn/lhspn/internal/memconn"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
@@ -62,7 +63,7 @@ func TestFeedbackRead(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				client, server := memPipe(1 << 20)
+				client, server := memconn.Pipe(1 << 20)
 				go func() {
 					for b := tc.sent; len(b) > 0; {
 						n := len(b)
@@ -100,7 +101,7 @@ func TestFeedbackRead(t *testing.T) {
 // What is read is handed on at once, not when the list is at its end: the service forgets it.
 func TestFeedbackReadHandsOnWhileReading(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		client, server := memPipe(1 << 20)
+		client, server := memconn.Pipe(1 << 20)
 		got := make(chan push.Token)
 		read := make(chan error)
 		go func() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/apns/frame"
+	"github.com/lhspn/lhspn/internal/memconn"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
 
@@ -28,7 +29,7 @@ type gateway struct {
 }
 
 type gatewayConn struct {
-	*memConn
+	*memconn.Conn
 	buf []byte
 	// got is what was received, in order, by the number of the delivery.
 	got    []int
@@ -49,8 +50,8 @@ func (g *gateway) dial(context.Context) (net.Conn, error) {
 	if size == 0 {
 		size = 1 << 20
 	}
-	client, server := memPipe(size)
-	c := &gatewayConn{memConn: server, opened: time.Now()}
+	client, server := memconn.Pipe(size)
+	c := &gatewayConn{Conn: server, opened: time.Now()}
 	n := len(g.conns)
 	g.conns = append(g.conns, c)
 	g.wg.Go(func() {

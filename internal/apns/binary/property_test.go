@@ -120,13 +120,13 @@ func (m *model) serve(f fault, c *gatewayConn) {
 func (m *model) atEnd(f fault, c *gatewayConn, taken []int) []int {
 	switch f.kind {
 	case "never close":
-		for !c.peerClosed() { // until the client gives up
+		for !c.PeerClosed() { // until the client gives up
 			elapse(time.Second)
 		}
 	case "end late":
 		elapse(f.delay)
 	case "reset at the end": // all was processed
-		c.reset(true)
+		c.Reset(true)
 	case "reject at the end": // it is read at once and processed later
 		if f.after < len(taken) {
 			elapse(f.delay)
@@ -164,15 +164,15 @@ func (m *model) strike(f fault, c *gatewayConn, number int, identifier uint32) b
 		refuse(f.status)
 		elapse(f.delay)
 		_, _ = c.Write(response(f.status, identifier))
-		c.reset(false)
+		c.Reset(false)
 	case "unknown identifier":
 		elapse(f.delay)
 		c.reject(frame.StatusMissingToken, identifier+1<<20)
 	case "reset":
-		c.reset(true)
+		c.Reset(true)
 	case "stall and reset":
 		elapse(f.delay)
-		c.reset(true)
+		c.Reset(true)
 	case "shutdown naming the last good":
 		if identifier == 0 {
 			return false

@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestErrorResponse(t *testing.T) {
@@ -113,7 +114,7 @@ func TestResetAfterErrorResponse(t *testing.T) {
 				}
 				if n == 0 && f.Identifier == 10 {
 					_, _ = c.Write(frame.AppendErrorResponse(nil, frame.StatusInvalidToken, 10))
-					c.reset(false)
+					c.Reset(false)
 					return
 				}
 			}
@@ -134,7 +135,7 @@ func TestResetDestroysErrorResponse(t *testing.T) {
 				return
 			}
 			c.next(t)
-			c.reset(true)
+			c.Reset(true)
 		})
 		g := s.send(0, 1000)
 		s.Wait()

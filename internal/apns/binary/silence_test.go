@@ -8,10 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
-	dto "github.com/prometheus/client_model/go"
 )
 
 // rejectAfter reads nothing for as long as the gateway is busy, and then refuses the notification with that number.
@@ -70,7 +71,7 @@ func TestResetOnce(t *testing.T) {
 						switch {
 						case n == 0:
 							c.drain(t)
-							c.reset(true)
+							c.Reset(true)
 						case busyNow:
 							rejectAfter(t, c, busy, 1050)
 						default:
@@ -219,7 +220,7 @@ func TestEndlessGatewayUnderLoad(t *testing.T) {
 			open := 0
 			s.gw.mu.Lock()
 			for _, c := range s.gw.conns {
-				if !c.peerClosed() {
+				if !c.PeerClosed() {
 					open++
 				}
 			}
@@ -252,7 +253,7 @@ func TestEndlessSlowGatewayUnderLoad(t *testing.T) {
 				processed[pushtest.NumberOf(n.Token)] = true
 				mu.Unlock()
 			}
-			for !c.peerClosed() {
+			for !c.PeerClosed() {
 				elapse(time.Second)
 			}
 		})

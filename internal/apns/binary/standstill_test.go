@@ -9,10 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // While the process stood still nothing was silent: the reader has not read what came, and a gateway on the same machine stood

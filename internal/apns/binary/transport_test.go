@@ -7,10 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/push/pushtest"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestSendBlocksWhileTheWindowIsFull(t *testing.T) {

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/memconn"
 )
 
 // Host is what the gateway's certificate is for.
@@ -34,19 +36,19 @@ type Gateway struct {
 
 // Open connects without TLS.
 func (g *Gateway) Open(context.Context) (net.Conn, error) {
-	return g.connect(func(server *Conn) io.ReadWriter { return server })
+	return g.connect(func(server *memconn.Conn) io.ReadWriter { return server })
 }
 
 // Dial connects; TLS is to be spoken over it.
 func (g *Gateway) Dial(context.Context, string, string) (net.Conn, error) {
-	return g.connect(func(server *Conn) io.ReadWriter {
+	return g.connect(func(server *memconn.Conn) io.ReadWriter {
 		return tls.Server(server, &tls.Config{
 			Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
 		})
 	})
 }
 
-func (g *Gateway) connect(above func(*Conn) io.ReadWriter) (net.Conn, error) {
+func (g *Gateway) connect(above func(*memconn.Conn) io.ReadWriter) (net.Conn, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.dials++
@@ -54,7 +56,7 @@ func (g *Gateway) connect(above func(*Conn) io.ReadWriter) (net.Conn, error) {
 		return nil, syscall.ECONNREFUSED
 	}
 	n := g.dials - 1
-	client, server := Pipe(1 << 20)
+	client, server := memconn.Pipe(1 << 20)
 	g.wg.Go(func() {
 		defer func() { _ = server.Close() }()
 		p := newPeer(server, above(server))

@@ -8,11 +8,13 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/lhspn/lhspn/internal/memconn"
 )
 
 // Peer is the server's side of one connection, over x/net's Framer and HPACK, which know nothing of the client's own.
 type Peer struct {
-	*Conn
+	*memconn.Conn
 	Framer *http2.Framer
 	// Decoder has the protocol's initial table size.
 	Decoder *hpack.Decoder
@@ -39,7 +41,7 @@ type Request struct {
 	Body    []byte
 }
 
-func newPeer(c *Conn, rw io.ReadWriter) *Peer {
+func newPeer(c *memconn.Conn, rw io.ReadWriter) *Peer {
 	p := &Peer{
 		Conn: c, rw: rw, Framer: http2.NewFramer(rw, rw), Decoder: hpack.NewDecoder(4096, nil),
 		Seen: map[http2.FrameType]int{}, Resets: map[uint32]http2.ErrCode{}, read: map[uint32]*Request{},

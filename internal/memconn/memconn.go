@@ -1,4 +1,6 @@
-package binary
+// Package memconn is a connection in memory for tests, with what matters of TCP. It never leaves the process and needs no time but
+// that of testing/synctest. Nothing that is not a test imports it.
+package memconn
 
 import (
 	"io"
@@ -9,7 +11,7 @@ import (
 	"time"
 )
 
-// stream is one direction of a memConn: a bounded buffer that ends like a TCP stream does.
+// stream is one direction of a Conn: a bounded buffer that ends like a TCP stream does.
 type stream struct {
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -87,25 +89,53 @@ func (s *stream) deadline(field *time.Time, t time.Time) {
 	})
 }
 
-// memConn is a connection in memory with what matters of TCP here: half-close, bounded buffers, and a reset when a side
+// Conn is a connection in memory with what matters of TCP here: half-close, bounded buffers, and a reset when a side
 // closes with unread bytes or is written to after it has closed.
-type memConn struct {
-	net.Conn // nil: what is not needed panics
-	in, out  *stream
+type Conn struct {
+	in, out *stream
 }
 
-func memPipe(size int) (client, server *memConn) {
+// Pipe returns the two ends of a connection that holds size bytes in each direction.
+func Pipe(size int) (client, server *Conn) {
 	a, b := newStream(size), newStream(size)
-	return &memConn{in: a, out: b}, &memConn{in: b, out: a}
+	return &Conn{in: a, out: b}, &Conn{in: b, out: a}
 }
 
-func (c *memConn) Read(b []byte) (int, error)         { return c.in.read(b) }
-func (c *memConn) Write(b []byte) (int, error)        { return c.out.write(b) }
-func (c *memConn) SetReadDeadline(t time.Time) error  { c.in.deadline(&c.in.readBy, t); return nil }
-func (c *memConn) SetWriteDeadline(t time.Time) error { c.out.deadline(&c.out.writeBy, t); return nil }
-func (c *memConn) CloseWrite() error                  { c.out.set(func() { c.out.eof = true }); return nil }
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) { return c.in.read(b) }
 
-func (c *memConn) Close() error {
+// Write implements net.Conn.
+func (c *Conn) Write(b []byte) (int, error) { return c.out.write(b) }
+
+// SetReadDeadline implements net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error { c.in.deadline(&c.in.readBy, t); return nil }
+
+// SetWriteDeadline implements net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error { c.out.deadline(&c.out.writeBy, t); return nil }
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	_ = c.SetReadDeadline(t)
+	return c.SetWriteDeadline(t)
+}
+
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return &net.UnixAddr{Net: "memory"} }
+
+// RemoteAddr implements net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return &net.UnixAddr{Net: "memory"} }
+
+// CloseWrite ends what the peer reads.
+func (c *Conn) CloseWrite() error { c.out.set(func() { c.out.eof = true }); return nil }
+
+// Unread is how many bytes the peer has written that were not read.
+func (c *Conn) Unread() (n int) {
+	c.in.set(func() { n = len(c.in.buf) })
+	return n
+}
+
+// Close implements net.Conn.
+func (c *Conn) Close() error {
 	unread := false
 	c.in.set(func() {
 		unread = len(c.in.buf) > 0
@@ -127,14 +157,14 @@ func (c *memConn) Close() error {
 	return nil
 }
 
-// peerClosed reports whether the other side has closed the connection, or it was reset.
-func (c *memConn) peerClosed() (closed bool) {
+// PeerClosed reports whether the other side has closed the connection, or it was reset.
+func (c *Conn) PeerClosed() (closed bool) {
 	c.out.set(func() { closed = c.out.err != nil })
 	return closed
 }
 
-// reset breaks the connection. What the peer has not read yet is lost if destroy is set, as it may be with TCP.
-func (c *memConn) reset(destroy bool) {
+// Reset breaks the connection. What the peer has not read yet is lost if destroy is set, as it may be with TCP.
+func (c *Conn) Reset(destroy bool) {
 	c.in.set(func() { c.in.buf, c.in.err = nil, syscall.ECONNRESET })
 	c.out.set(func() {
 		c.out.err = syscall.ECONNRESET
