@@ -116,6 +116,13 @@ func (t *fakeTransport) sends() []sentDelivery {
 	return slices.Clone(t.sent)
 }
 
+// groupSizes are the sizes of the groups that were sent.
+func (t *fakeTransport) groupSizes() []int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.sizes)
+}
+
 // sendsOf is the number of times that the notification was sent to anyone.
 func (t *fakeTransport) sendsOf(n *push.Notification) (count int) {
 	for _, s := range t.sends() {

@@ -80,8 +80,11 @@ func TestARecipientIsSentToNoSoonerThanTheServiceAsks(t *testing.T) {
 					if at := r.tr["a"].sentTo(other, token(3)); len(at) != 1 || at[0].Sub(asked) < 10*time.Minute {
 						t.Errorf("another notification was sent to it at %v", at)
 					}
-					if r.q.settles > 12 {
-						t.Errorf("%d settlements", r.q.settles)
+					r.q.mu.Lock()
+					settles := r.q.settles
+					r.q.mu.Unlock()
+					if settles > 12 {
+						t.Errorf("%d settlements", settles)
 					}
 					if logs := r.logs.String(); logs != "" {
 						t.Errorf("the log:\n%s", logs)
@@ -222,10 +225,10 @@ func TestARouteWaitsAsLongAsTheServiceAsksAndComesBackGently(t *testing.T) {
 				if more := r.tr["a"].sendsOf(n) - first; more != 0 {
 					t.Errorf("%d were sent too soon", more)
 				}
-				groups := len(r.tr["a"].sizes)
+				groups := len(r.tr["a"].groupSizes())
 				pass(10 * time.Second)
 				r.want(n, map[push.Outcome]int{push.Accepted: 20_000})
-				if sizes := r.tr["a"].sizes[groups:]; sizes[0] != 1 || sizes[1] > rampStart || sizes[2] > 2*rampStart {
+				if sizes := r.tr["a"].groupSizes()[groups:]; sizes[0] != 1 || sizes[1] > rampStart || sizes[2] > 2*rampStart {
 					t.Errorf("it came back with groups of %v", sizes)
 				}
 				for _, s := range r.tr["a"].sends() {
