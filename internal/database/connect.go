@@ -13,8 +13,8 @@ import (
 
 // sessionConnector sets up each new connection: READ COMMITTED for all of its transactions, which spares each of them a
 // statement, and a limit on how long the server runs one statement. A cancelled context makes the driver drop the
-// connection, and the server does not notice: without the limit a statement that nobody waits for any more would run on,
-// holding its locks.
+// connection, and the server does not notice: without the limit a statement that nobody waits for any more would run
+// on, holding its locks.
 type sessionConnector struct {
 	driver.Connector
 	limit time.Duration // 0: none
@@ -87,7 +87,8 @@ func hasSeveralWriters(ctx context.Context, conn driver.Conn) (bool, error) {
 		return false, nil
 	}
 	rows, err := queryer.QueryContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'"+
-		" OR Variable_name = 'group_replication_single_primary_mode' AND Value = 'OFF' OR Variable_name = 'tidb_txn_mode'", nil)
+		" OR Variable_name = 'group_replication_single_primary_mode' AND Value = 'OFF' OR Variable_name = 'tidb_txn_mode'",
+		nil)
 	if err != nil {
 		return false, err
 	}

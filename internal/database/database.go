@@ -1,5 +1,5 @@
-// Package database opens the service's database, MySQL (or MariaDB, or what speaks its protocol) or the embedded SQLite,
-// runs transactions on it, migrates it, and tells a duplicate key or a deadlock by the driver's code.
+// Package database opens the service's database, MySQL (or MariaDB, or what speaks its protocol) or the embedded
+// SQLite, runs transactions on it, migrates it, and tells a duplicate key or a deadlock by the driver's code.
 //
 // It knows no table: SQL on device tokens stands in internal/tokens, SQL on notifications in internal/queue.
 package database
@@ -83,8 +83,8 @@ func (db *DB) Close() error {
 	return err
 }
 
-// SeveralWriters reports whether the server is one of several that take writes and do not see each other's row locks. It is
-// known within a transaction.
+// SeveralWriters reports whether the server is one of several that take writes and do not see each other's row locks.
+// It is known within a transaction.
 func (db *DB) SeveralWriters() bool { return db.severalWriters.Load() }
 
 // CheckServer reports what about the server's settings would make statements fail later on.
@@ -124,8 +124,8 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// How often, and after which pauses, a transaction is run again that lost a race. One whose connection broke is run again
-// less often: it would keep a caller waiting for a database that is away.
+// How often, and after which pauses, a transaction is run again that lost a race. One whose connection broke is run
+// again less often: it would keep a caller waiting for a database that is away.
 const (
 	txRaces   = 10
 	txBreaks  = 2
@@ -133,12 +133,12 @@ const (
 	txMaxWait = 250 * time.Millisecond
 )
 
-// Tx runs fn in a transaction, at READ COMMITTED, and commits. Where the engine says that the transaction lost a race (a
-// deadlock, a lock timeout, a changed row, a busy file), or the connection broke before the commit was sent, it is
+// Tx runs fn in a transaction, at READ COMMITTED, and commits. Where the engine says that the transaction lost a race
+// (a deadlock, a lock timeout, a changed row, a busy file), or the connection broke before the commit was sent, it is
 // rolled back and run again, with growing random pauses: fn must start anew each time.
 //
-// A commit whose answer was lost may have happened: Tx then returns ErrCommitUnknown, and the caller, who alone can tell,
-// looks whether it did or repeats what is harmless to repeat.
+// A commit whose answer was lost may have happened: Tx then returns ErrCommitUnknown, and the caller, who alone can
+// tell, looks whether it did or repeats what is harmless to repeat.
 func (db *DB) Tx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
 	var races, breaks int
 	for {
@@ -212,12 +212,12 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 // errNoAnswer is what commit returns when the server takes longer than the caller has.
 var errNoAnswer = errors.New("the server does not answer a commit")
 
-// commitGrace is how long after the end of its context a commit is still waited for: most often database/sql has rolled back,
-// and says so at once.
+// commitGrace is how long after the end of its context a commit is still waited for: most often database/sql has rolled
+// back, and says so at once.
 const commitGrace = 500 * time.Millisecond
 
-// commit commits, and stops to wait with ctx: a commit has no context of its own, and one on a server without a majority
-// hangs for as long as that lasts. It may yet happen then; its connection is in use until it has.
+// commit commits, and stops to wait with ctx: a commit has no context of its own, and one on a server without a
+// majority hangs for as long as that lasts. It may yet happen then; its connection is in use until it has.
 func commit(ctx context.Context, tx *sqlx.Tx) error {
 	if ctx.Done() == nil {
 		return tx.Commit()
@@ -239,7 +239,8 @@ func commit(ctx context.Context, tx *sqlx.Tx) error {
 	}
 }
 
-// leave closes the connections that are not in use: after a failover they lead to the old primary, and new ones may not.
+// leave closes the connections that are not in use: after a failover they lead to the old primary, and new ones may
+// not.
 func (db *DB) leave() {
 	db.write.SetMaxIdleConns(-1)
 	db.write.SetMaxIdleConns(db.maxIdle)

@@ -68,8 +68,8 @@ var away = map[uint16]bool{
 	9005: true, // TiDB: region unavailable
 }
 
-// cut are the numbers of a connection that broke, or could not be made, behind a router: those of clients, which it passes on,
-// and the server's own for a network that fails.
+// cut are the numbers of a connection that broke, or could not be made, behind a router: those of clients, which it
+// passes on, and the server's own for a network that fails.
 var cut = map[uint16]bool{
 	1158: true, // error reading communication packets
 	1159: true, // timeout reading communication packets
@@ -104,7 +104,8 @@ var (
 
 func unknownIs(err error, texts []string) bool {
 	e, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && e.Number == mysqlUnknown && slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(e.Message, t) })
+	return ok && e.Number == mysqlUnknown && slices.ContainsFunc(texts,
+		func(t string) bool { return strings.Contains(e.Message, t) })
 }
 
 func mysqlCode(err error) uint16 {
@@ -133,7 +134,8 @@ func IsDuplicate(err error) bool {
 // IsDeadlock reports whether the transaction lost a race and was, or must be, rolled back; running it again is right.
 func IsDeadlock(err error) bool {
 	code := sqliteCode(err)
-	return errors.Is(err, ErrLostRace) || lostRaces[mysqlCode(err)] || unknownIs(err, unknownLostRaces) || code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
+	return errors.Is(err, ErrLostRace) || lostRaces[mysqlCode(err)] || unknownIs(err, unknownLostRaces) ||
+		code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
 }
 
 // isConnectionLost reports whether the connection broke or could not be made.
@@ -164,7 +166,8 @@ func MarkUnavailable(err error) error {
 		return err
 	}
 	code := sqliteCode(err)
-	if isConnectionLost(err) || away[mysqlCode(err)] || unknownIs(err, unknownAway) || IsDeadlock(err) || code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_IOERR {
+	if isConnectionLost(err) || away[mysqlCode(err)] || unknownIs(err, unknownAway) || IsDeadlock(err) ||
+		code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_IOERR {
 		return fmt.Errorf("%w: %w", push.ErrUnavailable, err)
 	}
 	return err

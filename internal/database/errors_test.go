@@ -17,8 +17,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// What clusters answer with at a commit: one that lost a race is run again, one that the cluster cannot do now is not the
-// caller's fault.
+// What clusters answer with at a commit: one that lost a race is run again, one that the cluster cannot do now is not
+// the caller's fault.
 func TestClusterErrors(t *testing.T) {
 	t.Parallel()
 	for number, lostRace := range map[uint16]bool{

@@ -10,17 +10,17 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// GroupCommit lets concurrent callers share a transaction: while one is under way the next callers' items gather, and go
-// together in the following one, which another committer may begin before the first has ended. Alone, a caller waits for
-// nobody.
+// GroupCommit lets concurrent callers share a transaction: while one is under way the next callers' items gather, and
+// go together in the following one, which another committer may begin before the first has ended. Alone, a caller waits
+// for nobody.
 type GroupCommit[T any] struct {
 	// items is unbuffered: an item that was sent has been taken by a committer, which answers it.
 	items chan groupItem[T]
 	max   int
 	run   func(ctx context.Context, items []T) []error
 
-	// turn has an element while a committer gathers. One gathers while the others commit: were all to gather at once, each would
-	// get a part of what one transaction could hold.
+	// turn has an element while a committer gathers. One gathers while the others commit: were all to gather at once, each
+	// would get a part of what one transaction could hold.
 	turn chan struct{}
 
 	mu         sync.Mutex    // guards what follows
@@ -41,8 +41,8 @@ type groupItem[T any] struct {
 // ErrStopped is the answer to what arrives after Run was told to stop.
 var ErrStopped = fmt.Errorf("%w: stopping", push.ErrUnavailable)
 
-// NewGroupCommit returns a GroupCommit whose transactions take up to most items. commit is called with at least one item
-// and returns an error or nil for each, or a single-element slice that holds for all. It may not keep items.
+// NewGroupCommit returns a GroupCommit whose transactions take up to most items. commit is called with at least one
+// item and returns an error or nil for each, or a single-element slice that holds for all. It may not keep items.
 func NewGroupCommit[T any](most int, commit func(ctx context.Context, items []T) []error) *GroupCommit[T] {
 	return &GroupCommit[T]{
 		items: make(chan groupItem[T]), max: most, run: commit,
@@ -74,8 +74,8 @@ func (g *GroupCommit[T]) Do(ctx context.Context, item T) error {
 	}
 }
 
-// Run is one committer; several may run side by side, all ended by the same ctx. When ctx ends it commits what waits for it
-// and returns; it is not to be run again.
+// Run is one committer; several may run side by side, all ended by the same ctx. When ctx ends it commits what waits
+// for it and returns; it is not to be run again.
 func (g *GroupCommit[T]) Run(ctx context.Context) error {
 	g.mu.Lock()
 	g.committers++
@@ -143,9 +143,9 @@ func (g *GroupCommit[T]) learn(size int, took time.Duration) {
 // maxLinger bounds what a caller waits for others.
 const maxLinger = 2 * time.Millisecond
 
-// linger waits a moment for a group to grow to the size of those before it, whose callers are on their way back: without it
-// the first of them would have a transaction for itself, and all others wait for that. What is expected shrinks with each
-// smaller group, to one: a caller alone waits for nobody.
+// linger waits a moment for a group to grow to the size of those before it, whose callers are on their way back:
+// without it the first of them would have a transaction for itself, and all others wait for that. What is expected
+// shrinks with each smaller group, to one: a caller alone waits for nobody.
 func (g *GroupCommit[T]) linger(group []groupItem[T], expected int, limit time.Duration) []groupItem[T] {
 	if len(group) >= expected || limit <= 0 {
 		return group

@@ -85,7 +85,8 @@ func testLingers(t *testing.T, committers int) {
 			done <- struct{}{}
 		}()
 	}
-	// Only when all of them wait: did the first transaction start with half of them, the halves could take turns from then on.
+	// Only when all of them wait: did the first transaction start with half of them, the halves could take turns from then
+	// on.
 	synctest.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, committers)
@@ -240,7 +241,8 @@ func TestGroupCommitEndsUnderLoad(t *testing.T) {
 	}
 }
 
-// The last committer ends in the instant after a caller saw that it had not been told to stop: too short to be met by chance.
+// The last committer ends in the instant after a caller saw that it had not been told to stop: too short to be met by
+// chance.
 func TestGroupCommitEndsBesideCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// Bounds of one INSERT. SQLite takes 32,766 arguments; 500 rows hold their locks for milliseconds; and what is escaped may be
-// twice as long as its bytes, where a server's max_allowed_packet may be as small as MinPacket.
+// Bounds of one INSERT. SQLite takes 32,766 arguments; 500 rows hold their locks for milliseconds; and what is escaped
+// may be twice as long as its bytes, where a server's max_allowed_packet may be as small as MinPacket.
 const (
 	insertRows  = 500
 	insertArgs  = 30_000
@@ -19,16 +19,16 @@ const (
 // MinPacket is the smallest max_allowed_packet that the service works with.
 const MinPacket = 4 << 20
 
-// Insert is a multi-row INSERT under way: rows are added, and go out in as few statements as the bounds of rows and bytes
-// allow. A row that is longer than the bound goes alone.
+// Insert is a multi-row INSERT under way: rows are added, and go out in as few statements as the bounds of rows and
+// bytes allow. A row that is longer than the bound goes alone.
 type Insert struct {
 	head, tail, row string
 	args            []any
 	rows, bytes     int
 }
 
-// NewInsert begins an INSERT of the columns, which are separated by commas; tail ends each statement, as Dialect.Upsert gives
-// it.
+// NewInsert begins an INSERT of the columns, which are separated by commas; tail ends each statement, as Dialect.Upsert
+// gives it.
 func NewInsert(table, columns, tail string) *Insert {
 	return &Insert{
 		head: "INSERT INTO " + table + " (" + columns + ") VALUES ",
@@ -37,8 +37,8 @@ func NewInsert(table, columns, tail string) *Insert {
 	}
 }
 
-// Add appends a row, and first executes what is there where the row would not fit into the same statement. It does not keep
-// values, but what they refer to until the statement is executed.
+// Add appends a row, and first executes what is there where the row would not fit into the same statement. It does not
+// keep values, but what they refer to until the statement is executed.
 func (in *Insert) Add(ctx context.Context, tx *sqlx.Tx, values ...any) error {
 	bytes := len(in.row)
 	for _, v := range values {

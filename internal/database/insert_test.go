@@ -11,8 +11,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 )
 
-// Rows of any length go into statements of few rows or of few bytes, and each is inserted once. The bytes are those whose
-// escaping doubles them.
+// Rows of any length go into statements of few rows or of few bytes, and each is inserted once. The bytes are those
+// whose escaping doubles them.
 func TestInsertIsBoundedByRowsAndBytes(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {

@@ -47,8 +47,9 @@ func Migrate(ctx context.Context, db *DB, log *slog.Logger) error {
 	})
 }
 
-// completeVersionTable makes the version table as goose does, with its row of version 0. Goose takes a table for complete, and
-// refuses one without that row; but MySQL commits the table before the row, and a process can end between the two.
+// completeVersionTable makes the version table as goose does, with its row of version 0. Goose takes a table for
+// complete, and refuses one without that row; but MySQL commits the table before the row, and a process can end between
+// the two.
 func completeVersionTable(ctx context.Context, pool *sql.DB) error {
 	store, err := gooseDatabase.NewStore(goose.DialectMySQL, versionTable)
 	if err != nil {
@@ -112,7 +113,8 @@ func latestVersion(d Dialect) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the migrations: %w", err)
 	}
-	return goose.NumericComponent(files[len(files)-1].Name()) // the names begin with numbers of equal width, and are sorted
+	// The names begin with numbers of equal width, and are sorted.
+	return goose.NumericComponent(files[len(files)-1].Name())
 }
 
 func newProvider(d Dialect, pool *sql.DB) (*goose.Provider, error) {
@@ -131,15 +133,16 @@ func newProvider(d Dialect, pool *sql.DB) (*goose.Provider, error) {
 	if d == MySQL {
 		store = completedStore{store}
 	}
-	provider, err := goose.NewProvider(goose.DialectCustom, pool, files, goose.WithStore(store), goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(goose.DialectCustom, pool, files, goose.WithStore(store),
+		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return nil, fmt.Errorf("prepare the migrations: %w", err)
 	}
 	return provider, nil
 }
 
-// completedStore is one whose table is known to be there: see completeVersionTable. Goose's own query for it is one that Vitess
-// refuses.
+// completedStore is one whose table is known to be there: see completeVersionTable. Goose's own query for it is one
+// that Vitess refuses.
 type completedStore struct{ gooseDatabase.Store }
 
 // TableExists implements gooseDatabase.StoreExtender in part.
@@ -150,13 +153,13 @@ func (completedStore) TableExists(context.Context, gooseDatabase.DBTxConn) (bool
 // How soon a dead migrator's lock is taken over, by default.
 const migrationLockExpiry = 10 * time.Second
 
-// migrationLock lets one process migrate at a time, by a row that its holder keeps changing. It is taken over from a holder
-// whose row has stood still for the expiry: each waiter watches with its own clock, so the machines' clocks need not agree.
-// (Not GET_LOCK, which Galera refuses and a distributed engine keeps to one server. Not goose's WithLocker either: Up
-// looks for the version table, and makes it, before it takes the lock.)
+// migrationLock lets one process migrate at a time, by a row that its holder keeps changing. It is taken over from a
+// holder whose row has stood still for the expiry: each waiter watches with its own clock, so the machines' clocks need
+// not agree. (Not GET_LOCK, which Galera refuses and a distributed engine keeps to one server. Not goose's WithLocker
+// either: Up looks for the version table, and makes it, before it takes the lock.)
 //
-// A holder that only stalled may come back after its lock was taken over and finish the statement it was in. That is harmless:
-// every migration can be run again.
+// A holder that only stalled may come back after its lock was taken over and finish the statement it was in. That is
+// harmless: every migration can be run again.
 type migrationLock struct {
 	db     *DB
 	holder string
@@ -295,8 +298,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// migrationPool is where migrations run: on MySQL connections of their own, whose statements may take as long as an ALTER
-// TABLE takes.
+// migrationPool is where migrations run: on MySQL connections of their own, whose statements may take as long as an
+// ALTER TABLE takes.
 func (db *DB) migrationPool() (pool *sql.DB, release func(), err error) {
 	if db.Dialect == SQLite {
 		return db.write.DB, func() {}, nil

@@ -55,8 +55,8 @@ func TestMigratedTellsAnEmptyDatabase(t *testing.T) {
 	}
 }
 
-// Eight processes start at once on an empty database: all of them succeed, and the schema is there once each of them has
-// returned.
+// Eight processes start at once on an empty database: all of them succeed, and the schema is there once each of them
+// has returned.
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()
 	address := dbtest.MySQLAddress(t)
@@ -80,8 +80,8 @@ func TestMigrateAtOnce(t *testing.T) {
 	}
 }
 
-// A process that made the table of versions may have been killed before it wrote the first row: MySQL has committed the table
-// by then.
+// A process that made the table of versions may have been killed before it wrote the first row: MySQL has committed the
+// table by then.
 func TestMigrateAfterHalfOfTheVersionTable(t *testing.T) {
 	t.Parallel()
 	db, err := database.Open(t.Context(), dbtest.MySQLAddress(t), database.Options{})

@@ -6,8 +6,8 @@ import (
 	"database/sql/driver"
 )
 
-// SQLite parses a statement each time it is given as a text, which for a multi-row INSERT takes longer than running it. So the
-// one connection that writes keeps the statements that it has executed lately.
+// SQLite parses a statement each time it is given as a text, which for a multi-row INSERT takes longer than running it.
+// So the one connection that writes keeps the statements that it has executed lately.
 
 const (
 	keptStatements = 128

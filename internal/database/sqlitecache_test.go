@@ -8,8 +8,8 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// The connection that writes keeps a bounded number of statements, and a kept one runs as a new one does: after an error, with
-// other arguments, after a change of the table, and when it was forgotten.
+// The connection that writes keeps a bounded number of statements, and a kept one runs as a new one does: after an
+// error, with other arguments, after a change of the table, and when it was forgotten.
 func TestSQLiteKeepsStatements(t *testing.T) {
 	t.Parallel()
 	db, err := Open(t.Context(), "sqlite:"+t.TempDir()+"/test.db", Options{})

@@ -85,8 +85,8 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 	return a.replay, nil
 }
 
-// Empty reports whether the audience has no member now, as far as that is quickly seen. What a device registers a moment later does not count: it would not
-// be sent to either had the notification come a moment earlier.
+// Empty reports whether the audience has no member now, as far as that is quickly seen. What a device registers a
+// moment later does not count: it would not be sent to either had the notification come a moment earlier.
 func (q *Queue) Empty(ctx context.Context, app string, a push.Audience) (bool, error) {
 	empty := false
 	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
@@ -311,9 +311,11 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if len(row.batches) == 0 { // an audience without members
 				state, finished = stateDone, created
 			}
-			if err := notifications.Add(ctx, tx, row.App, row.ID[:], state, row.Platform, string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
+			if err := notifications.Add(ctx, tx, row.App, row.ID[:], state, row.Platform, string(row.Environment),
+				string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
-				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), row.expanded, row.n, created, sendAt, finished); err != nil {
+				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), row.expanded, row.n, created, sendAt,
+				finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
 			}
 			if err := row.addPlatforms(ctx, tx, platforms); err != nil {
@@ -373,7 +375,8 @@ func addBatch(ctx context.Context, tx *sqlx.Tx, in *database.Insert, b *Batch, b
 	if b.ByPlatform {
 		kind |= byPlatform
 	}
-	return wrap(in.Add(ctx, tx, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), kind, len(b.Recipients), body),
+	return wrap(in.Add(ctx, tx, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), kind,
+		len(b.Recipients), body),
 		"insert batches")
 }
 

@@ -38,7 +38,8 @@ func TestAcceptByToken(t *testing.T) {
 	})
 }
 
-// Where the look at the registry fails for a group, each of it is looked up alone, and none goes the usual way for want of it.
+// Where the look at the registry fails for a group, each of it is looked up alone, and none goes the usual way for want
+// of it.
 func TestAcceptByTokenAlone(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {

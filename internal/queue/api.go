@@ -122,7 +122,8 @@ type api interface {
 	Cancel(ctx context.Context, app string, id uuid.UUID) (push.Status, error)
 
 	RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error
-	// CheckInvalidations decides on one page of the inbox; an empty answer means that the inbox has nothing of these platforms.
+	// CheckInvalidations decides on one page of the inbox; an empty answer means that the inbox has nothing of these
+	// platforms.
 	CheckInvalidations(ctx context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error)
 	// KeepUnregistered decides on one page of what single answers called unregistered: that the tokens stay.
 	KeepUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error)
@@ -130,12 +131,14 @@ type api interface {
 	PendingUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) (int, error)
 	// Invalidations pages through the history of what was checked at or after since, oldest first; the cursor of the
 	// next page is empty at the end.
-	Invalidations(ctx context.Context, app string, since time.Time, cursor string, limit int) ([]push.CheckedInvalidation, string, error)
+	Invalidations(ctx context.Context, app string, since time.Time, cursor string,
+		limit int) ([]push.CheckedInvalidation, string, error)
 	// BadTokens lists tokens with at least so many answers spread over at least so long. To be recorded as
 	// invalidations at FirstAt.
-	BadTokens(ctx context.Context, app string, of push.PlatformSet, answers int, over time.Duration, limit int) ([]BadToken, error)
-	// ForgetBadTokens starts the platforms' counting anew: a wave of such answers speaks against the configuration, not the
-	// tokens.
+	BadTokens(ctx context.Context, app string, of push.PlatformSet, answers int, over time.Duration,
+		limit int) ([]BadToken, error)
+	// ForgetBadTokens starts the platforms' counting anew: a wave of such answers speaks against the configuration, not
+	// the tokens.
 	ForgetBadTokens(ctx context.Context, app string, of push.PlatformSet) error
 
 	// Purge removes up to about limit rows of what finished before, and says how many; 0 means that nothing is left.

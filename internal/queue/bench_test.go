@@ -11,8 +11,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// BenchmarkAcceptAndSettle accepts one-recipient notifications from many callers at once and settles them in groups as they
-// come: what the database has to bear, without HTTP and APNs.
+// BenchmarkAcceptAndSettle accepts one-recipient notifications from many callers at once and settles them in groups as
+// they come: what the database has to bear, without HTTP and APNs.
 func BenchmarkAcceptAndSettle(b *testing.B) {
 	for name, open := range map[string]func(testing.TB) *database.DB{"sqlite": dbtest.SQLite, "mysql": dbtest.MySQL} {
 		b.Run(name, func(b *testing.B) {

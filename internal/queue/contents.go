@@ -40,8 +40,9 @@ func encodeContents(n *push.Notification) ([]byte, error) {
 	c := contents{Version: contentsVersion}
 	for _, o := range n.Others {
 		c.Others = append(c.Others, form{
-			Platform: o.PlatformName(), Route: o.Environment, Type: o.Type, Kind: o.Kind, KindOf: o.KindOf, Key: o.Key, Priority: o.Priority,
-			Expiration: o.Expiration, CollapseID: o.CollapseID, Payload: o.Payload.JSON, BadgeAt: o.Payload.BadgeAt,
+			Platform: o.PlatformName(), Route: o.Environment, Type: o.Type, Kind: o.Kind, KindOf: o.KindOf, Key: o.Key,
+			Priority: o.Priority, Expiration: o.Expiration, CollapseID: o.CollapseID,
+			Payload: o.Payload.JSON, BadgeAt: o.Payload.BadgeAt,
 		})
 	}
 	encoded, err := json.Marshal(&c)
@@ -67,8 +68,9 @@ func decodeContents(n *push.Notification, encoded []byte) error {
 		f := &c.Others[i]
 		n.Others = append(n.Others, &push.Notification{
 			ID: n.ID, App: n.App, BadgeIncrement: n.BadgeIncrement, Rate: n.Rate, CreatedAt: n.CreatedAt, SendAt: n.SendAt,
-			Platform: f.Platform, Environment: f.Route, Type: f.Type, Kind: f.Kind, KindOf: f.KindOf, Key: f.Key, Priority: f.Priority,
-			Expiration: f.Expiration, CollapseID: f.CollapseID, Payload: push.Payload{JSON: f.Payload, BadgeAt: f.BadgeAt},
+			Platform: f.Platform, Environment: f.Route, Type: f.Type, Kind: f.Kind, KindOf: f.KindOf, Key: f.Key,
+			Priority: f.Priority, Expiration: f.Expiration, CollapseID: f.CollapseID,
+			Payload: push.Payload{JSON: f.Payload, BadgeAt: f.BadgeAt},
 		})
 	}
 	return nil

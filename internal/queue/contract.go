@@ -34,9 +34,10 @@ const (
 	Ready    Kind = iota // to be sent
 	Badges               // explicit tokens whose stored badges must be counted up first
 	Audience             // an audience whose next page must be expanded
-
-	byPlatform Kind = 4 // is added in a row for Batch.ByPlatform
 )
+
+// byPlatform is added to a row's kind for Batch.ByPlatform.
+const byPlatform = 4
 
 // Key identifies a batch. Ordered by shard, lane, due time, notification and sequence, it is the clustered key.
 type Key struct {
@@ -98,7 +99,8 @@ type Registry interface {
 		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 	) (page []push.Recipient, routes []push.Route, next push.Token, err error)
 	// Elsewhere says which of the tokens are registered for another route than the given one, and for which.
-	Elsewhere(ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token, route push.Route) (map[push.Token]push.Route, error)
+	Elsewhere(ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token,
+		route push.Route) (map[push.Token]push.Route, error)
 	// AddBadges adds n to the stored badge of each registered recipient, saturating, and writes the sums (n itself for
 	// a token that is not registered) into recipients. recipients are in the tokens' order.
 	AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error

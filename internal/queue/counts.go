@@ -114,8 +114,8 @@ type change struct {
 	recipients int       // that many more are known
 }
 
-// apply makes the change, and finishes those of the notifications of which nothing is left. MySQL evaluates a SET from left
-// to right with the new values, others with the old ones: so the counts come last.
+// apply makes the change, and finishes those of the notifications of which nothing is left. MySQL evaluates a SET from
+// left to right with the new values, others with the old ones: so the counts come last.
 func (c *change) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, now time.Time) error {
 	var sum int64
 	var set strings.Builder

@@ -107,7 +107,8 @@ func (q *Queue) Due(ctx context.Context, query DueQuery) ([]*Batch, error) {
 		return nil, nil
 	}
 	// In parentheses, not as derived tables, which the server would keep on disk for their BLOBs.
-	batches, err := q.selectBatches(ctx, "("+part+")"+strings.Repeat(" UNION ALL ("+part+")", len(parts)-1), slices.Concat(parts...)...)
+	batches, err := q.selectBatches(ctx, "("+part+")"+strings.Repeat(" UNION ALL ("+part+")", len(parts)-1),
+		slices.Concat(parts...)...)
 	return batches, wrap(err, "find due batches")
 }
 
@@ -137,7 +138,8 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 			return nil, err
 		}
 		copy(b.Notification[:], id)
-		if string(app) != last.App || string(route) != string(last.Route) { // most batches in a row are of one, and share its name
+		// Most batches in a row are of one, and share its name.
+		if string(app) != last.App || string(route) != string(last.Route) {
 			last = Outlet{string(app), push.Route(route)}
 		}
 		b.App, b.Route = last.App, last.Route
@@ -156,8 +158,8 @@ func (q *Queue) lockBatches(ctx context.Context, tx *sqlx.Tx, notifications []uu
 		idArgs(notifications)...)
 }
 
-// fromBatchesOf begins the conditions of a look for the batches of many notifications, for which MySQL and MariaDB would
-// rather read, or even lock, the whole table.
+// fromBatchesOf begins the conditions of a look for the batches of many notifications, for which MySQL and MariaDB
+// would rather read, or even lock, the whole table.
 func (q *Queue) fromBatchesOf() string {
 	if q.db.Dialect == database.SQLite {
 		return " FROM batches"
@@ -165,8 +167,11 @@ func (q *Queue) fromBatchesOf() string {
 	return " FROM batches FORCE INDEX (batches_notification)"
 }
 
-// Notifications loads those of the app's notifications that exist. Batches of one that does not are orphans to be skipped.
-func (q *Queue) Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error) {
+// Notifications loads those of the app's notifications that exist. Batches of one that does not are orphans to be
+// skipped.
+func (q *Queue) Notifications(
+	ctx context.Context, app string, ids []uuid.UUID,
+) (map[uuid.UUID]*push.Notification, error) {
 	found := make(map[uuid.UUID]*push.Notification, len(ids))
 	for chunk := range slices.Chunk(ids, maxKeys) {
 		if err := q.loadNotifications(ctx, app, slices.Clone(chunk), found); err != nil {
@@ -176,7 +181,9 @@ func (q *Queue) Notifications(ctx context.Context, app string, ids []uuid.UUID) 
 	return found, nil
 }
 
-func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification) error {
+func (q *Queue) loadNotifications(
+	ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification,
+) error {
 	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
 		badge_increment, rate, payload, badge_at, contents, created_at, send_at
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
@@ -189,8 +196,8 @@ func (q *Queue) loadNotifications(ctx context.Context, app string, ids []uuid.UU
 		var id, environment, pushType, kind, topic, collapse []byte
 		var contents sql.RawBytes
 		var expires, created, sendAt database.Time
-		if err := rows.Scan(&id, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse, &n.BadgeIncrement, &n.Rate,
-			&n.Payload.JSON, &n.Payload.BadgeAt, &contents, &created, &sendAt); err != nil {
+		if err := rows.Scan(&id, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse,
+			&n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &contents, &created, &sendAt); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)

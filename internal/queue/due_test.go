@@ -60,7 +60,8 @@ func TestDueGoesOnAfterAKey(t *testing.T) {
 	})
 }
 
-// A poll for what is due costs an index probe for each shard and lane, however much is scheduled for later, on MySQL too.
+// A poll for what is due costs an index probe for each shard and lane, however much is scheduled for later, on MySQL
+// too.
 func TestHeadsReadsNoMoreThanHeads(t *testing.T) {
 	t.Parallel()
 	db := dbtest.MySQL(t)

@@ -47,7 +47,9 @@ func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready
 	return ready, next, nil
 }
 
-func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (ready []*Batch, next *Batch, found int64, err error) {
+func (q *Queue) expand(
+	ctx context.Context, tx *sqlx.Tx, b *Batch, limit int,
+) (ready []*Batch, next *Batch, found int64, err error) {
 	n, err := consume(ctx, tx, []Key{b.Key})
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("consume the cursor: %w", err)
@@ -71,7 +73,8 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 		if err := json.Unmarshal(encoded, &audience); err != nil {
 			return nil, nil, 0, fmt.Errorf("read the audience: %w", err)
 		}
-		recipients, routes, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience.of(b.Route), b.Cursor.After, limit, increment)
+		recipients, routes, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience.of(b.Route), b.Cursor.After,
+			limit, increment)
 		if err != nil {
 			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
 		}
@@ -97,7 +100,8 @@ func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (r
 	}
 	if after != "" {
 		key.Seq++
-		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: after}, ByPlatform: b.ByPlatform}
+		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: after},
+			ByPlatform: b.ByPlatform}
 		if err := addBatch(ctx, tx, out, next, next.body()); err != nil {
 			return nil, nil, 0, err
 		}
@@ -248,7 +252,8 @@ func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 	if err := q.addBadges(ctx, tx, counted, increments); err != nil {
 		return nil, err
 	}
-	out := database.NewInsert("batches", batchColumns, q.db.Dialect.Upsert("shard, lane, due_at, notification_id, seq", "kind", "body"))
+	out := database.NewInsert("batches", batchColumns, q.db.Dialect.Upsert("shard, lane, due_at, notification_id, seq",
+		"kind", "body"))
 	for _, b := range counted {
 		if err := addBatch(ctx, tx, out, b, b.body()); err != nil {
 			return nil, err

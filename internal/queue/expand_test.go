@@ -12,7 +12,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// A page that finds nothing moves the cursor, and an audience of which not even a member is found quickly is no empty one.
+// A page that finds nothing moves the cursor, and an audience of which not even a member is found quickly is no empty
+// one.
 func TestExpandSparseAudience(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {

@@ -81,7 +81,8 @@ func (q *Queue) fence(ctx context.Context, tx *sqlx.Tx, deltas map[Lease]int64) 
 		delta = "CASE" + cases.String() + " ELSE 0 END"
 	}
 	const one = "(shard = ? AND epoch = ?)"
-	where := " WHERE owner = ? AND shard IN " + list(len(leases)) + " AND (" + one + strings.Repeat(" OR "+one, len(leases)-1) + ")"
+	where := " WHERE owner = ? AND shard IN " + list(len(leases)) +
+		" AND (" + one + strings.Repeat(" OR "+one, len(leases)-1) + ")"
 	args := slices.Concat([]any{q.id}, shardArgs, epochArgs)
 	n, err := affected(ctx, tx, "UPDATE shards SET backlog = backlog + "+delta+where, slices.Concat(deltaArgs, args)...)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is for
-// requests that can no longer be accepted (the times that they name have passed), whose repetitions still must be answered as
-// they were the first time. push.ErrConflict: the key was used for another request.
+// Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is
+// for requests that can no longer be accepted (the times that they name have passed), whose repetitions still must be
+// answered as they were the first time. push.ErrConflict: the key was used for another request.
 func (q *Queue) Replayed(ctx context.Context, r *push.Request) (*Replay, error) {
 	stored, err := selectKeys(ctx, q.db.Reader(), r.App, []any{[]byte(r.IdempotencyKey)})
 	if err != nil {

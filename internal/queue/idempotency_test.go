@@ -87,7 +87,8 @@ func TestIdempotency(t *testing.T) {
 	})
 }
 
-// A key that is a day old is free again, but only once: of the requests that come with it at the same time one is accepted.
+// A key that is a day old is free again, but only once: of the requests that come with it at the same time one is
+// accepted.
 func TestOldIdempotencyKeyAtOnce(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {

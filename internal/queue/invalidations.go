@@ -15,7 +15,8 @@ import (
 )
 
 func (q *Queue) newInvalidations() *database.Insert {
-	return database.NewInsert("invalidations", "app, token, invalidated_at, source, environment, kind", q.db.Dialect.Upsert("app, token, invalidated_at, source"))
+	return database.NewInsert("invalidations", "app, token, invalidated_at, source, environment, kind",
+		q.db.Dialect.Upsert("app, token, invalidated_at, source"))
 }
 
 // RecordInvalidations puts news of dead tokens into the inbox, durably. What is there already stays as it is: repeating
@@ -39,7 +40,8 @@ func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.In
 }
 
 // CheckInvalidations decides on one page of the app's inbox: the tokens that were not registered again since are
-// removed, and either outcome is kept, in one transaction. An empty page means that the inbox has nothing of these platforms.
+// removed, and either outcome is kept, in one transaction. An empty page means that the inbox has nothing of these
+// platforms.
 func (q *Queue) CheckInvalidations(
 	ctx context.Context, app string, of push.PlatformSet, limit int,
 ) ([]push.CheckedInvalidation, error) {
@@ -47,8 +49,8 @@ func (q *Queue) CheckInvalidations(
 	return q.decide(ctx, app, condition, args, limit, q.registry.RemoveUnchanged)
 }
 
-// KeepUnregistered decides on one page of what single answers called unregistered that the tokens stay: so many were called so
-// at once that it cannot be true. Those that are dead are called so again.
+// KeepUnregistered decides on one page of what single answers called unregistered that the tokens stay: so many were
+// called so at once that it cannot be true. Those that are dead are called so again.
 func (q *Queue) KeepUnregistered(
 	ctx context.Context, app string, of push.PlatformSet, limit int,
 ) ([]push.CheckedInvalidation, error) {
@@ -56,11 +58,14 @@ func (q *Queue) KeepUnregistered(
 	keep := func(_ context.Context, _ *sqlx.Tx, invalidations []push.Invalidation) ([]bool, error) {
 		return make([]bool, len(invalidations)), nil
 	}
-	return q.decide(ctx, app, " AND source = ?"+condition, append([]any{string(push.SourceUnregistered)}, args...), limit, keep)
+	return q.decide(ctx, app, " AND source = ?"+condition, append([]any{string(push.SourceUnregistered)}, args...),
+		limit, keep)
 }
 
 // PendingUnregistered counts what is undecided of what single answers called unregistered, up to limit.
-func (q *Queue) PendingUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) (n int, err error) {
+func (q *Queue) PendingUnregistered(
+	ctx context.Context, app string, of push.PlatformSet, limit int,
+) (n int, err error) {
 	condition, args := ofPlatforms(of)
 	err = q.db.Reader().QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM invalidations
 		WHERE app = ? AND checked_at IS NULL AND source = ?`+condition+" LIMIT ?) AS pending",
@@ -131,7 +136,8 @@ func (q *Queue) decideIn(
 	}
 	if len(bad) > 0 {
 		// Removed, or registered again since the first of the counted answers: either way the counting starts anew.
-		_, err = tx.ExecContext(ctx, "DELETE FROM bad_tokens WHERE app = ? AND token IN "+list(len(bad)), append([]any{app}, bad...)...)
+		_, err = tx.ExecContext(ctx, "DELETE FROM bad_tokens WHERE app = ? AND token IN "+list(len(bad)),
+			append([]any{app}, bad...)...)
 	}
 	return page, wrap(err, "forget counted answers")
 }
@@ -154,8 +160,9 @@ func selectInvalidations(
 	page := make([]push.CheckedInvalidation, len(rows))
 	for i, r := range rows {
 		page[i] = push.CheckedInvalidation{
-			Invalidation: push.Invalidation{App: app, Token: r.Token, At: r.InvalidatedAt.Time, Source: r.Source, Route: r.Environment, Kind: r.Kind},
-			Removed:      r.Removed, CheckedAt: r.CheckedAt.Time,
+			Invalidation: push.Invalidation{App: app, Token: r.Token, At: r.InvalidatedAt.Time, Source: r.Source,
+				Route: r.Environment, Kind: r.Kind},
+			Removed: r.Removed, CheckedAt: r.CheckedAt.Time,
 		}
 	}
 	return page, nil
@@ -253,8 +260,8 @@ func (q *Queue) badTokenPage(
 	ctx context.Context, app string, of push.PlatformSet, answers int, first time.Time, after BadToken,
 ) ([]BadToken, error) {
 	condition, args := ofPlatforms(of)
-	args = append([]any{app, []byte(after.Token), []byte(after.Token), string(after.Route), string(after.Route), string(after.Kind),
-		answers, stamp(first)}, args...)
+	args = append([]any{app, []byte(after.Token), []byte(after.Token), string(after.Route), string(after.Route),
+		string(after.Kind), answers, stamp(first)}, args...)
 	var rows []struct {
 		Token       push.Token
 		Environment push.Route
@@ -268,13 +275,14 @@ func (q *Queue) badTokenPage(
 		condition+" ORDER BY token, environment, kind LIMIT ?", append(args, maxKeys)...)
 	page := make([]BadToken, len(rows))
 	for i, r := range rows {
-		page[i] = BadToken{Token: r.Token, Route: r.Environment, Kind: r.Kind, Answers: r.Answers, FirstAt: r.FirstAt.Time, LastAt: r.LastAt.Time}
+		page[i] = BadToken{Token: r.Token, Route: r.Environment, Kind: r.Kind, Answers: r.Answers, FirstAt: r.FirstAt.Time,
+			LastAt: r.LastAt.Time}
 	}
 	return page, err
 }
 
-// ForgetBadTokens starts the platforms' counting anew. A wave of such answers speaks against the configuration, not against
-// the tokens: were it kept, the tokens would be removed once the wave is over.
+// ForgetBadTokens starts the platforms' counting anew. A wave of such answers speaks against the configuration, not
+// against the tokens: were it kept, the tokens would be removed once the wave is over.
 func (q *Queue) ForgetBadTokens(ctx context.Context, app string, of push.PlatformSet) error {
 	condition, args := ofPlatforms(of)
 	args = append([]any{app}, args...)

@@ -37,13 +37,13 @@ type leaseStore interface {
 	leave(ctx context.Context, id string) error
 }
 
-// leases decides which shards this replica owns. Each replica beats (a counter in its row) and watches the others' beats
-// with its own monotonic clock, so that no two machines' clocks are ever compared: one whose beat did not change for a
-// whole lease is dead, and its shards are free. Whoever owns less than its fair share takes free ones, whoever owns more
-// gives some up as soon as nothing of them is in flight.
+// leases decides which shards this replica owns. Each replica beats (a counter in its row) and watches the others'
+// beats with its own monotonic clock, so that no two machines' clocks are ever compared: one whose beat did not change
+// for a whole lease is dead, and its shards are free. Whoever owns less than its fair share takes free ones, whoever
+// owns more gives some up as soon as nothing of them is in flight.
 //
-// A replica that cannot beat stops using its shards well before the others may think it dead. When it can beat again and
-// nobody has buried it, it goes on with the leases it had: what it sent can still be settled.
+// A replica that cannot beat stops using its shards well before the others may think it dead. When it can beat again
+// and nobody has buried it, it goes on with the leases it had: what it sent can still be settled.
 type leases struct {
 	store leaseStore
 	lease time.Duration
@@ -118,8 +118,8 @@ func (l *leases) usableShard(shard uint8) bool {
 	return s.owned && !s.leaving && !l.closing && (l.sole || time.Now().Before(l.until))
 }
 
-// Acquire takes the right to send batches of the shard until Release; false when the shard is not, or no longer, to be used by
-// this replica. A shard is given up only when all that was acquired of it is released.
+// Acquire takes the right to send batches of the shard until Release; false when the shard is not, or no longer, to be
+// used by this replica. A shard is given up only when all that was acquired of it is released.
 func (l *leases) Acquire(shard uint8) (Lease, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,16 +145,16 @@ func (l *leases) Release(lease Lease) {
 	}
 }
 
-// OwnsJob reports whether this replica is the one to run the named periodic job now. Every job has one shard, whose owner
-// it is.
+// OwnsJob reports whether this replica is the one to run the named periodic job now. Every job has one shard, whose
+// owner it is.
 func (l *leases) OwnsJob(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.usableShard(uint8(xxhash.Sum64String(name) % Shards))
 }
 
-// pickFor is how long pick stays with a shard. What is accepted together is settled together, and costs a statement for each
-// shard that it lies in.
+// pickFor is how long pick stays with a shard. What is accepted together is settled together, and costs a statement for
+// each shard that it lies in.
 const pickFor = 50 * time.Millisecond
 
 // pick is a shard for new batches: one that this replica owns, at random; any when it owns none.
@@ -195,8 +195,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Unrenewed is why the leases could not be renewed for as long as a lease lasts, and nil where they were: this replica can
-// neither send nor save results then, whatever else of the database it reaches.
+// Unrenewed is why the leases could not be renewed for as long as a lease lasts, and nil where they were: this replica
+// can neither send nor save results then, whatever else of the database it reaches.
 func (l *leases) Unrenewed() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -279,8 +279,8 @@ func TestLeasesSurviveAnOutage(t *testing.T) {
 	})
 }
 
-// TestLeasesSurviveAnOutageOfAll takes the database away from every replica: the first to find it back must not take the others,
-// who are a moment later, for dead. One that died meanwhile is still noticed.
+// TestLeasesSurviveAnOutageOfAll takes the database away from every replica: the first to find it back must not take
+// the others, who are a moment later, for dead. One that died meanwhile is still noticed.
 func TestLeasesSurviveAnOutageOfAll(t *testing.T) {
 	t.Parallel()
 	for _, outage := range []time.Duration{4 * time.Second, 9 * time.Second, 15 * time.Second, time.Minute} {

@@ -7,8 +7,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// ofPlatforms is a condition on the token column, empty or beginning with AND. A platform's tokens are a range of the key that they
-// are in, those of the default one what is between the ranges.
+// ofPlatforms is a condition on the token column, empty or beginning with AND. A platform's tokens are a range of the
+// key that they are in, those of the default one what is between the ranges.
 func ofPlatforms(s push.PlatformSet) (condition string, args []any) {
 	if len(s.Names) == 0 {
 		return "", nil

@@ -44,7 +44,9 @@ func (o *outputs) flush(ctx context.Context, tx *sqlx.Tx) error {
 }
 
 // add notes what one result leaves behind.
-func (o *outputs) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient *push.Recipient, r *push.Result) error {
+func (o *outputs) add(
+	ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient *push.Recipient, r *push.Result,
+) error {
 	if !r.Outcome.Final() || r.Outcome == push.Accepted {
 		return nil
 	}

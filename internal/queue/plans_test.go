@@ -89,8 +89,8 @@ func pages(ctx context.Context, q *Queue, ids []uuid.UUID, leases []Lease) []pag
 	}
 }
 
-// Each page costs what it gives, and not what the tables hold: on MySQL and MariaDB the rows that its statements read are
-// counted. The planner of either is easily talked into reading a table, by long lists above all.
+// Each page costs what it gives, and not what the tables hold: on MySQL and MariaDB the rows that its statements read
+// are counted. The planner of either is easily talked into reading a table, by long lists above all.
 func TestPagesReadWhatTheyGive(t *testing.T) {
 	t.Parallel()
 	address := dbtest.MySQLAddress(t)
@@ -114,7 +114,8 @@ func TestPagesReadWhatTheyGive(t *testing.T) {
 	}
 }
 
-// On SQLite none of their statements, nor one of the purge or of a poll, is planned to read a table, or an app's part of one.
+// On SQLite none of their statements, nor one of the purge or of a poll, is planned to read a table, or an app's part
+// of one.
 func TestPagesByIndexOnSQLite(t *testing.T) {
 	t.Parallel()
 	db := dbtest.NewPlanned(t)
@@ -140,7 +141,8 @@ func TestPagesByIndexOnSQLite(t *testing.T) {
 		"idempotency_keys")
 }
 
-// fill cancels the notifications, and gives the first of them failures, and the app as many invalidations and bad tokens.
+// fill cancels the notifications, and gives the first of them failures, and the app as many invalidations and bad
+// tokens.
 func fill(t *testing.T, r *rig, cancelled []uuid.UUID, failed int) {
 	t.Helper()
 	now := stamp(r.now())

@@ -20,8 +20,8 @@ type storedAudience struct {
 	RoutePlatforms map[push.Route]string `json:"route_platforms,omitempty"`
 }
 
-// audienceOf is the submission's audience as it is kept, and the routes that it is expanded for: those of the platforms that
-// the notification is for.
+// audienceOf is the submission's audience as it is kept, and the routes that it is expanded for: those of the platforms
+// that the notification is for.
 func audienceOf(s *push.Submission) (a storedAudience, routes []push.Route, err error) {
 	a = storedAudience{*s.Audience, s.RoutePlatforms}
 	wanted := a.Platforms
@@ -57,8 +57,8 @@ func (a *storedAudience) of(route push.Route) push.Audience {
 	return part
 }
 
-// A notification for several platforms has a row for each of them in notification_platforms, from its acceptance on: its counts
-// of recipients and outcomes, which together are those in the notification's own row.
+// A notification for several platforms has a row for each of them in notification_platforms, from its acceptance on:
+// its counts of recipients and outcomes, which together are those in the notification's own row.
 
 // platformCounts are what is added to one such row.
 type platformCounts struct {
@@ -130,13 +130,16 @@ func (q *Queue) addToPlatforms(ctx context.Context, tx *sqlx.Tx, changes map[pla
 			tail.WriteString(c + " = " + c + " + VALUES(" + c + ")")
 		}
 	}
-	in := database.NewInsert("notification_platforms", "app, notification_id, platform, "+strings.Join(columns, ", "), tail.String())
+	in := database.NewInsert("notification_platforms", "app, notification_id, platform, "+strings.Join(columns, ", "),
+		tail.String())
 	keys := make([]platformKey, 0, len(changes))
 	for k := range changes {
 		keys = append(keys, k)
 	}
-	slices.SortFunc(keys, func(a, b platformKey) int { // in the order of the rows: transactions side by side do not deadlock
-		return cmp.Or(cmp.Compare(a.app, b.app), slices.Compare(a.notification[:], b.notification[:]), cmp.Compare(a.platform, b.platform))
+	// In the order of the rows: transactions side by side do not deadlock.
+	slices.SortFunc(keys, func(a, b platformKey) int {
+		return cmp.Or(cmp.Compare(a.app, b.app), slices.Compare(a.notification[:], b.notification[:]),
+			cmp.Compare(a.platform, b.platform))
 	})
 	for _, k := range keys {
 		c := changes[k]
@@ -151,8 +154,8 @@ func (q *Queue) addToPlatforms(ctx context.Context, tx *sqlx.Tx, changes map[pla
 	return wrap(in.Flush(ctx, tx), "update the platforms' counts")
 }
 
-// readPlatforms gives those of the statuses that are of several platforms their counts by platform. What is added up of these
-// is what the status shows: read a moment later, they may be ahead of the notification's own row.
+// readPlatforms gives those of the statuses that are of several platforms their counts by platform. What is added up of
+// these is what the status shows: read a moment later, they may be ahead of the notification's own row.
 func (q *Queue) readPlatforms(ctx context.Context, app string, statuses []*push.Status) error {
 	byID := map[uuid.UUID]*push.Status{}
 	ids := make([]uuid.UUID, 0, len(statuses))
@@ -173,7 +176,8 @@ func (q *Queue) readPlatforms(ctx context.Context, app string, statuses []*push.
 			return err
 		}
 		for _, r := range rows {
-			c := push.Counts{Accepted: r.Accepted, Failed: r.Failed, Unregistered: r.Unregistered, Expired: r.Expired, Cancelled: r.Cancelled}
+			c := push.Counts{Accepted: r.Accepted, Failed: r.Failed, Unregistered: r.Unregistered, Expired: r.Expired,
+				Cancelled: r.Cancelled}
 			c.Pending = r.Recipients - c.Accepted - c.Failed - c.Unregistered - c.Expired - c.Cancelled
 			s := byID[uuid.UUID(r.ID)]
 			s.ByPlatform[r.Platform] = c

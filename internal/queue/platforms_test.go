@@ -112,8 +112,8 @@ func TestAcceptWithoutARouteToThePlatform(t *testing.T) {
 	})
 }
 
-// An audience is expanded for each route, or once for all of a user's, to those platforms that the notification is for; a
-// platform that is asked for and has no content has no recipients.
+// An audience is expanded for each route, or once for all of a user's, to those platforms that the notification is for;
+// a platform that is asked for and has no content has no recipients.
 func TestExpandPlatforms(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {

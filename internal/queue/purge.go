@@ -66,7 +66,9 @@ func (q *Queue) Purge(ctx context.Context, before time.Time, limit int) (int, er
 
 // deletePage removes the first rows, in the order of key, of what where selects. Neither engine's own DELETE ... LIMIT
 // is known to the other.
-func deletePage(ctx context.Context, tx *sqlx.Tx, table, where string, args []any, key string, limit int) (int64, error) {
+func deletePage(
+	ctx context.Context, tx *sqlx.Tx, table, where string, args []any, key string, limit int,
+) (int64, error) {
 	var last any
 	err := tx.QueryRowContext(ctx, "SELECT "+key+" FROM "+table+" WHERE "+where+" ORDER BY "+key+" LIMIT 1 OFFSET ?",
 		append(args[:len(args):len(args)], limit-1)...).Scan(&last)
@@ -76,7 +78,8 @@ func deletePage(ctx context.Context, tx *sqlx.Tx, table, where string, args []an
 	case err != nil:
 		return 0, err
 	}
-	return affected(ctx, tx, "DELETE FROM "+table+" WHERE "+where+" AND "+key+" <= ?", append(args[:len(args):len(args)], last)...)
+	return affected(ctx, tx, "DELETE FROM "+table+" WHERE "+where+" AND "+key+" <= ?",
+		append(args[:len(args):len(args)], last)...)
 }
 
 // inSteps runs transactions until one finds nothing more to do.
@@ -100,7 +103,8 @@ func (q *Queue) distinctApps(ctx context.Context) ([]string, error) {
 	for _, table := range []string{"notifications", "invalidations", "bad_tokens"} {
 		for last := ""; ; {
 			var next sql.NullString
-			if err := q.db.Reader().QueryRowContext(ctx, "SELECT MIN(app) FROM "+table+" WHERE app > ?", last).Scan(&next); err != nil {
+			if err := q.db.Reader().QueryRowContext(ctx, "SELECT MIN(app) FROM "+table+" WHERE app > ?",
+				last).Scan(&next); err != nil {
 				return nil, err
 			}
 			if !next.Valid {
@@ -118,7 +122,9 @@ func (q *Queue) distinctApps(ctx context.Context) ([]string, error) {
 // purgeNotifications removes finished notifications, up to about limit rows with their failures. Their ids are in the
 // order of their creation, and what finished before was created before: so it reads them from the oldest on, and stops
 // at the first created after.
-func (q *Queue) purgeNotifications(ctx context.Context, app string, before time.Time, limit int) (total int, err error) {
+func (q *Queue) purgeNotifications(
+	ctx context.Context, app string, before time.Time, limit int,
+) (total int, err error) {
 	var end uuid.UUID
 	putMillis(&end, before)
 	var after uuid.UUID
@@ -175,7 +181,9 @@ func (q *Queue) finished(
 }
 
 // purgePlain removes those of the notifications that have no failures, which are most, and returns the others.
-func (q *Queue) purgePlain(ctx context.Context, app string, ids []uuid.UUID) (removed int, others []uuid.UUID, err error) {
+func (q *Queue) purgePlain(
+	ctx context.Context, app string, ids []uuid.UUID,
+) (removed int, others []uuid.UUID, err error) {
 	if len(ids) == 0 {
 		return 0, nil, nil
 	}
@@ -213,7 +221,8 @@ func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit in
 			if err != nil || n > 0 {
 				return err
 			}
-			if _, err = tx.ExecContext(ctx, "DELETE FROM notification_platforms WHERE app = ? AND notification_id = ?", app, id[:]); err != nil {
+			if _, err = tx.ExecContext(ctx, "DELETE FROM notification_platforms WHERE app = ? AND notification_id = ?", app,
+				id[:]); err != nil {
 				return err
 			}
 			_, err = tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id = ?", app, id[:])

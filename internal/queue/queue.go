@@ -1,5 +1,5 @@
-// Package queue keeps notifications, their batches, the shards' leases, outcomes, idempotency keys and invalidations: all
-// SQL on them stands here, and every step can be repeated after a crash at any instant.
+// Package queue keeps notifications, their batches, the shards' leases, outcomes, idempotency keys and invalidations:
+// all SQL on them stands here, and every step can be repeated after a crash at any instant.
 //
 // It decides nothing about sending (internal/sender does) and contains no SQL on device tokens (internal/tokens).
 package queue
@@ -85,8 +85,8 @@ func New(db *database.DB, cfg Config, registry Registry, log *slog.Logger, reg p
 	return q, nil
 }
 
-// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for the Holds to be given
-// back (for as long as they are safe) and releases all shards. So it is the last to be stopped, after the sender.
+// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for the Holds to be
+// given back (for as long as they are safe) and releases all shards. So it is the last to be stopped, after the sender.
 func (q *Queue) Run(ctx context.Context) error {
 	// Leases outlive the committers by a moment: a group that is under way still picks one of our shards.
 	leasesCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))

@@ -47,8 +47,8 @@ func (l *leases) pass(ctx context.Context) time.Duration {
 	return next
 }
 
-// note keeps since when the leases cannot be renewed, and why: from the start of the first attempt that failed, for one that
-// hangs may take long.
+// note keeps since when the leases cannot be renewed, and why: from the start of the first attempt that failed, for one
+// that hangs may take long.
 func (l *leases) note(start time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,7 +132,8 @@ func (l *leases) tryPass(ctx context.Context) (time.Duration, error) {
 		l.log.Info("shards changed", "owned", owned, "replicas", live)
 	}
 	l.m.owned.Set(float64(owned))
-	if owned < Shards-share*(live-1) { // even if all others keep their share: they are about to give some up, so look again soon
+	// Even if all others keep their share: they are about to give some up, so look again soon.
+	if owned < Shards-share*(live-1) {
 		return l.lease / 20, nil
 	}
 	return l.lease / 5, nil
@@ -176,7 +177,9 @@ func (l *leases) adopt(shards []shardRow) (owned int) {
 // watch notes the others' beats and says who is dead, with the beat seen last, and how many live. The beats were read
 // at some moment between before and after: a beat is counted as seen as late as it may have been, and as missing as
 // early. The owner of a shard without a replica's row counts as one that never beats.
-func (l *leases) watch(before, after time.Time, beats map[string]uint64, shards []shardRow) (dead map[string]uint64, live int) {
+func (l *leases) watch(
+	before, after time.Time, beats map[string]uint64, shards []shardRow,
+) (dead map[string]uint64, live int) {
 	for _, row := range shards {
 		if _, ok := beats[row.owner]; !ok && row.owner != "" {
 			beats[row.owner] = 0
@@ -187,8 +190,9 @@ func (l *leases) watch(before, after time.Time, beats map[string]uint64, shards 
 			delete(l.seen, id)
 		}
 	}
-	// While this replica could not look, the others could perhaps not beat either: that time says nothing against them. Else the
-	// first one that finds the database back would bury all others, and what they have in flight would be sent again.
+	// While this replica could not look, the others could perhaps not beat either: that time says nothing against them.
+	// Else the first one that finds the database back would bury all others, and what they have in flight would be sent
+	// again.
 	if blind := before.Sub(l.looked) - l.lease/5; blind > l.lease/5 {
 		for id, s := range l.seen {
 			s.at = s.at.Add(blind)
@@ -251,7 +255,8 @@ func (l *leases) balance(share int, shards []shardRow) (take, release []uint8) {
 			release = append(release, shard)
 		}
 	}
-	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] }) // replicas that start together want different ones
+	// Replicas that start together want different ones.
+	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
 	take = free[:min(len(free), max(0, share-len(staying)))]
 	return take, release
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// toTokens makes the batches of the submission's tokens: each goes the way that it is registered for, as far as registered
-// knows it, or else its platform's usual way.
+// toTokens makes the batches of the submission's tokens: each goes the way that it is registered for, as far as
+// registered knows it, or else its platform's usual way.
 func (row *acceptedRow) toTokens(s *push.Submission, registered map[push.Token]push.Route) error {
 	type way struct {
 		route      push.Route
@@ -61,8 +61,8 @@ func (q *Queue) routeAndInsert(ctx context.Context, group []*acceptance) error {
 	return q.insertGroup(ctx, group)
 }
 
-// route has each registered token of the group go the way that it is registered for. Most are registered for the route that
-// they were given, and so one short look at the registry for the whole group finds nothing to do.
+// route has each registered token of the group go the way that it is registered for. Most are registered for the route
+// that they were given, and so one short look at the registry for the whole group finds nothing to do.
 func (q *Queue) route(ctx context.Context, group []*acceptance) error {
 	type way struct {
 		app   string
@@ -109,7 +109,8 @@ func (q *Queue) route(ctx context.Context, group []*acceptance) error {
 	return nil
 }
 
-// lookUps calls ask with the submission's tokens whose route may be another than the usual one, which it is called with.
+// lookUps calls ask with the submission's tokens whose route may be another than the usual one, which it is called
+// with.
 func lookUps(s *push.Submission, ask func(usual push.Route, tokens []push.Token)) {
 	if len(s.RoutePlatforms) == 0 {
 		ask(s.Routes[0], s.Tokens)

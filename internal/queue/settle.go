@@ -29,9 +29,9 @@ type part struct {
 // errGone says that some of the batches are not there any more.
 var errGone = errors.New("batches settled already")
 
-// Settle records what became of the batches, in one transaction: it consumes their rows, adds to the counts, keeps failures,
-// records the tokens that were found dead or bad, and writes a follow-up batch for what is to be sent again. It returns the
-// follow-ups.
+// Settle records what became of the batches, in one transaction: it consumes their rows, adds to the counts, keeps
+// failures, records the tokens that were found dead or bad, and writes a follow-up batch for what is to be sent again.
+// It returns the follow-ups.
 //
 // A batch is consumed exactly once: what was settled already (by a commit whose answer was lost) is passed over, so
 // repeating Settle after any error is harmless. Batches under a lease that was lost are not settled, and the lease is
@@ -185,7 +185,8 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 
 // followUp is the batch, still empty, that takes the place of the settled one.
 func (s *Settlement) followUp(now time.Time) *Batch {
-	b := &Batch{Key: s.Batch.Key, App: s.Batch.App, Route: s.Batch.Route, Kind: s.Batch.Kind, ByPlatform: s.Batch.ByPlatform}
+	b := &Batch{Key: s.Batch.Key, App: s.Batch.App, Route: s.Batch.Route, Kind: s.Batch.Kind,
+		ByPlatform: s.Batch.ByPlatform}
 	b.Seq += generation
 	b.DueAt = s.RetryAt.UnixMicro()
 	if s.RetryAt.IsZero() {
@@ -194,8 +195,8 @@ func (s *Settlement) followUp(now time.Time) *Batch {
 	return b
 }
 
-// settleRemaining settles those of the batches that are still there. For the others it finds the follow-ups that the earlier
-// settlement wrote.
+// settleRemaining settles those of the batches that are still there. For the others it finds the follow-ups that the
+// earlier settlement wrote.
 func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement) (settled, error) {
 	present := map[part]*Batch{}
 	for chunk := range slices.Chunk(settlements, maxKeys) {
@@ -250,7 +251,8 @@ const consumeGap = 250 * time.Millisecond
 // never come twice.
 func consume(ctx context.Context, tx *sqlx.Tx, keys []Key) (n int64, err error) {
 	slices.SortFunc(keys, func(a, b Key) int {
-		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.DueAt, b.DueAt))
+		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Seq, b.Seq),
+			cmp.Compare(a.DueAt, b.DueAt))
 	})
 	for len(keys) > 0 {
 		first, end := keys[0], 1

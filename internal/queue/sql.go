@@ -13,8 +13,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// maxKeys bounds what one statement names in a list. MariaDB makes a list of 1,000 a table of its own, to be joined, and then
-// reads the whole of the other.
+// maxKeys bounds what one statement names in a list. MariaDB makes a list of 1,000 a table of its own, to be joined,
+// and then reads the whole of the other.
 const maxKeys = 900
 
 // list is "(?, ?, ...)" for n arguments.
@@ -45,7 +45,8 @@ func stamp(t time.Time) any {
 	return v
 }
 
-// never stands for a time that has not come, in the columns that are set later: see the migration for why it is not NULL.
+// never stands for a time that has not come, in the columns that are set later: see the migration for why it is not
+// NULL.
 var never = stamp(time.Unix(0, 0))
 
 // timeOrZero turns it back.

@@ -19,15 +19,16 @@ import (
 const statusColumns = `id, state, expanded, recipients, accepted, failed, unregistered, expired, cancelled,
 	created_at, send_at, first_sent_at, finished_at, platform, contents IS NOT NULL AS several`
 
-// scanStatus reads statusColumns; several says that the notification is for several platforms, whose counts are to be read.
+// scanStatus reads statusColumns; several says that the notification is for several platforms, whose counts are to be
+// read.
 func scanStatus(row interface{ Scan(...any) error }, now time.Time) (s push.Status, several bool, err error) {
 	var platform string
 	var id []byte
 	var state int
 	var created, sendAt, first, finished database.Time
 	c := &s.Counts
-	if err := row.Scan(&id, &state, &s.Expanded, &s.Recipients, &c.Accepted, &c.Failed, &c.Unregistered, &c.Expired, &c.Cancelled,
-		&created, &sendAt, &first, &finished, &platform, &several); err != nil {
+	if err := row.Scan(&id, &state, &s.Expanded, &s.Recipients, &c.Accepted, &c.Failed, &c.Unregistered, &c.Expired,
+		&c.Cancelled, &created, &sendAt, &first, &finished, &platform, &several); err != nil {
 		return push.Status{}, false, err
 	}
 	copy(s.ID[:], id)
@@ -53,7 +54,8 @@ func scanStatus(row interface{ Scan(...any) error }, now time.Time) (s push.Stat
 
 // Get tells how far a notification is; push.ErrNotFound where the app has none of that id.
 func (q *Queue) Get(ctx context.Context, app string, id uuid.UUID) (push.Status, error) {
-	row := q.db.Reader().QueryRowContext(ctx, "SELECT "+statusColumns+" FROM notifications WHERE app = ? AND id = ?", app, id[:])
+	row := q.db.Reader().QueryRowContext(ctx, "SELECT "+statusColumns+" FROM notifications WHERE app = ? AND id = ?",
+		app, id[:])
 	s, several, err := scanStatus(row, q.now())
 	if errors.Is(err, sql.ErrNoRows) {
 		err = push.ErrNotFound
@@ -70,7 +72,9 @@ const scanned = 10_000
 // List returns the newest notifications before the given one (the zero UUID: from the newest on), only those of the
 // state unless that is empty, and what to give as before for the next page: the zero UUID at the end. A page by state
 // may be short, as it looks at a bounded number of notifications.
-func (q *Queue) List(ctx context.Context, app string, state push.State, before uuid.UUID, limit int) ([]push.Status, uuid.UUID, error) {
+func (q *Queue) List(
+	ctx context.Context, app string, state push.State, before uuid.UUID, limit int,
+) ([]push.Status, uuid.UUID, error) {
 	if before == uuid.Nil {
 		before = uuid.Max
 	}
@@ -138,7 +142,9 @@ func (q *Queue) List(ctx context.Context, app string, state push.State, before u
 }
 
 // Failures lists, in the tokens' order, the recipients after the given one that were not accepted.
-func (q *Queue) Failures(ctx context.Context, app string, id uuid.UUID, after push.Token, limit int) ([]push.Failure, error) {
+func (q *Queue) Failures(
+	ctx context.Context, app string, id uuid.UUID, after push.Token, limit int,
+) ([]push.Failure, error) {
 	if _, err := q.Get(ctx, app, id); err != nil {
 		return nil, err
 	}
@@ -213,8 +219,8 @@ func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Bat
 	return batches, q.forgetCancelled(ctx, ids)
 }
 
-// forgetCancelled removes those of the cancellations whose notifications have no batches left anywhere. None can come to
-// be then: each batch is replaced by what follows it in one transaction.
+// forgetCancelled removes those of the cancellations whose notifications have no batches left anywhere. None can come
+// to be then: each batch is replaced by what follows it in one transaction.
 func (q *Queue) forgetCancelled(ctx context.Context, ids []uuid.UUID) error {
 	return wrap(q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM cancellations WHERE notification_id IN "+list(len(ids))+

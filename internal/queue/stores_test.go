@@ -99,9 +99,9 @@ func (s *stores) send(result func(route push.Route, r push.Recipient) push.Resul
 	}
 }
 
-// One notification to all devices of an app, of three platforms and four routes: each gets it once by its own route, with its
-// badge counted up once, the counts are exact for each platform, and what a browser's push service calls gone is removed
-// unless it is young.
+// One notification to all devices of an app, of three platforms and four routes: each gets it once by its own route,
+// with its badge counted up once, the counts are exact for each platform, and what a browser's push service calls gone
+// is removed unless it is young.
 func TestOneNotificationForAllPlatforms(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {

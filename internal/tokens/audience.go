@@ -17,8 +17,8 @@ const (
 	kindUser   = "u"
 	kindTag    = "t"
 	kindDevice = "d"
-	// kindEnvironment finds the sandbox tokens, which are few among many. Production tokens have no such row: where they are
-	// the many, a scan of the registry finds them as well.
+	// kindEnvironment finds the sandbox tokens, which are few among many. Production tokens have no such row: where they
+	// are the many, a scan of the registry finds them as well.
 	kindEnvironment = "e"
 	// kindClaim is of rows that no transaction leaves behind: see contend.
 	kindClaim = "c"
@@ -30,8 +30,8 @@ type tokenList struct {
 	values []string
 }
 
-// maxUnion is how many values of a list are read as lists of their own, each already in the tokens' order. Beyond it, and for
-// users, who have few devices each, the rows of all values are sorted anew for each page.
+// maxUnion is how many values of a list are read as lists of their own, each already in the tokens' order. Beyond it,
+// and for users, who have few devices each, the rows of all values are sorted anew for each page.
 const maxUnion = 100
 
 // merged reports whether the list is read as several, one for each value.
@@ -42,9 +42,12 @@ func (st tokenList) merged() bool {
 // leastList is how much of each of many lists is read at the least.
 const leastList = 64
 
-// bound is how far those several lists can be read together where share rows are read of each: to the last token of
-// the one that ends first; empty where all of them end before. Beyond it a list that was not read to its end may have tokens.
-func (sel *selection) bound(ctx context.Context, q sqlx.QueryerContext, st tokenList, after push.Token, share int) (push.Token, error) {
+// bound is how far those several lists can be read together where share rows are read of each: to the last token of the
+// one that ends first; empty where all of them end before. Beyond it a list that was not read to its end may have
+// tokens.
+func (sel *selection) bound(
+	ctx context.Context, q sqlx.QueryerContext, st tokenList, after push.Token, share int,
+) (push.Token, error) {
 	s := newStatement("SELECT MIN(last) FROM (")
 	for i := range st.values {
 		if i > 0 {
@@ -83,9 +86,11 @@ func (st tokenList) appendTokens(s *statement, app string, after push.Token, lim
 	const from = " FROM device_token_index WHERE app = ? AND kind = ? AND value"
 	switch {
 	case len(st.values) == 1:
-		s.add("SELECT token"+from+" = ? AND token > ? ORDER BY token LIMIT ?", app, st.kind, []byte(st.values[0]), []byte(after), limit)
+		s.add("SELECT token"+from+" = ? AND token > ? ORDER BY token LIMIT ?", app, st.kind, []byte(st.values[0]),
+			[]byte(after), limit)
 	case st.kind == kindUser || len(st.values) > maxUnion:
-		s.add("SELECT DISTINCT token"+from+" IN", app, st.kind).list(len(st.values), func(i int) any { return []byte(st.values[i]) }).
+		s.add("SELECT DISTINCT token"+from+" IN", app, st.kind).list(len(st.values),
+			func(i int) any { return []byte(st.values[i]) }).
 			add(" AND token > ? ORDER BY token LIMIT ?", []byte(after), limit)
 	default:
 		// The first of each list hold the first of all of them.
@@ -102,9 +107,9 @@ func (st tokenList) appendTokens(s *statement, app string, after push.Token, lim
 	}
 }
 
-// selection finds devices page by page, in the tokens' order. It reads the sparsest of its lists and looks the devices up, so that
-// its cost is that of the fewest tokens that any one condition leaves, and not that of the registry. Without lists it
-// reads the registry itself.
+// selection finds devices page by page, in the tokens' order. It reads the sparsest of its lists and looks the devices
+// up, so that its cost is that of the fewest tokens that any one condition leaves, and not that of the registry.
+// Without lists it reads the registry itself.
 type selection struct {
 	app     string
 	columns string // of device_tokens to be scanned after the token
@@ -127,8 +132,8 @@ type selection struct {
 	passedOver int
 }
 
-// addEnvironment makes the environment one more list where it has one. The other conditions must then be checked for each
-// device: any list may become the one that is read.
+// addEnvironment makes the environment one more list where it has one. The other conditions must then be checked for
+// each device: any list may become the one that is read.
 func (sel *selection) addEnvironment() {
 	if sel.environment == push.Sandbox {
 		sel.lists = append(sel.lists, tokenList{kindEnvironment, []string{string(push.Sandbox)}})
@@ -142,8 +147,8 @@ const maxRead = 8192
 // transaction must not last as long as the registry is large.
 const maxScan = 4 * maxRead
 
-// each scans up to limit devices after after into dest, which belongs to r, and calls fn for each. It returns the token after
-// which to go on; empty when those were the last.
+// each scans up to limit devices after after into dest, which belongs to r, and calls fn for each. It returns the token
+// after which to go on; empty when those were the last.
 func (sel *selection) each(
 	ctx context.Context, q sqlx.QueryerContext, r *row, dest []any, after push.Token, limit int, fn func() error,
 ) (push.Token, error) {
@@ -230,7 +235,8 @@ func (sel *selection) matches(r *row, hasKind bool) (bool, error) {
 	if r.environment == nil { // an index row without its device
 		return false, nil
 	}
-	if sel.environment != "" && string(r.environment) != string(sel.environment) || sel.userID != "" && string(r.userID) != sel.userID {
+	if sel.environment != "" && string(r.environment) != string(sel.environment) || sel.userID != "" &&
+		string(r.userID) != sel.userID {
 		return false, nil
 	}
 	if len(sel.routes) > 0 && !slices.Contains(sel.routes, environment(r.environment)) {
@@ -239,7 +245,8 @@ func (sel *selection) matches(r *row, hasKind bool) (bool, error) {
 	if !sel.idleBefore.IsZero() && !r.lastUpdated.Before(sel.idleBefore) {
 		return false, nil
 	}
-	if hasKind && !sel.anyKind && (string(r.kind) != string(sel.kind) || sel.kindOf != "" && string(r.kindOf) != sel.kindOf) {
+	if hasKind && !sel.anyKind && (string(r.kind) != string(sel.kind) || sel.kindOf != "" &&
+		string(r.kindOf) != sel.kindOf) {
 		return false, nil
 	}
 	if sel.tags == nil {
@@ -282,10 +289,11 @@ func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after
 	return sel.lists[best], err
 }
 
-// AudiencePage returns up to limit recipients of the audience, with their stored badges, whose tokens come after after, in the
-// tokens' order, the route of each, and the token after which the next page goes on; it is empty after the last page. A page costs what the
-// sparsest of the audience's conditions costs, and is short, even empty, where it would cost too much. Where increment is
-// not 0 it is added to the stored badges, as AddBadges does it, and the recipients have the sums.
+// AudiencePage returns up to limit recipients of the audience, with their stored badges, whose tokens come after after,
+// in the tokens' order, the route of each, and the token after which the next page goes on; it is empty after the last
+// page. A page costs what the sparsest of the audience's conditions costs, and is short, even empty, where it would
+// cost too much. Where increment is not 0 it is added to the stored badges, as AddBadges does it, and the recipients
+// have the sums.
 func (s *Store) AudiencePage(
 	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 ) (page []push.Recipient, routes []push.Route, next push.Token, err error) {

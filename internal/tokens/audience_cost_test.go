@@ -21,7 +21,8 @@ type recorder struct {
 	statements []recordedStatement
 }
 
-// Conditions that many meet one by one and few together are read in steps: no page lasts as long as the registry is large.
+// Conditions that many meet one by one and few together are read in steps: no page lasts as long as the registry is
+// large.
 func TestSparseAudienceIsReadInSteps(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *Store) {
@@ -75,8 +76,8 @@ func (r *recorder) QueryContext(ctx context.Context, query string, args ...any) 
 	return r.QueryerContext.QueryContext(ctx, query, args...)
 }
 
-// An audience of a few among many is found by the indexes: SQLite plans to read no table from end to end, and what MySQL or
-// MariaDB has read is in proportion to the page and not to the registry.
+// An audience of a few among many is found by the indexes: SQLite plans to read no table from end to end, and what
+// MySQL or MariaDB has read is in proportion to the page and not to the registry.
 func TestAudienceCostsWhatItFinds(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *Store) {

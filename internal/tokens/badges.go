@@ -32,7 +32,9 @@ func (s *Store) AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipien
 
 // addToRead is AddBadges for recipients that the transaction has read with their badges, under lock. dense says that
 // they are all the registered tokens from the first to the last.
-func (s *Store) addToRead(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32, dense bool) error {
+func (s *Store) addToRead(
+	ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32, dense bool,
+) error {
 	if len(recipients) == 0 {
 		return nil
 	}
@@ -86,7 +88,8 @@ func (b *increment) byRange(ctx context.Context) (done bool, err error) {
 	// Two neighbours tell most other batches apart before anything is locked.
 	var token []byte
 	next := false
-	err = newStatement("SELECT token FROM device_tokens").add(" WHERE app = ? AND token > ? ORDER BY token LIMIT 1", b.app, first).
+	err = newStatement("SELECT token FROM device_tokens").add(" WHERE app = ? AND token > ? ORDER BY token LIMIT 1",
+		b.app, first).
 		query(ctx, b.tx, []any{&token}, func() error {
 			next = push.Token(token) == b.recipients[1].Token
 			return nil

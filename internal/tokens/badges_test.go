@@ -127,8 +127,8 @@ func wantCounted(t *testing.T, s *Store, token push.Token, sums []uint32) {
 	}
 }
 
-// Increments of overlapping recipients at once, over two replicas, beside registrations of new tokens: every stored badge is
-// the sum, and every sum was given to somebody once.
+// Increments of overlapping recipients at once, over two replicas, beside registrations of new tokens: every stored
+// badge is the sum, and every sum was given to somebody once.
 func TestAddBadgesAtOnce(t *testing.T) {
 	t.Parallel()
 	const n, adders, rounds = 60, 6, 8
@@ -188,7 +188,8 @@ func TestAddBadgesAtOnce(t *testing.T) {
 	replicas(t, run)
 }
 
-// A token that is registered within the range of a page while that is counted up is nobody's recipient yet: its badge stays.
+// A token that is registered within the range of a page while that is counted up is nobody's recipient yet: its badge
+// stays.
 func TestAddBadgesBesideRegistration(t *testing.T) {
 	t.Parallel()
 	address := dbtest.MySQLAddress(t)
@@ -289,8 +290,8 @@ func TestPagesCountBadges(t *testing.T) {
 	})
 }
 
-// Pages counted by two replicas at once, beside registrations within them: each stored badge is the number of pages that the
-// token stood in, and each sum was given once.
+// Pages counted by two replicas at once, beside registrations within them: each stored badge is the number of pages
+// that the token stood in, and each sum was given once.
 func TestPagesAtOnce(t *testing.T) {
 	t.Parallel()
 	const n, counters, rounds = 60, 4, 10

@@ -15,8 +15,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Run them by LHSPN_TESTDB_FLUSH=1 scripts/testdb go test -run - -bench . ./internal/tokens: with 2, MariaDB's default here, its commits
-// are not durable.
+// Run them by LHSPN_TESTDB_FLUSH=1 scripts/testdb go test -run - -bench . ./internal/tokens: with 2, MariaDB's default
+// here, its commits are not durable.
 
 func benchEach(b *testing.B, fn func(b *testing.B, s *Store)) {
 	b.Helper()

@@ -70,7 +70,8 @@ type move struct {
 }
 
 func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error {
-	w := transaction{store: s, tx: tx, now: s.now().UTC().Truncate(time.Microsecond), records: make(map[key]*record, len(changes))}
+	w := transaction{store: s, tx: tx, now: s.now().UTC().Truncate(time.Microsecond),
+		records: make(map[key]*record, len(changes))}
 	for _, c := range changes {
 		k := key{c.app, c.token}
 		if w.records[k] == nil {
@@ -125,15 +126,21 @@ func (w *transaction) addHolders(ctx context.Context, changes []*change) error {
 }
 
 // holders finds the tokens that are stored of the devices, which it sorts. tail is put behind each query.
-func (w *transaction) holders(ctx context.Context, devices []deviceKey, tail string, found func(deviceKey, push.Token)) error {
-	slices.SortFunc(devices, func(a, b deviceKey) int { return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.device, b.device)) })
+func (w *transaction) holders(
+	ctx context.Context, devices []deviceKey, tail string, found func(deviceKey, push.Token),
+) error {
+	slices.SortFunc(devices, func(a, b deviceKey) int {
+		return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.device,
+			b.device))
+	})
 	for devices = slices.Compact(devices); len(devices) > 0; {
 		app, n := devices[0].app, 1
 		for n < len(devices) && n < maxRows && devices[n].app == app {
 			n++
 		}
 		var device, token []byte
-		s := newStatement("SELECT value, token FROM device_token_index WHERE app = ? AND kind = ? AND value IN").add("", app, kindDevice).
+		s := newStatement("SELECT value, token FROM device_token_index WHERE app = ? AND kind = ? AND value IN").add("",
+			app, kindDevice).
 			list(n, func(i int) any { return []byte(devices[i].device) }).add(tail)
 		err := s.query(ctx, w.tx, []any{&device, &token}, func() error {
 			found(deviceKey{app, string(device)}, push.Token(token))
@@ -302,8 +309,9 @@ func update(d *push.Device, r *push.Registration) {
 	}
 }
 
-// contend has one transaction at a time give a token to a device where several servers take writes: each inserts and removes
-// a row under the device's key, so that of two at once one loses the race. A single server needs none of that: see replace.
+// contend has one transaction at a time give a token to a device where several servers take writes: each inserts and
+// removes a row under the device's key, so that of two at once one loses the race. A single server needs none of that:
+// see replace.
 func (w *transaction) contend(ctx context.Context) error {
 	if len(w.moved) == 0 || !w.store.db.SeveralWriters() {
 		return nil

@@ -12,9 +12,11 @@ import (
 // countTime bounds how long an audience is counted.
 const countTime = 2 * time.Second
 
-// CountAudience counts the audience's members by the names of their platforms. It ends after two seconds: exact is false then,
-// and there are at least so many.
-func (s *Store) CountAudience(ctx context.Context, app string, a push.Audience) (byPlatform map[string]int, exact bool, err error) {
+// CountAudience counts the audience's members by the names of their platforms. It ends after two seconds: exact is
+// false then, and there are at least so many.
+func (s *Store) CountAudience(
+	ctx context.Context, app string, a push.Audience,
+) (byPlatform map[string]int, exact bool, err error) {
 	byPlatform = map[string]int{}
 	sel, end := s.selection(app, a), s.now().Add(countTime)
 	if sel.nobody() {

@@ -41,7 +41,8 @@ func (s *Store) Elsewhere(
 	return found, nil
 }
 
-// sandboxApps remembers which apps have sandbox tokens at all. Many have none, and need no look-up for each notification.
+// sandboxApps remembers which apps have sandbox tokens at all. Many have none, and need no look-up for each
+// notification.
 type sandboxApps struct {
 	mu     sync.Mutex // guards what follows
 	apps   map[string]sandboxApp
@@ -53,8 +54,8 @@ type sandboxApp struct {
 	until time.Time // when to look again
 }
 
-// How long it is remembered that an app has sandbox tokens, and that it has none: the latter is how much later another replica
-// may notice the first one.
+// How long it is remembered that an app has sandbox tokens, and that it has none: the latter is how much later another
+// replica may notice the first one.
 const (
 	rememberSome = 10 * time.Second
 	rememberNone = 250 * time.Millisecond
@@ -70,7 +71,8 @@ func (a *sandboxApps) has(ctx context.Context, db sqlx.QueryerContext, app strin
 	}
 	var n int
 	some := false
-	err := newStatement("SELECT 1 FROM device_token_index WHERE").add(" app = ? AND kind = ? LIMIT 1", app, kindEnvironment).
+	err := newStatement("SELECT 1 FROM device_token_index WHERE").add(" app = ? AND kind = ? LIMIT 1", app,
+		kindEnvironment).
 		query(ctx, db, []any{&n}, func() error { some = true; return nil })
 	if err != nil {
 		return false, fmt.Errorf("look for sandbox tokens: %w", err)

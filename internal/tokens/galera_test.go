@@ -13,8 +13,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 )
 
-// A device that registers two tokens at once through two nodes of a cluster, which do not see each other's row locks, keeps
-// one. `make galera` runs it.
+// A device that registers two tokens at once through two nodes of a cluster, which do not see each other's row locks,
+// keeps one. `make galera` runs it.
 func TestADeviceHasOneTokenOnTwoNodes(t *testing.T) {
 	nodes := strings.Fields(os.Getenv("LHSPN_TEST_GALERA"))
 	if len(nodes) < 2 {

@@ -14,7 +14,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Of two tokens of a device an import leaves the later one, whichever comes first, and whether it was imported or registered.
+// Of two tokens of a device an import leaves the later one, whichever comes first, and whether it was imported or
+// registered.
 func TestImportOfAnOldTokenOfTheDevice(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *Store) {
@@ -74,7 +75,8 @@ func TestImportBesideTheDevicesRegistration(t *testing.T) {
 	checkIndex(t, importing)
 }
 
-// Two replicas import the same new tokens at once: between the look for a token and its insertion the other may insert it.
+// Two replicas import the same new tokens at once: between the look for a token and its insertion the other may insert
+// it.
 func TestImportAtOnce(t *testing.T) {
 	t.Parallel()
 	address := dbtest.MySQLAddress(t)

@@ -76,12 +76,14 @@ func diffIndex(drop, put []indexRow, e *record) (dropped, added []indexRow) {
 }
 
 func compareIndexRows(a, b indexRow) int {
-	return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.kind, b.kind), cmp.Compare(a.value, b.value), cmp.Compare(a.token, b.token))
+	return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.kind, b.kind), cmp.Compare(a.value, b.value),
+		cmp.Compare(a.token, b.token))
 }
 
 func (s *Store) insertIndex(ctx context.Context, tx *sqlx.Tx, rows []indexRow) error {
 	slices.SortFunc(rows, compareIndexRows)
-	in := database.NewInsert("device_token_index", "app, kind, value, token", s.db.Dialect.Upsert("app, kind, value, token"))
+	in := database.NewInsert("device_token_index", "app, kind, value, token",
+		s.db.Dialect.Upsert("app, kind, value, token"))
 	for _, r := range rows {
 		if err := in.Add(ctx, tx, r.app, r.kind, []byte(r.value), []byte(r.token)); err != nil {
 			return fmt.Errorf("index tokens: %w", err)

@@ -32,7 +32,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		imported: f.NewCounter(prometheus.CounterOpts{Name: "lhspn_tokens_imported_total", Help: "Device tokens imported."}),
 		removals: f.NewCounterVec(prometheus.CounterOpts{Name: "lhspn_tokens_removals_total",
 			Help: "Device tokens removed, by how they were known to be dead."}, []string{"source"}),
-		badges: f.NewCounter(prometheus.CounterOpts{Name: "lhspn_tokens_badge_increments_total", Help: "Stored badges counted up."}),
+		badges: f.NewCounter(prometheus.CounterOpts{Name: "lhspn_tokens_badge_increments_total",
+			Help: "Stored badges counted up."}),
 		group: f.NewHistogram(prometheus.HistogramOpts{Name: "lhspn_tokens_group_size",
 			Help: "Changes that shared a transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}),
 		seconds: f.NewHistogramVec(prometheus.HistogramOpts{Name: "lhspn_tokens_seconds",
@@ -42,7 +43,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, result := range []string{"created", "refreshed", "failed"} {
 		m.registrations.WithLabelValues(result)
 	}
-	for _, source := range []string{string(push.SourceFeedback), string(push.SourceUnregistered), string(push.SourceBadToken),
+	for _, source := range []string{string(push.SourceFeedback), string(push.SourceUnregistered),
+		string(push.SourceBadToken),
 		removedByRequest, removedReplaced} {
 		m.removals.WithLabelValues(source)
 	}

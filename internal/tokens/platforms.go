@@ -6,8 +6,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// The tokens of each platform but the default one begin with its name and a colon, and so are a range of the clustered key
-// and of each list in the index. Those of the default one are what is between these ranges.
+// The tokens of each platform but the default one begin with its name and a colon, and so are a range of the clustered
+// key and of each list in the index. Those of the default one are what is between these ranges.
 
 // wants reports whether tokens with the prefix are of a platform that is selected.
 func (sel *selection) wants(prefix []byte) bool {
@@ -34,8 +34,8 @@ func (sel *selection) start() push.Token {
 	return start
 }
 
-// behind is what the next selected token comes after, given one of a platform, named by the prefix, that is not selected;
-// ends says that there can be none.
+// behind is what the next selected token comes after, given one of a platform, named by the prefix, that is not
+// selected; ends says that there can be none.
 func (sel *selection) behind(prefix, token []byte) (after push.Token, ends bool) {
 	if !sel.wants(nil) {
 		return sel.nextRange(token)

@@ -12,8 +12,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// mixed fills the registry with devices of several platforms: what begins with a platform's name between the bytes that come
-// before and after. Each third has the user u0, u1 or u2, and the tag even or odd.
+// mixed fills the registry with devices of several platforms: what begins with a platform's name between the bytes that
+// come before and after. Each third has the user u0, u1 or u2, and the tag even or odd.
 func mixed(tb testing.TB, s *Store) (devices []push.Device) {
 	tb.Helper()
 	now := s.now().UTC().Truncate(time.Microsecond)

@@ -15,7 +15,9 @@ import (
 // RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which.
 // A token that was registered again after that time stays: the device has the app again. So does one that is registered
 // for another route or kind than the invalidation's: it was sent what it is not for.
-func (s *Store) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) (removed []bool, err error) {
+func (s *Store) RemoveUnchanged(
+	ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation,
+) (removed []bool, err error) {
 	defer s.metrics.time("remove", time.Now())
 	w := transaction{store: s, tx: tx, records: map[key]*record{}}
 	for _, inv := range invalidations {

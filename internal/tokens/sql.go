@@ -98,8 +98,8 @@ func (s *Store) forUpdate() string {
 	return ""
 }
 
-// columnNames are the columns of a device, but app and token, in the order of appendDevice and row. The address, which few
-// have, is the last.
+// columnNames are the columns of a device, but app and token, in the order of appendDevice and row. The address, which
+// few have, is the last.
 var columnNames = []string{
 	"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags",
 	"app_version", "os_version", "device_model", "locale", "time_zone", "address"}
@@ -147,18 +147,22 @@ type row struct {
 
 // deviceDest is where to scan token and deviceColumns into.
 func (r *row) deviceDest() []any {
-	return []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID, &r.deviceID,
+	return []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID,
+		&r.deviceID,
 		&r.tags, &r.appVersion, &r.osVersion, &r.deviceModel, &r.locale, &r.timeZone, &r.address}
 }
 
 func (r *row) device() (push.Device, error) {
 	tags, err := decodeTags(r.tags)
 	return push.Device{
-		Token: push.Token(r.token), Environment: environment(r.environment), Kind: push.Kind(r.kind), KindOf: string(r.kindOf),
+		Token: push.Token(r.token), Environment: environment(r.environment), Kind: push.Kind(r.kind),
+		KindOf:      string(r.kindOf),
 		Badge:       uint32(r.badge.Int64),
 		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: tags,
-		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion), OSVersion: string(r.osVersion),
-		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone), Address: slices.Clone([]byte(r.address)),
+		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion),
+		OSVersion:   string(r.osVersion),
+		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone),
+		Address: slices.Clone([]byte(r.address)),
 	}, err
 }
 

@@ -1,5 +1,6 @@
-// Package tokens keeps the registry of device tokens (the DeviceTokenHandler of the system): all SQL on them stands here, to
-// register and refresh them, to keep their badges, to find an audience page by page, and to remove what is dead.
+// Package tokens keeps the registry of device tokens (the DeviceTokenHandler of the system): all SQL on them stands
+// here, to register and refresh them, to keep their badges, to find an audience page by page, and to remove what is
+// dead.
 //
 // It decides nothing about sending or about who may register, and knows neither notifications nor HTTP.
 package tokens
@@ -33,8 +34,8 @@ type Store struct {
 const (
 	// maxGroup bounds the changes that share a transaction.
 	maxGroup = 256
-	// committers is how many such transactions run side by side on MySQL: one gathers while the other waits for the server.
-	// SQLite has one writer.
+	// committers is how many such transactions run side by side on MySQL: one gathers while the other waits for the
+	// server. SQLite has one writer.
 	committers = 2
 	// commitTimeout bounds such a transaction, with its repetitions: its callers' own contexts do not.
 	commitTimeout = 15 * time.Second
@@ -61,9 +62,12 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 // Register stores a token, or refreshes it when it is known: last_updated becomes now, the badge the given one, and the
-// fields that are given take their values while the others stay. It reports whether the token was new. Where another token
-// of the app has the same device id, that token is removed: the device has got a new one. It is durable when it returns.
-func (s *Store) Register(ctx context.Context, app string, r push.Registration) (device push.Device, created bool, err error) {
+// fields that are given take their values while the others stay. It reports whether the token was new. Where another
+// token of the app has the same device id, that token is removed: the device has got a new one. It is durable when it
+// returns.
+func (s *Store) Register(
+	ctx context.Context, app string, r push.Registration,
+) (device push.Device, created bool, err error) {
 	c := &change{app: app, token: r.Token, register: &r}
 	if err := s.changes.Do(ctx, c); err != nil {
 		s.metrics.registrations.WithLabelValues("failed").Inc()
@@ -100,15 +104,16 @@ func (s *Store) Delete(ctx context.Context, app string, t push.Token) error {
 	return nil
 }
 
-// Import stores a page of devices as they are given, in one transaction. What is stored already and was registered later than
-// the given LastUpdated stays as it is, and so does a token that the same device got later: an import made beside the running
-// service must not turn it back.
+// Import stores a page of devices as they are given, in one transaction. What is stored already and was registered
+// later than the given LastUpdated stays as it is, and so does a token that the same device got later: an import made
+// beside the running service must not turn it back.
 func (s *Store) Import(ctx context.Context, app string, page []push.Device) error {
 	defer s.metrics.time("import", time.Now())
 	changes := make([]*change, len(page))
 	for i := range page {
 		d := page[i]
-		d.LastUpdated, d.CreatedAt = d.LastUpdated.UTC().Truncate(time.Microsecond), d.CreatedAt.UTC().Truncate(time.Microsecond)
+		d.LastUpdated, d.CreatedAt = d.LastUpdated.UTC().Truncate(time.Microsecond),
+			d.CreatedAt.UTC().Truncate(time.Microsecond)
 		changes[i] = &change{app: app, token: d.Token, put: &d}
 	}
 	if err := s.write(ctx, changes); err != nil {
@@ -125,7 +130,8 @@ func (s *Store) Import(ctx context.Context, app string, page []push.Device) erro
 func (s *Store) Get(ctx context.Context, app string, t push.Token) (device push.Device, err error) {
 	found := false
 	var r row
-	err = newStatement("SELECT token, "+deviceColumns+" FROM device_tokens WHERE").add(" app = ? AND token = ?", app, []byte(t)).
+	err = newStatement("SELECT token, "+deviceColumns+" FROM device_tokens WHERE").add(" app = ? AND token = ?", app,
+		[]byte(t)).
 		query(ctx, s.db.Reader(), r.deviceDest(), func() (err error) {
 			found = true
 			device, err = r.device()
@@ -140,14 +146,15 @@ func (s *Store) Get(ctx context.Context, app string, t push.Token) (device push.
 	return device, nil
 }
 
-// List returns up to limit devices of the filter whose tokens come after after, in the tokens' order, and the token after
-// which the next page goes on; it is empty after the last page. A page of those that are idle looks at a bounded number of
-// tokens, as there is no index by time: it is short, even empty, where few of them are.
+// List returns up to limit devices of the filter whose tokens come after after, in the tokens' order, and the token
+// after which the next page goes on; it is empty after the last page. A page of those that are idle looks at a bounded
+// number of tokens, as there is no index by time: it is short, even empty, where few of them are.
 func (s *Store) List(
 	ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int,
 ) (devices []push.Device, next push.Token, err error) {
 	sel := selection{
-		app: app, columns: deviceColumns, anyKind: true, environment: filter.Environment, userID: filter.UserID, idleBefore: filter.IdleBefore,
+		app: app, columns: deviceColumns, anyKind: true, environment: filter.Environment, userID: filter.UserID,
+		idleBefore: filter.IdleBefore,
 	}
 	if filter.Platform != "" {
 		sel.platforms = []string{filter.Platform}
@@ -175,7 +182,8 @@ func (s *Store) List(
 	return devices, next, nil
 }
 
-// Addresses returns what is stored of the tokens' addresses; those that have none, or are not registered, are not in it.
+// Addresses returns what is stored of the tokens' addresses; those that have none, or are not registered, are not in
+// it.
 func (s *Store) Addresses(ctx context.Context, app string, tokens []push.Token) (map[push.Token][]byte, error) {
 	addresses := make(map[push.Token][]byte, len(tokens))
 	var r row
@@ -198,8 +206,8 @@ func (s *Store) Addresses(ctx context.Context, app string, tokens []push.Token) 
 // exportPage is the number of devices that Export holds at a time.
 const exportPage = 1000
 
-// Export calls fn for every device of the app, in the tokens' order. Devices registered or removed meanwhile may be missed or
-// told.
+// Export calls fn for every device of the app, in the tokens' order. Devices registered or removed meanwhile may be
+// missed or told.
 func (s *Store) Export(ctx context.Context, app string, fn func(push.Device) error) error {
 	var after push.Token
 	for {
@@ -223,7 +231,8 @@ func (s *Store) Export(ctx context.Context, app string, fn func(push.Device) err
 func (s *Store) commit(ctx context.Context, group []*change) []error {
 	defer s.metrics.time("write", time.Now())
 	s.metrics.group.Observe(float64(len(group)))
-	ctx, cancel := context.WithTimeoutCause(ctx, commitTimeout, fmt.Errorf("%w: the database does not answer", push.ErrUnavailable))
+	ctx, cancel := context.WithTimeoutCause(ctx, commitTimeout, fmt.Errorf("%w: the database does not answer",
+		push.ErrUnavailable))
 	defer cancel()
 	err := s.write(ctx, group)
 	if err == nil || len(group) == 1 || errors.Is(err, push.ErrUnavailable) || ctx.Err() != nil {
@@ -237,8 +246,8 @@ func (s *Store) commit(ctx context.Context, group []*change) []error {
 	return errs
 }
 
-// write makes the changes in one transaction. Where nobody knows whether that was committed they are made again: none does
-// harm when it is repeated.
+// write makes the changes in one transaction. Where nobody knows whether that was committed they are made again: none
+// does harm when it is repeated.
 func (s *Store) write(ctx context.Context, changes []*change) error {
 	fn := func(ctx context.Context, tx *sqlx.Tx) error { return s.apply(ctx, tx, changes) }
 	err := s.tx(ctx, fn)

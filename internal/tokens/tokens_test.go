@@ -70,7 +70,8 @@ func TestRegister(t *testing.T) {
 	})
 }
 
-// A page of changes of several apps, the same token in several of them and several times: as if made one after the other.
+// A page of changes of several apps, the same token in several of them and several times: as if made one after the
+// other.
 func TestChangesOfOneTransaction(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *Store) {
@@ -152,8 +153,8 @@ func TestSetBadgeAndDelete(t *testing.T) {
 	})
 }
 
-// Many registrations at once, many of them of the same tokens, over two replicas: none is lost, each token is new once, the
-// index stays in step.
+// Many registrations at once, many of them of the same tokens, over two replicas: none is lost, each token is new once,
+// the index stays in step.
 func TestRegisterAtOnce(t *testing.T) {
 	t.Parallel()
 	run := func(t *testing.T, stores ...*Store) {

@@ -119,7 +119,8 @@ func (e *record) onlyTouched() bool {
 // written without that column.
 func (w *transaction) insert(ctx context.Context, records []*record, tail func(columns ...string) string) error {
 	n := len(columnNames) - 1
-	plain := database.NewInsert("device_tokens", "app, token, "+strings.Join(columnNames[:n], ", "), tail(columnNames[:n]...))
+	plain := database.NewInsert("device_tokens", "app, token, "+strings.Join(columnNames[:n], ", "),
+		tail(columnNames[:n]...))
 	var addressed *database.Insert
 	var values []any
 	for _, e := range records {
