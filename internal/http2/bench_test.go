@@ -26,6 +26,7 @@ func newRound(tb testing.TB, n int) *round {
 	client, _ := memconn.Pipe(1)
 	c := newConn(cl, client)
 	c.slot, c.maxStreams, c.sendWindow, c.answers = cl.slots[0], 1000, 1<<30, 1
+	c.maxHeaderList = 16 << 10 // as servers have it
 	note := *testNote
 	note.body = string(bytes.Repeat([]byte("x"), 100))
 	r := &round{c: c, batch: &batch{note: &note, results: make([]result, n), done: func(*batch) {}}}

@@ -33,11 +33,9 @@ type Header struct {
 	length   int
 	lengthed []byte
 
-	// measuring: nothing is written, and size is what SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113, 6.5.2).
-	measuring bool
-	size      int
-
-	digits, scratch []byte
+	// size is what SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113, 6.5.2).
+	size   int
+	digits []byte
 }
 
 // encodedField is a field of the requests with its last value, the likeliest one to be its next.
@@ -49,6 +47,7 @@ type encodedField struct {
 	number   uint64
 	numeric  bool   // the value is number, whose digits are nowhere
 	entry    uint64 // the value's serial number in the table, or 0
+	size     int    // of name and value, as Header.size counts it
 }
 
 // repeatedFields are the fields between Repeat and EndRepeat, as they are written where all of them have an index.
@@ -59,7 +58,9 @@ type repeatedFields struct {
 	// changes is the table's when block was begun. Each change may change an index.
 	changes uint64
 	start   int
+	before  int // Header.size at start
 	block   []byte
+	size    int
 }
 
 func newHeader(authority string, fields []Field) *Header {
@@ -98,15 +99,12 @@ func (h *Header) AddOwn(field, n int) []byte { return h.own(firstField+field, n)
 // AddUint adds the field with a number.
 func (h *Header) AddUint(field int, value uint64) {
 	f := &h.fields[firstField+field]
-	if f.numeric && f.number == value && h.table.holds(f.entry) && !h.measuring {
+	if f.numeric && f.number == value && h.table.holds(f.entry) {
 		h.buf = appendHPACKInt(h.buf, hpackIndexed, 7, h.table.index(f.entry))
+		h.size += f.size
 		return
 	}
 	h.digits = strconv.AppendUint(h.digits[:0], value, 10)
-	if h.measuring {
-		h.size += len(f.name) + len(h.digits) + hpackEntryCost
-		return
-	}
 	again := f.numeric && f.number == value
 	f.numeric, f.number = true, value
 	h.addValue(firstField+field, h.digits, again)
@@ -116,15 +114,13 @@ func (h *Header) AddUint(field int, value uint64) {
 // whether it did. If not, the caller adds the fields and calls EndRepeat.
 func (h *Header) Repeat(key any) bool {
 	r := &h.repeat
-	if h.measuring {
-		return false
-	}
 	if key == r.key && r.usable && r.changes == h.table.changes {
 		h.buf = append(h.buf, r.block...)
+		h.size += r.size
 		return true
 	}
 	r.second, r.usable = key == r.key, false
-	r.key, r.changes, r.start = key, h.table.changes, len(h.buf)
+	r.key, r.changes, r.start, r.before = key, h.table.changes, len(h.buf), h.size
 	return false
 }
 
@@ -132,10 +128,10 @@ func (h *Header) Repeat(key any) bool {
 // for a single request, has its entry in the table from the second time on.
 func (h *Header) EndRepeat() {
 	r := &h.repeat
-	if h.measuring || !r.second || r.changes != h.table.changes {
+	if !r.second || r.changes != h.table.changes {
 		return
 	}
-	r.block, r.usable = append(r.block[:0], h.buf[r.start:]...), true
+	r.block, r.size, r.usable = append(r.block[:0], h.buf[r.start:]...), h.size-r.before, true
 }
 
 // begin begins a request's HEADERS frame at the end of buf.
@@ -146,11 +142,8 @@ func (h *Header) begin(buf []byte, id uint32) {
 
 // first adds what comes before a request's path.
 func (h *Header) first() {
-	if h.measuring {
-		h.size = len(":method"+"POST"+":scheme"+"https"+"content-length"+"4096") + 3*hpackEntryCost
-	} else {
-		h.buf = append(h.table.appendSizeUpdates(h.buf), hpackIndexed|hpackMethodPost, hpackIndexed|hpackSchemeHTTPS)
-	}
+	h.buf = append(h.table.appendSizeUpdates(h.buf), hpackIndexed|hpackMethodPost, hpackIndexed|hpackSchemeHTTPS)
+	h.size = len(":method"+"POST"+":scheme"+"https"+"content-length"+"1234567890") + 3*hpackEntryCost
 	h.add(fieldAuthority, h.authority)
 }
 
@@ -177,12 +170,9 @@ func (h *Header) end(length int) []byte {
 func (h *Header) add(field int, value string) {
 	f := &h.fields[field]
 	again := f.value == value && !f.numeric
-	if again && h.table.holds(f.entry) && !h.measuring {
+	if again && h.table.holds(f.entry) {
 		h.buf = appendHPACKInt(h.buf, hpackIndexed, 7, h.table.index(f.entry))
-		return
-	}
-	if h.measuring {
-		h.size += len(f.name) + len(value) + hpackEntryCost
+		h.size += f.size
 		return
 	}
 	f.value, f.numeric = value, false
@@ -194,20 +184,21 @@ func (h *Header) add(field int, value string) {
 // one. again: it was the field's last one too.
 func (h *Header) addValue(field int, value []byte, again bool) {
 	f := &h.fields[field]
+	f.size = len(f.name) + len(value) + hpackEntryCost
+	h.size += f.size
 	if f.entry = h.table.find(field, value); f.entry > 0 {
 		h.buf = appendHPACKInt(h.buf, hpackIndexed, 7, h.table.index(f.entry))
 		return
 	}
 	representation, prefix := byte(hpackWithout), uint8(4)
-	size := len(f.name) + len(value) + hpackEntryCost
 	// What fills most of the table would only drive out the rest.
-	if size <= h.table.max*3/4 && (f.indexing == Always || f.indexing == Repeated && again) {
+	if f.size <= h.table.max*3/4 && (f.indexing == Always || f.indexing == Repeated && again) {
 		representation, prefix = hpackIncremental, 6
 	}
 	h.appendName(field, representation, prefix)
 	h.buf = appendHPACKString(h.buf, value)
 	if representation == hpackIncremental {
-		f.entry = h.table.insert(field, string(value), size)
+		f.entry = h.table.insert(field, string(value), f.size)
 	}
 }
 
@@ -227,11 +218,7 @@ func (h *Header) appendName(field int, representation byte, prefix uint8) {
 // own appends a field that is never indexed, and returns the place of its value.
 func (h *Header) own(field, n int) []byte {
 	f := &h.fields[field]
-	if h.measuring {
-		h.size += len(f.name) + n + hpackEntryCost
-		h.scratch = slices.Grow(h.scratch[:0], n)
-		return h.scratch[:n]
-	}
+	h.size += len(f.name) + n + hpackEntryCost
 	h.buf = appendHPACKInt(h.buf, hpackNever, 4, f.static)
 	if f.static == 0 {
 		h.buf = appendHPACKString(h.buf, f.name)

@@ -161,15 +161,15 @@ func (c *conn) fill(buf []byte, now time.Time) []byte {
 
 // request appends one request's frames; clock is now by the connection's. mu is held.
 func (c *conn) request(buf []byte, r ref, now time.Time, clock uint32) []byte {
-	if c.maxHeaderList < 1<<20 && !c.fits(r) {
-		c.writeDone.without(r, Unsendable, now)
-		return buf
-	}
 	start, id, h := len(buf), c.nextID, c.head
 	h.begin(buf, id)
 	length, send := r.group.Header(int(r.index), h)
-	if !send {
+	switch {
+	case !send:
 		c.writeDone.add(r)
+		return h.undo()
+	case h.size > int(c.maxHeaderList):
+		c.writeDone.without(r, Unsendable, now)
 		return h.undo()
 	}
 	buf = h.end(length)
@@ -207,15 +207,6 @@ func (c *conn) request(buf []byte, r ref, now time.Time, clock uint32) []byte {
 	}
 	c.streams.put(s)
 	return buf
-}
-
-// fits reports whether the peer takes a header list as long as the request's.
-func (c *conn) fits(r ref) bool {
-	h := c.head
-	h.measuring, h.size = true, 0
-	_, send := r.group.Header(int(r.index), h)
-	h.measuring = false
-	return !send || h.size <= int(c.maxHeaderList)
 }
 
 // wrongLength ends a request whose header block is in buf and whose body is not as long as that says.
