@@ -155,6 +155,8 @@ func (cl *Client) retired(c *conn, err error) {
 			cl.notBefore = c.since.Add(cl.cfg.BackoffMin)
 		}
 	case c.answers > 0:
+		// It may have ended over one request: the pauses that grow are for a peer that answers nobody.
+		cl.retry.Reset()
 		cl.notBefore = now.Add(cl.retry.NextBackOff())
 	default:
 		cl.failed(err)

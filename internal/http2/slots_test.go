@@ -165,3 +165,28 @@ func TestDownIsShared(t *testing.T) {
 		want(0)
 	})
 }
+
+// TestAnsweredConnectionsEnd: the pauses grow for a peer that answers nobody. Where connections end after an answer, as over a
+// request that the peer cannot stand, the others wait no longer each time.
+func TestAnsweredConnectionsEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) {
+			p.Settings()
+			if r := p.Next(); r != nil {
+				p.Answer(r.ID, 200, "")
+			}
+		}}
+		tr := newTester(t, Config{Connections: 1, BackoffMin: time.Second, BackoffMax: time.Minute}, gw)
+		t.Cleanup(tr.stop)
+		for i := range 10 {
+			began := time.Now()
+			g := tr.send(testNote, 0, 1)
+			tr.wait()
+			tr.want(g, Answered, 200)
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("connection %d: waited %v", i, took)
+			}
+			synctest.Wait() // until the end of the connection is noticed
+		}
+	})
+}

@@ -74,7 +74,7 @@ func (h *health) refused(auth *authorization, reason *push.Reason, now time.Time
 // waits is how long nothing may be sent to the service, 0 when something may.
 func (h *health) waits(now time.Time) time.Duration { return max(0, h.until.Sub(now)) }
 
-// doubtful reports whether one message at a time is to show that the service is well.
+// doubtful reports whether a few messages, or one where the authorization was refused, are to show that the service is well.
 func (h *health) doubtful() bool { return h.held || h.failures > 0 }
 
 // result is that of a message that is not sent because of what is wrong with the service.

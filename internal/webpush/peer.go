@@ -45,6 +45,10 @@ type limits struct {
 	dial        time.Duration
 }
 
+// mostDoubtful is how many messages at once are to show that a service is well again. They are several because it may have
+// failed over one of them: then the others are answered, and it is found.
+const mostDoubtful = 4
+
 // maxStreams is what push services take on one connection: that of Google ends one that has more.
 const maxStreams = 100
 
@@ -66,8 +70,11 @@ func (p *peer) room(now time.Time) bool {
 	if p.http1 {
 		most = http1Connections
 	}
-	if p.health.doubtful() {
+	switch {
+	case p.health.held:
 		most = 1
+	case p.health.doubtful():
+		most = min(most, mostDoubtful)
 	}
 	return p.inFlight < most && p.health.waits(now) == 0
 }

@@ -549,6 +549,14 @@ func TestHealth(t *testing.T) {
 	if longest := slices.Max(pauses); longest > pauseMax || pauses[19] < pauseMax/2 || pauses[0] > 2*time.Second {
 		t.Errorf("the pauses are %v", pauses)
 	}
+	// Several go at once: it may be one of them over which the service ends connections.
+	p := peer{limits: limits{connections: 1, streams: maxStreams}, health: h, inFlight: mostDoubtful - 1}
+	if now = h.until; !p.room(now) {
+		t.Error("one message alone tries a service that failed")
+	}
+	if p.inFlight++; p.room(now) {
+		t.Error("a service that failed is given all at once")
+	}
 	h.answered()
 	if h.doubtful() || h.waits(now) != 0 {
 		t.Errorf("after an answer: %+v", h)
