@@ -34,11 +34,13 @@ type ProviderTokens struct {
 type providerToken struct {
 	authorization string // the header's value
 	issued        time.Time
+	issuedUnix    int64
 }
 
-// age is by whichever clock has gone on further: while a machine is suspended its monotonic one stands still, and APNs' does not.
+// age is by whichever clock has gone on further, the wall clock's whole seconds counting: while a machine is suspended its
+// monotonic one stands still, and APNs' does not. It is asked for with every notification.
 func (t *providerToken) age(now time.Time) time.Duration {
-	return max(now.Sub(t.issued), now.Round(0).Sub(t.issued.Round(0)))
+	return max(now.Sub(t.issued), time.Duration(now.Unix()-t.issuedUnix)*time.Second)
 }
 
 // NewProviderTokens checks the ids, which are those the developer account shows for the key and the team.
@@ -150,7 +152,7 @@ func (p *ProviderTokens) sign(now time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sign the provider token: %w", err)
 	}
-	next := &providerToken{authorization: "bearer " + signed, issued: now}
+	next := &providerToken{authorization: "bearer " + signed, issued: now, issuedUnix: now.Unix()}
 	p.current.Store(next)
 	return next.authorization, nil
 }
