@@ -138,6 +138,26 @@ func TestFreshTokenRefused(t *testing.T) {
 	})
 }
 
+// TestTokenRefusedForOneMessage: it has its two tries, and then a result, whatever becomes of others with the same tokens.
+func TestTokenRefusedForOneMessage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newFakeFCM(func(a arrival) reply {
+			if a.target == "token bad" {
+				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // in a synctest bubble
+			}
+			if a.target == "token bad" || a.target == "token good" && a.authorization == "Bearer ya29.1" {
+				return reply{401, nil, failure(401, "UNAUTHENTICATED", "")}
+			}
+			return acceptedReply
+		}), nil)
+		r.send(t, group(hello(t, nil), "first"))
+		if got := outcomes(r.send(t, group(hello(t, nil), "good", "bad"))); got != "accepted, blocked UNAUTHENTICATED" {
+			t.Error(got)
+		}
+	})
+}
+
 func TestNoAccessToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
