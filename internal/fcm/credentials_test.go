@@ -17,6 +17,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -391,7 +392,7 @@ func TestRetryAfter(t *testing.T) {
 		"": 0, "0": 0, "30": 30 * time.Second, "-1": 0, "1.5": 0, "soon": 0, "99999": time.Hour, "99999999999999999999": 0,
 		"Thu, 26 Nov 2026 12:02:00 GMT": 2 * time.Minute, "Thu, 26 Nov 2026 11:00:00 GMT": 0, "Fri, 27 Nov 2026 12:02:00 GMT": time.Hour,
 	} {
-		if got := parseRetryAfter([]byte(value), now); got != want {
+		if got := http2.RetryAfter([]byte(value), now); got != want {
 			t.Errorf("%q: %v, want %v", value, got, want)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -42,7 +43,7 @@ func (c *Credentials) fetch(ctx context.Context, account *ServiceAccount, now ti
 		return nil, fmt.Errorf("read the token endpoint's answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, judgeToken(resp.StatusCode, body, parseRetryAfter([]byte(resp.Header.Get("Retry-After")), now))
+		return nil, judgeToken(resp.StatusCode, body, http2.RetryAfter([]byte(resp.Header.Get("Retry-After")), now))
 	}
 	t, err := parseAccessToken(body)
 	if err != nil {

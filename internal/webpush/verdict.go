@@ -3,10 +3,9 @@ package webpush
 import (
 	"bytes"
 	"encoding/json"
-	"net/http"
-	"strconv"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -117,7 +116,7 @@ func judge(s service, a *answer) (push.Result, action) {
 		// message is answered so too.
 		r.Timestamp = a.at.Add(-newSubscription)
 	case push.Retry:
-		r.RetryAfter = retryAfter(a.retryAfter, a.at)
+		r.RetryAfter = http2.RetryAfter(a.retryAfter, a.at)
 	default:
 	}
 	return r, v.action
@@ -182,23 +181,4 @@ func reasonOf(a *answer) string {
 	}
 	_ = json.Unmarshal(a.body, &apple) // one that does not parse has no word
 	return apple.Reason
-}
-
-// maxRetryAfter bounds what a service can ask for: that a stranger can ask for a year is no reason to wait for it.
-const maxRetryAfter = time.Hour
-
-// retryAfter reads the header in both of its forms, seconds and a date (RFC 9110, 10.2.3). 0 means that there is none, or none
-// that makes sense.
-func retryAfter(value []byte, now time.Time) time.Duration {
-	if len(value) == 0 {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(string(value), 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	at, err := http.ParseTime(string(value))
-	if err != nil {
-		return 0
-	}
-	return min(max(at.Sub(now), 0), maxRetryAfter)
 }

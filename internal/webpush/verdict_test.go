@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -158,7 +159,7 @@ func FuzzJudge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s uint8, status int, body, contentType, wait []byte) {
 		a := &answer{status: status, body: body, contentType: contentType, retryAfter: wait, wnsStatus: contentType, at: subscribedAt}
 		r, _ := judge(service(int(s)%len(serviceNames)), a)
-		if r.Outcome == push.Pending || r.RetryAfter < 0 || r.RetryAfter > maxRetryAfter {
+		if r.Outcome == push.Pending || r.RetryAfter < 0 || r.RetryAfter > http2.MaxRetryAfter {
 			t.Fatalf("%+v", r)
 		}
 		if r.Outcome == push.Accepted && status/100 != 2 || r.Outcome == push.Unregistered && status != 404 && status != 410 {
