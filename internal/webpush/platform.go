@@ -56,6 +56,10 @@ func (p *Platform) Token(given map[string]push.JSON) (push.Token, []byte, []push
 	if len(faults) > 0 {
 		return "", nil, faults
 	}
+	// Who gives the token too means that subscription, and no other.
+	if token := given["token"]; token != nil && !token.IsNull() && (!token.IsString() || push.Token(token.String()) != s.Token()) {
+		return "", nil, []push.Fault{{Location: "body.token", Message: "is not the token of the subscription: leave it out, it is made of that"}}
+	}
 	key := s.VAPID
 	if key == "" {
 		key = p.PublicKey()

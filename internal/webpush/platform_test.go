@@ -31,7 +31,9 @@ func TestPlatform(t *testing.T) {
 		t.Error("what is no address is exported")
 	}
 
-	for _, given := range []map[string]push.JSON{{}, {"token": push.JSON(`"webpush:x"`)}, {"subscription": push.JSON(`{}`)}} {
+	for _, given := range []map[string]push.JSON{{}, {"token": push.JSON(`"webpush:x"`)}, {"subscription": push.JSON(`{}`)},
+		{"subscription": subscription, "token": push.JSON(`"webpush:x"`)}, {"subscription": subscription, "token": push.JSON(`5`)},
+	} {
 		if _, _, faults := p.Token(given); len(faults) == 0 {
 			t.Errorf("%v is taken", given)
 		}
