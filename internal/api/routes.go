@@ -29,10 +29,13 @@ var documentTags = []*huma.Tag{
 	{Name: tagFeedback, Description: "What the push services called dead"},
 }
 
+// pathPublicKey is where pages get the key that browsers subscribe with.
+const pathPublicKey = "/v1/webpush/key"
+
 // route lays out every path.
 func (a *API) route() {
 	a.router = chi.NewRouter()
-	a.router.Use(middleware.GetHead)
+	a.router.Use(pages(), middleware.GetHead)
 	a.router.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		w.(*exchange).fail(errNoRoute) // ServeHTTP is the only way in
 	})
@@ -97,7 +100,7 @@ func (a *API) routeTokens() {
 		answers: map[int]reflect.Type{200: reflect.TypeFor[exportBody]()}, answerMedia: ndjson,
 	}, a.exportTokens)
 	a.serve(operation{
-		id: "web-push-key", method: http.MethodGet, path: "/v1/webpush/key", tag: tagTokens,
+		id: "web-push-key", method: http.MethodGet, path: pathPublicKey, tag: tagTokens,
 		summary: "The application server key for pushManager.subscribe", query: publicKeyQuery,
 		answers: map[int]reflect.Type{200: reflect.TypeFor[publicKeyBody]()}, errors: []int{404, 503},
 	}, a.getPublicKey("webpush"))
