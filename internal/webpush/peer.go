@@ -31,6 +31,9 @@ type peer struct {
 	client   *http2.Client   // nil while there is no connection
 	http1    bool            // it does not offer HTTP/2
 	oneByOne *http.Transport // for HTTP/1.1
+	// answers counts the messages that it answered; unanswered is that count when a message to the subscription had no answer.
+	answers    uint64
+	unanswered map[push.Token]uint64
 	// inner: its name led to an inner network the last time that it was dialled.
 	inner atomic.Bool
 }
@@ -58,6 +61,23 @@ func limitsOf(o origin, connections int) limits {
 		return limits{connections: connections, streams: maxStreams, wait: 10 * time.Second, answer: 20 * time.Second, dial: 10 * time.Second}
 	}
 	return limits{connections: 1, streams: 32, waiting: 256, wait: 2 * time.Second, answer: 10 * time.Second, dial: 5 * time.Second}
+}
+
+// mostUnanswered bounds what is remembered of subscriptions whose messages had no answer.
+const mostUnanswered = 1024
+
+// blames reports whether it is the subscription, and not the service, that has no answer over HTTP/1.1, which gives each message
+// an exchange of its own: it is the second time, and others were answered in between. (Over HTTP/2 the client finds it.)
+func (p *peer) blames(token push.Token) bool {
+	if !p.http1 {
+		return false
+	}
+	before, again := p.unanswered[token]
+	if p.unanswered == nil || len(p.unanswered) >= mostUnanswered {
+		p.unanswered = map[push.Token]uint64{}
+	}
+	p.unanswered[token] = p.answers
+	return again && p.answers > before
 }
 
 func (p *peer) stranger() bool { return p.limits.waiting > 0 }

@@ -195,6 +195,7 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 	p, h := m.peer, &m.peer.health
 	switch m.outcome {
 	case http2.Answered:
+		p.answers++
 		return t.learnAnswer(m, now)
 	case http2.NotHTTP2:
 		if !p.http1 {
@@ -209,12 +210,20 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress} // which ends some time, when the name stays as it is
 			return false
 		}
+		if p.blames(m.delivery().Token) {
+			m.result = push.Result{Outcome: push.Retry, Reason: OriginUnreachable}
+			return false
+		}
 		h.failed(OriginUnreachable, now)
 		m.result = h.result(now)
 	case http2.Lost:
 		h.failed(OriginUnreachable, now)
 		m.result = h.result(now)
 	case http2.NoAnswer:
+		if p.blames(m.delivery().Token) {
+			m.result = push.Result{Outcome: push.Retry, Reason: OriginSilent}
+			return false
+		}
 		h.failed(OriginSilent, now)
 		m.result = h.result(now)
 	case http2.Ignored:

@@ -526,6 +526,30 @@ func TestPeersAreForgotten(t *testing.T) {
 	}
 }
 
+// TestBlamed: over HTTP/1.1, who has no answer again, while others have one, is at fault itself.
+func TestBlamed(t *testing.T) {
+	t.Parallel()
+	p := peer{http1: true}
+	const bad, other = push.Token("webpush:bad"), push.Token("webpush:other")
+	if p.blames(bad) || p.blames(bad) {
+		t.Error("nobody was answered, and it is blamed")
+	}
+	p.answers++
+	if p.blames(other) || !p.blames(bad) || p.blames(bad) {
+		t.Error("it is to be blamed once for each time that others were answered, and who had no answer the first time is not")
+	}
+	for i := range 2 * mostUnanswered {
+		p.blames(push.Token(fmt.Sprintf("webpush:%d", i)))
+	}
+	if len(p.unanswered) > mostUnanswered {
+		t.Errorf("%d are remembered", len(p.unanswered))
+	}
+	p = peer{answers: 1, unanswered: map[push.Token]uint64{bad: 0}}
+	if p.blames(bad) {
+		t.Error("over HTTP/2 the client says whose fault it is")
+	}
+}
+
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	now := subscribedAt
