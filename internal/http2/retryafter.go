@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -15,8 +16,12 @@ func RetryAfter(value []byte, now time.Time) time.Duration {
 	if len(value) == 0 {
 		return 0
 	}
-	if seconds, err := strconv.ParseUint(string(value), 10, 32); err == nil {
+	seconds, err := strconv.ParseUint(string(value), 10, 32)
+	switch {
+	case err == nil:
 		return min(time.Duration(seconds)*time.Second, MaxRetryAfter)
+	case errors.Is(err, strconv.ErrRange):
+		return MaxRetryAfter
 	}
 	at, err := http.ParseTime(string(value))
 	if err != nil {

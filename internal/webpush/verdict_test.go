@@ -119,7 +119,7 @@ func TestRetryAfter(t *testing.T) {
 		"-1":                   0,
 		"1.5":                  0,
 		"soon":                 0,
-		"99999999999999999999": 0,
+		"99999999999999999999": time.Hour,
 		"1 ":                   0,
 		subscribedAt.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second,
 		subscribedAt.Add(-time.Hour).Format(http.TimeFormat):       0,
