@@ -87,5 +87,10 @@ func (g *gateways) Addresses(ctx context.Context, app string, tokens []push.Toke
 	return g.registry.Addresses(ctx, app, tokens)
 }
 
-// share is this replica's part of the work, by the shards that it owns.
-func (g *gateways) share() float64 { return float64(len(g.queue.Owned())) / queue.Shards }
+// share is this replica's part of the work, by the shards that it owns. Without a queue, as for the command send, it is all.
+func (g *gateways) share() float64 {
+	if g.queue == nil {
+		return 1
+	}
+	return float64(len(g.queue.Owned())) / queue.Shards
+}

@@ -145,3 +145,24 @@ func TestKeygenVAPID(t *testing.T) {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 }
+
+// The command send reaches phones and browsers too, without a service that runs.
+func TestSendCommandToPlatforms(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")).withPlatforms()
+	r.start()
+	browser := r.subscribe(webpushsim.NoFault, "")
+	r.stop()
+	for _, to := range []string{"fcm:cFk3:APA91b-android", browser.String()} {
+		var out strings.Builder
+		if err := send(t.Context(), r.file, message{token: to, body: "Hello"}, &out); err != nil || !strings.HasPrefix(out.String(), "accepted by ") {
+			t.Errorf("%s: %v, %s", to, err, &out)
+		}
+	}
+	if got := r.sim.FCM().Received(push.TextToken("fcm", "cFk3:APA91b-android")); len(got) != 1 || !strings.Contains(got[0].Payload, "Hello") {
+		t.Errorf("the phone got %+v", got)
+	}
+	if got := r.sim.WebPush().Received(browser); len(got) != 1 || !strings.Contains(got[0].Payload, "Hello") {
+		t.Errorf("the browser got %+v", got)
+	}
+}
