@@ -86,7 +86,20 @@ func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, e
 		return nil, faults, nil
 	}
 	n.Payload = payload
-	return n, nil, checkSize(n, p.Binary)
+	if err := checkSize(n, p.Binary); err != nil {
+		return n, nil, fmt.Errorf("%w (body.%s)", err, madeOf(c))
+	}
+	return n, nil, nil
+}
+
+// madeOf names the block that the payload is made of in the first place.
+func madeOf(c *push.Content) string {
+	for _, block := range []string{blockAPS, blockMessage} {
+		if c.Blocks[block] != nil {
+			return block
+		}
+	}
+	return blockData
 }
 
 // wants reports whether the content has something for APNs. Data, or a badge alone, is for it unless there is a block

@@ -97,7 +97,7 @@ func TestComposeRefuses(t *testing.T) {
 		}
 	}
 	_, faults, err := platform.Compose(content(t, `{"message": {"body": "`+strings.Repeat("x", MaxPayload)+`"}}`))
-	if !errors.Is(err, push.ErrTooLarge) || len(faults) > 0 || !strings.Contains(err.Error(), "for APNs") {
+	if !errors.Is(err, push.ErrTooLarge) || len(faults) > 0 || !strings.Contains(err.Error(), "for APNs") || !strings.HasSuffix(err.Error(), "at most 4096 (body.message)") {
 		t.Errorf("too large: %v, %v", faults, err)
 	}
 }
