@@ -23,14 +23,15 @@ type message struct {
 	batch *batch
 	index int
 
-	peer    *peer
-	address address
-	path    []byte
-	body    []byte // encrypted, in buffer; nil before
-	buffer  *[]byte
-	auth    *authorization
-	since   time.Time // when it came into the queue
-	renewed bool      // it has had its second try with a new authorization
+	peer     *peer
+	address  address
+	path     []byte
+	body     []byte // encrypted, in buffer; nil before
+	buffer   *[]byte
+	auth     *authorization
+	since    time.Time // when it came into the queue
+	answered uint64    // peer.answers when it was taken to be sent
+	renewed  bool      // it has had its second try with a new authorization
 
 	// How the request ended, for Done.
 	outcome http2.Outcome

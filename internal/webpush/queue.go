@@ -175,6 +175,7 @@ func (t *Transport) take() (m *message, auth *authorization, err error) {
 			continue
 		}
 		m = t.unqueue(p)
+		m.answered = p.answers
 		p.inFlight++
 		t.makeReady(p, now)
 		auth, signed, err := p.authorization(t.cfg.VAPID, now)

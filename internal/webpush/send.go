@@ -210,7 +210,8 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress} // which ends some time, when the name stays as it is
 			return false
 		}
-		if p.blames(m.delivery().Token) {
+		// So ends, over HTTP/2, what alone is refused its stream again and again.
+		if !p.http1 && p.answers > m.answered || p.blames(m.delivery().Token) {
 			m.result = push.Result{Outcome: push.Retry, Reason: OriginUnreachable}
 			return false
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -554,6 +555,19 @@ func TestBlamed(t *testing.T) {
 	p = peer{answers: 1, unanswered: map[push.Token]uint64{bad: 0}}
 	if p.blames(bad) {
 		t.Error("over HTTP/2 the client says whose fault it is")
+	}
+}
+
+// TestRefusedAlone: what the service takes no stream for while it answers others uses up its attempts, and they need not wait.
+func TestRefusedAlone(t *testing.T) {
+	t.Parallel()
+	for answered, want := range map[uint64]push.Outcome{2: push.Retry, 3: push.NotSent} {
+		p := &peer{answers: 3}
+		m := &message{peer: p, answered: answered, outcome: http2.NotSent, batch: &batch{group: &push.Group{Deliveries: make([]push.Delivery, 1)}}}
+		new(Transport).learn(m, subscribedAt)
+		if m.result.Outcome != want || p.health.doubtful() != (want == push.NotSent) {
+			t.Errorf("with %d of 3 answers before it: %+v, %+v", answered, m.result, p.health)
+		}
 	}
 }
 
