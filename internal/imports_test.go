@@ -12,8 +12,8 @@ import (
 
 const module = "github.com/lhspn/lhspn/"
 
-// allowed are the edges between our packages, each with its reason. Data flows one way, from the API through the queue and
-// the sender to the transports; an edge that is not here would let it flow back or let two packages share a secret.
+// allowed are the edges between our packages, each with its reason. Data flows one way, from the API through the queue
+// and the sender to the transports; an edge that is not here would let it flow back or let two packages share a secret.
 var allowed = map[string]map[string]string{
 	"migrations":    {},
 	"internal/push": {},

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// neutral are the packages that know no platform: what is one platform's own is in its package, and in cmd/server, which names
-// them all.
+// neutral are the packages that know no platform: what is one platform's own is in its package, and in cmd/server,
+// which names them all.
 var neutral = []string{"push", "api", "queue", "tokens", "sender", "feedback", "database", "http2"}
 
 // words are one platform's, whole or as the beginning of a name in Go.

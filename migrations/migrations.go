@@ -1,5 +1,5 @@
-// Package migrations embeds the schema, one folder an engine, as goose reads it. Migrations are append-only: expand, then
-// contract. MySQL commits DDL implicitly, so each file there is one statement that can be run again.
+// Package migrations embeds the schema, one folder an engine, as goose reads it. Migrations are append-only: expand,
+// then contract. MySQL commits DDL implicitly, so each file there is one statement that can be run again.
 package migrations
 
 import "embed"

@@ -1,5 +1,5 @@
-// Command binary measures sending over Apple's binary protocol: our transport against the clients of that time, all to the
-// same simulator process in the same run.
+// Command binary measures sending over Apple's binary protocol: our transport against the clients of that time, all to
+// the same simulator process in the same run.
 //
 //	binary [flags]           the benchmark; prints a table
 //	binary -client [flags]   our client alone, which the benchmark starts as a process of its own

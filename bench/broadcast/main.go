@@ -1,6 +1,6 @@
-// Command broadcast measures a notification to every registered token, on MariaDB, over HTTP/2 to the simulator: how long
-// until everyone has it and until it is done, how much memory the service takes, and how long a notification to a single
-// token takes meanwhile.
+// Command broadcast measures a notification to every registered token, on MariaDB, over HTTP/2 to the simulator: how
+// long until everyone has it and until it is done, how much memory the service takes, and how long a notification to a
+// single token takes meanwhile.
 //
 // MariaDB needs scripts/testdb around it. The simulator runs within this process, which looks for each single
 // notification every millisecond; it, the service and MariaDB share the machine.

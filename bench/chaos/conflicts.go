@@ -16,8 +16,8 @@ import (
 const sameKey = 60
 
 // conflicts makes the nodes of a cluster change the same rows at once, which they learn of only when they commit: every
-// replica sends a broadcast that counts up the same badges, requests with one idempotency key go to all of them, and so do
-// registrations of one token. It returns by how much each badge has grown.
+// replica sends a broadcast that counts up the same badges, requests with one idempotency key go to all of them, and so
+// do registrations of one token. It returns by how much each badge has grown.
 func (t *theatre) conflicts(ctx context.Context, fleet []*rig.Server) (badges int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 4*time.Minute, errors.New("not done after 4 min"))
 	defer cancel()

@@ -14,12 +14,12 @@ import (
 )
 
 // galera is the play for a cluster of three database nodes, with a replica of the service on each. In the middle of a
-// broadcast the node dies on which the broadcast is being sent; its replica must say that it is not ready, and the others
-// must take its shards over. A little later the replica dies that sends now. In the end the node comes back, and its
-// replica with it.
+// broadcast the node dies on which the broadcast is being sent; its replica must say that it is not ready, and the
+// others must take its shards over. A little later the replica dies that sends now. In the end the node comes back, and
+// its replica with it.
 //
-// In each third round a second node dies as well: the one that is left has no majority and refuses to serve, so nothing can
-// go on until they are back. Then it must.
+// In each third round a second node dies as well: the one that is left has no majority and refuses to serve, so nothing
+// can go on until they are back. Then it must.
 func galera(ctx context.Context, t *theatre) error {
 	fleet, stop, err := t.start(ctx, func(i int) string { return t.nodes[i%len(t.nodes)].Database })
 	defer stop()

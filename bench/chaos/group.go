@@ -12,9 +12,10 @@ import (
 	"github.com/lhspn/lhspn/bench/internal/rig"
 )
 
-// group is the play for a group of MySQL servers with one primary, which all replicas of the service reach through a proxy. In
-// the middle of a broadcast the primary goes: by turns it is killed, hands over in good order and stays as one that takes no
-// writes, or is left without a majority until somebody forces the membership. Then the replica dies that sends.
+// group is the play for a group of MySQL servers with one primary, which all replicas of the service reach through a
+// proxy. In the middle of a broadcast the primary goes: by turns it is killed, hands over in good order and stays as
+// one that takes no writes, or is left without a majority until somebody forces the membership. Then the replica dies
+// that sends.
 func group(ctx context.Context, t *theatre) error {
 	fleet, stop, err := t.start(ctx, func(int) string { return t.group.Database })
 	defer stop()
@@ -127,8 +128,9 @@ func (t *theatre) failover(ctx context.Context, fleet []*rig.Server, random *ran
 	return duplicates, nil
 }
 
-// minorityOfGroup kills all servers but the primary, which then takes no writes. No replica may be ready then, and what is asked
-// of the service must be done or be refused for the time being. After that the primary is made the whole group.
+// minorityOfGroup kills all servers but the primary, which then takes no writes. No replica may be ready then, and what
+// is asked of the service must be done or be refused for the time being. After that the primary is made the whole
+// group.
 func (t *theatre) minorityOfGroup(ctx context.Context, fleet []*rig.Server, primary int) (what string, err error) {
 	asking, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup

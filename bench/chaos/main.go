@@ -9,7 +9,8 @@
 //	chaos -mode galera      three replicas on the three nodes of a Galera cluster; a node killed, and a replica
 //	chaos -mode group       three replicas on the primary of three MySQL servers; the primary killed or changed, and a replica killed
 //
-// MariaDB needs scripts/testdb around it, the cluster scripts/galera, the group scripts/group-replication. It exits with 1 at the first thing that is not as it should be.
+// MariaDB needs scripts/testdb around it, the cluster scripts/galera, the group scripts/group-replication. It exits
+// with 1 at the first thing that is not as it should be.
 package main
 
 import (
@@ -176,8 +177,8 @@ func (t *theatre) duplicateBound() int {
 	return windowInFlight
 }
 
-// windowInFlight is what the sender holds for one app by default: 32,000 recipients with the transport, and as many again
-// that are read, or whose results are on their way into the database.
+// windowInFlight is what the sender holds for one app by default: 32,000 recipients with the transport, and as many
+// again that are read, or whose results are on their way into the database.
 const windowInFlight = 64_000
 
 // check compares what the simulator received with what had to be: every token at least once, and the first extra tokens

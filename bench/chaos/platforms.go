@@ -25,10 +25,10 @@ type device struct {
 	line     []byte // of the import
 }
 
-// platforms is the play for an app with iPhones (six of ten devices), Android phones (three) and browsers (one): in each
-// round one message to all of them, with badge_increment, while the service is killed. In every second round FCM or the push
-// service of the browsers answers nothing but "later" for a while. Then every device must have got it, and the counts by
-// platform and the badges must be exact.
+// platforms is the play for an app with iPhones (six of ten devices), Android phones (three) and browsers (one): in
+// each round one message to all of them, with badge_increment, while the service is killed. In every second round FCM
+// or the push service of the browsers answers nothing but "later" for a while. Then every device must have got it, and
+// the counts by platform and the badges must be exact.
 func platforms(ctx context.Context, t *theatre) error {
 	if err := t.addPlatforms(); err != nil {
 		return err

@@ -43,7 +43,8 @@ func replicas(ctx context.Context, t *theatre) error {
 	return nil
 }
 
-// start starts the replicas, each on the database of its number. stop stops those that were started, also after an error.
+// start starts the replicas, each on the database of its number. stop stops those that were started, also after an
+// error.
 func (t *theatre) start(ctx context.Context, database func(i int) string) (fleet []*rig.Server, stop func(), err error) {
 	stop = func() {
 		for _, server := range fleet {
@@ -128,8 +129,8 @@ func (t *theatre) broadcast(ctx context.Context, fleet []*rig.Server, random *ra
 	return kills, duplicates, t.badges(ctx, fleet[0].API, uint32(round))
 }
 
-// reaper kills a random replica every now and then and starts it again, until killing ends. The first kill comes as soon
-// as a random part of the broadcast has gone out, so that a short one is hit as well.
+// reaper kills a random replica every now and then and starts it again, until killing ends. The first kill comes as
+// soon as a random part of the broadcast has gone out, so that a short one is hit as well.
 func (t *theatre) reaper(killing, ctx context.Context, fleet []*rig.Server, random *rand.Rand) (kills int, err error) {
 	first := random.Uint64N(uint64(t.tokens) * 3 / 4)
 	_ = rig.Poll(killing, time.Millisecond, "", func() (bool, error) { return t.sim.Totals().Received >= first, nil })

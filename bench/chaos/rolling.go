@@ -12,7 +12,8 @@ import (
 )
 
 // rolling is the play of an upgrade: one replica after the other is told to stop by SIGTERM and started again, while a
-// broadcast and notifications to one token each are accepted and sent. Nothing may be lost, and nothing may arrive twice.
+// broadcast and notifications to one token each are accepted and sent. Nothing may be lost, and nothing may arrive
+// twice.
 func rolling(ctx context.Context, t *theatre) error {
 	fleet, stop, err := t.start(ctx, func(int) string { return t.config.Database })
 	defer stop()

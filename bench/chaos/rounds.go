@@ -143,8 +143,8 @@ func (t *theatre) killer(ctx context.Context, server *rig.Server, random *rand.R
 	return nil
 }
 
-// send posts the notification until it is accepted. The idempotency key makes sure that a request whose answer was lost in
-// a kill is not accepted twice.
+// send posts the notification until it is accepted. The idempotency key makes sure that a request whose answer was lost
+// in a kill is not accepted twice.
 func (p *post) send(ctx context.Context, api rig.API) error {
 	var body struct {
 		To struct {

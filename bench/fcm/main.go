@@ -1,5 +1,6 @@
-// Command fcm measures sending over FCM HTTP v1: our transport against Google's firebase.google.com/go and npm fcm-v1-http2, to
-// the simulator and to nghttpd, on one connection of 100 streams, which is what Google's front end allows.
+// Command fcm measures sending over FCM HTTP v1: our transport against Google's firebase.google.com/go and npm
+// fcm-v1-http2, to the simulator and to nghttpd, on one connection of 100 streams, which is what Google's front end
+// allows.
 //
 //	fcm [flags]            the benchmark; prints tables
 //	fcm -client [flags]    our client alone, which the benchmark starts as a process of its own

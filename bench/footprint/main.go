@@ -1,6 +1,7 @@
-// Command footprint measures what the service takes of MariaDB: the bytes of a registered token and of a notification, and
-// the statements, rows and redo log that a broadcast, notifications to one token and an idle service cost. These are counts of the
-// server's own, and hardly depend on the machine or on what else it does. What it prints is in docs/scaling.md.
+// Command footprint measures what the service takes of MariaDB: the bytes of a registered token and of a notification,
+// and the statements, rows and redo log that a broadcast, notifications to one token and an idle service cost. These
+// are counts of the server's own, and hardly depend on the machine or on what else it does. What it prints is in
+// docs/scaling.md.
 //
 // MariaDB needs scripts/testdb around it.
 package main

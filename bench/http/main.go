@@ -318,7 +318,8 @@ func (o options) profile(ctx context.Context, server *rig.Server, what string) {
 	}
 }
 
-// acceptRow is row for acceptance: while notifications are accepted they are delivered as well, and all of them have to be.
+// acceptRow is row for acceptance: while notifications are accepted they are delivered as well, and all of them have to
+// be.
 func acceptRow(ctx context.Context, o options, server *rig.Server, sim *rig.Simulator, table *measure.Table, what string, loop float64,
 	bare *load.Result, request func([]byte, int64) []byte) error {
 	if err := sim.Reset(ctx); err != nil {

@@ -42,8 +42,8 @@ type subscription struct {
 	} `json:"keys"`
 }
 
-// prepare writes what the programs share: the server's certificate, the VAPID key in the form of the web-push package, and the
-// subscriptions.
+// prepare writes what the programs share: the server's certificate, the VAPID key in the form of the web-push package,
+// and the subscriptions.
 func prepare(dir, address string) error {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command webpush measures sending over Web Push: our transport against SherClockHolmes/webpush-go, to a net/http server that
-// takes everything, beside what the key agreement alone costs.
+// Command webpush measures sending over Web Push: our transport against SherClockHolmes/webpush-go, to a net/http
+// server that takes everything, beside what the key agreement alone costs.
 //
 //	webpush [flags]            the benchmark; prints a table
 //	webpush -client [flags]    our client alone, which the benchmark starts as a process of its own
@@ -149,7 +149,8 @@ func benchmark(ctx context.Context, o options) error {
 	return nil
 }
 
-// floor measures what every message needs, in microseconds of CPU: a key pair, which may be made ahead, and an agreement.
+// floor measures what every message needs, in microseconds of CPU: a key pair, which may be made ahead, and an
+// agreement.
 func floor(count int) (pair, agreement float64, err error) {
 	browser, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command apns-simulator is a stand-in for the push services on this machine: Apple's binary gateway, feedback service and
-// HTTP/2 provider API, FCM and Web Push, with a page that shows what arrived.
+// Command apns-simulator is a stand-in for the push services on this machine: Apple's binary gateway, feedback service
+// and HTTP/2 provider API, FCM and Web Push, with a page that shows what arrived.
 package main
 
 import (

@@ -46,8 +46,8 @@ func (d deadTokens) List(ctx context.Context, app string, since time.Time, curso
 	return d.queue.Invalidations(ctx, app, since, cursor, limit)
 }
 
-// Check implements api.Feedback. What a pass decided stands, and is the answer, also where the feedback service broke off in
-// the middle: it will not be told again.
+// Check implements api.Feedback. What a pass decided stands, and is the answer, also where the feedback service broke
+// off in the middle: it will not be told again.
 func (d deadTokens) Check(ctx context.Context, app string, confirmed bool) ([]push.CheckedInvalidation, error) {
 	run := d.job.RunOnce
 	if confirmed {
@@ -64,8 +64,8 @@ func (d deadTokens) Check(ctx context.Context, app string, confirmed bool) ([]pu
 // inbox is the queue as the feedback job asks for it.
 type inbox struct{ *queue.Queue }
 
-// BadTokens implements feedback.Inbox: such a token counts as dead since the first of the answers, so that a registration since
-// then keeps it.
+// BadTokens implements feedback.Inbox: such a token counts as dead since the first of the answers, so that a
+// registration since then keeps it.
 func (i inbox) BadTokens(
 	ctx context.Context, app string, of push.PlatformSet, answers int, over time.Duration, limit int,
 ) ([]push.Invalidation, error) {

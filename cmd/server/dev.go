@@ -29,8 +29,8 @@ import (
 // devFolder is where dev mode keeps its database and the simulator's credentials.
 const devFolder = "data"
 
-// serveDev runs the service without a configuration: on loopback only, with SQLite, and with the simulator in place of the push
-// services.
+// serveDev runs the service without a configuration: on loopback only, with SQLite, and with the simulator in place of
+// the push services.
 func serveDev(ctx context.Context, stdout, stderr io.Writer) error {
 	cfg, err := config.Dev(os.Environ())
 	if err != nil {

@@ -35,8 +35,8 @@ var appleGateways = map[push.Route]string{
 // urgentWait is how long an urgent notification may wait behind bulk ones inside the HTTP/2 transport.
 const urgentWait = 50 * time.Millisecond
 
-// binaryWindows is how many windows a connection of the binary transport can fill: one that waits to be written, one that
-// is written, and one on the connection before it, which drains.
+// binaryWindows is how many windows a connection of the binary transport can fill: one that waits to be written, one
+// that is written, and one on the connection before it, which drains.
 const binaryWindows = 3
 
 // gateways makes the transports of apps from the configuration, and has their credentials followed.
@@ -50,8 +50,8 @@ type gateways struct {
 
 	fcmMetrics     *fcm.Metrics
 	webPushMetrics *webpush.Metrics
-	// registry has the addresses of subscriptions, and queue says how much of the work is this replica's. Both are set before
-	// anything is sent.
+	// registry has the addresses of subscriptions, and queue says how much of the work is this replica's. Both are set
+	// before anything is sent.
 	registry *tokens.Store
 	queue    *queue.Queue
 
@@ -100,7 +100,8 @@ type way struct {
 	access
 }
 
-// open reads the route's credentials, makes its transport, and has the credentials followed. It connects to nothing yet.
+// open reads the route's credentials, makes its transport, and has the credentials followed. It connects to nothing
+// yet.
 func (w *way) open() (sender.Transport, error) {
 	w.g.mu.Lock()
 	defer w.g.mu.Unlock()
@@ -170,8 +171,8 @@ func (g *gateways) certificate(app string, c *config.APNs) (*credentials.Certifi
 	return f, err
 }
 
-// follow has the route's transport take up new credentials when their file changes. A connection keeps the ones that it was
-// opened with; the binary transport opens new ones all the time.
+// follow has the route's transport take up new credentials when their file changes. A connection keeps the ones that it
+// was opened with; the binary transport opens new ones all the time.
 func (w *way) follow(t sender.Transport) {
 	g := w.g
 	changed := func() {}
@@ -243,8 +244,8 @@ func (w *way) readFeedback(ctx context.Context, f func(at time.Time, token push.
 	return (&binary.Feedback{Address: w.apns.FeedbackAddress, TLS: conf}).Read(ctx, f)
 }
 
-// feedbackSources are an app's routes with a feedback service, one for each address, read one after the other. Over HTTP/2
-// there is none: the answers tell of dead tokens.
+// feedbackSources are an app's routes with a feedback service, one for each address, read one after the other. Over
+// HTTP/2 there is none: the answers tell of dead tokens.
 type feedbackSources []*way
 
 func (s feedbackSources) has(w *way) bool {

@@ -44,7 +44,8 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is main with its surroundings as arguments; it returns the exit status: 0, 1 for a failure, 2 for wrong arguments.
+// run is main with its surroundings as arguments; it returns the exit status: 0, 1 for a failure, 2 for wrong
+// arguments.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()

@@ -14,8 +14,8 @@ type part struct {
 	run  func(ctx context.Context) error
 }
 
-// runParts runs the parts until ctx ends or one of them fails. Then it stops them one after the other, the last first, each
-// when the one after it has come to its end: the parts stand in the order in which they need each other.
+// runParts runs the parts until ctx ends or one of them fails. Then it stops them one after the other, the last first,
+// each when the one after it has come to its end: the parts stand in the order in which they need each other.
 func runParts(ctx context.Context, log *slog.Logger, parts []part) error {
 	type running struct {
 		part

@@ -34,8 +34,8 @@ func (o *openRoutes) add(g *gateways, app string, route push.Route, way opener, 
 	o.routes[queue.Outlet{App: app, Route: route}] = settings(transport)
 }
 
-// openAll reads the credentials of every route and makes its transport. It connects to nothing yet. The error says what is
-// wrong with which credentials; the routes are all there nevertheless.
+// openAll reads the credentials of every route and makes its transport. It connects to nothing yet. The error says what
+// is wrong with which credentials; the routes are all there nevertheless.
 func (g *gateways) openAll(cfg *config.Config) (*openRoutes, error) {
 	all := &openRoutes{
 		routes: map[queue.Outlet]sender.RouteConfig{}, feedback: map[string]feedback.Source{}, platforms: map[string][]api.Platform{},
@@ -87,7 +87,8 @@ func (g *gateways) Addresses(ctx context.Context, app string, tokens []push.Toke
 	return g.registry.Addresses(ctx, app, tokens)
 }
 
-// share is this replica's part of the work, by the shards that it owns. Without a queue, as for the command send, it is all.
+// share is this replica's part of the work, by the shards that it owns. Without a queue, as for the command send, it is
+// all.
 func (g *gateways) share() float64 {
 	if g.queue == nil {
 		return 1

@@ -90,7 +90,8 @@ func TestOneMessageForThreePlatforms(t *testing.T) {
 				t.Errorf("%s got %+v", what, got)
 			}
 		}
-		// The one that is gone was registered a moment ago: it goes when it says so again, a minute later, and not before.
+		// The one that is gone was registered a moment ago: it goes when it says so again, a minute later, and not
+		// before.
 		r.call("POST", "/v1/feedback/check", "", 200)
 		r.call("GET", "/v1/tokens/"+gone.String(), "", 200)
 

@@ -46,8 +46,9 @@ func connectProxy(t *testing.T, addresses map[string]string) string {
 	return s.URL
 }
 
-// The program as it runs for real: no gateway configured, so Apple's two names, which a proxy leads to a simulator each. One
-// notification for the sandbox, which refuses the key or cannot be reached, must not delay a single one of production.
+// The program as it runs for real: no gateway configured, so Apple's two names, which a proxy leads to a simulator
+// each. One notification for the sandbox, which refuses the key or cannot be reached, must not delay a single one of
+// production.
 func TestSandboxNeverStopsProduction(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]bool{"the sandbox refuses the key": false, "the sandbox is away": true} {

@@ -32,7 +32,8 @@ import (
 	"github.com/lhspn/lhspn/internal/tokens"
 )
 
-// startTimeout bounds what is done before the service serves: a database that cannot be reached is told, not waited for.
+// startTimeout bounds what is done before the service serves: a database that cannot be reached is told, not waited
+// for.
 const startTimeout = 2 * time.Minute
 
 // serve runs the service until ctx ends. Without a configuration file that is dev mode.
@@ -123,8 +124,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		return nil, err
 	}
 	g.registry, g.queue = s.tokens, s.queue
-	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the rest is
-	// for handing back the shards.
+	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the
+	// rest is for handing back the shards.
 	part := cfg.ShutdownDeadline / 5
 	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, all.routes, log, reg); err != nil {
 		return nil, err
@@ -262,8 +263,8 @@ func userTokens(c *config.UserTokens) (*api.UserTokens, error) {
 	return api.NewUserTokens(keys, c.Issuer, c.Audience)
 }
 
-// run serves until ctx ends, and then stops in the order that loses nothing: no more requests, no more sending, the results
-// saved, the shards handed back, the database closed.
+// run serves until ctx ends, and then stops in the order that loses nothing: no more requests, no more sending, the
+// results saved, the shards handed back, the database closed.
 func (s *service) run(ctx context.Context) error {
 	defer s.close()
 	s.log.Info("serving", "version", version, "listen", s.public.Addr().String(),
@@ -312,8 +313,8 @@ func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler,
 	return nil
 }
 
-// delay goes on serving for a while after the service has said that it is not ready: whoever sends it requests has to notice
-// first. A second signal ends it.
+// delay goes on serving for a while after the service has said that it is not ready: whoever sends it requests has to
+// notice first. A second signal ends it.
 func (s *service) delay() {
 	if s.cfg.ShutdownDelay == 0 {
 		return

@@ -302,8 +302,8 @@ func TestSendsAndForgets(t *testing.T) {
 	})
 }
 
-// Whatever the instant at which the process is killed: what was accepted reaches the gateway, the counts add up and no badge
-// is counted twice.
+// Whatever the instant at which the process is killed: what was accepted reaches the gateway, the counts add up and no
+// badge is counted twice.
 func TestSurvivesKills(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
@@ -347,8 +347,8 @@ func TestSurvivesKills(t *testing.T) {
 	})
 }
 
-// A feedback service that breaks off in the middle: what it told before is decided on, and is the answer of the check. One that is
-// away is a dependency that is away, and no failure of ours.
+// A feedback service that breaks off in the middle: what it told before is decided on, and is the answer of the check.
+// One that is away is a dependency that is away, and no failure of ours.
 func TestAFeedbackServiceThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "binary", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
@@ -577,8 +577,8 @@ func TestOneRouteNeverStopsAnother(t *testing.T) {
 	}
 }
 
-// refusingBinaryGateway takes connections, and then closes them at once, breaks them off once something was written, or answers
-// whatever comes first with a status.
+// refusingBinaryGateway takes connections, and then closes them at once, breaks them off once something was written, or
+// answers whatever comes first with a status.
 func refusingBinaryGateway(t *testing.T, how string, certificates []tls.Certificate) (address string) {
 	t.Helper()
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certificates, MinVersion: tls.VersionTLS12})

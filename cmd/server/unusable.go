@@ -18,8 +18,8 @@ type opener interface {
 }
 
 // unusable is the transport of a route whose credentials cannot be used: the others must not wait for that. What it is
-// given is blocked, so that the sender tries one notification now and then. The files are read again and again, and when
-// they can be used the real transport takes over.
+// given is blocked, so that the sender tries one notification now and then. The files are read again and again, and
+// when they can be used the real transport takes over.
 type unusable struct {
 	opener
 	app   string

@@ -43,8 +43,8 @@ type Tokens interface {
 	// Delete is without error where the token is unknown.
 	Delete(ctx context.Context, app string, t push.Token) error
 	Get(ctx context.Context, app string, t push.Token) (push.Device, error)
-	// List returns up to limit devices whose tokens come after after, in the tokens' order, and what the next page comes
-	// after: empty after the last one. A page may be short without being the last.
+	// List returns up to limit devices whose tokens come after after, in the tokens' order, and what the next page
+	// comes after: empty after the last one. A page may be short without being the last.
 	List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) (
 		page []push.Device, next push.Token, err error)
 	// Import stores a page of devices as they are, in one transaction. LastUpdated and CreatedAt are set.
@@ -56,8 +56,8 @@ type Tokens interface {
 
 // Notifications is the queue.
 type Notifications interface {
-	// Accept is durable when it returns. A non-nil replay is the answer that an earlier request with the same idempotency
-	// key got; nothing was accepted then. push.ErrConflict: the key was used for another request.
+	// Accept is durable when it returns. A non-nil replay is the answer that an earlier request with the same
+	// idempotency key got; nothing was accepted then. push.ErrConflict: the key was used for another request.
 	Accept(ctx context.Context, r *push.Request) (replay []byte, err error)
 	// Replayed is the answer to a repetition, nil where the request is none; it accepts nothing.
 	Replayed(ctx context.Context, r *push.Request) (replay []byte, err error)
@@ -73,12 +73,12 @@ type Notifications interface {
 
 // Feedback is the history of dead tokens and the job that makes it.
 type Feedback interface {
-	// List pages through what was checked at or after since, oldest first; an empty next cursor is the end. A cursor that
-	// List did not make gives push.ErrNotFound.
+	// List pages through what was checked at or after since, oldest first; an empty next cursor is the end. A cursor
+	// that List did not make gives push.ErrNotFound.
 	List(ctx context.Context, app string, since time.Time, cursor string, limit int) (
 		items []push.CheckedInvalidation, next string, err error)
-	// Check runs a pass of the job for the app now and returns what it decided. confirmed has it believe that tokens are
-	// unregistered however many are called so.
+	// Check runs a pass of the job for the app now and returns what it decided. confirmed has it believe that tokens
+	// are unregistered however many are called so.
 	Check(ctx context.Context, app string, confirmed bool) ([]push.CheckedInvalidation, error)
 }
 

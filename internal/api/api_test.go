@@ -375,7 +375,8 @@ func wantStatus(t *testing.T, w *httptest.ResponseRecorder, status int) {
 	}
 }
 
-// wantProblem checks that the answer is a problem of the given status and name, with faults at exactly the given locations.
+// wantProblem checks that the answer is a problem of the given status and name, with faults at exactly the given
+// locations.
 func wantProblem(t *testing.T, w *httptest.ResponseRecorder, status int, slug string, locations ...string) Problem {
 	t.Helper()
 	wantStatus(t, w, status)

@@ -15,13 +15,13 @@ type Platform interface {
 	Name() string
 	// Routes are the app's ways out there, the one of tokens that are registered without any first.
 	Routes() []push.Route
-	// Compose makes the platform's notification of the content: nil without faults where the content has nothing for it.
-	// The faults' locations begin with "body". The error is, or wraps, push.ErrTooLarge, and says by how much.
+	// Compose makes the platform's notification of the content: nil without faults where the content has nothing for
+	// it. The faults' locations begin with "body". The error is, or wraps, push.ErrTooLarge, and says by how much.
 	Compose(c *push.Content) (*push.Notification, []push.Fault, error)
 	// Preview is the payload as a device would get it.
 	Preview(n *push.Notification) []byte
-	// Token makes the device token, and the address that goes with it, of what a client registers: given has the members
-	// of the body by their names, token and subscription.
+	// Token makes the device token, and the address that goes with it, of what a client registers: given has the
+	// members of the body by their names, token and subscription.
 	Token(given map[string]push.JSON) (push.Token, []byte, []push.Fault)
 	// CheckToken says what is wrong with a device token of this platform's written form.
 	CheckToken(t push.Token) error

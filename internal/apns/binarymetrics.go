@@ -18,7 +18,8 @@ const (
 	ConnectClosed = connectClosed
 )
 
-// BinaryMetrics are those of one route's transport over the binary protocol, resolved once: none is looked up while sending.
+// BinaryMetrics are those of one route's transport over the binary protocol, resolved once: none is looked up while
+// sending.
 type BinaryMetrics struct {
 	Results     [push.Cancelled + 1]prometheus.Counter // nil for outcomes that the transport does not give
 	Refusals    map[*push.Reason]prometheus.Counter

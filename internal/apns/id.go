@@ -9,8 +9,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// ID is the apns-id of the notification for one token, by its address. It is derived, not stored, so that every resend carries the
-// same one, after a crash too.
+// ID is the apns-id of the notification for one token, by its address. It is derived, not stored, so that every resend
+// carries the same one, after a crash too.
 func ID(notification uuid.UUID, address string) uuid.UUID {
 	const usual = 32 // bytes of nearly every address; a small array is worth its branch
 	if len(address) == usual {

@@ -6,8 +6,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Metrics are those of all transports and feedback clients of the process. They are made once and shared by the apps: an
-// app's name comes from the configuration and so is a bounded label.
+// Metrics are those of all transports and feedback clients of the process. They are made once and shared by the apps:
+// an app's name comes from the configuration and so is a bounded label.
 type Metrics struct {
 	results     *prometheus.CounterVec
 	refusals    *prometheus.CounterVec

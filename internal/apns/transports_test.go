@@ -116,8 +116,8 @@ func (s *suite) send(n *push.Notification, recipients ...push.Recipient) *push.G
 	return g
 }
 
-// deliver does what the sender does: it sends again what did not reach APNs, and what APNs says to try again. It gives each
-// one's final result, and how often APNs said so.
+// deliver does what the sender does: it sends again what did not reach APNs, and what APNs says to try again. It gives
+// each one's final result, and how often APNs said so.
 func (s *suite) deliver(n *push.Notification, recipients ...push.Recipient) (results []push.Result, retries []int) {
 	s.Helper()
 	results, retries = make([]push.Result, len(recipients)), make([]int, len(recipients))
@@ -347,7 +347,8 @@ func TestTransportEnds(t *testing.T) {
 	})
 }
 
-// A gateway that is away: everything comes back, to be kept in the queue, and a Send that cannot go on heeds its context.
+// A gateway that is away: everything comes back, to be kept in the queue, and a Send that cannot go on heeds its
+// context.
 func TestTransportGatewayAway(t *testing.T) {
 	eachTransport(t, simulator.Faults{}, func(s *suite) {
 		s.end()

@@ -49,8 +49,8 @@ func (l *loader) resolveIn(group setting, path, dir string) {
 	}
 }
 
-// ReadSecret is a secret of the configuration that is read when it is used: its value, or what is in its file, without the end of
-// its last line.
+// ReadSecret is a secret of the configuration that is read when it is used: its value, or what is in its file, without
+// the end of its last line.
 func ReadSecret(value string) (string, error) {
 	file, is := strings.CutPrefix(value, secretFile)
 	if !is {
@@ -67,7 +67,8 @@ func inDir(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// required looks for settings that must be given. An app's keys need not: an app that is only sent to from elsewhere has none.
+// required looks for settings that must be given. An app's keys need not: an app that is only sent to from elsewhere
+// has none.
 func (l *loader) required(group setting, path string) {
 	for name, m := range group.members() {
 		at := join(path, name)
@@ -319,8 +320,8 @@ func (c *Config) At(setting string, wrong error) error {
 	return l.faults
 }
 
-// Check looks for the files that the configuration names and says which cannot be read. What is in them is for those who use them
-// to judge.
+// Check looks for the files that the configuration names and says which cannot be read. What is in them is for those
+// who use them to judge.
 func Check(c *Config) Faults {
 	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
 	l.files(settingsOf(c), "")

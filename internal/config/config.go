@@ -1,8 +1,8 @@
-// Package config reads the one YAML file and the environment, refuses what is unknown or wrong with the line it stands in,
-// and knows what every setting is for: docs/configuration.md is made from the types here.
+// Package config reads the one YAML file and the environment, refuses what is unknown or wrong with the line it stands
+// in, and knows what every setting is for: docs/configuration.md is made from the types here.
 //
-// Of the files that the configuration names it reads only those for secrets, and sees whether the others can be opened; it
-// connects to nothing, and does not know what the settings do: keys and certificates are read where they are used.
+// Of the files that the configuration names it reads only those for secrets, and sees whether the others can be opened;
+// it connects to nothing, and does not know what the settings do: keys and certificates are read where they are used.
 package config
 
 import (
@@ -15,10 +15,10 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Config is every setting. The tags are: yaml, the name; doc; default; enum, the values of a string; min and max of a number;
-// required; file, for a path; secret, for what can also be given as the path of a file, in a setting of the same name with
-// _file behind it, whose value "late" leaves that file to be read with ReadSecret when the secret is used: a file that cannot
-// be read must not stop what does not need it.
+// Config is every setting. The tags are: yaml, the name; doc; default; enum, the values of a string; min and max of a
+// number; required; file, for a path; secret, for what can also be given as the path of a file, in a setting of the
+// same name with _file behind it, whose value "late" leaves that file to be read with ReadSecret when the secret is
+// used: a file that cannot be read must not stop what does not need it.
 type Config struct {
 	Listen                  string        `yaml:"listen" default:"127.0.0.1:8080" doc:"Where the REST API listens: host:port."`
 	OpsListen               string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/. They ask for no key, so not where the public can reach them."`
@@ -122,7 +122,8 @@ type APNsRoute struct {
 // Given reports whether the app has APNs.
 func (a *APNs) Given() bool { return a.Topic != "" }
 
-// Of is how the route is reached: the common settings, but for what is set for it alone. Credentials are taken as a whole.
+// Of is how the route is reached: the common settings, but for what is set for it alone. Credentials are taken as a
+// whole.
 func (a *APNs) Of(route push.Route) APNs {
 	of := *a
 	own := a.Production
@@ -223,8 +224,9 @@ type Hash [sha256.Size]byte
 // DevKey is the API key of dev mode.
 const DevKey = "lhspn-dev-key"
 
-// Dev is the configuration of dev mode: on loopback, with SQLite in ./data and one app on all platforms, and what environ overrides
-// of it. The program that uses it puts the bundled simulator's addresses and certificates into the app.
+// Dev is the configuration of dev mode: on loopback, with SQLite in ./data and one app on all platforms, and what
+// environ overrides of it. The program that uses it puts the bundled simulator's addresses and certificates into the
+// app.
 func Dev(environ []string) (*Config, error) {
 	c, l := newLoader("")
 	c.Dev = true

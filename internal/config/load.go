@@ -54,9 +54,9 @@ type place struct {
 // origins are the places of the settings that are given.
 type origins map[string]place
 
-// Load reads the file at path, which may be empty for none, and environ, as os.Environ has it, and checks all that can be checked
-// without opening what they name. The error is Faults, unless the file cannot be read. Paths are taken from the file's
-// directory.
+// Load reads the file at path, which may be empty for none, and environ, as os.Environ has it, and checks all that can
+// be checked without opening what they name. The error is Faults, unless the file cannot be read. Paths are taken from
+// the file's directory.
 func Load(path string, environ []string) (*Config, error) {
 	var text []byte
 	if path != "" {
@@ -258,12 +258,13 @@ func join(path, name string) string {
 
 const prefix = "LHSPN_"
 
-// notOurs are variables with our prefix that others set: Kubernetes for services that are called lhspn or lhspn-something, and our
-// own tests.
+// notOurs are variables with our prefix that others set: Kubernetes for services that are called lhspn or
+// lhspn-something, and our own tests.
 var notOurs = regexp.MustCompile(`^LHSPN_(?:SERVICE_|PORT|TEST|BENCH_|CHAOS_|DB_PASSWORD)|` +
 	`^LHSPN_[A-Z0-9_]+_(?:SERVICE_HOST=|SERVICE_PORT(?:_[A-Z0-9_]+)?=|PORT=(?:tcp|udp|sctp)://|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_PROTO|_PORT|_ADDR)?=)`)
 
-// environment lets each setting be overridden: LHSPN_ and its path in capitals, _ between the parts, list elements by number from
+// environment lets each setting be overridden: LHSPN_ and its path in capitals, _ between the parts, list elements by
+// number from
 // 0. A number that is the list's length adds an element. Lists of plain values have commas.
 func (l *loader) environment(c *Config, environ []string) {
 	vars := make([]string, 0, 8)

@@ -18,8 +18,8 @@ import (
 type sessionConnector struct {
 	driver.Connector
 	limit time.Duration // 0: none
-	// dialect is which of limitStatements the server understood last. It is only a hint: behind one address there may be
-	// servers of several kinds.
+	// dialect is which of limitStatements the server understood last. It is only a hint: behind one address there may
+	// be servers of several kinds.
 	dialect atomic.Int32
 	// severalWriters is set once a server has said that others write the same rows beside it.
 	severalWriters *atomic.Bool

@@ -19,16 +19,16 @@ type GroupCommit[T any] struct {
 	max   int
 	run   func(ctx context.Context, items []T) []error
 
-	// turn has an element while a committer gathers. One gathers while the others commit: were all to gather at once, each
-	// would get a part of what one transaction could hold.
+	// turn has an element while a committer gathers. One gathers while the others commit: were all to gather at once,
+	// each would get a part of what one transaction could hold.
 	turn chan struct{}
 
 	mu         sync.Mutex    // guards what follows
 	committers int           // running
 	expected   int           // the size that groups had of late
 	took       time.Duration // the last transaction's time
-	// stopping is closed when the first committer is told to stop: nothing new is taken. stopped is closed when the last
-	// one has ended: what still waits is turned away.
+	// stopping is closed when the first committer is told to stop: nothing new is taken. stopped is closed when the
+	// last one has ended: what still waits is turned away.
 	stopping, stopped chan struct{}
 	stop, end         sync.Once
 }
@@ -120,8 +120,8 @@ func (g *GroupCommit[T]) next(ctx context.Context, group []groupItem[T]) []group
 	case <-ctx.Done():
 		g.stop.Do(func() { close(g.stopping) })
 	}
-	// Whoever is about to hand over an item gets the chance to do so first: under load the groups are larger for it, and
-	// where nobody else is about to run it takes no time.
+	// Whoever is about to hand over an item gets the chance to do so first: under load the groups are larger for it,
+	// and where nobody else is about to run it takes no time.
 	runtime.Gosched()
 	group = g.gather(group)
 	if len(group) > 0 {

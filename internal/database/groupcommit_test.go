@@ -85,8 +85,8 @@ func testLingers(t *testing.T, committers int) {
 			done <- struct{}{}
 		}()
 	}
-	// Only when all of them wait: did the first transaction start with half of them, the halves could take turns from then
-	// on.
+	// Only when all of them wait: did the first transaction start with half of them, the halves could take turns from
+	// then on.
 	synctest.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, committers)

@@ -88,9 +88,9 @@ func mysqlConfig(dsn string) (*mysql.Config, error) {
 	if cfg.Params == nil {
 		cfg.Params = map[string]string{}
 	}
-	// What the SQL relies on, whatever the server's defaults are: without a strict mode, as managed servers are often set
-	// up, a value that does not fit is cut off silently. A lock wait longer than this is better begun anew than waited
-	// for.
+	// What the SQL relies on, whatever the server's defaults are: without a strict mode, as managed servers are often
+	// set up, a value that does not fit is cut off silently. A lock wait longer than this is better begun anew than
+	// waited for.
 	for k, v := range map[string]string{
 		"time_zone": "'+00:00'", "sql_mode": "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'", "innodb_lock_wait_timeout": "5",
 	} {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// answer is what an error of FCM says, whichever part of the body says it. Its texts are FCM's; they are for looking at, and
-// what they may repeat of a message or a token is not logged.
+// answer is what an error of FCM says, whichever part of the body says it. Its texts are FCM's; they are for looking
+// at, and what they may repeat of a message or a token is not logged.
 type answer struct {
 	isFCM     bool // the body is an error as Google's APIs write it
 	status    string
@@ -18,8 +18,8 @@ type answer struct {
 	device    bool // google.rpc.QuotaFailure names the quota of a device, not the project's
 }
 
-// parseAnswer reads an error's body (https://cloud.google.com/apis/design/errors#error_model). It takes what it understands and
-// passes over the rest: an answer that is half garbage is judged by the other half.
+// parseAnswer reads an error's body (https://cloud.google.com/apis/design/errors#error_model). It takes what it
+// understands and passes over the rest: an answer that is half garbage is judged by the other half.
 func parseAnswer(body []byte) (a answer) {
 	var text struct {
 		Error *struct {
@@ -73,8 +73,8 @@ func parseAnswer(body []byte) (a answer) {
 	return a
 }
 
-// blamesToken reports whether a 400 is about the target. Where FCM names no field, only the text of its message singles the
-// token out from everything else that is an invalid argument.
+// blamesToken reports whether a 400 is about the target. Where FCM names no field, only the text of its message singles
+// the token out from everything else that is an invalid argument.
 func (a *answer) blamesToken() bool {
 	for _, field := range a.fields {
 		if field != "message.token" && field != "message.fid" {

@@ -18,8 +18,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// sink is a gateway over TLS on loopback that accepts every message after delay and does as little else as it can, so that the
-// transport is what is measured. It is not HTTP/2 but for our own frames.
+// sink is a gateway over TLS on loopback that accepts every message after delay and does as little else as it can, so
+// that the transport is what is measured. It is not HTTP/2 but for our own frames.
 type sink struct {
 	listener net.Listener
 	streams  uint32
@@ -211,8 +211,9 @@ func TestAllocatesNothing(t *testing.T) { // not parallel: it counts the process
 	}
 }
 
-// BenchmarkTransport is the whole transport over TLS on loopback, with the gateway in the same process: one connection, with the
-// streams that Google allows and with many. With a delay what is looked at is how near it comes to streams ÷ delay.
+// BenchmarkTransport is the whole transport over TLS on loopback, with the gateway in the same process: one connection,
+// with the streams that Google allows and with many. With a delay what is looked at is how near it comes to streams ÷
+// delay.
 func BenchmarkTransport(b *testing.B) {
 	for _, c := range []struct {
 		streams uint32

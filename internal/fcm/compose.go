@@ -15,7 +15,8 @@ const (
 	head       = headTarget + `"android":{`
 )
 
-// lifetime is how long a notification is worth sending where nobody says, as on the other platforms. FCM's own would be 28 days.
+// lifetime is how long a notification is worth sending where nobody says, as on the other platforms. FCM's own would be
+// 28 days.
 const lifetime = 24 * time.Hour
 
 // Wants reports whether the content has something for FCM: a message, a block of its own, or nothing but data.
@@ -23,8 +24,9 @@ func Wants(c *push.Content) bool {
 	return c.Blocks["message"] != nil || c.Blocks[Name] != nil || len(c.Blocks) == 1 && c.Blocks["data"] != nil
 }
 
-// Compose makes the notification that FCM gets of the content: its message object, without the target and the ttl, which the
-// transport puts in. What the block fcm says wins over message, member by member, and over the neutral fields.
+// Compose makes the notification that FCM gets of the content: its message object, without the target and the ttl,
+// which the transport puts in. What the block fcm says wins over message, member by member, and over the neutral
+// fields.
 func Compose(c *push.Content) (*push.Notification, []push.Fault) {
 	m := composer{content: c, notification: c.Notification(Name)}
 	m.compose()
@@ -210,8 +212,8 @@ func (m *composer) androidMember(name, at string, v push.JSON) {
 	}
 }
 
-// object goes through the members of one of FCM's objects. Each is checked, and taken where nothing is wrong with it. A null
-// takes away what the notification's other fields gave.
+// object goes through the members of one of FCM's objects. Each is checked, and taken where nothing is wrong with it. A
+// null takes away what the notification's other fields gave.
 func (m *composer) object(at string, v push.JSON, forms map[string]form, take func(name, at string, v push.JSON)) {
 	if v == nil { // a null: the caller has taken away what was there
 		return
@@ -264,8 +266,8 @@ func spelledTwice(at string, v push.JSON, depth int) (faults []push.Fault) {
 	return faults
 }
 
-// setPriority settles how urgent the message is: as the block says, as the notification says, or as FCM does without a word,
-// high where something is shown.
+// setPriority settles how urgent the message is: as the block says, as the notification says, or as FCM does without a
+// word, high where something is shown.
 func (m *composer) setPriority() {
 	n := m.notification
 	if v := m.android.get("priority"); v != nil {
@@ -302,8 +304,8 @@ func (m *composer) shows() bool {
 	return false
 }
 
-// write puts the payload together. A message that shows nothing gets no notification for the sake of a tag or a badge: FCM
-// would show that instead of waking the app.
+// write puts the payload together. A message that shows nothing gets no notification for the sake of a tag or a badge:
+// FCM would show that instead of waking the app.
 func (m *composer) write() {
 	p := &m.notification.Payload
 	b := append(make([]byte, 0, 1024), head...)

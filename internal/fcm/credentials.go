@@ -51,8 +51,8 @@ type CredentialsConfig struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Credentials are a service account that follows its file, and the access token that it has got. The token is renewed ahead,
-// by one request at a time; while that fails the present one stays in use for as long as it lives.
+// Credentials are a service account that follows its file, and the access token that it has got. The token is renewed
+// ahead, by one request at a time; while that fails the present one stays in use for as long as it lives.
 type Credentials struct {
 	cfg     CredentialsConfig
 	log     *slog.Logger
@@ -78,8 +78,8 @@ type accessToken struct {
 	worked        atomic.Bool // FCM has accepted a message with it
 }
 
-// age is by whichever clock has gone on further: while a machine is suspended its monotonic one stands still, and Google's
-// does not.
+// age is by whichever clock has gone on further: while a machine is suspended its monotonic one stands still, and
+// Google's does not.
 func (t *accessToken) age(now time.Time) time.Duration {
 	return max(now.Sub(t.issued), now.Round(0).Sub(t.issued.Round(0)))
 }
@@ -177,7 +177,8 @@ func (c *Credentials) Reload() (changed bool, err error) {
 		a.TokenURL == next.TokenURL && a.key.Equal(next.key) {
 		return false, nil
 	}
-	// The present token stays in use until there is one of the new account: the old key may well be deleted an hour later only.
+	// The present token stays in use until there is one of the new account: the old key may well be deleted an hour
+	// later only.
 	c.account.Store(next)
 	select {
 	case c.reload <- struct{}{}:
@@ -217,7 +218,8 @@ func (c *Credentials) keep(ctx context.Context) time.Duration {
 	return 0
 }
 
-// token is the access token in use. Where there is none it is waited for, with ctx; a *tokenError says why none is to be had.
+// token is the access token in use. Where there is none it is waited for, with ctx; a *tokenError says why none is to
+// be had.
 func (c *Credentials) token(ctx context.Context) (*accessToken, error) {
 	if t := c.live(time.Now()); t != nil {
 		return t, nil
@@ -233,8 +235,8 @@ func (c *Credentials) live(now time.Time) *accessToken {
 	return nil
 }
 
-// refused takes in that FCM does not take the token any more. One that has never worked is kept for a while: it is not the
-// token that is wrong then, and more of them would only burden the endpoint.
+// refused takes in that FCM does not take the token any more. One that has never worked is kept for a while: it is not
+// the token that is wrong then, and more of them would only burden the endpoint.
 func (c *Credentials) refused(t *accessToken, now time.Time) {
 	if t.worked.Load() || t.age(now) >= newToken {
 		c.current.CompareAndSwap(t, nil)

@@ -64,8 +64,8 @@ type arrival struct {
 	message                     map[string]any
 }
 
-// fakeFCM is a gateway in memory, over connections that a synctest bubble understands. (x/net's server is none that does: it
-// shares channels between bubbles.)
+// fakeFCM is a gateway in memory, over connections that a synctest bubble understands. (x/net's server is none that
+// does: it shares channels between bubbles.)
 type fakeFCM struct {
 	answer     func(arrival) reply // called by many goroutines
 	maxStreams int                 // what is allowed; a connection that opens more is ended, as Google's front end does

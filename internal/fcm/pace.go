@@ -9,22 +9,22 @@ const (
 	rampTime = 60 * time.Second
 	// rampFree is a rate that nobody needs to be led to, in messages a second.
 	rampFree = 100
-	// paceFree is how many messages may go before their turn, for as long as the debt is below paceDebt: what is urgent does not
-	// wait behind the group of a broadcast.
+	// paceFree is how many messages may go before their turn, for as long as the debt is below paceDebt: what is urgent
+	// does not wait behind the group of a broadcast.
 	paceFree = 32
 	paceDebt = 5 * time.Second
 )
 
-// pacer spreads messages over time, at a rate that grows to its full height over rampTime of sending and falls again as slowly
-// when nothing is sent. It is a plain value.
+// pacer spreads messages over time, at a rate that grows to its full height over rampTime of sending and falls again as
+// slowly when nothing is sent. It is a plain value.
 type pacer struct {
 	level float64   // from 0 to 1: the part of the full rate that is reached
 	at    time.Time // when level was reckoned
 	next  time.Time // when all that was let through has had its time
 }
 
-// reserve lets n messages through and returns how long they have to wait. rate is the full rate at this time, in messages a
-// second.
+// reserve lets n messages through and returns how long they have to wait. rate is the full rate at this time, in
+// messages a second.
 func (p *pacer) reserve(n int, rate float64, now time.Time) time.Duration {
 	if !p.at.IsZero() && now.After(p.at) {
 		// The rate rises while messages were waiting for it, and falls while none were.

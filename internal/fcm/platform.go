@@ -26,8 +26,8 @@ func (Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, erro
 // Preview is Preview.
 func (Platform) Preview(n *push.Notification) []byte { return Preview(n) }
 
-// Token makes the device token of a registration token or Firebase installation id, which stands in given as token. FCM needs no
-// address beside it.
+// Token makes the device token of a registration token or Firebase installation id, which stands in given as token. FCM
+// needs no address beside it.
 func (Platform) Token(given map[string]push.JSON) (push.Token, []byte, []push.Fault) {
 	const at = "body.token"
 	v := given["token"]

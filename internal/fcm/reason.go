@@ -2,8 +2,8 @@ package fcm
 
 import "github.com/lhspn/lhspn/internal/push"
 
-// The reasons of FCM, in its spelling: errorCode, status or ErrorInfo.reason of its answers. Where it says one thing of two, as
-// INVALID_ARGUMENT of tokens and of messages, the one of the token has the name that the legacy API had for it.
+// The reasons of FCM, in its spelling: errorCode, status or ErrorInfo.reason of its answers. Where it says one thing of
+// two, as INVALID_ARGUMENT of tokens and of messages, the one of the token has the name that the legacy API had for it.
 var (
 	// Of the device token.
 	Unregistered        = &push.Reason{Text: "UNREGISTERED", Class: push.ClassToken}

@@ -201,7 +201,8 @@ func (r *secondTry) Answer(i int, a *http2.Answer) http2.Next {
 // Done gives the group back.
 func (r *secondTry) Done() { (*requests)(r).finish() }
 
-// words is what FCM says of an error, for the log: cut, and without what it quotes, which may be the message's or the device's.
+// words is what FCM says of an error, for the log: cut, and without what it quotes, which may be the message's or the
+// device's.
 func (a *answer) words() string {
 	const longest = 300
 	var b strings.Builder

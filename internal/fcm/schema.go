@@ -29,8 +29,8 @@ const (
 	notificationPriority
 )
 
-// The members of the message object that we know, by their names in snake_case: the reference's. FCM refuses a message with
-// any other ("Unknown name"), for every recipient, and so do we before that.
+// The members of the message object that we know, by their names in snake_case: the reference's. FCM refuses a message
+// with any other ("Unknown name"), for every recipient, and so do we before that.
 var (
 	notificationForm = map[string]form{"title": text, "body": text, "image": text}
 	optionsForm      = map[string]form{"analytics_label": label}

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// ServiceAccount is whom we send as: what the Firebase console gives out under Project settings, Service accounts, Generate
-// new private key.
+// ServiceAccount is whom we send as: what the Firebase console gives out under Project settings, Service accounts,
+// Generate new private key.
 type ServiceAccount struct {
 	ProjectID, Email, KeyID string
 	// TokenURL is where signed assertions are exchanged for access tokens.
@@ -132,7 +132,8 @@ func notJSON(text []byte, err error) error {
 	return errors.New("it is not JSON (a .p12 file is the older form of a key, which is not supported)" + getOne)
 }
 
-// parseKey reads the private key: PKCS#8 in PEM. Its errors follow the name of the member, and repeat nothing of the key.
+// parseKey reads the private key: PKCS#8 in PEM. Its errors follow the name of the member, and repeat nothing of the
+// key.
 func parseKey(text string) (*rsa.PrivateKey, error) {
 	// What goes through a variable or a template often has its line ends written as \n, twice escaped.
 	block, _ := pem.Decode([]byte(strings.ReplaceAll(text, `\n`, "\n")))

@@ -147,8 +147,8 @@ func TestSimulatedExpiry(t *testing.T) {
 	}
 }
 
-// TestSimulatedFaults: connections that come and go, refuse and reset cost no message either, and nothing goes beyond the streams
-// that are allowed.
+// TestSimulatedFaults: connections that come and go, refuse and reset cost no message either, and nothing goes beyond
+// the streams that are allowed.
 func TestSimulatedFaults(t *testing.T) {
 	t.Parallel()
 	r, sim := newSimulated(t, fcmsim.Config{Faults: fcmsim.Faults{GoAwayEvery: 300, RefuseEvery: 50}})

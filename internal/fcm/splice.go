@@ -7,8 +7,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// widestTTL is the member ttl at its longest. Shorter ones are filled up with spaces, so that the length of a body is known
-// before the second in which it is written.
+// widestTTL is the member ttl at its longest. Shorter ones are filled up with spaces, so that the length of a body is
+// known before the second in which it is written.
 const widestTTL = `"ttl":"2419200s",`
 
 // appendBody appends the body of a request: the payload with the target, the ttl as it is now, and the badge. An empty

@@ -40,7 +40,8 @@ func ParseToken(written string) (push.Token, error) {
 // base64url, cut to 22 characters (firebase-js-sdk, packages/installations/src/helpers/generate-fid.ts).
 const fidLen = 22
 
-// isFID tells an installation id from a registration token by its form, ^[cdef][\w-]{21}$. Registration tokens are far longer.
+// isFID tells an installation id from a registration token by its form, ^[cdef][\w-]{21}$. Registration tokens are far
+// longer.
 func isFID(address string) bool {
 	if len(address) != fidLen || address[0] < 'c' || address[0] > 'f' {
 		return false

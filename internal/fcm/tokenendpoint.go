@@ -17,7 +17,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// fetch exchanges a signed assertion for an access token (https://developers.google.com/identity/protocols/oauth2/service-account).
+// fetch exchanges a signed assertion for an access token
+// (https://developers.google.com/identity/protocols/oauth2/service-account).
 func (c *Credentials) fetch(ctx context.Context, account *ServiceAccount, now time.Time) (*accessToken, error) {
 	assertion := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
 		"iss": account.Email, "scope": scope, "aud": account.TokenURL, "iat": now.Unix(), "exp": now.Add(assertionLife).Unix(),
@@ -85,7 +86,8 @@ func parseAccessToken(body []byte) (*accessToken, error) {
 	return &accessToken{authorization: "Bearer " + answer.AccessToken, life: life}, nil
 }
 
-// tokenTable is what the endpoint's errors mean (RFC 6749, 5.2). What is not in it is judged by its status: see judgeToken.
+// tokenTable is what the endpoint's errors mean (RFC 6749, 5.2). What is not in it is judged by its status: see
+// judgeToken.
 var tokenTable = map[string]*push.Reason{
 	"invalid_grant":       InvalidGrant,
 	"invalid_scope":       InvalidScope,

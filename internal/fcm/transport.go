@@ -17,8 +17,8 @@ import (
 const (
 	defaultAddress     = "fcm.googleapis.com:443"
 	defaultConnections = 8
-	// assumedStreams is what Google's front end allows on a connection, and ends one over that goes beyond it; it counts where
-	// its SETTINGS say nothing.
+	// assumedStreams is what Google's front end allows on a connection, and ends one over that goes beyond it; it
+	// counts where its SETTINGS say nothing.
 	assumedStreams = 100
 	maxStreams     = 1000
 	// leastTimeout is for an answer: FCM itself gives up after 10 seconds (scale-fcm).
@@ -36,11 +36,13 @@ type Config struct {
 	TLS         *tls.Config // the roots that the gateway is checked against; nil for the system's
 	Proxy       *url.URL    // an HTTP CONNECT proxy; nil for none
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
-	// Connections is how many there are at most, default 8. Each is opened when those before it are busy, and then kept.
+	// Connections is how many there are at most, default 8. Each is opened when those before it are busy, and then
+	// kept.
 	Connections int
 	// MaxInFlight bounds the deliveries that are taken and not finished. Send waits when it is reached.
 	MaxInFlight int
-	// MaxRate is the number of messages a second for the project, of all replicas together; default 10,000, negative for no limit.
+	// MaxRate is the number of messages a second for the project, of all replicas together; default 10,000, negative
+	// for no limit.
 	MaxRate int
 	// Share is this replica's part of MaxRate, from 0 to 1, at this time; nil for all of it.
 	Share func() float64
@@ -81,8 +83,8 @@ const (
 // answerRetryAfter is the place of Retry-After among the fields of an answer.
 const answerRetryAfter = 0
 
-// Transport is the way to FCM for one app. Nothing is started or allocated for a single message: the target is spliced into
-// the prepared body, in the connection's buffer.
+// Transport is the way to FCM for one app. Nothing is started or allocated for a single message: the target is spliced
+// into the prepared body, in the connection's buffer.
 type Transport struct {
 	cfg     Config
 	log     *slog.Logger
@@ -95,7 +97,8 @@ type Transport struct {
 
 	// mu guards what follows.
 	mu sync.Mutex
-	// waiting are groups of which FCM has refused the access token: they go once more with another. wake tells Run's helper.
+	// waiting are groups of which FCM has refused the access token: they go once more with another. wake tells Run's
+	// helper.
 	waiting []*requests
 	wake    chan struct{}
 	groups  int // taken and not done
@@ -124,7 +127,8 @@ func NewTransport(cfg Config, log *slog.Logger, m *Metrics) *Transport {
 	return t
 }
 
-// Run sends until ctx ends. Then it hands back what is unfinished as not sent, and returns when nothing of it runs any more.
+// Run sends until ctx ends. Then it hands back what is unfinished as not sent, and returns when nothing of it runs any
+// more.
 func (t *Transport) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	others.Go(func() { _ = t.cfg.Credentials.Run(ctx) })
@@ -139,9 +143,9 @@ func (t *Transport) Run(ctx context.Context) error {
 	return err
 }
 
-// Send takes a group over, whose Done is then called when all of its deliveries have results. It waits for the rate of the
-// project, for an access token where there is none yet, and while MaxInFlight deliveries are under way. An error means that the
-// group was not taken.
+// Send takes a group over, whose Done is then called when all of its deliveries have results. It waits for the rate of
+// the project, for an access token where there is none yet, and while MaxInFlight deliveries are under way. An error
+// means that the group was not taken.
 func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	if len(g.Deliveries) == 0 {
 		g.Done(g)
@@ -245,7 +249,8 @@ func (t *Transport) sendAgain(r *requests) {
 	}
 }
 
-// renewing gets other access tokens for what sendAgain was given, until the client has ended; what comes last it hands back.
+// renewing gets other access tokens for what sendAgain was given, until the client has ended; what comes last it hands
+// back.
 func (t *Transport) renewing(ctx context.Context, ended <-chan struct{}) {
 	for last := false; !last; {
 		select {

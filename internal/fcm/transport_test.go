@@ -85,7 +85,8 @@ func TestVerdictsReachDeliveries(t *testing.T) {
 	})
 }
 
-// TestRefusedTokenIsRenewed: a message that FCM refuses for its access token is sent again by the transport itself, once.
+// TestRefusedTokenIsRenewed: a message that FCM refuses for its access token is sent again by the transport itself,
+// once.
 func TestRefusedTokenIsRenewed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -138,7 +139,8 @@ func TestFreshTokenRefused(t *testing.T) {
 	})
 }
 
-// TestTokenRefusedForOneMessage: it has its two tries, and then a result, whatever becomes of others with the same tokens.
+// TestTokenRefusedForOneMessage: it has its two tries, and then a result, whatever becomes of others with the same
+// tokens.
 func TestTokenRefusedForOneMessage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -179,7 +181,8 @@ func TestNoAccessToken(t *testing.T) {
 	})
 }
 
-// TestTokenEndsWhileMessagesWait: what the endpoint's outage catches in the transport goes back, and is not sent without.
+// TestTokenEndsWhileMessagesWait: what the endpoint's outage catches in the transport goes back, and is not sent
+// without.
 func TestTokenEndsWhileMessagesWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

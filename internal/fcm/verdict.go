@@ -12,13 +12,14 @@ type action uint8
 
 const (
 	actionNone action = iota
-	// actionRenew: a new access token, and the delivery is sent once more, which does not count. The result holds only when that
-	// is refused too.
+	// actionRenew: a new access token, and the delivery is sent once more, which does not count. The result holds only
+	// when that is refused too.
 	actionRenew
 )
 
 const (
-	// retryPause is the least before a message that FCM could not take is sent again (scale-fcm: "wait at least 10 seconds").
+	// retryPause is the least before a message that FCM could not take is sent again (scale-fcm: "wait at least 10
+	// seconds").
 	retryPause = 10 * time.Second
 	// quotaPause is for a quota that is exceeded where FCM does not say how long (the error codes, QUOTA_EXCEEDED).
 	quotaPause = time.Minute
@@ -61,9 +62,9 @@ func isAccepted(body []byte) bool {
 	return len(body) > 0 && body[0] == '{' && body[len(body)-1] == '}' && bytes.Contains(body, []byte(`"name"`))
 }
 
-// verdictTable is the only place where the transport judges an answer: the first row that matches. It goes by what the details
-// of the error say, then by the violated field, by ErrorInfo, by the status's name, and by the HTTP status last: that alone
-// cannot tell a dead token from a project that is not there.
+// verdictTable is the only place where the transport judges an answer: the first row that matches. It goes by what the
+// details of the error say, then by the violated field, by ErrorInfo, by the status's name, and by the HTTP status
+// last: that alone cannot tell a dead token from a project that is not there.
 var verdictTable = []struct {
 	match
 	verdict
@@ -111,8 +112,8 @@ var verdictTable = []struct {
 	{match{http: 500}, verdict{push.Retry, Internal, retryPause, actionNone}},
 	{match{above: 500}, verdict{push.Retry, Unavailable, retryPause, actionNone}},
 	{match{isFCM: true, above: 400}, verdict{push.Retry, UnspecifiedError, retryPause, actionNone}},
-	// Not FCM's: a proxy, a page, a redirect, a 200 to all. It may be this message or all of them; the sender's count of attempts
-	// ends the former, and it sees the latter as an outage.
+	// Not FCM's: a proxy, a page, a redirect, a 200 to all. It may be this message or all of them; the sender's count
+	// of attempts ends the former, and it sees the latter as an outage.
 	{match{}, verdict{push.Retry, Unrecognized, retryPause, actionNone}},
 }
 

@@ -1,6 +1,7 @@
 // Package feedback is the scheduled pass that takes dead tokens out of the registry: it reads the feedback services
 // into the inbox, has the queue decide on what is there (410 answers arrive there by themselves), and adds tokens that
-// were answered as bad again and again. Where so many are called dead or bad at once that it cannot be true it removes none.
+// were answered as bad again and again. Where so many are called dead or bad at once that it cannot be true it removes
+// none.
 //
 // It knows neither a wire format nor SQL: a Source reads, the Inbox keeps and decides.
 package feedback
@@ -29,11 +30,11 @@ type Source interface {
 type Inbox interface {
 	// RecordInvalidations is durable when it returns, and harmless to repeat.
 	RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error
-	// CheckInvalidations decides on up to limit entries of the app's inbox; an empty answer means that it has none of these
-	// platforms.
+	// CheckInvalidations decides on up to limit entries of the app's inbox; an empty answer means that it has none of
+	// these platforms.
 	CheckInvalidations(ctx context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error)
-	// KeepUnregistered decides that up to limit tokens that single answers called unregistered stay, and PendingUnregistered
-	// counts, up to limit, those that are undecided.
+	// KeepUnregistered decides that up to limit tokens that single answers called unregistered stay, and
+	// PendingUnregistered counts, up to limit, those that are undecided.
 	KeepUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) ([]push.CheckedInvalidation, error)
 	PendingUnregistered(ctx context.Context, app string, of push.PlatformSet, limit int) (int, error)
 	// BadTokens are those that at least so many answers, over at least so long, called bad, each dead since the first
@@ -62,14 +63,14 @@ type Config struct {
 	// default 3 over 24 h. A negative number means never.
 	BadTokenAfter int
 	BadTokenOver  time.Duration
-	// BadTokenGuard is the share of such answers among a platform's recent sends from which none of its tokens is removed;
-	// default 0.05.
+	// BadTokenGuard is the share of such answers among a platform's recent sends from which none of its tokens is
+	// removed; default 0.05.
 	BadTokenGuard float64
 	// BadTokenSends is how many recent sends must be known for a bad token to be removed; default 100. After a restart
 	// there are none, and a share of few says nothing.
 	BadTokenSends int
-	// UnregisteredGuard is the share of doubtful answers of "unregistered" from which none of a platform's tokens is removed;
-	// default 0.5. 1 means never.
+	// UnregisteredGuard is the share of doubtful answers of "unregistered" from which none of a platform's tokens is
+	// removed; default 0.5. 1 means never.
 	UnregisteredGuard float64
 	// ReadLimit bounds one read of a feedback service; default 10 min.
 	ReadLimit time.Duration
@@ -181,8 +182,8 @@ func (j *Job) RunOnce(ctx context.Context, app string) ([]push.CheckedInvalidati
 	return j.runOnce(ctx, app, pass{read: true, remove: true})
 }
 
-// RunConfirmed is RunOnce for an operator who knows that the tokens are dead, however many are called unregistered: it removes
-// them, and on this replica those that are called so until the wave has ended.
+// RunConfirmed is RunOnce for an operator who knows that the tokens are dead, however many are called unregistered: it
+// removes them, and on this replica those that are called so until the wave has ended.
 func (j *Job) RunConfirmed(ctx context.Context, app string) ([]push.CheckedInvalidation, error) {
 	return j.runOnce(ctx, app, pass{read: true, remove: true, confirm: true})
 }

@@ -8,18 +8,19 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// The guard keeps waves of answers from emptying the registry. A wave of "bad token" speaks against the configuration; one of
-// "unregistered" against the service, for no platform loses most of its devices at once. It is looked at for each platform of
-// an app on its own, and each replica knows only its own sends.
+// The guard keeps waves of answers from emptying the registry. A wave of "bad token" speaks against the configuration;
+// one of "unregistered" against the service, for no platform loses most of its devices at once. It is looked at for
+// each platform of an app on its own, and each replica knows only its own sends.
 
-// leftOver is how many tokens called unregistered may be undecided that this process knows nothing of, when it first decides: those of
-// a crash in quiet times. More are what a wave left, for all that it can know.
+// leftOver is how many tokens called unregistered may be undecided that this process knows nothing of, when it first
+// decides: those of a crash in quiet times. More are what a wave left, for all that it can know.
 const leftOver = 100
 
 // guarded is what the last looks found of one platform.
 type guarded struct {
 	bad, unregistered bool
-	// confirmed says that an operator has declared the wave of unregistered answers to be true. It holds until that has ended.
+	// confirmed says that an operator has declared the wave of unregistered answers to be true. It holds until that has
+	// ended.
 	confirmed bool
 	// over says that a wave of unregistered answers is, and that what is undecided of it is to be kept.
 	over bool

@@ -44,7 +44,8 @@ func (r *rig) run(t *testing.T, run func() ([]push.CheckedInvalidation, error)) 
 	return items
 }
 
-// An outage that calls everything unregistered removes nothing, while it lasts and afterwards, and stops no other platform.
+// An outage that calls everything unregistered removes nothing, while it lasts and afterwards, and stops no other
+// platform.
 func TestAWaveOfUnregisteredRemovesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -43,7 +43,8 @@ func TestSendAgain(t *testing.T) {
 	})
 }
 
-// TestReplace: after an answer that asks for it the next requests go over a new connection, and what is open is awaited.
+// TestReplace: after an answer that asks for it the next requests go over a new connection, and what is open is
+// awaited.
 func TestReplace(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tr := startClient(t, Config{BackoffMin: time.Millisecond}, func(n int, p *http2test.Peer) {
@@ -220,8 +221,8 @@ func TestAssumedStreams(t *testing.T) {
 	})
 }
 
-// TestNeverAnsweredAlone: a request that goes alone because nothing was accepted yet, and is never answered, holds up the
-// others no longer than a PING.
+// TestNeverAnsweredAlone: a request that goes alone because nothing was accepted yet, and is never answered, holds up
+// the others no longer than a PING.
 func TestNeverAnsweredAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tr := startClient(t, Config{OneUntilAccepted: true, StreamTimeout: 30 * time.Second, PingTimeout: 10 * time.Second}, func(_ int, p *http2test.Peer) {

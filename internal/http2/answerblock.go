@@ -7,11 +7,11 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// blockReader reads the header blocks of answers. It needs no state between them, for our SETTINGS allow the peer no dynamic
-// table, and it allocates nothing. Which request an answer is for its stream's identifier says.
+// blockReader reads the header blocks of answers. It needs no state between them, for our SETTINGS allow the peer no
+// dynamic table, and it allocates nothing. Which request an answer is for its stream's identifier says.
 //
-// It is as strict as RFC 9113, 8.2 and 8.3 ask, with one exception: the value of a field that nobody asks for, where it is
-// Huffman-coded, is not decoded to see whether each of its characters is allowed.
+// It is as strict as RFC 9113, 8.2 and 8.3 ask, with one exception: the value of a field that nobody asks for, where it
+// is Huffman-coded, is not decoded to see whether each of its characters is allowed.
 type blockReader struct {
 	wanted map[string]int // AnswerFields, by their name
 	static [hpackStaticLen + 1]fieldKind
@@ -64,8 +64,8 @@ func newBlockReader(wanted []string) *blockReader {
 // noLength is the length of an answer without a content-length.
 const noLength = -1
 
-// read reads a whole block. Not ok: it breaks HPACK's rules, which ends the connection (RFC 9113, 4.3). Not valid: the answer
-// is malformed (8.1.1), which ends the stream.
+// read reads a whole block. Not ok: it breaks HPACK's rules, which ends the connection (RFC 9113, 4.3). Not valid: the
+// answer is malformed (8.1.1), which ends the stream.
 func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 	r.status, r.length = 0, noLength
 	if r.anyWanted {

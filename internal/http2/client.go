@@ -1,12 +1,13 @@
-// Package http2 is a pipelined HTTP/2 client (RFC 9113) for services that take very many small requests: one client for one
-// authority, which sends POST requests in groups over a few connections and tells how each of them ended.
+// Package http2 is a pipelined HTTP/2 client (RFC 9113) for services that take very many small requests: one client for
+// one authority, which sends POST requests in groups over a few connections and tells how each of them ended.
 //
-// On each connection one goroutine packs many requests into a write while another reads the answers; nothing is started or
-// allocated for a single request. net/http's client, and x/net's, take several microseconds and a dozen allocations for one.
+// On each connection one goroutine packs many requests into a write while another reads the answers; nothing is started
+// or allocated for a single request. net/http's client, and x/net's, take several microseconds and a dozen allocations
+// for one.
 //
-// A request that a connection fails (lost, refused, above the last stream of a GOAWAY) is sent again on another, a bounded
-// number of times. One over which connections end is found, and holds up no other. Where no connection can be had, all that
-// wait are given back.
+// A request that a connection fails (lost, refused, above the last stream of a GOAWAY) is sent again on another, a
+// bounded number of times. One over which connections end is found, and holds up no other. Where no connection can be
+// had, all that wait are given back.
 //
 // The package knows requests and answers, and nothing of what they mean.
 package http2
@@ -48,7 +49,8 @@ type Client struct {
 	active, opening int
 	// saturated: a connection left requests in the queue because it may open no more streams.
 	saturated bool
-	// notBefore and retry space the attempts after a failure; failures counts those in a row that brought not one answer.
+	// notBefore and retry space the attempts after a failure; failures counts those in a row that brought not one
+	// answer.
 	notBefore time.Time
 	retry     *backoff.ExponentialBackOff
 	failures  int
@@ -86,8 +88,8 @@ func New(cfg Config, log *slog.Logger) *Client {
 
 var groups = sync.Pool{New: func() any { return new(group) }}
 
-// Send takes a group over. It waits while MaxInFlight requests are under way. An error means that the group was not taken. It
-// may be called before Run.
+// Send takes a group over. It waits while MaxInFlight requests are under way. An error means that the group was not
+// taken. It may be called before Run.
 func (cl *Client) Send(ctx context.Context, r Requests) error {
 	n := r.Len()
 	if n == 0 {
@@ -138,8 +140,8 @@ func (cl *Client) close() {
 	}
 }
 
-// Run sends until ctx ends, or IdleTimeout has passed with nothing under way. Then it closes all connections, ends what is
-// unfinished as not sent or lost, and returns when nothing of it runs any more.
+// Run sends until ctx ends, or IdleTimeout has passed with nothing under way. Then it closes all connections, ends what
+// is unfinished as not sent or lost, and returns when nothing of it runs any more.
 func (cl *Client) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -192,8 +194,8 @@ func (cl *Client) awaitIdle(ctx context.Context) {
 	}
 }
 
-// Reconnect replaces every connection by a new one, without losing what is in flight. It is for new credentials, which a
-// connection takes up only when it is opened.
+// Reconnect replaces every connection by a new one, without losing what is in flight. It is for new credentials, which
+// a connection takes up only when it is opened.
 func (cl *Client) Reconnect() {
 	cl.dialer.forget()
 	for _, s := range cl.slots {
@@ -230,8 +232,8 @@ type lastGoAway struct {
 	at    time.Time
 }
 
-// saidGoAway logs a GOAWAY that gives a reason or an error. It may come for every connection, so the same one is logged once a
-// minute.
+// saidGoAway logs a GOAWAY that gives a reason or an error. It may come for every connection, so the same one is logged
+// once a minute.
 func (cl *Client) saidGoAway(debug string, code http2.ErrCode) {
 	if debug == "" && code == http2.ErrCodeNo {
 		return

@@ -10,7 +10,8 @@ import (
 
 var errStalled = errors.New("the gateway lets no request through")
 
-// tick does what is due by the clock: a PING, a request's own deadline, the end of a connection that shows no life. mu is held.
+// tick does what is due by the clock: a PING, a request's own deadline, the end of a connection that shows no life. mu
+// is held.
 func (c *conn) tick(now time.Time) {
 	if c.ended {
 		return
@@ -81,8 +82,8 @@ func (c *conn) nextTick() time.Time {
 	return next
 }
 
-// streamTimeout is how long a request may wait for its answer. One that goes alone because nothing was accepted yet has only
-// as long as a PING: everything else waits for it.
+// streamTimeout is how long a request may wait for its answer. One that goes alone because nothing was accepted yet has
+// only as long as a PING: everything else waits for it.
 func (c *conn) streamTimeout() time.Duration {
 	if c.cl.cfg.OneUntilAccepted && !c.accepted {
 		return min(c.cl.cfg.StreamTimeout, c.cl.cfg.PingTimeout)

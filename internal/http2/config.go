@@ -11,24 +11,27 @@ import (
 // Config says where and how a client's requests go.
 type Config struct {
 	Address string // host:port; it is also the :authority, without the port where that is 443
-	// TLS holds the roots and, where the peer asks for one, the client certificate. What HTTP/2 itself asks of it is set here.
+	// TLS holds the roots and, where the peer asks for one, the client certificate. What HTTP/2 itself asks of it is
+	// set here.
 	TLS   *tls.Config
 	Proxy *url.URL // an HTTP CONNECT proxy; nil for none
-	// Dial opens the connection below TLS; nil for net.Dialer's, which resolves the name anew each time. It is the place to check
-	// what address is dialled.
+	// Dial opens the connection below TLS; nil for net.Dialer's, which resolves the name anew each time. It is the
+	// place to check what address is dialled.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Fields are the header fields of the requests, by whose place in this list Header.Add names them.
 	Fields []Field
-	// AnswerFields are the fields of answers that Answer.Field gives, in lower case. The values of others are not looked at.
+	// AnswerFields are the fields of answers that Answer.Field gives, in lower case. The values of others are not
+	// looked at.
 	AnswerFields []string
 	// MaxBody is how many bytes of an answer's body are kept. The rest of a longer one is refused.
 	MaxBody int
 
-	// Connections is how many connections there are at most. Each is opened when those before it are busy, and then kept.
+	// Connections is how many connections there are at most. Each is opened when those before it are busy, and then
+	// kept.
 	Connections int
-	// MaxStreams bounds the requests in flight on one connection, whatever the peer allows; AssumedStreams does where the peer's
-	// SETTINGS name no number.
+	// MaxStreams bounds the requests in flight on one connection, whatever the peer allows; AssumedStreams does where
+	// the peer's SETTINGS name no number.
 	MaxStreams, AssumedStreams int
 	// MaxInFlight bounds the requests that are taken and not finished. Send waits when it is reached.
 	MaxInFlight int
@@ -42,8 +45,8 @@ type Config struct {
 	WriteTimeout  time.Duration // for one write: a peer that stops reading
 	BackoffMin    time.Duration // between connections that failed
 	BackoffMax    time.Duration
-	// IdleTimeout ends Run when no request was under way for so long; 0 for never. A client that is used seldom then costs nothing,
-	// and the next request takes a new one.
+	// IdleTimeout ends Run when no request was under way for so long; 0 for never. A client that is used seldom then
+	// costs nothing, and the next request takes a new one.
 	IdleTimeout time.Duration
 
 	Metrics Metrics
@@ -55,8 +58,8 @@ type Field struct {
 	Indexing Indexing
 }
 
-// Indexing says how a field's values go into the table that HPACK keeps for a connection (RFC 7541). What is in it costs a
-// byte or two in the next request.
+// Indexing says how a field's values go into the table that HPACK keeps for a connection (RFC 7541). What is in it
+// costs a byte or two in the next request.
 type Indexing uint8
 
 // How a field may be indexed.

@@ -30,8 +30,8 @@ const (
 	lastWords = time.Second
 )
 
-// conn is one connection. Its writer (run) and its reader share what mu guards; each takes mu once for a whole write or read,
-// never for a single request.
+// conn is one connection. Its writer (run) and its reader share what mu guards; each takes mu once for a whole write or
+// read, never for a single request.
 type conn struct {
 	cl    *Client
 	nc    net.Conn

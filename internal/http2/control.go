@@ -8,7 +8,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// receive counts a whole frame of DATA against the connection's window: padding and what comes on a closed stream does too.
+// receive counts a whole frame of DATA against the connection's window: padding and what comes on a closed stream does
+// too.
 func (c *conn) receive(n int) error {
 	if c.received += int64(n); c.received > ourConnWindow {
 		return errFlow
@@ -158,8 +159,8 @@ func (c *conn) onWindowUpdate(id uint32, p []byte) error {
 	return nil
 }
 
-// onGoAway retires the connection. What is above the peer's last stream was not processed and is sent again at once; the
-// rest is awaited. A first GOAWAY often names the highest identifier there is, and a second one the real one.
+// onGoAway retires the connection. What is above the peer's last stream was not processed and is sent again at once;
+// the rest is awaited. A first GOAWAY often names the highest identifier there is, and a second one the real one.
 func (c *conn) onGoAway(stream uint32, p []byte) error {
 	if stream != 0 {
 		return errProtocol

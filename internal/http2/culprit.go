@@ -1,8 +1,8 @@
 package http2
 
-// A request can be such that the peer, or we, end the connection over it: a header block too long, say. It is searched for by
-// sending fewer and fewer requests beside each other after a connection has broken, so that those without fault are answered
-// and the culprit is alone in the end.
+// A request can be such that the peer, or we, end the connection over it: a header block too long, say. It is searched
+// for by sending fewer and fewer requests beside each other after a connection has broken, so that those without fault
+// are answered and the culprit is alone in the end.
 
 const (
 	// loneBreaks is the number of breaks from which on a request goes alone.
@@ -13,8 +13,8 @@ const (
 	fewTogether = 16
 )
 
-// together is how many requests may be open beside each other on a connection where r is one of them. A first break may be
-// chance.
+// together is how many requests may be open beside each other on a connection where r is one of them. A first break may
+// be chance.
 func (r ref) together() int {
 	switch {
 	case r.breaks < 2:
@@ -26,8 +26,8 @@ func (r ref) together() int {
 	}
 }
 
-// isCulprit reports whether r ended the connections it was on, given how many connections in a row ended without one answer:
-// where that is several, the peer is in trouble, and not over one request.
+// isCulprit reports whether r ended the connections it was on, given how many connections in a row ended without one
+// answer: where that is several, the peer is in trouble, and not over one request.
 func (r ref) isCulprit(failures int) bool { return r.breaks >= mostBreaks && failures <= 1 }
 
 // goesLast reports whether others are to be sent before r: what they are answered tells whether it is the peer.

@@ -36,8 +36,8 @@ func (d *dialer) forget() {
 	if c.ServerName == "" {
 		c.ServerName, _, _ = net.SplitHostPort(d.cfg.Address)
 	}
-	// The other one is offered so that a peer that has only that chooses it: most end the handshake where they have none of
-	// those offered, and then it is not known why.
+	// The other one is offered so that a peer that has only that chooses it: most end the handshake where they have
+	// none of those offered, and then it is not known why.
 	c.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}
 	c.ClientSessionCache = tls.NewLRUClientSessionCache(2 * d.cfg.Connections)
 	// Small first records serve a reader that waits for the first bytes of a page; here they only cost system calls.
@@ -91,7 +91,8 @@ func (c *tlsConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close says goodbye in TLS only where a write did not fail before: to a peer that reads nothing it would wait for seconds.
+// Close says goodbye in TLS only where a write did not fail before: to a peer that reads nothing it would wait for
+// seconds.
 func (c *tlsConn) Close() error {
 	if c.broken.Load() {
 		return c.packed.Close()

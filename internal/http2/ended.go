@@ -74,8 +74,8 @@ func (cl *Client) finish(e *ended) {
 	}
 }
 
-// requeue puts requests that a connection failed back to the front, in their order, but for those that have had all their
-// tries, and for all when the client is ending: those end.
+// requeue puts requests that a connection failed back to the front, in their order, but for those that have had all
+// their tries, and for all when the client is ending: those end.
 func (cl *Client) requeue(refs []ref, e *ended) {
 	again := refs[:0]
 	now := time.Now()

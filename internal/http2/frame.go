@@ -6,8 +6,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// frameHeader is the header of a frame. x/net's Framer allocates a value for each HEADERS frame it reads, so frames are taken
-// apart here, in the read buffer, and Framer is left to where nothing depends on its speed.
+// frameHeader is the header of a frame. x/net's Framer allocates a value for each HEADERS frame it reads, so frames are
+// taken apart here, in the read buffer, and Framer is left to where nothing depends on its speed.
 type frameHeader struct {
 	length int
 	typ    http2.FrameType
@@ -55,7 +55,8 @@ const (
 	errCalm         = http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 )
 
-// resetStreams remembers the streams that we have reset lately: what the peer had sent on them before it knew is no fault.
+// resetStreams remembers the streams that we have reset lately: what the peer had sent on them before it knew is no
+// fault.
 type resetStreams struct {
 	ids  [64]uint32
 	next int

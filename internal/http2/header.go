@@ -18,8 +18,8 @@ const (
 // Header writes the header block of one request after another, into the connection's buffer. What repeats goes through
 // HPACK's dynamic table (RFC 7541); x/net's encoder would search it for every field of every request.
 //
-// It adds :method (POST), :scheme, :authority and content-length. The request's Path or OwnPath comes first, then its fields
-// in any order.
+// It adds :method (POST), :scheme, :authority and content-length. The request's Path or OwnPath comes first, then its
+// fields in any order.
 type Header struct {
 	buf    []byte // the frames so far
 	start  int    // of the block in buf
@@ -110,8 +110,8 @@ func (h *Header) AddUint(field int, value uint64) {
 	h.addValue(firstField+field, h.digits, again)
 }
 
-// Repeat adds what was added between Repeat and EndRepeat the last time, if key is the same pointer as then, and reports
-// whether it did. If not, the caller adds the fields and calls EndRepeat.
+// Repeat adds what was added between Repeat and EndRepeat the last time, if key is the same pointer as then, and
+// reports whether it did. If not, the caller adds the fields and calls EndRepeat.
 func (h *Header) Repeat(key any) bool {
 	r := &h.repeat
 	if key == r.key && r.usable && r.changes == h.table.changes {
@@ -124,8 +124,8 @@ func (h *Header) Repeat(key any) bool {
 	return false
 }
 
-// EndRepeat ends what Repeat began. The first time a key comes its block is not kept: what is spelt out in it, as it would be
-// for a single request, has its entry in the table from the second time on.
+// EndRepeat ends what Repeat began. The first time a key comes its block is not kept: what is spelt out in it, as it
+// would be for a single request, has its entry in the table from the second time on.
 func (h *Header) EndRepeat() {
 	r := &h.repeat
 	if !r.second || r.changes != h.table.changes {
@@ -147,8 +147,8 @@ func (h *Header) first() {
 	h.add(fieldAuthority, h.authority)
 }
 
-// undo takes a request that is not sent out of the buffer, and gives that back. Where something was added to its header, the
-// peer's table can be in step with ours again only by emptying both.
+// undo takes a request that is not sent out of the buffer, and gives that back. Where something was added to its
+// header, the peer's table can be in step with ours again only by emptying both.
 func (h *Header) undo() []byte {
 	if len(h.buf) > h.start {
 		h.table.empty()
@@ -180,8 +180,8 @@ func (h *Header) add(field int, value string) {
 	h.addValue(field, h.digits, again)
 }
 
-// addValue adds a value: by its index where the table has it, and else spelt out, with an entry in the table if it deserves
-// one. again: it was the field's last one too.
+// addValue adds a value: by its index where the table has it, and else spelt out, with an entry in the table if it
+// deserves one. again: it was the field's last one too.
 func (h *Header) addValue(field int, value []byte, again bool) {
 	f := &h.fields[field]
 	f.size = len(f.name) + len(value) + hpackEntryCost

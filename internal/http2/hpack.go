@@ -40,8 +40,8 @@ var hpackStaticIndex = func() map[string]uint64 {
 	return m
 }()
 
-// hpackTable mirrors the dynamic table that the peer keeps of our fields. It is short, a few dozen entries. Each entry has a
-// serial number, from 1, by which it is found after others were inserted or evicted.
+// hpackTable mirrors the dynamic table that the peer keeps of our fields. It is short, a few dozen entries. Each entry
+// has a serial number, from 1, by which it is found after others were inserted or evicted.
 type hpackTable struct {
 	entries   []hpackEntry // the oldest first
 	inserted  uint64       // how many ever
@@ -157,7 +157,8 @@ func appendHPACKInt(dst []byte, representation byte, prefix uint8, n uint64) []b
 	return append(dst, byte(n))
 }
 
-// appendHPACKString appends a string literal without Huffman coding, which would save a few bytes and cost more than they do.
+// appendHPACKString appends a string literal without Huffman coding, which would save a few bytes and cost more than
+// they do.
 func appendHPACKString[T string | []byte](dst []byte, s T) []byte {
 	dst = appendHPACKInt(dst, 0, 7, uint64(len(s)))
 	return append(dst, s...)

@@ -84,7 +84,8 @@ func blockOf(h *Header, b *batch, i int) []byte {
 	return h.end(length)[frameHeaderLen:]
 }
 
-// TestHeader drives the encoder through changes of everything that it keeps, against x/net's decoder with the same table.
+// TestHeader drives the encoder through changes of everything that it keeps, against x/net's decoder with the same
+// table.
 func TestHeader(t *testing.T) {
 	t.Parallel()
 	for _, size := range []uint32{0, 33, 150, 400, 4096, 1 << 20} {
@@ -139,7 +140,8 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-// TestHeaderPath: a path that all requests have costs one byte from the second on, and so does a field's value that comes back.
+// TestHeaderPath: a path that all requests have costs one byte from the second on, and so does a field's value that
+// comes back.
 func TestHeaderPath(t *testing.T) {
 	t.Parallel()
 	h := newHeader("fcm.googleapis.com", []Field{{"authorization", Always}})
@@ -156,8 +158,8 @@ func TestHeaderPath(t *testing.T) {
 	}
 }
 
-// TestTableSizeUpdates: a table that shrank and grew between two blocks is announced with its smallest and its last size
-// (RFC 7541, 4.2); one that did not change is not announced.
+// TestTableSizeUpdates: a table that shrank and grew between two blocks is announced with its smallest and its last
+// size (RFC 7541, 4.2); one that did not change is not announced.
 func TestTableSizeUpdates(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

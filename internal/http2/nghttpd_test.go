@@ -12,7 +12,8 @@ import (
 	"github.com/lhspn/lhspn/internal/http2/http2test"
 )
 
-// TestNghttpd sends to nghttp2's server, where it is installed: the other HTTP/2 implementation there is to check against.
+// TestNghttpd sends to nghttp2's server, where it is installed: the other HTTP/2 implementation there is to check
+// against.
 func TestNghttpd(t *testing.T) {
 	t.Parallel()
 	program, err := exec.LookPath("nghttpd")

@@ -7,8 +7,8 @@ import (
 
 // packedConn lies below TLS and joins the records of one large write, of 16 KiB each, into one write to the socket.
 //
-// TLS numbers its records, so their order must be kept. The one writer of application data holds, writes and releases; TLS
-// itself may write an alert or a key update meanwhile, from the reader's goroutine.
+// TLS numbers its records, so their order must be kept. The one writer of application data holds, writes and releases;
+// TLS itself may write an alert or a key update meanwhile, from the reader's goroutine.
 type packedConn struct {
 	net.Conn
 	out     sync.Mutex // held while the socket is written

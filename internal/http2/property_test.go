@@ -39,8 +39,8 @@ func (m *model) verdict(n int) (status int, body string) {
 
 func (m *model) chance(of int) bool { return m.rnd.IntN(of) == 0 }
 
-// serve is one connection: requests are processed in the order they come and answered in any; at random the limits change,
-// streams are refused, and the connection ends by a correct GOAWAY or, with drops, without a word.
+// serve is one connection: requests are processed in the order they come and answered in any; at random the limits
+// change, streams are refused, and the connection ends by a correct GOAWAY or, with drops, without a word.
 func (m *model) serve(_ int, p *http2test.Peer) {
 	m.mu.Lock()
 	p.Settings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(1 + m.rnd.IntN(40))},
@@ -102,7 +102,8 @@ func (m *model) serve(_ int, p *http2test.Peer) {
 		}
 		if r != nil && !goingAway && m.chance(80) {
 			goingAway = true
-			// Everything up to the highest identifier that was read counts as processed; what was refused has its RST_STREAM.
+			// Everything up to the highest identifier that was read counts as processed; what was refused has its
+			// RST_STREAM.
 			_ = p.Framer.WriteGoAway(r.ID, http2.ErrCodeNo, []byte(reasonBody("Shutdown")))
 		}
 		// When nothing more comes by itself, the rest is answered.
@@ -120,8 +121,8 @@ func (m *model) serve(_ int, p *http2test.Peer) {
 	}
 }
 
-// TestProperty: whatever the gateway does within the rules, every delivery has exactly one result, and it is the gateway's
-// own; nothing is processed twice unless a connection broke between the processing and the answer.
+// TestProperty: whatever the gateway does within the rules, every delivery has exactly one result, and it is the
+// gateway's own; nothing is processed twice unless a connection broke between the processing and the answer.
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	rounds := 150
@@ -235,8 +236,8 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// FuzzPeer feeds whatever a hostile gateway may send to a connection with requests on it: the connection ends or goes on,
-// memory stays bounded, and every delivery has one result in the end.
+// FuzzPeer feeds whatever a hostile gateway may send to a connection with requests on it: the connection ends or goes
+// on, memory stays bounded, and every delivery has one result in the end.
 func FuzzPeer(f *testing.F) {
 	frames := func(p ...[]byte) (all []byte) {
 		for _, b := range p {

@@ -17,8 +17,8 @@ import (
 // proxyMaxAnswer bounds the head of a proxy's answer to CONNECT, which would else be read whatever its length.
 const proxyMaxAnswer = 64 << 10
 
-// dialThroughProxy opens a tunnel to address by HTTP CONNECT (RFC 9110, 9.3.6). The proxy resolves the name. The proxy's URL
-// has the scheme http, or https for TLS to the proxy itself, and may carry user and password.
+// dialThroughProxy opens a tunnel to address by HTTP CONNECT (RFC 9110, 9.3.6). The proxy resolves the name. The
+// proxy's URL has the scheme http, or https for TLS to the proxy itself, and may carry user and password.
 func dialThroughProxy(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error),
 	proxy *url.URL, address string,
 ) (net.Conn, error) {

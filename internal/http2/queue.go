@@ -28,8 +28,8 @@ type ref struct {
 	written bool
 }
 
-// queue holds what is taken and not on a connection. What is sent again goes back to the front. It is not safe for concurrent
-// use: Client.mu guards it.
+// queue holds what is taken and not on a connection. What is sent again goes back to the front. It is not safe for
+// concurrent use: Client.mu guards it.
 type queue struct{ ring.Ring[ref] }
 
 func (q *queue) pushGroup(g *group, n int) {

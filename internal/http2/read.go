@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// readSize is the size of the read buffer: several of the largest frames we allow. A connection begins with readFirst, which
-	// holds one.
+	// readSize is the size of the read buffer: several of the largest frames we allow. A connection begins with
+	// readFirst, which holds one.
 	readFirst = defaultFrame + 4<<10
 	readSize  = 64 << 10
 	// maxContinuations bounds the frames of one header block, of which each may be empty.
 	maxContinuations = 16
-	// maxControl bounds the answers to a peer's own frames (PING, SETTINGS) that wait to be written. A peer that asks faster than
-	// it reads reaches it.
+	// maxControl bounds the answers to a peer's own frames (PING, SETTINGS) that wait to be written. A peer that asks
+	// faster than it reads reaches it.
 	maxControl = 64 << 10
 )
 
@@ -154,7 +154,8 @@ func (c *conn) frame(f frameHeader, p []byte) error {
 	}
 }
 
-// known looks a stream up; nil where it is closed. A frame on one that never was opened ends the connection (RFC 9113, 5.1).
+// known looks a stream up; nil where it is closed. A frame on one that never was opened ends the connection (RFC 9113,
+// 5.1).
 func (c *conn) known(id uint32) (*stream, error) {
 	if id&1 == 0 || id >= c.nextID {
 		return nil, errProtocol
@@ -162,8 +163,8 @@ func (c *conn) known(id uint32) (*stream, error) {
 	return c.streams.find(id), nil
 }
 
-// answering is known for HEADERS and DATA: on a stream that is closed these end the connection too, but where we have closed
-// it they may have crossed our RST_STREAM.
+// answering is known for HEADERS and DATA: on a stream that is closed these end the connection too, but where we have
+// closed it they may have crossed our RST_STREAM.
 func (c *conn) answering(id uint32) (*stream, error) {
 	s, err := c.known(id)
 	if err == nil && s == nil && !c.resets.maybe(id) {
@@ -282,7 +283,8 @@ func (c *conn) onData(f frameHeader, p []byte) error {
 	return nil
 }
 
-// onBody takes a part of a body that comes in several frames. Of one that is longer than what is kept the rest is refused.
+// onBody takes a part of a body that comes in several frames. Of one that is longer than what is kept the rest is
+// refused.
 func (c *conn) onBody(s *stream, p []byte, end bool) {
 	k := c.streams.kept[s.id]
 	room := c.cl.cfg.MaxBody - len(k.body)
@@ -359,7 +361,8 @@ func (c *conn) resetStream(id uint32, code http2.ErrCode) {
 	c.abandoned(id)
 }
 
-// abandoned ends one stream that got no answer and will get none: it is sent again a few times, since that may be chance.
+// abandoned ends one stream that got no answer and will get none: it is sent again a few times, since that may be
+// chance.
 func (c *conn) abandoned(id uint32) {
 	s, _ := c.take(id)
 	s.ref.written = true

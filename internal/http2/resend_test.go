@@ -39,7 +39,8 @@ func TestRefusedStreamsAreSentAgain(t *testing.T) {
 }
 
 // TestUnansweredAmongAnswered: what a gateway resets or never answers, again and again, has its sends counted where the
-// gateway answers others, and only there: else it would be sent for ever, or a gateway in trouble would use up all tries.
+// gateway answers others, and only there: else it would be sent for ever, or a gateway in trouble would use up all
+// tries.
 func TestUnansweredAmongAnswered(t *testing.T) {
 	const poison = 7
 	for _, test := range []struct {
@@ -89,10 +90,9 @@ func TestUnansweredAmongAnswered(t *testing.T) {
 	}
 }
 
-// TestGoAway: above the last stream they are sent again on a new connection, below it they are awaited; none is sent twice
-// that was processed, and none is lost.
-// A gateway, or a proxy, that replaces connections after so many requests is no failing one: however many it replaces, the
-// pauses between them do not grow.
+// TestGoAway: above the last stream they are sent again on a new connection, below it they are awaited; none is sent
+// twice that was processed, and none is lost. A gateway, or a proxy, that replaces connections after so many requests
+// is no failing one: however many it replaces, the pauses between them do not grow.
 func TestGoAwayAgainAndAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const each, connections = 20, 30

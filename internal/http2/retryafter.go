@@ -10,8 +10,8 @@ import (
 // MaxRetryAfter bounds what RetryAfter gives: a peer that asks for a year is asked again.
 const MaxRetryAfter = time.Hour
 
-// RetryAfter reads the value of the header Retry-After, in both of its forms, seconds and a date (RFC 9110, 10.2.3). 0 means
-// that there is none, or none that makes sense.
+// RetryAfter reads the value of the header Retry-After, in both of its forms, seconds and a date (RFC 9110, 10.2.3). 0
+// means that there is none, or none that makes sense.
 func RetryAfter(value []byte, now time.Time) time.Duration {
 	if len(value) == 0 {
 		return 0

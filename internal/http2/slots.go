@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	// giveBackAfter is how long requests wait for the next attempt to connect after one that brought no connection. With the
-	// caller they can be cancelled and can expire.
+	// giveBackAfter is how long requests wait for the next attempt to connect after one that brought no connection.
+	// With the caller they can be cancelled and can expire.
 	giveBackAfter = 500 * time.Millisecond
-	// productiveAnswers is how many answers make a connection's end an ordinary one, after which the next may follow at once
-	// however short its life was. Services treat rapid connecting and disconnecting as an attack.
+	// productiveAnswers is how many answers make a connection's end an ordinary one, after which the next may follow at
+	// once however short its life was. Services treat rapid connecting and disconnecting as an attack.
 	productiveAnswers = 1000
 )
 
@@ -128,8 +128,8 @@ func (cl *Client) reached() {
 	}
 }
 
-// retired takes a connection out of its slot: it takes no more requests. What it has achieved by now decides how soon the
-// next may follow; err is why it ended, if that is why it takes no more. Called once for each, with its mu held.
+// retired takes a connection out of its slot: it takes no more requests. What it has achieved by now decides how soon
+// the next may follow; err is why it ended, if that is why it takes no more. Called once for each, with its mu held.
 func (cl *Client) retired(c *conn, err error) {
 	now := time.Now()
 	life := now.Sub(c.since)
@@ -147,9 +147,9 @@ func (cl *Client) retired(c *conn, err error) {
 		c.opened == 0 && life >= cl.cfg.BackoffMax && (!c.ended || c.cause != EndSilent):
 		cl.retry.Reset()
 	case c.answers > 0 && c.goAway:
-		// Servers, and proxies in front of them, replace a connection after so many requests. That is no failure and calls for no
-		// growing pauses, only for not more than one connection in BackoffMin, unless it was a productive one: what is still
-		// awaited on it counts, too.
+		// Servers, and proxies in front of them, replace a connection after so many requests. That is no failure and
+		// calls for no growing pauses, only for not more than one connection in BackoffMin, unless it was a productive
+		// one: what is still awaited on it counts, too.
 		cl.retry.Reset()
 		if c.answers+c.opened < productiveAnswers {
 			cl.notBefore = c.since.Add(cl.cfg.BackoffMin)
@@ -164,8 +164,9 @@ func (cl *Client) retired(c *conn, err error) {
 	cl.wake()
 }
 
-// unwanted reports whether what waits is to be given back when a connection has ended: there is no other, and it was one of
-// so many in a row without an answer that a single request cannot be the cause: that would have been alone by now.
+// unwanted reports whether what waits is to be given back when a connection has ended: there is no other, and it was
+// one of so many in a row without an answer that a single request cannot be the cause: that would have been alone by
+// now.
 func (cl *Client) unwanted() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"github.com/lhspn/lhspn/internal/http2/http2test"
 )
 
-// TestGatewayDown: what waits is given back soon, when it can be cancelled; attempts are spaced, and all is well when it is
-// back.
+// TestGatewayDown: what waits is given back soon, when it can be cancelled; attempts are spaced, and all is well when
+// it is back.
 func TestGatewayDown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) { p.Settings(); p.AcceptAll() }}
@@ -166,8 +166,8 @@ func TestDownIsShared(t *testing.T) {
 	})
 }
 
-// TestAnsweredConnectionsEnd: the pauses grow for a peer that answers nobody. Where connections end after an answer, as over a
-// request that the peer cannot stand, the others wait no longer each time.
+// TestAnsweredConnectionsEnd: the pauses grow for a peer that answers nobody. Where connections end after an answer, as
+// over a request that the peer cannot stand, the others wait no longer each time.
 func TestAnsweredConnectionsEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) {

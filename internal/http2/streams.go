@@ -22,8 +22,8 @@ type keptAnswer struct {
 	fields [][]byte
 }
 
-// streamTable holds the streams of a connection by their identifiers. One that stays unanswered while the identifiers go
-// round the table moves to overflow, so that a slow request neither holds up the others nor lets the table grow.
+// streamTable holds the streams of a connection by their identifiers. One that stays unanswered while the identifiers
+// go round the table moves to overflow, so that a slow request neither holds up the others nor lets the table grow.
 //
 // A pointer to a stream is good until the next put or take.
 type streamTable struct {
@@ -101,8 +101,8 @@ func (t *streamTable) ids(match func(*stream) bool) []uint32 {
 	return ids
 }
 
-// clock is the connection's: milliseconds, in few bits, for there is one in each stream. It goes round after 49 days, which a
-// connection may well live; a stream does not.
+// clock is the connection's: milliseconds, in few bits, for there is one in each stream. It goes round after 49 days,
+// which a connection may well live; a stream does not.
 func (c *conn) clock(now time.Time) uint32 { return uint32(now.Sub(c.since) / time.Millisecond) }
 
 // sentAt is when the request was sent, to the millisecond below.

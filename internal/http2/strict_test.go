@@ -18,8 +18,8 @@ func setting(id http2.SettingID, v uint32) []byte {
 	return frameOf(http2.FrameSettings, 0, 0, 0, byte(id), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
 }
 
-// TestConnectionErrors: what RFC 9113 calls a connection error ends the connection with that error, and the request goes over
-// another. The cases are those of h2spec's sections, as far as they concern a client.
+// TestConnectionErrors: what RFC 9113 calls a connection error ends the connection with that error, and the request
+// goes over another. The cases are those of h2spec's sections, as far as they concern a client.
 func TestConnectionErrors(t *testing.T) {
 	const (
 		end = http2.FlagHeadersEndHeaders | http2.FlagHeadersEndStream
@@ -108,8 +108,8 @@ func TestConnectionErrors(t *testing.T) {
 	}
 }
 
-// TestMalformedAnswers: an answer that RFC 9113 calls malformed is a stream error; the connection goes on, and the request is
-// sent again on it.
+// TestMalformedAnswers: an answer that RFC 9113 calls malformed is a stream error; the connection goes on, and the
+// request is sent again on it.
 func TestMalformedAnswers(t *testing.T) {
 	type part struct {
 		fields []string // of HEADERS
@@ -228,8 +228,8 @@ func TestTolerated(t *testing.T) {
 	})
 }
 
-// TestLateFrames: what comes on streams that we have given up, hundreds at once, ends no connection, and an answer that comes
-// before the request was heard to its end is one.
+// TestLateFrames: what comes on streams that we have given up, hundreds at once, ends no connection, and an answer that
+// comes before the request was heard to its end is one.
 func TestLateFrames(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const late = 300

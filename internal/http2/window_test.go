@@ -34,7 +34,8 @@ func TestWindows(t *testing.T) {
 							_ = p.Framer.WriteWindowUpdate(f.StreamID, 100)
 							streams[f.StreamID] += 100
 							if f.StreamID%20 == 1 {
-								// Every stream's window changes by the difference; below 0 for those that have used theirs.
+								// Every stream's window changes by the difference; below 0 for those that have used
+								// theirs.
 								next := uint32((window + 977) % 2000)
 								delta := int64(next) - window
 								for id := range streams {
@@ -76,7 +77,8 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// TestNegativeWindow: a stream that has used its window when the initial one shrinks stays quiet until it is positive again.
+// TestNegativeWindow: a stream that has used its window when the initial one shrinks stays quiet until it is positive
+// again.
 func TestNegativeWindow(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := *testNote
@@ -123,7 +125,8 @@ func TestNegativeWindow(t *testing.T) {
 	})
 }
 
-// TestReturnsItsWindow: the gateway may send more than our window as long as we hear it, also when we have nothing to send.
+// TestReturnsItsWindow: the gateway may send more than our window as long as we hear it, also when we have nothing to
+// send.
 func TestReturnsItsWindow(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tr := startClient(t, Config{}, func(_ int, p *http2test.Peer) {

@@ -1,5 +1,5 @@
-// Package memconn is a connection in memory for tests, with what matters of TCP. It never leaves the process and needs no time but
-// that of testing/synctest. Nothing that is not a test imports it.
+// Package memconn is a connection in memory for tests, with what matters of TCP. It never leaves the process and needs
+// no time but that of testing/synctest. Nothing that is not a test imports it.
 package memconn
 
 import (

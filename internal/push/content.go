@@ -18,8 +18,8 @@ type Content struct {
 	Fields map[string]string
 
 	Priority uint8 // 10, 5 or 1; 0 where left out
-	// Expires says that an expiration was given; without one each platform has its default. Expiration is zero for now or
-	// never.
+	// Expires says that an expiration was given; without one each platform has its default. Expiration is zero for now
+	// or never.
 	Expires        bool
 	Expiration     time.Time
 	CollapseID     string

@@ -5,8 +5,8 @@ import "time"
 // Device is a registered device token with what is known of its device.
 type Device struct {
 	Token Token
-	// Address is what the platform needs beside the token to reach the device, in a form of its own; nil where the token
-	// is all. It may hold secrets: it is not for logs, and lists do not show it.
+	// Address is what the platform needs beside the token to reach the device, in a form of its own; nil where the
+	// token is all. It may hold secrets: it is not for logs, and lists do not show it.
 	Address     []byte
 	Environment Route
 	// Kind is what the token is for; KindOf names the activity, or the type of activities, where the kind has such.
@@ -24,8 +24,8 @@ type Device struct {
 	DeviceModel string
 	Locale      string
 	TimeZone    string
-	// LastUpdated is the last registration: what the service found dead at or before it is removed, what came back later
-	// stays.
+	// LastUpdated is the last registration: what the service found dead at or before it is removed, what came back
+	// later stays.
 	LastUpdated time.Time
 	CreatedAt   time.Time
 }

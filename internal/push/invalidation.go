@@ -17,8 +17,8 @@ const (
 type Invalidation struct {
 	App   string
 	Token Token
-	// Route and Kind are those of the notifications that were answered so, where that matters, and Route is empty where it
-	// does not: a token that is registered for another one stays.
+	// Route and Kind are those of the notifications that were answered so, where that matters, and Route is empty where
+	// it does not: a token that is registered for another one stays.
 	Route  Route
 	Kind   Kind
 	At     time.Time
@@ -40,8 +40,8 @@ type PlatformSet struct{ Names, All []string }
 // AnswerShare is what the recent answers to one platform's sends say of its device tokens.
 type AnswerShare struct {
 	Platform string
-	// Bad is the share of answers that called a token bad among the Answers of about a day, or where that is worse of the
-	// last two hours.
+	// Bad is the share of answers that called a token bad among the Answers of about a day, or where that is worse of
+	// the last two hours.
 	Bad     float64
 	Answers int
 	// Unregistered is the largest share of answers that called a token unregistered that was seen at a time in the last

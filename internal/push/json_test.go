@@ -76,8 +76,8 @@ func TestDuplicateKeys(t *testing.T) {
 	}
 }
 
-// A hostile document costs what its length costs, however deep it is and however much is wrong with it. (Done level by level,
-// the first of these takes minutes.)
+// A hostile document costs what its length costs, however deep it is and however much is wrong with it. (Done level by
+// level, the first of these takes minutes.)
 func TestDuplicateKeysOfHostileDocuments(t *testing.T) {
 	t.Parallel()
 	const depth = 9000

@@ -25,7 +25,7 @@ func (k Kind) String() string {
 // TokenKind is a kind of token that a platform has.
 type TokenKind struct {
 	Kind Kind
-	// Of is the field of a registration that says of what the token is (Device.KindOf), which such a token must have. It
-	// is empty for a kind that knows none.
+	// Of is the field of a registration that says of what the token is (Device.KindOf), which such a token must have.
+	// It is empty for a kind that knows none.
 	Of string
 }

@@ -22,7 +22,8 @@ type Notification struct {
 	KindOf      string // and of which activity or type of activities; empty: any
 	Key         string // the scope within a route that a service may refuse as a whole: the topic, with its suffix
 	Priority    uint8  // 10, 5 or 1
-	// Expiration is when the service and we stop trying. The zero time means now or never: one try, and nothing is stored.
+	// Expiration is when the service and we stop trying. The zero time means now or never: one try, and nothing is
+	// stored.
 	Expiration time.Time
 	CollapseID string
 	// BadgeIncrement is added to each recipient's stored badge, once; 0 means that badges are left alone.
@@ -30,10 +31,11 @@ type Notification struct {
 	// Rate limits the recipients a second of this notification; 0 means no limit.
 	Rate    uint32
 	Payload Payload
-	// CreatedAt is when it was accepted, SendAt the time before which it is not sent (CreatedAt where none was asked for).
+	// CreatedAt is when it was accepted, SendAt the time before which it is not sent (CreatedAt where none was asked
+	// for).
 	CreatedAt, SendAt time.Time
-	// Others are the same notification as other platforms send it, each platform once: they share ID, App, BadgeIncrement,
-	// Rate, CreatedAt and SendAt, and have no Others of their own.
+	// Others are the same notification as other platforms send it, each platform once: they share ID, App,
+	// BadgeIncrement, Rate, CreatedAt and SendAt, and have no Others of their own.
 	Others []*Notification
 }
 

@@ -12,7 +12,8 @@ var (
 	ErrConflict    = errors.New("conflict")
 	ErrTooLarge    = errors.New("too large")
 	ErrBacklogFull = errors.New("backlog full")
-	// ErrUnavailable means that a dependency (the database) cannot be reached now; repeating the call later may succeed.
+	// ErrUnavailable means that a dependency (the database) cannot be reached now; repeating the call later may
+	// succeed.
 	ErrUnavailable = errors.New("temporarily unavailable")
 )
 

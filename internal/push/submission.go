@@ -8,8 +8,8 @@ type Submission struct {
 	Notification *Notification
 	Tokens       []Token
 	Audience     *Audience
-	// Routes are those that an Audience may be of. Of Tokens the first one of each platform counts: it is that of all of
-	// the platform's tokens or, with ByToken, of those that are not registered for another one.
+	// Routes are those that an Audience may be of. Of Tokens the first one of each platform counts: it is that of all
+	// of the platform's tokens or, with ByToken, of those that are not registered for another one.
 	Routes  []Route
 	ByToken bool
 	// RoutePlatforms names the platform of each of Routes. One that is not in it is of DefaultPlatform.

@@ -241,8 +241,9 @@ func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 		} else if !database.IsDuplicate(err) {
 			break
 		}
-		// A duplicate is a key that another committer or replica has just inserted, which the next attempt sees; or our own
-		// rows, where the lost commit came through late. Of those the keys are then found as replays of our own answers.
+		// A duplicate is a key that another committer or replica has just inserted, which the next attempt sees; or our
+		// own rows, where the lost commit came through late. Of those the keys are then found as replays of our own
+		// answers.
 	}
 	if err != nil {
 		return err

@@ -73,9 +73,9 @@ type BadToken struct {
 
 // api is the whole of what Queue does, in one place to read; consumers declare the parts they need.
 type api interface {
-	// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for what was acquired to
-	// be given back (as long as the lease lasts) and releases all shards, so it is the last to be stopped, after the
-	// sender.
+	// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for what was
+	// acquired to be given back (as long as the lease lasts) and releases all shards, so it is the last to be stopped,
+	// after the sender.
 	Run(ctx context.Context) error
 
 	// Accept is durable when it returns. A non-nil Replay is the answer to a repetition. push.ErrConflict: the key was
@@ -90,7 +90,8 @@ type api interface {
 	// Owned lists the leases this replica may use now; Changed is signalled when that may have changed.
 	Owned() []Lease
 	Changed() <-chan struct{}
-	// Acquire takes the right to send batches of the shard until Release; false when the shard is not (or no longer) ours.
+	// Acquire takes the right to send batches of the shard until Release; false when the shard is not (or no longer)
+	// ours.
 	Acquire(shard uint8) (Lease, bool)
 	Release(l Lease)
 	// OwnsJob reports whether this is the one replica to run the named periodic job.

@@ -74,8 +74,8 @@ func (l *leases) expire() {
 func (l *leases) tryPass(ctx context.Context) (time.Duration, error) {
 	start := time.Now()
 	if !l.sole {
-		// A random first number: were it always 1, one who saw the beat 3 of a replica that was buried and came back would
-		// take its new beat 3 for the old one, and bury it alive.
+		// A random first number: were it always 1, one who saw the beat 3 of a replica that was buried and came back
+		// would take its new beat 3 for the old one, and bury it alive.
 		known, err := l.store.beat(ctx, l.id, 1+rand.Uint64N(1<<62))
 		if err != nil {
 			return 0, err

@@ -1,8 +1,8 @@
 // Package ring is a queue with two ends.
 package ring
 
-// A Ring is a queue with two ends in a circular buffer that grows by doubling and is then reused: at a steady load nothing
-// is allocated. The zero value is empty. At and the Pop methods panic where there is no such element.
+// A Ring is a queue with two ends in a circular buffer that grows by doubling and is then reused: at a steady load
+// nothing is allocated. The zero value is empty. At and the Pop methods panic where there is no such element.
 type Ring[T any] struct {
 	buf  []T // its length is 0 or a power of two
 	head int

@@ -10,10 +10,11 @@ import (
 	"github.com/lhspn/lhspn/internal/ring"
 )
 
-// backlog is what of a route is in memory: which batches wait, whose turn it is, and how much there may be. It is a plain value,
-// which its route's mu guards.
+// backlog is what of a route is in memory: which batches wait, whose turn it is, and how much there may be. It is a
+// plain value, which its route's mu guards.
 //
-// One recipient goes before many. Among the others the notifications take turns, so that none waits for a broadcast to end.
+// One recipient goes before many. Among the others the notifications take turns, so that none waits for a broadcast to
+// end.
 type backlog struct {
 	platform      string
 	limit         int // recipients in memory at the most
@@ -70,7 +71,8 @@ func (q *backlog) wants(lane queue.Lane) bool {
 	return true
 }
 
-// sendable is the number of bulk recipients that are ready and not kept waiting by a low rate of their own or by their key.
+// sendable is the number of bulk recipients that are ready and not kept waiting by a low rate of their own or by their
+// key.
 func (q *backlog) sendable() int { return q.ready[queue.Bulk] - q.slow - q.blockedRecipients() }
 
 func (q *backlog) blockedRecipients() (n int) {
@@ -95,8 +97,8 @@ func (q *backlog) active(n *push.Notification) *active {
 	return a
 }
 
-// postpones reports whether the batch is better left in the queue for now: what cannot be sent soon must not take the memory
-// that the route's other notifications need.
+// postpones reports whether the batch is better left in the queue for now: what cannot be sent soon must not take the
+// memory that the route's other notifications need.
 func (q *backlog) postpones(b *queue.Batch, a *active, now time.Time) bool {
 	switch {
 	case b.Kind == queue.Audience || a.own.Expired(now):
@@ -109,8 +111,9 @@ func (q *backlog) postpones(b *queue.Batch, a *active, now time.Time) bool {
 	return !q.fits(a, max(1, len(b.Recipients)))
 }
 
-// fits reports whether n more recipients of a slow notification may be in memory: what its rate lets go in some seconds, as long
-// as all the slow ones leave enough to the others; and as long as they leave anything, for each of them a first batch.
+// fits reports whether n more recipients of a slow notification may be in memory: what its rate lets go in some
+// seconds, as long as all the slow ones leave enough to the others; and as long as they leave anything, for each of
+// them a first batch.
 func (q *backlog) fits(a *active, n int) bool {
 	if a.inMemory == 0 {
 		return q.slow+n <= q.limit/2
@@ -138,8 +141,8 @@ func (q *backlog) count(b *batch, sign int) {
 	}
 }
 
-// remove takes the batch, which waits nowhere, off what is in memory. again says that batches of its notification that were
-// postponed have room now.
+// remove takes the batch, which waits nowhere, off what is in memory. again says that batches of its notification that
+// were postponed have room now.
 func (q *backlog) remove(b *batch, now time.Time) (again bool) {
 	q.count(b, -1)
 	a := b.active
@@ -235,7 +238,8 @@ func (q *backlog) keepBlocked(keep func(b *batch) bool) {
 	}
 }
 
-// takeFirst removes the first batches of each queue that match: only those can have been sent in part, and blocked ones.
+// takeFirst removes the first batches of each queue that match: only those can have been sent in part, and blocked
+// ones.
 func (q *backlog) takeFirst(match func(b *batch) bool, f func(b *batch)) {
 	if q.urgent.Len() > 0 && match(*q.urgent.At(0)) {
 		f(q.urgent.PopFront())

@@ -11,8 +11,8 @@ import (
 	"github.com/lhspn/lhspn/internal/ring"
 )
 
-// batch is a batch in memory. Its fields are guarded by its route's mu until all of it is settled or about to be; then it belongs to
-// the settlers.
+// batch is a batch in memory. Its fields are guarded by its route's mu until all of it is settled or about to be; then
+// it belongs to the settlers.
 type batch struct {
 	*queue.Batch
 	n     *push.Notification // as the route's platform sends it
@@ -71,14 +71,15 @@ var resultPool = sync.Pool{New: func() any { r := make([]push.Result, queue.MaxB
 // active is a notification of which something is in memory, or just was.
 type active struct {
 	n *push.Notification
-	// own is n as the route's platform sends it, and n itself where it has nothing for that platform, as noContent says.
+	// own is n as the route's platform sends it, and n itself where it has nothing for that platform, as noContent
+	// says.
 	own       *push.Notification
 	noContent bool
 	ready     ring.Ring[*batch] // bulk batches that wait for dispatch
 	batches   int               // in memory, in any state
 	limit     *rate.Limiter
-	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that, and
-	// refused is set when a batch was not taken for it.
+	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that,
+	// and refused is set when a batch was not taken for it.
 	slow, refused bool
 	inMemory      int
 	turn          bool      // it has a place among the turns

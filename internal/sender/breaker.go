@@ -9,8 +9,9 @@ import (
 
 // breaker decides whether a route and its keys are sent to. It is a plain value, which its route's mu guards.
 //
-// What is refused, put off or does not arrive has a scope: the device token, the notification's key, or the route. Each is paused
-// on its own; when its time has come one notification goes as a probe, whose result ends the pause or begins it anew.
+// What is refused, put off or does not arrive has a scope: the device token, the notification's key, or the route. Each
+// is paused on its own; when its time has come one notification goes as a probe, whose result ends the pause or begins
+// it anew.
 type breaker struct {
 	cfg    *Config
 	log    *slog.Logger
@@ -53,11 +54,11 @@ type routePause struct {
 	pause
 	failures int
 	probing  bool
-	// another: the last probe was answered, or ignored, in a way that may be its own fault, so that the next is to be of another.
-	// In a lost connection there is none, and the order stays.
+	// another: the last probe was answered, or ignored, in a way that may be its own fault, so that the next is to be
+	// of another. In a lost connection there is none, and the order stays.
 	another bool
-	// epoch tells the groups sent before the last opening from those sent after: when a gateway goes away with many groups
-	// in flight that is one failure, not many.
+	// epoch tells the groups sent before the last opening from those sent after: when a gateway goes away with many
+	// groups in flight that is one failure, not many.
 	epoch uint64
 	ramp  ramp
 	// ended is the cause of the pause that the ramp follows.
@@ -74,8 +75,8 @@ func (p *routePause) begin(c cause, delay time.Duration, now time.Time) {
 	p.epoch++
 }
 
-// end ends the pause. After an outage, or where the service had asked to wait, sending begins with little, and failures are remembered
-// until it is at its full width: the next pause is no shorter for one delivery that was taken.
+// end ends the pause. After an outage, or where the service had asked to wait, sending begins with little, and failures
+// are remembered until it is at its full width: the next pause is no shorter for one delivery that was taken.
 func (p *routePause) end() {
 	next := routePause{epoch: p.epoch}
 	if p.cause == causeUnavailable || p.asked {

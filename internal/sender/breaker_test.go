@@ -42,8 +42,8 @@ func TestAWrongConfigurationBlocksTheRouteAndNoOther(t *testing.T) {
 	})
 }
 
-// Some notifications or tokens may be refused, or ignored, for ever in a way that looks like the app's configuration or a gateway that
-// is away. While the app waits, the probes find those that go through.
+// Some notifications or tokens may be refused, or ignored, for ever in a way that looks like the app's configuration or
+// a gateway that is away. While the app waits, the probes find those that go through.
 func TestOnePoisonedNotificationDoesNotBlockTheOthers(t *testing.T) {
 	t.Parallel()
 	for _, result := range []push.Result{

@@ -39,8 +39,8 @@ func TestCancelStopsWithinASecond(t *testing.T) {
 	})
 }
 
-// Of a cancelled notification a part is in flight and a part was never in memory. The one is settled while the other comes back
-// unsent.
+// Of a cancelled notification a part is in flight and a part was never in memory. The one is settled while the other
+// comes back unsent.
 func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

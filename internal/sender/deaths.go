@@ -7,12 +7,13 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// deaths tells an outage of the service in which it calls everything unregistered from tokens that are dead. It is a plain value.
+// deaths tells an outage of the service in which it calls everything unregistered from tokens that are dead. It is a
+// plain value.
 //
-// No service loses most of its devices at once. But the first broadcast after a long time finds many dead tokens, and so what
-// counts is weighed: not those whose time of death the service names and that is long ago; only the last answers, so that a
-// wave shows at once after a good day; as if some more had been accepted, so that a few say little; and what becomes of tokens
-// that were accepted before decides where enough is known of such.
+// No service loses most of its devices at once. But the first broadcast after a long time finds many dead tokens, and
+// so what counts is weighed: not those whose time of death the service names and that is long ago; only the last
+// answers, so that a wave shows at once after a good day; as if some more had been accepted, so that a few say little;
+// and what becomes of tokens that were accepted before decides where enough is known of such.
 type deaths struct {
 	all   recent // answers of any token
 	known recent // answers of tokens that were accepted before
@@ -25,8 +26,8 @@ const (
 	deathsRecent = 200 // answers that are remembered
 	deathsKnown  = 64
 	deathsPrior  = 8 // as if so many more had been accepted
-	// knownEnough is how many answers of tokens that were accepted before say that the service is well, however many others
-	// are dead; knownMany is how much more one of theirs counts.
+	// knownEnough is how many answers of tokens that were accepted before say that the service is well, however many
+	// others are dead; knownMany is how much more one of theirs counts.
 	knownEnough = 32
 	knownMany   = 2.5
 	knownFades  = 4096      // answers of others, after which they count half
@@ -54,8 +55,8 @@ func (r *recent) fade(others int) {
 // share is that of the dead ones, as if some more had been accepted.
 func (r *recent) share() float64 { return r.dead / (r.all + deathsPrior) }
 
-// tells reports whether the delivery, which has its result, is one that deaths needs to see: it says that the token is dead, or that
-// one of the sample is not. It looks at two bytes that differ in tokens of every form.
+// tells reports whether the delivery, which has its result, is one that deaths needs to see: it says that the token is
+// dead, or that one of the sample is not. It looks at two bytes that differ in tokens of every form.
 func tells(d *push.Delivery) bool {
 	if d.Result.Outcome == push.Accepted {
 		t := d.Token
@@ -64,8 +65,8 @@ func tells(d *push.Delivery) bool {
 	return d.Result.Outcome == push.Unregistered
 }
 
-// add takes in a group's answers, of which so many were accepted and those at the indexes tell, and returns how large the share of
-// doubtful deaths is now. What was refused says nothing of the token's life: it may be of another route.
+// add takes in a group's answers, of which so many were accepted and those at the indexes tell, and returns how large
+// the share of doubtful deaths is now. What was refused says nothing of the token's life: it may be of another route.
 func (d *deaths) add(deliveries []push.Delivery, telling []int32, accepted int, now time.Time) float64 {
 	all, dead, known, knownDead := accepted, 0, 0, 0
 	for _, i := range telling {
@@ -99,7 +100,8 @@ func (d *deaths) add(deliveries []push.Delivery, telling []int32, accepted int, 
 	return max(d.all.share(), knownMany*d.known.share())
 }
 
-// tokenSample remembers a sample of device tokens: one of sixteen, and of many tokens one of as many more as keeps it small.
+// tokenSample remembers a sample of device tokens: one of sixteen, and of many tokens one of as many more as keeps it
+// small.
 type tokenSample struct {
 	seed maphash.Seed
 	mask uint64 // a token whose hash has none of these bits is in the sample

@@ -9,8 +9,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// dispatcher gives a route's transport what waits. There are two for each route, so that an urgent notification does not wait
-// where a bulk one waits.
+// dispatcher gives a route's transport what waits. There are two for each route, so that an urgent notification does
+// not wait where a bulk one waits.
 type dispatcher struct{ *route }
 
 // run sends what next gives until ctx ends. Where there is nothing, next says when there may be; otherwise wake tells.
@@ -128,8 +128,8 @@ func (r dispatcher) launch(g *group, now time.Time) *group {
 	return g
 }
 
-// allowance is how many of n the limiter lets go now, or how long to wait until it lets at least min(least, a burst's half) go, so
-// that groups do not become crumbs.
+// allowance is how many of n the limiter lets go now, or how long to wait until it lets at least min(least, a burst's
+// half) go, so that groups do not become crumbs.
 func allowance(l *rate.Limiter, now time.Time, n, least int) (int, time.Duration) {
 	if l == nil || n <= 0 {
 		return max(0, n), 0

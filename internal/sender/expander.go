@@ -13,9 +13,9 @@ const (
 	badgesBatches = 256           // whose badges are counted in one transaction
 )
 
-// expander turns a route's batches whose recipients are not known or not counted yet into ready ones: only as fast as they are
-// sent, so that neither memory nor the table grows with an audience, and one after the other in turn, so that several
-// audiences share.
+// expander turns a route's batches whose recipients are not known or not counted yet into ready ones: only as fast as
+// they are sent, so that neither memory nor the table grows with an audience, and one after the other in turn, so that
+// several audiences share.
 type expander struct{ *route }
 
 // run works until ctx ends.
@@ -49,9 +49,9 @@ func (r expander) run(ctx context.Context) {
 	}
 }
 
-// next takes one Audience batch, of which limit recipients are to be expanded, or some Badges batches, to be worked
-// on under their leases. Of bulk ones it takes nothing while enough is ready. What takes an audience's place is queued behind the
-// others, and so they take turns.
+// next takes one Audience batch, of which limit recipients are to be expanded, or some Badges batches, to be worked on
+// under their leases. Of bulk ones it takes nothing while enough is ready. What takes an audience's place is queued
+// behind the others, and so they take turns.
 func (r expander) next() (work []*batch, limit int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,8 +110,8 @@ func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 		}
 		return err
 	}
-	// The new ones come before the old ones are removed, so that the notification and its limiter live on. Their keys may be the
-	// same.
+	// The new ones come before the old ones are removed, so that the notification and its limiter live on. Their keys
+	// may be the same.
 	for _, b := range work {
 		if slices.ContainsFunc(ready, func(f *queue.Batch) bool { return f.Key == b.Key }) || next != nil && next.Key == b.Key {
 			r.s.memory.evict(b)

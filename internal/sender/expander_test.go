@@ -33,7 +33,8 @@ func TestAnAudienceIsExpandedOnlyAsFastAsItIsSent(t *testing.T) {
 	})
 }
 
-// What of an audience is not expanded when it expires stays so: no badges are counted, and no failures kept, for what is not sent.
+// What of an audience is not expanded when it expires stays so: no badges are counted, and no failures kept, for what
+// is not sent.
 func TestAnExpiredAudienceIsExpandedNoFurther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -133,8 +133,8 @@ func (t *fakeTransport) sendsOf(n *push.Notification) (count int) {
 	return count
 }
 
-// serialTransport writes one recipient after the other at a rate, as a gateway that is the bottleneck, and never refuses a
-// Send: all that waits, waits in it.
+// serialTransport writes one recipient after the other at a rate, as a gateway that is the bottleneck, and never
+// refuses a Send: all that waits, waits in it.
 type serialTransport struct {
 	each   time.Duration
 	groups chan *push.Group

@@ -7,7 +7,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// group is what goes to a transport at once, and what it is made of. Groups are used again: a delivery costs no allocation.
+// group is what goes to a transport at once, and what it is made of. Groups are used again: a delivery costs no
+// allocation.
 type group struct {
 	push.Group
 	route    *route
@@ -25,7 +26,8 @@ type part struct {
 	batch *batch
 	from  int // in the batch
 	n     int
-	// taken and later count its answers that took or refused a delivery, and those that said "later" and blamed no token.
+	// taken and later count its answers that took or refused a delivery, and those that said "later" and blamed no
+	// token.
 	taken, later int
 }
 
@@ -49,8 +51,8 @@ func (g *group) free() {
 	groupPool.Put(g)
 }
 
-// send implements sending: it adds the batch's next k recipients to the group, without those that have to wait. The route's mu is
-// held.
+// send implements sending: it adds the batch's next k recipients to the group, without those that have to wait. The
+// route's mu is held.
 func (g *group) send(b *batch, k int, now time.Time) (added int, what sendOutcome) {
 	r := g.route
 	if r.expired(b, now) {
@@ -66,7 +68,8 @@ func (g *group) send(b *batch, k int, now time.Time) (added int, what sendOutcom
 		}
 		return 0, sendBlocked
 	}
-	// Also of a batch that was sent in part, and so has its lease: that keeps it from being given up, not from running out.
+	// Also of a batch that was sent in part, and so has its lease: that keeps it from being given up, not from running
+	// out.
 	lease, ok := r.acquire(b)
 	if !ok {
 		r.withdraw(b)

@@ -9,8 +9,9 @@ import (
 
 // memory knows which batches are in memory, so that none is there twice, and which shards they may be of.
 //
-// A batch that was found in the database (by a read, or by being told of after a commit) can be settled by the time that it
-// is admitted: it would be sent twice. So the keys that left the memory are remembered for longer than finding takes.
+// A batch that was found in the database (by a read, or by being told of after a commit) can be settled by the time
+// that it is admitted: it would be sent twice. So the keys that left the memory are remembered for longer than finding
+// takes.
 type memory struct {
 	mu      sync.Mutex // guards all below
 	shards  [queue.Shards]shardMemory
@@ -89,7 +90,8 @@ func (m *memory) has(k queue.Key) bool {
 	return in || left || before
 }
 
-// turn forgets the keys that left long ago. The reader calls it between two reads, so that none is forgotten during one.
+// turn forgets the keys that left long ago. The reader calls it between two reads, so that none is forgotten during
+// one.
 func (m *memory) turn() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

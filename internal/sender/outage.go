@@ -8,19 +8,20 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// outage tells a service that fails from single deliveries that do. Attempts are for what fails while others succeed; while
-// (nearly) everything fails it is the service, and they are not used up. It is a plain value: route.mu guards it.
+// outage tells a service that fails from single deliveries that do. Attempts are for what fails while others succeed;
+// while (nearly) everything fails it is the service, and they are not used up. It is a plain value: route.mu guards it.
 type outage struct {
 	// taken and later weigh the recent answers: the last ones count most, by number and by time.
 	taken, later float64
 	at           time.Time
 	// on says that since the last delivery that was taken or refused all answers were "later".
 	on bool
-	// blamed has the device tokens, as of devices that get too much, that the answers blamed since others were taken; no more than
-	// manyTokens.
+	// blamed has the device tokens, as of devices that get too much, that the answers blamed since others were taken;
+	// no more than manyTokens.
 	blamed map[push.Token]struct{}
-	// succeeded says that something was taken since the last group whose token was blamed, and lonely counts such groups since
-	// then: while nothing else succeeds an attempt is not theirs to lose, and they are tried again with growing pauses.
+	// succeeded says that something was taken since the last group whose token was blamed, and lonely counts such
+	// groups since then: while nothing else succeeds an attempt is not theirs to lose, and they are tried again with
+	// growing pauses.
 	succeeded bool
 	lonely    int
 }
@@ -30,8 +31,8 @@ type answers struct {
 	taken  int // took or refused a delivery
 	later  int
 	tokens int // of later, those that blame the device token
-	// weight is that of later as evidence: a notification of which none was ever taken may itself be at fault, and weighs one,
-	// however many recipients it has and however often it is tried.
+	// weight is that of later as evidence: a notification of which none was ever taken may itself be at fault, and
+	// weighs one, however many recipients it has and however often it is tried.
 	weight int
 }
 
@@ -45,9 +46,9 @@ const (
 	recentHalf    = 10 * time.Second
 )
 
-// add takes in a group's answers. failing says that the service is failing; counts, whether the group's "later" count as
-// attempts: where it is failing the first after others were taken do, unless most of the recent ones were "later" too; where it
-// is not, those do after which others were taken.
+// add takes in a group's answers. failing says that the service is failing; counts, whether the group's "later" count
+// as attempts: where it is failing the first after others were taken do, unless most of the recent ones were "later"
+// too; where it is not, those do after which others were taken.
 func (o *outage) add(a answers, now time.Time) (failing, counts bool) {
 	nearlyAll := a.later > 0 && a.taken*mostlyLater <= a.later
 	byToken := a.later == a.tokens
@@ -106,7 +107,8 @@ func (o *outage) weigh(taken, later float64, now time.Time) {
 // rampStart is how many recipients are in flight after the first answer that ends an outage.
 const rampStart = 16
 
-// ramp bounds what is in flight after an outage: a service that takes a probe may not take everything yet. Zero: no bound.
+// ramp bounds what is in flight after an outage: a service that takes a probe may not take everything yet. Zero: no
+// bound.
 type ramp int
 
 // budget is how many of n more may be sent.

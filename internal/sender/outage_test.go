@@ -91,7 +91,8 @@ func TestAServiceThatFlapsFailsNothing(t *testing.T) {
 	}
 }
 
-// One that alone is always answered "later" holds up nobody, and has failed once others showed that it is its own fault.
+// One that alone is always answered "later" holds up nobody, and has failed once others showed that it is its own
+// fault.
 func TestALonePoisonedNotificationWaitsForOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -213,7 +214,8 @@ func shown(t *testing.T, r *rig, app string) (causes []string) {
 	return causes
 }
 
-// Devices that get too much, while nothing else is sent: nothing says that it is their fault, and they are tried with growing pauses.
+// Devices that get too much, while nothing else is sent: nothing says that it is their fault, and they are tried with
+// growing pauses.
 func TestAFewDevicesThatGetTooMuchFailOnlyWhileOthersSucceed(t *testing.T) {
 	t.Parallel()
 	for size := 1; size <= 5; size++ {
@@ -356,7 +358,8 @@ func TestAPauseOfAnIdleRouteEnds(t *testing.T) {
 	}
 }
 
-// A service that answers everything with "later" for a while fails nothing: it pauses the route, and is noticed when it is back.
+// A service that answers everything with "later" for a while fails nothing: it pauses the route, and is noticed when it
+// is back.
 func TestAServiceThatIsUnavailableFailsNothing(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []*push.Reason{reasonServiceUnavailable, {Text: "TooManyRequests", Class: push.ClassToken}} {

@@ -13,20 +13,20 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
-// Batches that one read takes of one shard and lane, and of all of them together. An urgent one is a recipient or a few, a
-// bulk one is up to a thousand.
+// Batches that one read takes of one shard and lane, and of all of them together. An urgent one is a recipient or a
+// few, a bulk one is up to a thousand.
 var (
 	shardLimit = [2]int{queue.Urgent: 64, queue.Bulk: 2}
 	readLimit  = [2]int{queue.Urgent: 64 * queue.Shards, queue.Bulk: 16}
 )
 
-// reader finds in the database what was not handed over in memory: what other replicas put into our shards, what the former
-// owner of a shard left, what fell due, and what memory had no room for.
+// reader finds in the database what was not handed over in memory: what other replicas put into our shards, what the
+// former owner of a shard left, what fell due, and what memory had no room for.
 //
-// A shard's lane is an index in the order of due times, of which the reader keeps a cursor. What is behind the cursor is in
-// memory, with exceptions: a batch whose commit took longer than a poll, and one that was passed over because its route had
-// enough in memory. For these the cursor goes back to the start, where everything in memory is skipped: when a handoff was
-// refused, when a route has room again, and every few seconds in any case.
+// A shard's lane is an index in the order of due times, of which the reader keeps a cursor. What is behind the cursor
+// is in memory, with exceptions: a batch whose commit took longer than a poll, and one that was passed over because its
+// route had enough in memory. For these the cursor goes back to the start, where everything in memory is skipped: when
+// a handoff was refused, when a route has room again, and every few seconds in any case.
 type reader struct {
 	s    *Sender
 	wake chan struct{}
@@ -144,7 +144,8 @@ func (r *reader) pause(looked, now time.Time) time.Duration {
 	return max(next.Sub(now), looked.Add(5*time.Millisecond).Sub(now), 0)
 }
 
-// refresh takes in which shards are ours: a new one is read from its start, and what is in memory of a lost one is withdrawn.
+// refresh takes in which shards are ours: a new one is read from its start, and what is in memory of a lost one is
+// withdrawn.
 func (r *reader) refresh() []queue.Lease {
 	owned := r.s.q.Owned()
 	fresh, lost := r.s.memory.own(owned)
@@ -289,8 +290,8 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 	return nil
 }
 
-// skip moves on in a shard of which all that was due is read: what was passed over at its end need not be passed over in
-// each poll. A second is left for commits that are under way.
+// skip moves on in a shard of which all that was due is read: what was passed over at its end need not be passed over
+// in each poll. A second is left for commits that are under way.
 func (r *reader) skip(shard uint8, lane queue.Lane, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

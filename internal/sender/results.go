@@ -7,8 +7,8 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
-// done takes a group back from its transport. It runs in the transport's goroutine, and so does no more than to copy the
-// results and to queue what is complete for the settlers.
+// done takes a group back from its transport. It runs in the transport's goroutine, and so does no more than to copy
+// the results and to queue what is complete for the settlers.
 func (r *route) done(g *group) {
 	now := time.Now()
 	sum := g.summarize(&r.metrics, r.s.cfg.Blocked)

@@ -43,7 +43,8 @@ func TestRetriesWithBackoffUntilTheyAreUsedUp(t *testing.T) {
 	})
 }
 
-// TestGivingUpSpeaksAgainstNoToken has a service that always puts off what is for one device token: that token is not bad.
+// TestGivingUpSpeaksAgainstNoToken has a service that always puts off what is for one device token: that token is not
+// bad.
 func TestGivingUpSpeaksAgainstNoToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
-// route sends what goes one way out. Each has its own goroutines and bounds, so that one whose gateway stalls takes nothing from
-// the others; they share only the reader and the settlers, which never wait for a transport.
+// route sends what goes one way out. Each has its own goroutines and bounds, so that one whose gateway stalls takes
+// nothing from the others; they share only the reader and the settlers, which never wait for a transport.
 //
 // What waits is its backlog's to know, and whether it may be sent its breaker's; the route drives both.
 type route struct {
@@ -133,8 +133,8 @@ func (r *route) showReady() {
 	}
 }
 
-// failWithoutContent settles a batch of a notification that has nothing for the route's platform. Nothing accepts such a one,
-// so it is told once: something is wrong with the routes. r.mu is held; the batch waits nowhere.
+// failWithoutContent settles a batch of a notification that has nothing for the route's platform. Nothing accepts such
+// a one, so it is told once: something is wrong with the routes. r.mu is held; the batch waits nowhere.
 func (r *route) failWithoutContent(b *batch) {
 	if !r.toldNoContent {
 		r.toldNoContent = true
@@ -156,7 +156,8 @@ var (
 	noContent = push.Result{Outcome: push.Failed, Reason: push.NoContent}
 )
 
-// conclude gives all recipients of the batch that were not dispatched the result. r.mu is held; the batch waits nowhere.
+// conclude gives all recipients of the batch that were not dispatched the result. r.mu is held; the batch waits
+// nowhere.
 func (r *route) conclude(b *batch, result push.Result) {
 	if !b.leased {
 		lease, ok := r.acquire(b)
@@ -182,8 +183,8 @@ func (r *route) conclude(b *batch, result push.Result) {
 	}
 }
 
-// acquire takes the lease that the batch was admitted under. It is false where that was lost, though it may have been won again:
-// another replica may have sent the batch meanwhile.
+// acquire takes the lease that the batch was admitted under. It is false where that was lost, though it may have been
+// won again: another replica may have sent the batch meanwhile.
 func (r *route) acquire(b *batch) (queue.Lease, bool) {
 	lease, ok := r.s.q.Acquire(b.Shard)
 	if ok && lease.Epoch != b.epoch {
@@ -237,8 +238,8 @@ func (r *route) withdraw(b *batch) {
 	}
 }
 
-// withdrawLost withdraws what is ready of shards that are another replica's by now. What is in flight is not called back: its
-// settlement is fenced.
+// withdrawLost withdraws what is ready of shards that are another replica's by now. What is in flight is not called
+// back: its settlement is fenced.
 func (r *route) withdrawLost() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -271,7 +272,8 @@ func (r *route) concludeWhere(match func(*batch) bool, result push.Result) {
 	})
 }
 
-// cancelStored settles a cancelled batch that is not in memory. One that was in memory has been concluded, or is in flight.
+// cancelStored settles a cancelled batch that is not in memory. One that was in memory has been concluded, or is in
+// flight.
 func (r *route) cancelStored(from *queue.Batch) {
 	b := &batch{Batch: from, n: &push.Notification{ID: from.Notification, App: r.app}, route: r}
 	r.mu.Lock()

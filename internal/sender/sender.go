@@ -1,12 +1,13 @@
-// Package sender keeps the transports full: it finds the batches that are due in the shards that this replica owns, forms groups
-// of deliveries, decides by their results what is final and what is sent again when, and has the results settled.
+// Package sender keeps the transports full: it finds the batches that are due in the shards that this replica owns,
+// forms groups of deliveries, decides by their results what is final and what is sent again when, and has the results
+// settled.
 //
-// Three words. A batch is the queue's: up to 1,000 recipients of one notification. A group is what a transport is given at once,
-// of one batch or of many. A scope is what has to wait: a device token, a key, or the route.
+// Three words. A batch is the queue's: up to 1,000 recipients of one notification. A group is what a transport is given
+// at once, of one batch or of many. A scope is what has to wait: a device token, a key, or the route.
 //
-// Everything it keeps in memory is a copy of rows that stay in the queue until they are settled, so it may lose all of it at
-// any instant. It knows neither a wire format (the transports do) nor SQL (internal/queue does), and it decides nothing about
-// the registry of device tokens.
+// Everything it keeps in memory is a copy of rows that stay in the queue until they are settled, so it may lose all of
+// it at any instant. It knows neither a wire format (the transports do) nor SQL (internal/queue does), and it decides
+// nothing about the registry of device tokens.
 package sender
 
 import (
@@ -30,8 +31,8 @@ import (
 type Transport interface {
 	// Run works until ctx ends; then everything unfinished is finished as push.NotSent.
 	Run(ctx context.Context) error
-	// Send takes the group, keeping the order of its deliveries, and blocks while its window is full. An error means that the
-	// group was not taken, and its Done is not called.
+	// Send takes the group, keeping the order of its deliveries, and blocks while its window is full. An error means
+	// that the group was not taken, and its Done is not called.
 	Send(ctx context.Context, g *push.Group) error
 	// Drain is called when no more Sends will come. It returns when all groups are done, or with ctx.
 	Drain(ctx context.Context) error
@@ -63,11 +64,11 @@ type Config struct {
 	Poll time.Duration
 	// Settlers is the number of settling transactions side by side; default 2.
 	Settlers int
-	// Drain is how long, when Run is told to end, results are waited for; default 10 s. Settle is how long after that they
-	// may take to be settled; default 10 s.
+	// Drain is how long, when Run is told to end, results are waited for; default 10 s. Settle is how long after that
+	// they may take to be settled; default 10 s.
 	Drain, Settle time.Duration
-	// Retry and RetryMax bound the pauses between the attempts of one delivery: Retry × 2ⁿ at most, with full jitter; default
-	// 1 s and 5 min.
+	// Retry and RetryMax bound the pauses between the attempts of one delivery: Retry × 2ⁿ at most, with full jitter;
+	// default 1 s and 5 min.
 	Retry, RetryMax time.Duration
 	// Pause and PauseMax are the same for a route whose gateway cannot be reached; default 500 ms and 5 s.
 	Pause, PauseMax time.Duration
@@ -122,25 +123,27 @@ func (c Config) withDefaults() Config {
 // RouteConfig is what the sender is told about a route.
 type RouteConfig struct {
 	Transport Transport
-	// Platform is the one that the route belongs to: its transport gets each notification as that platform sends it. Empty
-	// reads as push.DefaultPlatform.
+	// Platform is the one that the route belongs to: its transport gets each notification as that platform sends it.
+	// Empty reads as push.DefaultPlatform.
 	Platform string
 	// Kind names the transport in metrics: binary or http2.
 	Kind string
 	// Reasons are those that the transport gives beside push's own, to initialise metrics with.
 	Reasons []*push.Reason
-	// MaxRetries is how often a delivery that was answered with "try again" is sent again; default 3, negative for never.
+	// MaxRetries is how often a delivery that was answered with "try again" is sent again; default 3, negative for
+	// never.
 	MaxRetries int
 	// MaxRate is the number of recipients a second that are sent to, by this replica; 0 for no limit.
 	MaxRate int
 	// InFlight is the number of recipients that may be with the transport at the most; default 32,000.
 	InFlight int
-	// QueueTarget is how long a queue bulk notifications may form inside the transport, and so how long an urgent one waits
-	// there: their number in flight then follows the gateway's speed. 0 leaves it at InFlight, as the binary protocol needs
-	// it: there a result comes with the evidence, seconds after the notification was written, and says nothing of a queue.
+	// QueueTarget is how long a queue bulk notifications may form inside the transport, and so how long an urgent one
+	// waits there: their number in flight then follows the gateway's speed. 0 leaves it at InFlight, as the binary
+	// protocol needs it: there a result comes with the evidence, seconds after the notification was written, and says
+	// nothing of a queue.
 	QueueTarget time.Duration
-	// Memory is the number of recipients that are kept in memory at the most, in flight or not; default 64,000 and at least
-	// twice InFlight. A quarter of it is kept free for urgent ones.
+	// Memory is the number of recipients that are kept in memory at the most, in flight or not; default 64,000 and at
+	// least twice InFlight. A quarter of it is kept free for urgent ones.
 	Memory int
 }
 
@@ -199,8 +202,8 @@ func New(cfg Config, q Queue, routes map[queue.Outlet]RouteConfig, log *slog.Log
 	return s, nil
 }
 
-// Handoff takes batches that were just committed, so that they need not be found. It never blocks and keeps no more than
-// memory allows: what it refuses is read again later.
+// Handoff takes batches that were just committed, so that they need not be found. It never blocks and keeps no more
+// than memory allows: what it refuses is read again later.
 func (s *Sender) Handoff(n *push.Notification, batches []*queue.Batch) {
 	for _, b := range batches {
 		if refused := s.admit(b, n); refused == noRoom || refused == postponed {
@@ -290,8 +293,8 @@ func (s *Sender) Run(ctx context.Context) error {
 	return err
 }
 
-// AnswerShares says, for each platform of the app, what the answers that this process remembers say of its device tokens: of its
-// routes the one where that is the worst, and the number on all.
+// AnswerShares says, for each platform of the app, what the answers that this process remembers say of its device
+// tokens: of its routes the one where that is the worst, and the number on all.
 func (s *Sender) AnswerShares(app string) []push.AnswerShare {
 	now := time.Now()
 	byName := map[string]*push.AnswerShare{}

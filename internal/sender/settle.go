@@ -16,13 +16,13 @@ import (
 const (
 	settleBatches    = 256
 	settleRecipients = 16 * groupSize
-	// settleEvery is the time from one transaction to the next, unless that is full before: a transaction costs as much as
-	// tens of single notifications in it. The first one after a pause begins at once.
+	// settleEvery is the time from one transaction to the next, unless that is full before: a transaction costs as much
+	// as tens of single notifications in it. The first one after a pause begins at once.
 	settleEvery = 25 * time.Millisecond
 )
 
-// settlers have the queue settle the batches that have their results, many in a transaction: the longer one takes, the more the
-// next one has. What waits for them is bounded by the routes' memory.
+// settlers have the queue settle the batches that have their results, many in a transaction: the longer one takes, the
+// more the next one has. What waits for them is bounded by the routes' memory.
 type settlers struct {
 	s    *Sender
 	wake chan struct{} // an element for each settler that should look
@@ -143,8 +143,8 @@ func (q *settlers) decide(b *batch, now time.Time) queue.Settlement {
 	return queue.Settlement{Batch: b.Batch, Lease: b.lease, SentAt: b.sentAt, Kind: b.n.Kind, Results: b.results, RetryAt: b.retryAt}
 }
 
-// failOrRetry fails what has had its attempts, and says when the others are due again: what never reached the service at once. Those that
-// have to wait longer than others go along with them, and are passed over then.
+// failOrRetry fails what has had its attempts, and says when the others are due again: what never reached the service
+// at once. Those that have to wait longer than others go along with them, and are passed over then.
 func (q *settlers) failOrRetry(b *batch, now time.Time) (retryAt time.Time) {
 	attempts, most := -1, b.route.cfg.MaxRetries
 	if b.granted {
@@ -247,7 +247,8 @@ func (q *settlers) settle(ctx context.Context, settlements []queue.Settlement) e
 	start := time.Now()
 	followUps, err := q.s.q.Settle(ctx, settlements)
 	if fenced, ok := errors.AsType[*queue.FencedError](err); ok {
-		// Another replica has the shards, and sends what we sent: nothing else is right, for we may have stalled for long.
+		// Another replica has the shards, and sends what we sent: nothing else is right, for we may have stalled for
+		// long.
 		q.s.metrics.fenced.Add(float64(len(fenced.Leases)))
 		q.s.log.Warn("shards were lost while their batches were in flight; their new owner sends these again", "shards", len(fenced.Leases))
 		err = nil

@@ -42,8 +42,8 @@ func TestUnsettledResultsAreReportedAtTheEnd(t *testing.T) {
 	})
 }
 
-// A transaction costs as much as tens of notifications in it: those that come one after the other must share them, and the
-// first after a pause must not wait for more.
+// A transaction costs as much as tens of notifications in it: those that come one after the other must share them, and
+// the first after a pause must not wait for more.
 func TestSingleNotificationsShareSettlements(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -40,9 +40,9 @@ func (s *share) add(g *group, sum *summary, now time.Time) {
 	h.deaths = max(h.deaths, s.deaths.add(g.Deliveries, g.telling, sum.outcomes[push.Accepted], now))
 }
 
-// report sums up. Of bad tokens it tells the share among the day's answers or, where worse, among those of this hour and the
-// last: a gateway that was configured wrongly an hour ago must not hide behind a good day. Of deaths it tells the worst of this
-// hour and the last: a wave that has just passed has left its traces.
+// report sums up. Of bad tokens it tells the share among the day's answers or, where worse, among those of this hour
+// and the last: a gateway that was configured wrongly an hour ago must not hide behind a good day. Of deaths it tells
+// the worst of this hour and the last: a wave that has just passed has left its traces.
 func (s *share) report(now time.Time) push.AnswerShare {
 	hour := now.Unix() / 3600
 	s.mu.Lock()

@@ -22,9 +22,9 @@ func (r sweeper) run(ctx context.Context) {
 	}
 }
 
-// sweep settles what expired without being dispatched (a gateway may be away, a rate low), and splits batches of which a
-// part was sent and the rest has to wait long: what is known of the first part is saved then, so that a crash does not
-// send it again.
+// sweep settles what expired without being dispatched (a gateway may be away, a rate low), and splits batches of which
+// a part was sent and the rest has to wait long: what is known of the first part is saved then, so that a crash does
+// not send it again.
 func (r sweeper) sweep(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,8 +44,9 @@ func (r sweeper) sweep(now time.Time) {
 	r.metrics.showPause(r.breaker.shown())
 }
 
-// expired reports whether the batch is not to be sent any more. A now-or-never notification has its one try whenever it comes;
-// but one whose tries do not reach the service is not kept for ever, for it was not meant to come late. r.mu is held.
+// expired reports whether the batch is not to be sent any more. A now-or-never notification has its one try whenever it
+// comes; but one whose tries do not reach the service is not kept for ever, for it was not meant to come late. r.mu is
+// held.
 func (r *route) expired(b *batch, now time.Time) bool {
 	if !b.n.Expiration.IsZero() {
 		return b.n.Expired(now)

@@ -4,8 +4,8 @@ import "time"
 
 // sending takes what the backlog gives out.
 type sending interface {
-	// send takes up to k of the recipients of a batch whose turn it is, and says how many it took. With k = 0 its rate allows none
-	// now, but it may have expired.
+	// send takes up to k of the recipients of a batch whose turn it is, and says how many it took. With k = 0 its rate
+	// allows none now, but it may have expired.
 	send(b *batch, k int, now time.Time) (sent int, what sendOutcome)
 	// sentAll is called when none of the batch's recipients waits any more.
 	sentAll(b *batch)
@@ -54,8 +54,8 @@ func (q *backlog) sendBulk(budget int, now time.Time, to sending) (wait time.Dur
 	return wait
 }
 
-// sendOf has a part of the notification's first batch sent. moved says that something changed, wait that its rate allows none so
-// long.
+// sendOf has a part of the notification's first batch sent. moved says that something changed, wait that its rate
+// allows none so long.
 func (q *backlog) sendOf(a *active, budget int, now time.Time, to sending) (sent int, moved bool, wait time.Duration) {
 	for a.ready.Len() > 0 {
 		b := *a.ready.At(0)

@@ -119,8 +119,8 @@ func TestRates(t *testing.T) {
 	})
 }
 
-// What a notification's own low rate keeps waiting must not fill the memory that the app's other notifications need; and
-// it must not fall below its rate either, though its results come seconds later.
+// What a notification's own low rate keeps waiting must not fill the memory that the app's other notifications need;
+// and it must not fall below its rate either, though its results come seconds later.
 func TestASlowNotificationTakesNothingFromOthers(t *testing.T) {
 	t.Parallel()
 	for _, explicit := range []bool{false, true} {

@@ -19,7 +19,8 @@ var (
 	reasonQuota      = &push.Reason{Text: "QuotaExceeded", Class: push.ClassRoute, Remedy: "ask for more"}
 )
 
-// asks has the transport of app a answer so once, or as long as on is set, where who matches, and accept everything else.
+// asks has the transport of app a answer so once, or as long as on is set, where who matches, and accept everything
+// else.
 func asks(r *rig, on *atomic.Bool, result push.Result, who func(d *push.Delivery) bool) {
 	r.tr["a"].answer = func(d *push.Delivery) push.Result {
 		if on.Load() && who(d) {
@@ -39,7 +40,8 @@ func (t *fakeTransport) sentTo(n *push.Notification, to push.Token) (at []time.T
 	return at
 }
 
-// A device token that gets too much waits so long as the service says, with other notifications too; the batch's others do not.
+// A device token that gets too much waits so long as the service says, with other notifications too; the batch's others
+// do not.
 func TestARecipientIsSentToNoSoonerThanTheServiceAsks(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []*push.Reason{reasonDeviceBusy, {Text: "Busy"}, reasonKeyBusy} { // a key's where there is no key
@@ -95,7 +97,8 @@ func TestARecipientIsSentToNoSoonerThanTheServiceAsks(t *testing.T) {
 	}
 }
 
-// More device tokens wait than are remembered: what is sent again of their batches waits with them, and none is sent to too soon.
+// More device tokens wait than are remembered: what is sent again of their batches waits with them, and none is sent to
+// too soon.
 func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

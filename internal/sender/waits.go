@@ -48,8 +48,8 @@ func (w *tokenWaits) forget(now time.Time) {
 	}
 }
 
-// scope is what a reason is about: the route, the notification's key, the device token, or nothing in particular. Where a
-// notification has no key there is none that could be stopped, and it is about the token.
+// scope is what a reason is about: the route, the notification's key, the device token, or nothing in particular. Where
+// a notification has no key there is none that could be stopped, and it is about the token.
 func scope(r *push.Reason, n *push.Notification) push.Class {
 	switch {
 	case r == nil:
@@ -60,7 +60,8 @@ func scope(r *push.Reason, n *push.Notification) push.Class {
 	return r.Class
 }
 
-// recipientWaits reports whether the result is one of a recipient that has to wait on its own, and not with its key or route.
+// recipientWaits reports whether the result is one of a recipient that has to wait on its own, and not with its key or
+// route.
 func recipientWaits(r push.Result, n *push.Notification) bool {
 	s := scope(r.Reason, n)
 	return r.RetryAfter > 0 && (s == push.ClassToken || s == push.ClassNone)
@@ -77,8 +78,8 @@ type asked struct {
 	answers int
 }
 
-// add takes in a result that is not final, and bounds what it asks for. Where it is not the recipient that has to wait, no
-// attempt is used up. blocked is how long what is blocked waits.
+// add takes in a result that is not final, and bounds what it asks for. Where it is not the recipient that has to wait,
+// no attempt is used up. blocked is how long what is blocked waits.
 func (w *asked) add(d *push.Delivery, blocked time.Duration) {
 	r, s := &d.Result, scope(d.Result.Reason, d.Notification)
 	r.RetryAfter = min(max(r.RetryAfter, 0), maxWait)

@@ -9,13 +9,13 @@ const (
 )
 
 // window bounds an app's bulk recipients in flight so that their queue inside the transport stays about target deep in
-// time: an urgent notification that is sent behind them then waits no longer than that. The bound follows the gateway's own
-// speed: by Little's law what is in flight divided by its latency is the rate, and rate × (base latency + target) may be in
-// flight, where the base latency is the shortest seen lately. Once a period the bound drops to its minimum until one group
-// has passed an empty queue; otherwise a standing queue would in time pass for the base latency.
+// time: an urgent notification that is sent behind them then waits no longer than that. The bound follows the gateway's
+// own speed: by Little's law what is in flight divided by its latency is the rate, and rate × (base latency + target)
+// may be in flight, where the base latency is the shortest seen lately. Once a period the bound drops to its minimum
+// until one group has passed an empty queue; otherwise a standing queue would in time pass for the base latency.
 //
-// With target 0 the bound is fixed: the binary protocol needs that, for its results come with the evidence, seconds later,
-// and say nothing about a queue.
+// With target 0 the bound is fixed: the binary protocol needs that, for its results come with the evidence, seconds
+// later, and say nothing about a queue.
 type window struct {
 	target time.Duration
 	max    int

@@ -108,8 +108,8 @@ func checkType(st *stream) Reason {
 	return ReasonNone
 }
 
-// isPayload reports whether the payload is an object with aps. Apple documents no reason of its own for another; a payload is
-// looked at again only when it differs from the one before.
+// isPayload reports whether the payload is an object with aps. Apple documents no reason of its own for another; a
+// payload is looked at again only when it differs from the one before.
 func (c *providerConn) isPayload(payload []byte) bool {
 	if len(payload) > 0 && bytes.Equal(payload, c.lastPayload) {
 		return true

@@ -44,13 +44,13 @@ type Config struct {
 	Provider string // HTTP/2 provider API
 	Page     string // plain HTTP: the page and its JSON
 
-	// FCM is Firebase Cloud Messaging, WebPush a push service of browsers. Their Record and Recent are those below where they
-	// are left out.
+	// FCM is Firebase Cloud Messaging, WebPush a push service of browsers. Their Record and Recent are those below
+	// where they are left out.
 	FCM     fcmsim.Config
 	WebPush webpushsim.Config
 
-	// CredentialsDir keeps the CA, the client certificate, the provider token key, the service account and the seed of browsers'
-	// subscriptions from one run to the next. Where it is empty they are made anew and kept in memory.
+	// CredentialsDir keeps the CA, the client certificate, the provider token key, the service account and the seed of
+	// browsers' subscriptions from one run to the next. Where it is empty they are made anew and kept in memory.
 	CredentialsDir string
 	// Hosts are further names and addresses in the server certificate, beside localhost.
 	Hosts []string
@@ -60,8 +60,8 @@ type Config struct {
 	Topics []string
 	// Sandbox makes it the development environment, whose answers have an apns-unique-id.
 	Sandbox bool
-	// CertificateFile and KeyFile are the server's own certificate in place of the made one, CAFile what signed it and the
-	// client certificates.
+	// CertificateFile and KeyFile are the server's own certificate in place of the made one, CAFile what signed it and
+	// the client certificates.
 	CertificateFile, KeyFile, CAFile string
 
 	// RequireClientCert refuses connections of the binary gateway and the feedback service without a client certificate
@@ -76,7 +76,8 @@ type Config struct {
 	// time, APNs' own is 20 minutes.
 	ProviderTokenInterval time.Duration
 
-	// MaxConcurrentStreams is what the provider API allows once a request with a valid token has succeeded; 0 means 1,000.
+	// MaxConcurrentStreams is what the provider API allows once a request with a valid token has succeeded; 0 means
+	// 1,000.
 	MaxConcurrentStreams uint32
 	// ConnectionWindow and StreamWindow are the flow-control windows of the provider API; 0 means 1 MiB and 64 KiB - 1.
 	ConnectionWindow, StreamWindow uint32

@@ -297,7 +297,8 @@ func (c *credentials) write(dir string) error {
 	return nil
 }
 
-// readServiceAccountKey reads the key of the service account that an earlier run wrote into dir; nil where there is none.
+// readServiceAccountKey reads the key of the service account that an earlier run wrote into dir; nil where there is
+// none.
 func readServiceAccountKey(dir string) (*rsa.PrivateKey, error) {
 	text, err := os.ReadFile(filepath.Join(dir, accountFile)) //nolint:gosec // whoever runs the simulator names the folder
 	if errors.Is(err, fs.ErrNotExist) {

@@ -116,8 +116,8 @@ func MagicToken(fault Fault, n int) push.Token {
 	return push.HexToken(token)
 }
 
-// MagicTokenAt is MagicToken for a fault with a time, Unregistered or ExpiredToken: the token was found dead at t, to the
-// millisecond, and not when it is sent.
+// MagicTokenAt is MagicToken for a fault with a time, Unregistered or ExpiredToken: the token was found dead at t, to
+// the millisecond, and not when it is sent.
 func MagicTokenAt(fault Fault, n int, t time.Time) push.Token {
 	token := []byte(MagicToken(fault, n).Address())
 	binary.BigEndian.PutUint64(token[8:], uint64(t.UnixMilli()))

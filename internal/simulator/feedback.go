@@ -54,7 +54,8 @@ func (l *feedbackList) len() int {
 	return len(l.tuples)
 }
 
-// serveFeedback sends the list right after the handshake, each tuple in one write as some clients expect it, and closes.
+// serveFeedback sends the list right after the handshake, each tuple in one write as some clients expect it, and
+// closes.
 func (s *Simulator) serveFeedback(ctx context.Context, raw net.Conn) {
 	conn := s.handshake(ctx, raw, s.binaryTLS)
 	if conn == nil {

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// gatewayBuffer is larger than the largest frame there can be (two lengths of 16 bits), and holds a dozen TLS records.
+	// gatewayBuffer is larger than the largest frame there can be (two lengths of 16 bits), and holds a dozen TLS
+	// records.
 	gatewayBuffer = 256 << 10
 	// tlsRecord is the most that one read of a TLS connection gives.
 	tlsRecord = 16 << 10
@@ -177,8 +178,8 @@ func (c *gatewayConn) reject(ctx context.Context, n *frame.Notification, status 
 	return false
 }
 
-// answer sends the one error response of the connection, in one write, and ends it. Meanwhile what the client still sends
-// is thrown away.
+// answer sends the one error response of the connection, in one write, and ends it. Meanwhile what the client still
+// sends is thrown away.
 func (c *gatewayConn) answer(ctx context.Context, delay time.Duration, status frame.Status, identifier uint32) {
 	c.s.recorder.Add(&c.tally)
 	c.s.log.Debug("gateway error response", "remote", c.raw.RemoteAddr(), "status", status, "identifier", identifier)

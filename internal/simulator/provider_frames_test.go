@@ -39,7 +39,8 @@ func TestProviderFrames(t *testing.T) {
 	}
 }
 
-// TestProviderSaysThatItsHeaderTableIsSmaller: nghttp2 ends the connection where the next block does not begin with that.
+// TestProviderSaysThatItsHeaderTableIsSmaller: nghttp2 ends the connection where the next block does not begin with
+// that.
 func TestProviderSaysThatItsHeaderTableIsSmaller(t *testing.T) {
 	t.Parallel()
 	for name, token := range map[string]push.Token{"accepted": plainToken(1), "refused": MagicToken(Fault(0x0201), 1)} {
@@ -142,7 +143,8 @@ func TestProviderEnforcesItsConnectionWindow(t *testing.T) {
 	c.expect("goaway 1 FLOW_CONTROL_ERROR the connection's window was overrun")
 }
 
-// A client that sends before it has read our SETTINGS finds its window smaller once it has: it waits for an update then.
+// A client that sends before it has read our SETTINGS finds its window smaller once it has: it waits for an update
+// then.
 func TestProviderShrinksTheWindowOfEarlyStreams(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Provider: "127.0.0.1:0", StreamWindow: 10})

@@ -1,7 +1,7 @@
 package simulator
 
-// The push types, and the payload limits in bytes, as APNs has them. The service has its own: what is tested must not share
-// them with what tests it.
+// The push types, and the payload limits in bytes, as APNs has them. The service has its own: what is tested must not
+// share them with what tests it.
 const (
 	typeAlert        = "alert"
 	typeBackground   = "background"

@@ -1,7 +1,7 @@
 package simulator
 
-// Reason is why the simulator refuses a notification: those that Apple documents for the HTTP/2 API, and the status codes of
-// the binary protocol.
+// Reason is why the simulator refuses a notification: those that Apple documents for the HTTP/2 API, and the status
+// codes of the binary protocol.
 type Reason uint8
 
 // The reasons. ReasonNone goes with what was accepted.

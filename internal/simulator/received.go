@@ -7,8 +7,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Received lists what the token received, of whichever service it is, oldest first, as far as it is kept: at RecordAll, among
-// the last Config.Recent.
+// Received lists what the token received, of whichever service it is, oldest first, as far as it is kept: at RecordAll,
+// among the last Config.Recent.
 func (s *Simulator) Received(token push.Token) []Notification {
 	if r := s.recorderOf(token); r != nil {
 		return r.Received(token, s.cfg.Recent)
@@ -60,8 +60,8 @@ func (s *Simulator) recent(token push.Token, limit int) []Notification {
 	return list[:min(limit, len(list))]
 }
 
-// AddFeedback puts a token into the list of the feedback service, with the time at which the app was found gone. A token
-// that is in the list already gets the new time.
+// AddFeedback puts a token into the list of the feedback service, with the time at which the app was found gone. A
+// token that is in the list already gets the new time.
 func (s *Simulator) AddFeedback(t time.Time, token push.Token) { s.feedback.add(t, token) }
 
 // Reset forgets what was received, the feedback list and the faults that have happened once. It leaves the connections

@@ -1,10 +1,11 @@
-// Package simulator is a stand-in for the push services on loopback, for dev mode, tests and benchmarks: the binary gateway,
-// the feedback service and the HTTP/2 provider API of APNs, which are in this package, and FCM and Web Push, which are in
-// packages below it. It checks what it is sent as they do, makes on request every fault that they are known for, and shows what arrived.
+// Package simulator is a stand-in for the push services on loopback, for dev mode, tests and benchmarks: the binary
+// gateway, the feedback service and the HTTP/2 provider API of APNs, which are in this package, and FCM and Web Push,
+// which are in packages below it. It checks what it is sent as they do, makes on request every fault that they are
+// known for, and shows what arrived.
 //
 // Third-party clients work against it unchanged; it therefore shares the codec of the binary protocol with our own
-// transports and nothing else. It imports internal/push and internal/apns/frame, and must not import the transports that
-// are tested against it.
+// transports and nothing else. It imports internal/push and internal/apns/frame, and must not import the transports
+// that are tested against it.
 package simulator
 
 import (
@@ -139,8 +140,8 @@ func (s *Simulator) loadCredentials() error {
 		MinVersion:   tls.VersionTLS12,
 		ClientCAs:    clients,
 		ClientAuth:   tls.RequestClientCert,
-		// A client that writes and closes without having read would leave the tickets unread, and its close would then be a
-		// reset that destroys what it wrote.
+		// A client that writes and closes without having read would leave the tickets unread, and its close would then
+		// be a reset that destroys what it wrote.
 		SessionTicketsDisabled: true,
 	}
 	if s.cfg.RequireClientCert {

@@ -17,8 +17,8 @@ const (
 	kindUser   = "u"
 	kindTag    = "t"
 	kindDevice = "d"
-	// kindEnvironment finds the sandbox tokens, which are few among many. Production tokens have no such row: where they
-	// are the many, a scan of the registry finds them as well.
+	// kindEnvironment finds the sandbox tokens, which are few among many. Production tokens have no such row: where
+	// they are the many, a scan of the registry finds them as well.
 	kindEnvironment = "e"
 	// kindClaim is of rows that no transaction leaves behind: see contend.
 	kindClaim = "c"

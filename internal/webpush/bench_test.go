@@ -25,9 +25,9 @@ func (s stored) Addresses(context.Context, string, []push.Token) (map[push.Token
 	return s, nil
 }
 
-// BenchmarkTransport sends to a push service over TLS on loopback that accepts everything and does little else. An operation is
-// one message: taken in a group, its address read, encrypted, sent and answered. See BenchmarkSeal for what of that is the key
-// agreement.
+// BenchmarkTransport sends to a push service over TLS on loopback that accepts everything and does little else. An
+// operation is one message: taken in a group, its address read, encrypted, sent and answered. See BenchmarkSeal for
+// what of that is the key agreement.
 func BenchmarkTransport(b *testing.B) {
 	for _, ahead := range []bool{false, true} {
 		b.Run(fmt.Sprintf("pairs made ahead=%t", ahead), func(b *testing.B) { benchmarkTransport(b, ahead) })

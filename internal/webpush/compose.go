@@ -43,8 +43,9 @@ func urgency(priority uint8) string {
 // Wants reports whether the content has something for browsers: a message, or a block of their own.
 func Wants(c *push.Content) bool { return c.Blocks["message"] != nil || c.Blocks[Name] != nil }
 
-// Compose makes the notification that browsers get of the content. Its payload is what webpush.payload says, or a declarative
-// message (https://www.w3.org/TR/push-api/#declarative-push-message) made of message and data. Its collapse id is the Topic.
+// Compose makes the notification that browsers get of the content. Its payload is what webpush.payload says, or a
+// declarative message (https://www.w3.org/TR/push-api/#declarative-push-message) made of message and data. Its collapse
+// id is the Topic.
 func Compose(c *push.Content) (*push.Notification, []push.Fault) {
 	m := composer{content: c, n: c.Notification(Name)}
 	m.compose()
@@ -171,8 +172,8 @@ func priorityOf(name string) uint8 {
 	return 0
 }
 
-// payload takes the caller's own payload: a string's text, or JSON. An object gets each device's own badge, where there is one,
-// under the name that declarative messages have it.
+// payload takes the caller's own payload: a string's text, or JSON. An object gets each device's own badge, where there
+// is one, under the name that declarative messages have it.
 func (m *composer) payload(v push.JSON) {
 	p := &m.n.Payload
 	switch {
@@ -198,8 +199,8 @@ func (m *composer) payload(v push.JSON) {
 	}
 }
 
-// declarative makes the message that browsers show without a service worker, where they can, and that a service worker shows
-// where they cannot. It is only complete with a link: without one every browser leaves it to the service worker.
+// declarative makes the message that browsers show without a service worker, where they can, and that a service worker
+// shows where they cannot. It is only complete with a link: without one every browser leaves it to the service worker.
 func (m *composer) declarative(block, data push.JSON) {
 	message, faults := push.ParseMessage(block, m.content.BadgeIncrement > 0)
 	m.faults = append(m.faults, faults...)
@@ -258,8 +259,8 @@ func (m *composer) declarative(block, data push.JSON) {
 	p.JSON = append(w.b, "}}"...)
 }
 
-// texts are the title, which a declarative message must have, and the body. A web notification has no subtitle: it is the
-// body's first line.
+// texts are the title, which a declarative message must have, and the body. A web notification has no subtitle: it is
+// the body's first line.
 func texts(m *push.Message) (title, body string) {
 	lines := make([]string, 0, 3)
 	for _, line := range []string{m.Title, m.Subtitle, m.Body} {
@@ -288,8 +289,8 @@ func (w *writer) text(name, s string) {
 	}
 }
 
-// url appends a URL of the web. A link into an app, which a message may have for the other platforms, leads nowhere in a
-// browser.
+// url appends a URL of the web. A link into an app, which a message may have for the other platforms, leads nowhere in
+// a browser.
 func (w *writer) url(name, s string) {
 	if strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://") {
 		w.text(name, s)

@@ -11,7 +11,8 @@ import (
 	"fmt"
 )
 
-// A message is one record of the aes128gcm coding (RFC 8188, 2), which services take up to 4,096 bytes of (RFC 8030, 7.2).
+// A message is one record of the aes128gcm coding (RFC 8188, 2), which services take up to 4,096 bytes of (RFC 8030,
+// 7.2).
 const (
 	saltLen    = 16
 	headerLen  = saltLen + 4 + 1 + publicKeyLen // salt, record size, length of the key's id, the key's id: our public key
@@ -19,8 +20,8 @@ const (
 	maxMessage = 4096
 	// MaxPlaintext is the longest payload, in bytes: one goes for the delimiter.
 	MaxPlaintext = maxMessage - headerLen - tagLen - 1
-	// paddingStep: plaintexts are padded to multiples of it, so that a message's length tells little of what it says. Always to
-	// the most would cost bandwidth, and services that pass messages on (Mozilla to Android) take less.
+	// paddingStep: plaintexts are padded to multiples of it, so that a message's length tells little of what it says.
+	// Always to the most would cost bandwidth, and services that pass messages on (Mozilla to Android) take less.
 	paddingStep = 256
 )
 
@@ -112,8 +113,8 @@ func expand(prk *[sha256.Size]byte, info []byte) [sha256.Size]byte {
 	return hmacSHA256(prk[:], message[:n+1])
 }
 
-// hmacSHA256 is HMAC (RFC 2104) with a key of up to 64 bytes and a message of up to 256. crypto/hkdf and crypto/hmac, which it
-// is tested against, allocate thirty times for what it does on the stack.
+// hmacSHA256 is HMAC (RFC 2104) with a key of up to 64 bytes and a message of up to 256. crypto/hkdf and crypto/hmac,
+// which it is tested against, allocate thirty times for what it does on the stack.
 func hmacSHA256(key, message []byte) [sha256.Size]byte {
 	var inner [sha256.BlockSize + 256]byte
 	var outer [sha256.BlockSize + sha256.Size]byte

@@ -83,7 +83,8 @@ func TestRFC8291(t *testing.T) {
 	}
 }
 
-// browser is the other side: a user agent's keys, and the decryption as RFC 8188 and RFC 8291 describe it, by crypto/hkdf.
+// browser is the other side: a user agent's keys, and the decryption as RFC 8188 and RFC 8291 describe it, by
+// crypto/hkdf.
 type browser struct {
 	private *ecdh.PrivateKey
 	auth    []byte

@@ -46,7 +46,8 @@ var (
 		"2620:4f:8000::/48",
 		"3fff::/20", // documentation
 	)
-	// nat64 leads to the IPv4 address in its last 32 bits (RFC 6052). Networks that have only IPv6 reach all others by it.
+	// nat64 leads to the IPv4 address in its last 32 bits (RFC 6052). Networks that have only IPv6 reach all others by
+	// it.
 	nat64 = netip.MustParsePrefix("64:ff9b::/96")
 )
 
@@ -58,7 +59,8 @@ func parsePrefixes(texts ...string) []netip.Prefix {
 	return prefixes
 }
 
-// public reports whether the address is one of the public internet, where a push service can be. What is unknown is not.
+// public reports whether the address is one of the public internet, where a push service can be. What is unknown is
+// not.
 func public(ip netip.Addr) bool {
 	if ip.Zone() != "" {
 		return false // a link's own
@@ -83,8 +85,8 @@ func public(ip netip.Addr) bool {
 	return true
 }
 
-// checkDialled is a net.Dialer's ControlContext: it is asked for each address that a connection is about to be opened to, after
-// the name was resolved. So it does not matter what the name resolved to before, or resolves to next.
+// checkDialled is a net.Dialer's ControlContext: it is asked for each address that a connection is about to be opened
+// to, after the name was resolved. So it does not matter what the name resolved to before, or resolves to next.
 func checkDialled(_ context.Context, network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
 		return fmt.Errorf("%w: %s", errInnerAddress, network)

@@ -7,12 +7,13 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// health is what a push service's answers, and their absence, say of it: whether it is to be sent to now, and how much. It is a
-// plain value.
+// health is what a push service's answers, and their absence, say of it: whether it is to be sent to now, and how much.
+// It is a plain value.
 type health struct {
 	// failures counts those in a row; laters the answers in a row that said "later".
 	failures, laters int
-	// until is when the next message may go; reason why it may not go before. held: the service refuses our authorization.
+	// until is when the next message may go; reason why it may not go before. held: the service refuses our
+	// authorization.
 	until  time.Time
 	reason *push.Reason
 	held   bool
@@ -25,7 +26,8 @@ const (
 	pauseMax = 5 * time.Minute
 	// holdFor is how long a service that refuses our authorization is left alone, before one message tries it again.
 	holdFor = 30 * time.Second
-	// latersMost is the number of "later" in a row from which on it is the service that fails, and not the subscriptions.
+	// latersMost is the number of "later" in a row from which on it is the service that fails, and not the
+	// subscriptions.
 	latersMost = 16
 )
 
@@ -61,8 +63,8 @@ func (h *health) failed(reason *push.Reason, now time.Time) {
 	h.until, h.reason = now.Add(pause/2+rand.N(pause/2)), reason
 }
 
-// refused notes that the service refused the authorization, and reports whether it is that which is refused. Once a message was
-// taken with it, it is one subscription that it does not fit.
+// refused notes that the service refused the authorization, and reports whether it is that which is refused. Once a
+// message was taken with it, it is one subscription that it does not fit.
 func (h *health) refused(auth *authorization, reason *push.Reason, now time.Time) bool {
 	if h.proven == auth && auth != nil {
 		return false
@@ -74,7 +76,8 @@ func (h *health) refused(auth *authorization, reason *push.Reason, now time.Time
 // waits is how long nothing may be sent to the service, 0 when something may.
 func (h *health) waits(now time.Time) time.Duration { return max(0, h.until.Sub(now)) }
 
-// doubtful reports whether a few messages, or one where the authorization was refused, are to show that the service is well.
+// doubtful reports whether a few messages, or one where the authorization was refused, are to show that the service is
+// well.
 func (h *health) doubtful() bool { return h.held || h.failures > 0 }
 
 // result is that of a message that is not sent because of what is wrong with the service.

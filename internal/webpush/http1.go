@@ -14,11 +14,12 @@ import (
 	"github.com/lhspn/lhspn/internal/http2"
 )
 
-// http1Connections is how many connections a push service gets that does not offer HTTP/2, with one request at a time on each.
+// http1Connections is how many connections a push service gets that does not offer HTTP/2, with one request at a time
+// on each.
 const http1Connections = 8
 
-// newHTTP1 returns the client for a service that offers no HTTP/2: the standard library's, by its round tripper alone, which
-// follows no redirects. The environment's proxies are not used: they would dial what the guard has not seen.
+// newHTTP1 returns the client for a service that offers no HTTP/2: the standard library's, by its round tripper alone,
+// which follows no redirects. The environment's proxies are not used: they would dial what the guard has not seen.
 func (p *peer) newHTTP1(cfg *Config) *http.Transport {
 	c := p.tls(cfg)
 	c.NextProtos = []string{"http/1.1"}

@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 )
 
-// keyPool has key pairs that were made while there was nothing else to do, so that a message needs only the key agreement when
-// it is sent. They are random and of nobody until a message takes one; each is taken once.
+// keyPool has key pairs that were made while there was nothing else to do, so that a message needs only the key
+// agreement when it is sent. They are random and of nobody until a message takes one; each is taken once.
 type keyPool struct {
 	pairs chan *keyPair
 	// taken says that there is room again.
@@ -32,8 +32,8 @@ func (p *keyPool) take() (pair *keyPair, ahead bool, err error) {
 	}
 }
 
-// run fills the pool until ctx ends. Before each pair it calls idle, which waits until there is nothing to send and reports false
-// when ctx has ended.
+// run fills the pool until ctx ends. Before each pair it calls idle, which waits until there is nothing to send and
+// reports false when ctx has ended.
 func (p *keyPool) run(ctx context.Context, idle func(context.Context) bool) error {
 	for idle(ctx) {
 		if len(p.pairs) == cap(p.pairs) {

@@ -16,8 +16,8 @@ type batch struct {
 	weight    int64
 }
 
-// message is one delivery on its way. It is a group of one request for the HTTP/2 client: each is encrypted when its turn has
-// come, and there is nothing to be gained by keeping it until there are more.
+// message is one delivery on its way. It is a group of one request for the HTTP/2 client: each is encrypted when its
+// turn has come, and there is nothing to be gained by keeping it until there are more.
 type message struct {
 	t     *Transport
 	batch *batch

@@ -7,8 +7,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Metrics are those of all Web Push transports of the process. They are made once and shared by the apps: an app's name comes
-// from the configuration and so is a bounded label. No endpoint and no stranger's host is one.
+// Metrics are those of all Web Push transports of the process. They are made once and shared by the apps: an app's name
+// comes from the configuration and so is a bounded label. No endpoint and no stranger's host is one.
 type Metrics struct {
 	results, refusals, answers, connects, ends, resent, written, signatures, pairs, guarded *prometheus.CounterVec
 	connections, unanswered, waiting, origins, paused                                       *prometheus.GaugeVec

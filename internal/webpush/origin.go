@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// service is which push service an origin belongs to, as far as we know their ways. It is a closed enum: a metric's label.
+// service is which push service an origin belongs to, as far as we know their ways. It is a closed enum: a metric's
+// label.
 type service uint8
 
 const (
@@ -27,7 +28,8 @@ var serviceNames = [...]string{
 // String is the name used in metrics and logs.
 func (s service) String() string { return serviceNames[s] }
 
-// knownServices are the hosts of the browsers' own push services. One that begins with a dot stands for every name below it.
+// knownServices are the hosts of the browsers' own push services. One that begins with a dot stands for every name
+// below it.
 var knownServices = [...]struct {
 	host    string
 	service service
@@ -48,7 +50,8 @@ type origin struct {
 	service service
 }
 
-// String is the origin as RFC 6454 writes it, which is what a VAPID token's aud claim has: without the port where it is 443.
+// String is the origin as RFC 6454 writes it, which is what a VAPID token's aud claim has: without the port where it is
+// 443.
 func (o origin) String() string {
 	host := o.host
 	if strings.Contains(host, ":") {
@@ -73,9 +76,9 @@ type Origins struct {
 	any     bool
 }
 
-// ParseOrigins reads the setting allowed_origins. Each entry is an origin, `https://push.example.com:8443`, that may also be at
-// a private address; `https://*.example.com` for the public hosts below a name; or `*` for every public host. The error says
-// which entry is wrong.
+// ParseOrigins reads the setting allowed_origins. Each entry is an origin, `https://push.example.com:8443`, that may
+// also be at a private address; `https://*.example.com` for the public hosts below a name; or `*` for every public
+// host. The error says which entry is wrong.
 func ParseOrigins(allowed []string) (*Origins, error) {
 	o := &Origins{named: map[string]bool{}}
 	for i, entry := range allowed {
@@ -162,8 +165,8 @@ func serviceOf(host string) service {
 	return serviceOther
 }
 
-// splitEndpoint cuts an https URL into its authority and what follows, which stays as it is: an endpoint is opaque. What
-// readers of URLs disagree about is refused, for another one reads it when the request is sent.
+// splitEndpoint cuts an https URL into its authority and what follows, which stays as it is: an endpoint is opaque.
+// What readers of URLs disagree about is refused, for another one reads it when the request is sent.
 func splitEndpoint[T string | []byte](endpoint T) (authority, path T, err error) {
 	const scheme = "https://"
 	if len(endpoint) < len(scheme) || string(endpoint[:len(scheme)]) != scheme {
@@ -221,9 +224,9 @@ func isAddress(host string) bool {
 	return err == nil
 }
 
-// checkHostName takes names of letters, digits and hyphens, the last label of which is no number: 2130706433, 0x7f.1 and
-// 0177.0.0.1 are addresses to many resolvers. A trailing dot is refused, for the name is another one with it in certificates,
-// in origins and in what is allowed.
+// checkHostName takes names of letters, digits and hyphens, the last label of which is no number: 2130706433, 0x7f.1
+// and 0177.0.0.1 are addresses to many resolvers. A trailing dot is refused, for the name is another one with it in
+// certificates, in origins and in what is allowed.
 func checkHostName(name string) error {
 	fault := errors.New("must have a host name of letters, digits, hyphens and dots")
 	if name == "" || len(name) > 253 {

@@ -14,8 +14,8 @@ import (
 	"github.com/lhspn/lhspn/internal/ring"
 )
 
-// peer is one push service, by its origin: the messages that wait for it, and the connections to it. Each has bounds of its
-// own, so that one that is slow or dead holds up no other. Transport.mu guards all but what is set once.
+// peer is one push service, by its origin: the messages that wait for it, and the connections to it. Each has bounds of
+// its own, so that one that is slow or dead holds up no other. Transport.mu guards all but what is set once.
 type peer struct {
 	origin origin
 	name   string // the origin as it is written
@@ -31,7 +31,8 @@ type peer struct {
 	client   *http2.Client   // nil while there is no connection
 	http1    bool            // it does not offer HTTP/2
 	oneByOne *http.Transport // for HTTP/1.1
-	// answers counts the messages that it answered; unanswered is that count when a message to the subscription had no answer.
+	// answers counts the messages that it answered; unanswered is that count when a message to the subscription had no
+	// answer.
 	answers    uint64
 	unanswered map[push.Token]uint64
 	// inner: its name led to an inner network the last time that it was dialled.
@@ -48,8 +49,8 @@ type limits struct {
 	dial        time.Duration
 }
 
-// mostDoubtful is how many messages at once are to show that a service is well again. They are several because it may have
-// failed over one of them: then the others are answered, and it is found.
+// mostDoubtful is how many messages at once are to show that a service is well again. They are several because it may
+// have failed over one of them: then the others are answered, and it is found.
 const mostDoubtful = 4
 
 // maxStreams is what push services take on one connection: that of Google ends one that has more.
@@ -66,8 +67,9 @@ func limitsOf(o origin, connections int) limits {
 // mostUnanswered bounds what is remembered of subscriptions whose messages had no answer.
 const mostUnanswered = 1024
 
-// blames reports whether it is the subscription, and not the service, that has no answer over HTTP/1.1, which gives each message
-// an exchange of its own: it is the second time, and others were answered in between. (Over HTTP/2 the client finds it.)
+// blames reports whether it is the subscription, and not the service, that has no answer over HTTP/1.1, which gives
+// each message an exchange of its own: it is the second time, and others were answered in between. (Over HTTP/2 the
+// client finds it.)
 func (p *peer) blames(token push.Token) bool {
 	if !p.http1 {
 		return false
@@ -115,8 +117,8 @@ func (p *peer) full(now time.Time) *push.Result {
 	return nil
 }
 
-// authorization is the header for the service. A new one is signed when half of the present one's life is over, or the key is
-// another.
+// authorization is the header for the service. A new one is signed when half of the present one's life is over, or the
+// key is another.
 func (p *peer) authorization(v *VAPID, now time.Time) (auth *authorization, signed bool, err error) {
 	if p.auth.fresh(v, now) {
 		return p.auth, false, nil
@@ -128,7 +130,8 @@ func (p *peer) authorization(v *VAPID, now time.Time) (auth *authorization, sign
 	return auth, true, nil
 }
 
-// renew has the next message signed anew because the service refuses the authorization, unless that is too new to be replaced.
+// renew has the next message signed anew because the service refuses the authorization, unless that is too new to be
+// replaced.
 func (p *peer) renew(auth *authorization, now time.Time) bool {
 	switch {
 	case auth != p.auth: // it was, since

@@ -10,7 +10,8 @@ import (
 // Route is the one way out that an app has to browsers.
 const Route push.Route = Name
 
-// Platform is Web Push as an app has it, for internal/api: what it makes of notifications, and of what browsers register.
+// Platform is Web Push as an app has it, for internal/api: what it makes of notifications, and of what browsers
+// register.
 type Platform struct {
 	// VAPID is empty while the key cannot be used; subscriptions are taken all the same.
 	VAPID   atomic.Pointer[VAPID]

@@ -157,7 +157,8 @@ func (t *Transport) unqueue(p *peer) *message {
 	return m
 }
 
-// take waits for a message that may be sent. The push services take turns. It returns nil when the transport has stopped.
+// take waits for a message that may be sent. The push services take turns. It returns nil when the transport has
+// stopped.
 func (t *Transport) take() (m *message, auth *authorization, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -2,8 +2,9 @@ package webpush
 
 import "github.com/lhspn/lhspn/internal/push"
 
-// The reasons that push services give. Those that have a word for it are Apple's, whose answers alone have one; other services'
-// answers get the reason that is nearest (https://developer.apple.com/documentation/usernotifications/sending-web-push-notifications-in-web-apps-and-browsers,
+// The reasons that push services give. Those that have a word for it are Apple's, whose answers alone have one; other
+// services' answers get the reason that is nearest
+// (https://developer.apple.com/documentation/usernotifications/sending-web-push-notifications-in-web-apps-and-browsers,
 // https://mozilla-services.github.io/autopush-rs/errors.html).
 var (
 	BadAuthorizationHeader = &push.Reason{Text: "BadAuthorizationHeader", Class: push.ClassToken, Remedy: remedyKey}
@@ -32,15 +33,15 @@ var (
 	Unauthorized        = &push.Reason{Text: "Unauthorized", Class: push.ClassToken, Remedy: remedyKey}
 	UnrecognizedAnswer  = &push.Reason{Text: "UnrecognizedAnswer", Class: push.ClassToken,
 		Remedy: "something other than a push service answers: check the network between, and allowed_origins"}
-	// VapidPkHashMismatch: the service says that the subscription was made with another VAPID key. Of one subscription that is
-	// its own fault; of all of them it is the wrong key that is configured.
+	// VapidPkHashMismatch: the service says that the subscription was made with another VAPID key. Of one subscription
+	// that is its own fault; of all of them it is the wrong key that is configured.
 	VapidPkHashMismatch = &push.Reason{Text: "VapidPkHashMismatch", Class: push.ClassToken, Remedy: remedyOtherKey}
 )
 
 // The reasons that are ours: what is found before anything is sent, or without an answer.
 var (
-	// VapidKeyChanged is VapidPkHashMismatch as we know it ourselves. Nothing is sent, and it counts against no device token:
-	// perhaps the key is the wrong one, and comes back.
+	// VapidKeyChanged is VapidPkHashMismatch as we know it ourselves. Nothing is sent, and it counts against no device
+	// token: perhaps the key is the wrong one, and comes back.
 	VapidKeyChanged = &push.Reason{Text: "VapidKeyChanged", Class: push.ClassKey, Remedy: remedyOtherKey}
 	// NotRegistered: what a subscription is, beside its device token, only its registration says.
 	NotRegistered   = &push.Reason{Text: "NotRegistered"}

@@ -77,8 +77,8 @@ func (t *Transport) submit(ctx context.Context, m *message) {
 	t.ended(m)
 }
 
-// client is the HTTP/2 client of the message's push service. Where that does not speak it, the message goes by HTTP/1.1, and
-// the client is nil. It is false when the transport has stopped.
+// client is the HTTP/2 client of the message's push service. Where that does not speak it, the message goes by
+// HTTP/1.1, and the client is nil. It is false when the transport has stopped.
 func (t *Transport) client(m *message) (client *http2.Client, ok bool) {
 	p := m.peer
 	t.mu.Lock()
@@ -117,8 +117,8 @@ func (t *Transport) newClient(p *peer) *http2.Client {
 	return client
 }
 
-// logOf is the log for what befalls a push service. Of strangers' hosts there may be thousands, and what they do is their own
-// affair: the reasons and the metrics tell of it.
+// logOf is the log for what befalls a push service. Of strangers' hosts there may be thousands, and what they do is
+// their own affair: the reasons and the metrics tell of it.
 func (t *Transport) logOf(p *peer) *slog.Logger {
 	if p.stranger() {
 		return slog.New(slog.DiscardHandler)
@@ -144,8 +144,8 @@ func (t *Transport) settle(m *message, r push.Result) {
 // ended is called when a message's request has ended, whichever way.
 func (t *Transport) ended(m *message) { t.conclude(m, true) }
 
-// conclude finishes the message, or has it sent again, and learns from it what its push service is like. heard: it was sent, or
-// could not be.
+// conclude finishes the message, or has it sent again, and learns from it what its push service is like. heard: it was
+// sent, or could not be.
 func (t *Transport) conclude(m *message, heard bool) {
 	now := time.Now()
 	t.mu.Lock()
@@ -190,7 +190,8 @@ func (t *Transport) requeue(m *message) {
 	m.peer.queue.PushFront(m)
 }
 
-// learn draws the conclusions for the message's push service, and says whether the message is sent again at once. mu is held.
+// learn draws the conclusions for the message's push service, and says whether the message is sent again at once. mu is
+// held.
 func (t *Transport) learn(m *message, now time.Time) (again bool) {
 	p, h := m.peer, &m.peer.health
 	switch m.outcome {

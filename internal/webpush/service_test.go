@@ -22,7 +22,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// pushService is a push service, over TLS: it has subscriptions, checks what RFC 8030 and RFC 8292 ask for, and decrypts.
+// pushService is a push service, over TLS: it has subscriptions, checks what RFC 8030 and RFC 8292 ask for, and
+// decrypts.
 type pushService struct {
 	*httptest.Server
 	tb testing.TB

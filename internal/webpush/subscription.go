@@ -22,27 +22,28 @@ const (
 	authLen      = 16
 )
 
-// Subscription is what a browser gives to have messages sent to it. The endpoint is a capability: who has it and the keys can
-// send, so none of it is for logs.
+// Subscription is what a browser gives to have messages sent to it. The endpoint is a capability: who has it and the
+// keys can send, so none of it is for logs.
 type Subscription struct {
 	Endpoint string
-	// P256DH is the browser's public key, an uncompressed point of P-256; Auth the secret shared with it (RFC 8291, 3.2).
+	// P256DH is the browser's public key, an uncompressed point of P-256; Auth the secret shared with it (RFC 8291,
+	// 3.2).
 	P256DH [publicKeyLen]byte
 	Auth   [authLen]byte
-	// VAPID is the public key that it was made with, as VAPID.PublicKey gives it; empty where nobody says. Browsers do not, but
-	// an export does.
+	// VAPID is the public key that it was made with, as VAPID.PublicKey gives it; empty where nobody says. Browsers do
+	// not, but an export does.
 	VAPID string
 }
 
-// Token is the device token of a subscription: the hash of its endpoint, for that is too long and too secret to be written
-// in paths and logs.
+// Token is the device token of a subscription: the hash of its endpoint, for that is too long and too secret to be
+// written in paths and logs.
 func (s *Subscription) Token() push.Token {
 	hash := sha256.Sum256([]byte(s.Endpoint))
 	return push.TextToken(Name, base64.RawURLEncoding.EncodeToString(hash[:]))
 }
 
-// Address is what is stored with the device token, to be read by this package alone. vapidKey is the public key that the
-// subscription was made with, as VAPID.PublicKey gives it; empty where nobody knows.
+// Address is what is stored with the device token, to be read by this package alone. vapidKey is the public key that
+// the subscription was made with, as VAPID.PublicKey gives it; empty where nobody knows.
 func (s *Subscription) Address(vapidKey string) []byte {
 	b := make([]byte, 0, len(s.Endpoint)+len(vapidKey)+200)
 	b = append(b, `{"endpoint":"`...)
@@ -56,7 +57,8 @@ func (s *Subscription) Address(vapidKey string) []byte {
 	return append(b, `"}`...)
 }
 
-// CheckToken reports what is wrong with the address of a device token of this platform, which is what follows "webpush:".
+// CheckToken reports what is wrong with the address of a device token of this platform, which is what follows
+// "webpush:".
 func CheckToken(t push.Token) error {
 	hash, err := base64.RawURLEncoding.Strict().DecodeString(t.Address())
 	if t.Platform() != Name || err != nil || len(hash) != sha256.Size {
@@ -65,8 +67,8 @@ func CheckToken(t push.Token) error {
 	return nil
 }
 
-// ParseSubscription reads what JSON.stringify(subscription) gives in a browser. at is where it stands in the request, for the
-// faults.
+// ParseSubscription reads what JSON.stringify(subscription) gives in a browser. at is where it stands in the request,
+// for the faults.
 func ParseSubscription(v push.JSON, at string, origins *Origins, now time.Time) (Subscription, []push.Fault) {
 	p := parser{at: at, origins: origins, now: now}
 	s := p.subscription(v)
@@ -189,7 +191,8 @@ func (p *parser) keys(v push.JSON, s *Subscription) {
 	p.bytes(".keys.auth", auth, s.Auth[:], "the shared secret")
 }
 
-// bytes decodes base64 of either alphabet, padded or not: browsers give base64url without padding, libraries all of them.
+// bytes decodes base64 of either alphabet, padded or not: browsers give base64url without padding, libraries all of
+// them.
 func (p *parser) bytes(member string, v push.JSON, dst []byte, what string) bool {
 	switch {
 	case v == nil:
@@ -218,7 +221,8 @@ func (p *parser) bytes(member string, v push.JSON, dst []byte, what string) bool
 	return false
 }
 
-// address is a stored Address taken apart, as far as it goes without an allocation. endpoint and vapid share its memory.
+// address is a stored Address taken apart, as far as it goes without an allocation. endpoint and vapid share its
+// memory.
 type address struct {
 	endpoint, vapid []byte
 	p256dh          [publicKeyLen]byte

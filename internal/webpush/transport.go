@@ -16,8 +16,8 @@ import (
 	"github.com/lhspn/lhspn/internal/ring"
 )
 
-// Subscriptions is where the transport finds what a subscription is, beside its device token: what Subscription.Address made. A
-// token that is not registered is not in the map.
+// Subscriptions is where the transport finds what a subscription is, beside its device token: what Subscription.Address
+// made. A token that is not registered is not in the map.
 type Subscriptions interface {
 	Addresses(ctx context.Context, app string, tokens []push.Token) (map[push.Token][]byte, error)
 }
@@ -30,7 +30,8 @@ type Config struct {
 	// Origins are those that are sent to; others are refused although they are registered.
 	Origins       *Origins
 	Subscriptions Subscriptions
-	// RootCAs are the authorities of the origins that the operator names; nil for the system's. All others have the system's.
+	// RootCAs are the authorities of the origins that the operator names; nil for the system's. All others have the
+	// system's.
 	RootCAs *x509.CertPool
 	// Connections is how many HTTP/2 connections a push service gets at most, default 2. A stranger's gets one.
 	Connections int
@@ -43,7 +44,8 @@ type Config struct {
 const (
 	// maxPeers bounds the push services in memory. Those that are not used are forgotten first.
 	maxPeers = 4096
-	// peerIdle is when one that is not used is forgotten, with its authorization; clientIdle when its connections are closed.
+	// peerIdle is when one that is not used is forgotten, with its authorization; clientIdle when its connections are
+	// closed.
 	peerIdle   = time.Hour
 	clientIdle = 5 * time.Minute
 	sweepEvery = 250 * time.Millisecond
@@ -56,9 +58,9 @@ var errStopped = errors.New("the transport is stopped")
 
 // Transport sends the messages of an app to push services. See internal/sender for its three methods.
 //
-// A group's addresses are looked up, and each delivery joins the queue of its push service. From there a worker takes it when
-// the service has room, encrypts it, and hands it to the service's HTTP client. What waits too long, or waits for a service that
-// does not work, is given back with the time to wait.
+// A group's addresses are looked up, and each delivery joins the queue of its push service. From there a worker takes
+// it when the service has room, encrypts it, and hands it to the service's HTTP client. What waits too long, or waits
+// for a service that does not work, is given back with the time to wait.
 type Transport struct {
 	cfg     Config
 	log     *slog.Logger
@@ -113,8 +115,8 @@ func New(cfg Config, log *slog.Logger, m *Metrics) *Transport {
 // keyPairsAhead bounds the key pairs made ahead: 4,096 take about a megabyte.
 const keyPairsAhead = 4096
 
-// Send takes a group over, whose Done is then called when all of its deliveries have results. It waits while MaxInFlight
-// deliveries are under way. An error means that the group was not taken.
+// Send takes a group over, whose Done is then called when all of its deliveries have results. It waits while
+// MaxInFlight deliveries are under way. An error means that the group was not taken.
 func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	if len(g.Deliveries) == 0 {
 		g.Done(g)
@@ -163,8 +165,8 @@ func (t *Transport) close() {
 	}
 }
 
-// Run sends until ctx ends. Then it closes all connections, gives back what is unfinished as not sent, and returns when nothing
-// of it runs any more.
+// Run sends until ctx ends. Then it closes all connections, gives back what is unfinished as not sent, and returns when
+// nothing of it runs any more.
 func (t *Transport) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -558,7 +558,8 @@ func TestBlamed(t *testing.T) {
 	}
 }
 
-// TestRefusedAlone: what the service takes no stream for while it answers others uses up its attempts, and they need not wait.
+// TestRefusedAlone: what the service takes no stream for while it answers others uses up its attempts, and they need
+// not wait.
 func TestRefusedAlone(t *testing.T) {
 	t.Parallel()
 	for answered, want := range map[uint64]push.Outcome{2: push.Retry, 3: push.NotSent} {

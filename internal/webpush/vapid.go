@@ -19,16 +19,16 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A VAPID token may be valid for 24 hours (RFC 8292, 2), and Apple wants none renewed within the hour. So one lives for 12
-// hours, and is renewed when half of them are over.
+// A VAPID token may be valid for 24 hours (RFC 8292, 2), and Apple wants none renewed within the hour. So one lives for
+// 12 hours, and is renewed when half of them are over.
 const (
 	vapidLife  = 12 * time.Hour
 	vapidRenew = 6 * time.Hour
 	vapidPause = time.Hour
 )
 
-// VAPID is an app's application server key, with which push services know that messages come from where the subscription was
-// made for. It follows its file: Reload.
+// VAPID is an app's application server key, with which push services know that messages come from where the
+// subscription was made for. It follows its file: Reload.
 type VAPID struct {
 	file, subject string
 	key           atomic.Pointer[vapidKey]
@@ -70,8 +70,8 @@ func (v *VAPID) Reload() (changed bool, err error) {
 // PublicKey is the applicationServerKey that browsers subscribe with: base64url of the uncompressed point.
 func (v *VAPID) PublicKey() string { return v.key.Load().public }
 
-// CheckSubject reports what is wrong with a subject (RFC 8292, 2.1). RFC 8292 has it optional; Apple and Mozilla require it, and
-// Apple refuses local names.
+// CheckSubject reports what is wrong with a subject (RFC 8292, 2.1). RFC 8292 has it optional; Apple and Mozilla
+// require it, and Apple refuses local names.
 func CheckSubject(subject string) error {
 	const want = "the subject is how a push service reaches you: mailto:push@example.com or https://example.com/contact"
 	u, err := url.Parse(subject)
@@ -195,8 +195,9 @@ type authorization struct {
 	issued time.Time
 }
 
-// fresh reports whether it may be used: the key is still the app's, and half of its life is not over. The age is by whichever
-// clock has gone on further: while a machine is suspended its monotonic one stands still, and the service's does not.
+// fresh reports whether it may be used: the key is still the app's, and half of its life is not over. The age is by
+// whichever clock has gone on further: while a machine is suspended its monotonic one stands still, and the service's
+// does not.
 func (a *authorization) fresh(v *VAPID, now time.Time) bool {
 	return a != nil && a.key == v.key.Load() && a.age(now) < vapidRenew
 }

@@ -14,8 +14,8 @@ type action uint8
 
 const (
 	actionNone action = iota
-	// actionAuthorization: the service refuses the authorization. Whether that is the key, the clock or this subscription alone
-	// only the other answers tell: see peer.refused. The verdict's result is for the last.
+	// actionAuthorization: the service refuses the authorization. Whether that is the key, the clock or this
+	// subscription alone only the other answers tell: see peer.refused. The verdict's result is for the last.
 	actionAuthorization
 	// actionLater: the service may be failing as a whole: see peer.failed.
 	actionLater
@@ -101,8 +101,8 @@ type answer struct {
 	at          time.Time
 }
 
-// newSubscription is how old a subscription is before a 404 or 410 counts. Services take some seconds until they know a new
-// one: of four in eleven the first message was answered 410, and the next one 201 (Chromium, October 2026).
+// newSubscription is how old a subscription is before a 404 or 410 counts. Services take some seconds until they know a
+// new one: of four in eleven the first message was answered 410, and the next one 201 (Chromium, October 2026).
 const newSubscription = time.Minute
 
 // judge is the result for an answer, and what it asks of the transport.
@@ -112,8 +112,8 @@ func judge(s service, a *answer) (push.Result, action) {
 	r.Status = uint16(a.status)
 	switch r.Outcome {
 	case push.Unregistered:
-		// No service says since when. What was registered within the last minute stays; should it be dead all the same, the next
-		// message is answered so too.
+		// No service says since when. What was registered within the last minute stays; should it be dead all the same,
+		// the next message is answered so too.
 		r.Timestamp = a.at.Add(-newSubscription)
 	case push.Retry:
 		r.RetryAfter = http2.RetryAfter(a.retryAfter, a.at)
@@ -154,9 +154,9 @@ func lookUp(s service, a *answer) verdict {
 	}
 }
 
-// foreign reports whether it is not the push service that answers, but a proxy, a captive portal or another web server: that
-// says nothing of the subscription. A page comes with what only Google uses pages for. What a stranger's server calls gone is
-// taken for its word, page or not, and its 5xx are what they are.
+// foreign reports whether it is not the push service that answers, but a proxy, a captive portal or another web server:
+// that says nothing of the subscription. A page comes with what only Google uses pages for. What a stranger's server
+// calls gone is taken for its word, page or not, and its 5xx are what they are.
 func foreign(s service, a *answer) bool {
 	if !bytes.HasPrefix(bytes.ToLower(bytes.TrimSpace(a.contentType)), []byte("text/html")) {
 		return false

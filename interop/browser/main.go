@@ -1,10 +1,11 @@
-// Command browser has headless Chromium use the page and the service worker of docs/webpush against dev mode: it registers
-// through the page, and shows what the service then sends it.
+// Command browser has headless Chromium use the page and the service worker of docs/webpush against dev mode: it
+// registers through the page, and shows what the service then sends it.
 //
 //	browser -server bench/bin/server -docs docs/webpush [-chromium /usr/bin/chromium]
 //
-// Chromium's own push service is Google's, which cannot be reached from everywhere and takes no messages of a simulator. So the
-// page subscribes at the simulator, which decrypts what comes, and DevTools hand that to the service worker.
+// Chromium's own push service is Google's, which cannot be reached from everywhere and takes no messages of a
+// simulator. So the page subscribes at the simulator, which decrypts what comes, and DevTools hand that to the service
+// worker.
 package main
 
 import (

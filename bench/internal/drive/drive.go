@@ -1,6 +1,6 @@
-// Package drive sends notifications through one of our transports as the service's sender does: groups in flight, results
-// settled as they come, what is to be retried sent again. It is the client that the peers are compared with, and so does
-// nothing that the sender would not have to do as well.
+// Package drive sends notifications through one of our transports as the service's sender does: groups in flight,
+// results settled as they come, what is to be retried sent again. It is the client that the peers are compared with,
+// and so does nothing that the sender would not have to do as well.
 package drive
 
 import (
@@ -115,8 +115,8 @@ type driver struct {
 	failed    int
 }
 
-// send sends n new notifications, and with settle waits until every one of them has a final result, sending again what has
-// to be.
+// send sends n new notifications, and with settle waits until every one of them has a final result, sending again what
+// has to be.
 func (d *driver) send(ctx context.Context, n int, settle bool) error {
 	for left := n; ; {
 		if left == 0 && len(d.again) == 0 {

@@ -1,6 +1,6 @@
-// Package load is a lean HTTP/1.1 load client: raw connections that are kept alive, requests built in place, answers parsed
-// no further than needed. It shares two cores with the server it measures, so what it costs itself is kept small: less
-// than a tenth of what net/http's client would.
+// Package load is a lean HTTP/1.1 load client: raw connections that are kept alive, requests built in place, answers
+// parsed no further than needed. It shares two cores with the server it measures, so what it costs itself is kept
+// small: less than a tenth of what net/http's client would.
 //
 // It is only for servers on loopback that answer with Content-Length.
 package load

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Histogram counts latencies in buckets whose width is a 32nd of their size, so that quantiles are right to 3 %. The zero
-// value is ready; it is for one goroutine, and histograms are added together afterwards.
+// Histogram counts latencies in buckets whose width is a 32nd of their size, so that quantiles are right to 3 %. The
+// zero value is ready; it is for one goroutine, and histograms are added together afterwards.
 type Histogram struct {
 	buckets [64 * subBuckets]uint64
 	count   uint64

@@ -20,8 +20,8 @@ const MySQLEnv = "LHSPN_TEST_MYSQL"
 
 var databases atomic.Int64
 
-// NewDatabase makes an empty database on the engine ("sqlite" in dir, or "mysql" on the server of MySQLEnv) and returns its
-// address as a configuration has it, and what removes it.
+// NewDatabase makes an empty database on the engine ("sqlite" in dir, or "mysql" on the server of MySQLEnv) and returns
+// its address as a configuration has it, and what removes it.
 func NewDatabase(ctx context.Context, engine, dir string) (address string, remove func(), err error) {
 	name := fmt.Sprintf("lhspn_bench_%d_%d", os.Getpid(), databases.Add(1))
 	switch engine {

@@ -16,16 +16,16 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// GroupEnv is where scripts/group-replication leaves the DSNs of its servers, GroupPIDsEnv the files with their process ids, and
-// GroupMembersEnv the addresses by which they speak to each other.
+// GroupEnv is where scripts/group-replication leaves the DSNs of its servers, GroupPIDsEnv the files with their process
+// ids, and GroupMembersEnv the addresses by which they speak to each other.
 const (
 	GroupEnv        = "LHSPN_TEST_GROUP"
 	GroupPIDsEnv    = "LHSPN_TEST_GROUP_PIDS"
 	GroupMembersEnv = "LHSPN_TEST_GROUP_MEMBERS"
 )
 
-// Group is the group of MySQL servers that scripts/group-replication started, which also starts them again some time after they
-// have died. A proxy, as MySQL Router is one, leads to the primary.
+// Group is the group of MySQL servers that scripts/group-replication started, which also starts them again some time
+// after they have died. A proxy, as MySQL Router is one, leads to the primary.
 type Group struct {
 	// Database is the address, as a configuration has it, of a database on whatever server is the primary.
 	Database string

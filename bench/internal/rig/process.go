@@ -79,8 +79,8 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// onParentThread runs f on the one thread that starts all processes. To the kernel it is their parent, with whose end they
-// are killed, and Go ends threads as it pleases, but for those that a goroutine is locked to.
+// onParentThread runs f on the one thread that starts all processes. To the kernel it is their parent, with whose end
+// they are killed, and Go ends threads as it pleases, but for those that a goroutine is locked to.
 func onParentThread(f func()) {
 	parentThread.Do(func() {
 		go func() {
@@ -115,8 +115,8 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
-// Stop asks the process to end, and kills it when it has not done so within the timeout. It reports the time it took, and
-// whether it went by itself.
+// Stop asks the process to end, and kills it when it has not done so within the timeout. It reports the time it took,
+// and whether it went by itself.
 func (p *Process) Stop(timeout time.Duration) (took time.Duration, clean bool) {
 	begin := time.Now()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -145,8 +145,8 @@ func (p *Process) Wait() (measure.Usage, error) {
 // Log is the end of what the process wrote to its standard error.
 func (p *Process) Log() string { return p.log.String() }
 
-// Client runs one of the clients under test, which prints a measure.Report, and returns that. A client that does not end
-// by itself after its report (so as not to reset the connection) is killed once gone returns.
+// Client runs one of the clients under test, which prints a measure.Report, and returns that. A client that does not
+// end by itself after its report (so as not to reset the connection) is killed once gone returns.
 func Client(ctx context.Context, spec Spec, gone func(context.Context, measure.Report) error) (measure.Report, error) {
 	var report measure.Report
 	reader, writer := io.Pipe()

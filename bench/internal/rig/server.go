@@ -334,8 +334,8 @@ func (a API) Export(ctx context.Context, f func(Registered)) error {
 	}
 }
 
-// Insist makes a call again and again while the service is away (being killed and started), says 429 or 503, or breaks off.
-// Any other refusal is an error.
+// Insist makes a call again and again while the service is away (being killed and started), says 429 or 503, or breaks
+// off. Any other refusal is an error.
 func Insist(ctx context.Context, call func(context.Context) error) error {
 	var last error
 	err := Poll(ctx, 20*time.Millisecond, "call the service", func() (bool, error) {

@@ -140,7 +140,8 @@ func (s *Simulator) Received(ctx context.Context, n uint64) (time.Time, error) {
 	return time.Now(), err
 }
 
-// RunSimulator runs the simulator within this process, for what has to look at single tokens all the time. stop ends it.
+// RunSimulator runs the simulator within this process, for what has to look at single tokens all the time. stop ends
+// it.
 func RunSimulator(ctx context.Context, dir string, cfg simulator.Config) (
 	s *simulator.Simulator, credentials string, stop func() error, err error,
 ) {

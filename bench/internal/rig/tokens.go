@@ -6,8 +6,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Token is the i-th of the device tokens that all clients here send to: distinct, their heads spread evenly over the whole
-// range as those of Apple's are, and the same in every run and every language.
+// Token is the i-th of the device tokens that all clients here send to: distinct, their heads spread evenly over the
+// whole range as those of Apple's are, and the same in every run and every language.
 func Token(i int) push.Token {
 	var raw [push.MinHexTokenLen]byte
 	binary.BigEndian.PutUint32(raw[:], uint32(i+1)*0x9e3779b1)

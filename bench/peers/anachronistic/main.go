@@ -1,9 +1,9 @@
 // Command anachronistic drives the codec of anachronistic/apns over one connection that is kept, a write for each
 // notification.
 //
-// Its own Client.Send makes a TLS connection for every notification and then waits five seconds for an error, so that it
-// reaches only as many notifications a second as there are goroutines, divided by five. This driver is what its users
-// made of it, and far kinder.
+// Its own Client.Send makes a TLS connection for every notification and then waits five seconds for an error, so that
+// it reaches only as many notifications a second as there are goroutines, divided by five. This driver is what its
+// users made of it, and far kinder.
 package main
 
 import (

@@ -33,8 +33,8 @@ func main() {
 	}
 	private, public := string(read("vapid.private")), string(read("vapid.public"))
 	payload := []byte(`{"aps":{"alert":"` + report.Alert + `"}}`)
-	// Its own default client keeps two connections a host and no more; this one is as good as net/http's gets. The service's
-	// certificate is trusted by SSL_CERT_FILE.
+	// Its own default client keeps two connections a host and no more; this one is as good as net/http's gets. The
+	// service's certificate is trusted by SSL_CERT_FILE.
 	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, MaxIdleConnsPerHost: o.Workers}}
 	send := func(n int) (failed int64) {
 		var next, bad atomic.Int64

@@ -69,8 +69,8 @@ func tlsGateway(tb testing.TB, serve func(n int, c *tls.Conn)) (address string, 
 	return ln.Addr().String(), roots
 }
 
-// BenchmarkBinaryTLS is the whole way: Send, window, frames, TLS on loopback, evidence by half-close, Done. The gateway,
-// which decrypts and discards, runs in the same process, and so its share is in the CPU time.
+// BenchmarkBinaryTLS is the whole way: Send, window, frames, TLS on loopback, evidence by half-close, Done. The
+// gateway, which decrypts and discards, runs in the same process, and so its share is in the CPU time.
 func BenchmarkBinaryTLS(b *testing.B) {
 	address, roots := tlsGateway(b, func(_ int, c *tls.Conn) {
 		buf := make([]byte, 64<<10)

@@ -10,8 +10,8 @@ import (
 
 // The defaults of Config.
 const (
-	// DefaultWindow is large enough that exchanging connections (one handshake each) costs a few percent at full speed, and
-	// small enough that what is sent twice after a crash, and the memory behind it, stays modest.
+	// DefaultWindow is large enough that exchanging connections (one handshake each) costs a few percent at full speed,
+	// and small enough that what is sent twice after a crash, and the memory behind it, stays modest.
 	DefaultWindow       = 16384
 	DefaultConfirmAfter = 3 * time.Second
 	DefaultEndAfter     = time.Minute
@@ -39,18 +39,18 @@ type Config struct {
 	// blocks. When it is full the connection is half-closed and drained, while a fresh one takes over; at most
 	// maxDraining connections drain at once for each of Connections.
 	Window int
-	// RetryStatuses are the statuses after which the notification that the error response identifies is itself sent again
-	// (Outcome Retry). Shutdown (10) without being listed is read as Apple describes it: the identified one was the last
-	// that succeeded. Nil means DefaultRetryStatuses; an empty slice means none.
+	// RetryStatuses are the statuses after which the notification that the error response identifies is itself sent
+	// again (Outcome Retry). Shutdown (10) without being listed is read as Apple describes it: the identified one was
+	// the last that succeeded. Nil means DefaultRetryStatuses; an empty slice means none.
 	RetryStatuses []uint8
-	// ConfirmAfter the write a notification of which nothing is known yet has its connection half-closed, to be told by its
-	// end. With a gateway that ends no half-closed connection, or resets them, that much silence is the least that counts as
-	// acceptance, on a connection that is still read and whose peer has acknowledged all of the bytes. Where error responses
-	// are slower, it is twice the time that they take, up to EndAfter.
+	// ConfirmAfter the write a notification of which nothing is known yet has its connection half-closed, to be told by
+	// its end. With a gateway that ends no half-closed connection, or resets them, that much silence is the least that
+	// counts as acceptance, on a connection that is still read and whose peer has acknowledged all of the bytes. Where
+	// error responses are slower, it is twice the time that they take, up to EndAfter.
 	ConfirmAfter time.Duration
-	// EndAfter is how long the end of a half-closed connection is waited for before another may take its place. It is read for
-	// as long again: a gateway that has not ended it by then never does. From then on what has met with silence for
-	// ConfirmAfter is still read for EndAfter, unless the room is needed.
+	// EndAfter is how long the end of a half-closed connection is waited for before another may take its place. It is
+	// read for as long again: a gateway that has not ended it by then never does. From then on what has met with
+	// silence for ConfirmAfter is still read for EndAfter, unless the room is needed.
 	EndAfter time.Duration
 	// IdleClose after the last write with nothing more to send, a connection is half-closed and read to its end.
 	IdleClose    time.Duration

@@ -27,8 +27,8 @@ type conn struct {
 	// wire is below TLS: what reaches the peer is counted there. Nil in tests without TLS.
 	wire *wireConn
 
-	// window holds what was written and is unconfirmed, in order; its identifiers are consecutive from its first entry to
-	// next. unconfirmed is the number of deliveries in it, at most the configured window.
+	// window holds what was written and is unconfirmed, in order; its identifiers are consecutive from its first entry
+	// to next. unconfirmed is the number of deliveries in it, at most the configured window.
 	window      ring.Ring[sent]
 	unconfirmed int
 	next        uint32 // the next identifier
@@ -39,8 +39,8 @@ type conn struct {
 	end       int64 // bytes on the wire up to the end of the last write
 	// A connection opened while the gateway may not be well is watched until writeAfter before anything is written.
 	writeAfter time.Time
-	// Silence is counted from quietSince on where that is later than the write: before it the peer was not reading, or the
-	// process itself stood still.
+	// Silence is counted from quietSince on where that is later than the write: before it the peer was not reading, or
+	// the process itself stood still.
 	quietSince   time.Time
 	halfClosedAt time.Time
 	failedAt     time.Time // of a write; from then on only the reader is waited for
@@ -49,8 +49,8 @@ type conn struct {
 	overdue      bool      // what was written waits for evidence so long that it is time to half-close
 	heardOut     bool      // it was half-closed only after ConfirmAfter of silence
 	endExpected  bool      // the gateway was known to end half-closed connections, or might, when this one was half-closed
-	// silentSince is when silence became evidence of all that was written here. It is held back while something better may
-	// still come.
+	// silentSince is when silence became evidence of all that was written here. It is held back while something better
+	// may still come.
 	silentSince time.Time
 	partialAt   time.Time // an error response was first seen to have begun
 
@@ -80,8 +80,8 @@ func newConn(nc net.Conn) *conn {
 
 var (
 	errClosedByGateway = errors.New("closed by the gateway")
-	// errAbruptEnd is an end in answer to our half-close, but without TLS's close_notify. Some gateways always end so; with
-	// others it is a connection that was dropped with all of it read and not all of it processed. See askAbrupt.
+	// errAbruptEnd is an end in answer to our half-close, but without TLS's close_notify. Some gateways always end so;
+	// with others it is a connection that was dropped with all of it read and not all of it processed. See askAbrupt.
 	errAbruptEnd = errors.New("closed by the gateway without close_notify")
 )
 
@@ -175,8 +175,8 @@ func (c *conn) room(window int) int {
 	return room
 }
 
-// write writes all of b, or fails for good. After a failure the reader is given a moment to find the error response that
-// explains it (a peer that closes a socket it has not read resets it), and then ends.
+// write writes all of b, or fails for good. After a failure the reader is given a moment to find the error response
+// that explains it (a peer that closes a socket it has not read resets it), and then ends.
 func (c *conn) write(b []byte, timeout time.Duration) error {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(timeout))
 	var err error

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// probeTime is how long a connection is watched before anything is written to it while the gateway may not be well, and
-	// how long one on which a culprit is searched for is watched before it is half-closed. It is longer than a round trip, in
-	// which a gateway that refuses the certificate or drops a notification closes.
+	// probeTime is how long a connection is watched before anything is written to it while the gateway may not be well,
+	// and how long one on which a culprit is searched for is watched before it is half-closed. It is longer than a
+	// round trip, in which a gateway that refuses the certificate or drops a notification closes.
 	probeTime = 250 * time.Millisecond
 	// lastIdentifier ends a connection that has lived so long that its identifiers would run out.
 	lastIdentifier = 1 << 31
@@ -158,8 +158,8 @@ func (s *slot) stopWriting(now time.Time) {
 	}
 }
 
-// rotate puts the spare in the place of a connection whose window is full: the end of that one is the evidence for all of
-// it, long before silence would be.
+// rotate puts the spare in the place of a connection whose window is full: the end of that one is the evidence for all
+// of it, long before silence would be.
 func (s *slot) rotate(now time.Time) {
 	c := s.conn
 	if c == nil || s.spare == nil || c.room(s.t.cfg.Window) > 0 || s.search.limit > 0 || s.awaiting() >= maxDraining || !c.writable() {
@@ -194,7 +194,8 @@ func newDialer(cfg Config) func(context.Context) (net.Conn, error) {
 		conf = cfg.TLS.Clone()
 	}
 	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
-	// Full records from the start: a connection here lives for a few megabytes, most of which Go would send in small ones.
+	// Full records from the start: a connection here lives for a few megabytes, most of which Go would send in small
+	// ones.
 	conf.DynamicRecordSizingDisabled = true
 	if conf.ClientSessionCache == nil {
 		conf.ClientSessionCache = tls.NewLRUClientSessionCache(2 * max(cfg.Connections, 1))

@@ -24,7 +24,8 @@ func TestGatewayDown(t *testing.T) {
 			s.Wait()
 			check(t, g, "not_sent/ConnectionLost/0/0 not_sent/ConnectionLost/0/0")
 		}
-		// A sender that comes back at once each time must not make a tight loop: every 5 s in the end, give or take a half.
+		// A sender that comes back at once each time must not make a tight loop: every 5 s in the end, give or take a
+		// half.
 		if dials, _ := s.gw.counts(); dials < 80 || dials > 180 {
 			t.Errorf("%d dials in ten minutes", dials)
 		}

@@ -13,10 +13,11 @@ import (
 const (
 	// shrink is by how much less is written on the next connection after one broke without any progress.
 	shrink = 8
-	// breaksOfCulprit is how often a notification must have broken a connection on which it was alone to be taken for the cause.
+	// breaksOfCulprit is how often a notification must have broken a connection on which it was alone to be taken for
+	// the cause.
 	breaksOfCulprit = 3
-	// maxCulprits is how many notifications are taken for the cause, each once, with nothing accepted in between; after them
-	// it is the gateway.
+	// maxCulprits is how many notifications are taken for the cause, each once, with nothing accepted in between; after
+	// them it is the gateway.
 	maxCulprits = 4
 )
 
@@ -31,12 +32,13 @@ type search struct {
 	alone    target
 	aloneFor int
 	found    []culprit // since something was accepted
-	// fruitless: it was given up because whatever is written breaks the connection. That one can be opened and stays says
-	// nothing then: the gateway is back when something was accepted or refused.
+	// fruitless: it was given up because whatever is written breaks the connection. That one can be opened and stays
+	// says nothing then: the gateway is back when something was accepted or refused.
 	fruitless bool
 }
 
-// target identifies a delivery across resends, by this transport and by the queue, which may have read the notification anew.
+// target identifies a delivery across resends, by this transport and by the queue, which may have read the notification
+// anew.
 type target struct {
 	notification uuid.UUID
 	token        push.Token
@@ -66,9 +68,9 @@ func (s *search) accepted() {
 	}
 }
 
-// setback notes that a connection with n unconfirmed deliveries ended without having brought anything forward. The first
-// time may be chance; after that fewer and fewer are written on a connection, until those that can be accepted are, and the
-// one that is the cause is alone.
+// setback notes that a connection with n unconfirmed deliveries ended without having brought anything forward. The
+// first time may be chance; after that fewer and fewer are written on a connection, until those that can be accepted
+// are, and the one that is the cause is alone.
 func (s *slot) setback(n int) {
 	s.search.lastBreak = time.Now()
 	if s.search.breaks++; s.search.breaks > 1 || s.search.limit > 0 {
@@ -101,9 +103,10 @@ func (s *slot) broken(c *conn) {
 	}
 }
 
-// giveBackCulprit finishes the notification that broke every connection it was alone on, to be sent again with its count grown,
-// so that it ends some time and holds up no other. When one after the other does so, or one does so again, with nothing
-// accepted or refused in between, it is the gateway: a broken connection is no evidence against a notification.
+// giveBackCulprit finishes the notification that broke every connection it was alone on, to be sent again with its
+// count grown, so that it ends some time and holds up no other. When one after the other does so, or one does so again,
+// with nothing accepted or refused in between, it is the gateway: a broken connection is no evidence against a
+// notification.
 func (s *slot) giveBackCulprit(head span, p target, err error) {
 	s.search.aloneFor = 0
 	next := s.todo.At(0)

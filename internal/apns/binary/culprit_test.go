@@ -58,8 +58,8 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// A notification that is alone may break the connections, or the gateway may: its count grows again only when something else
-// was accepted meanwhile.
+// A notification that is alone may break the connections, or the gateway may: its count grows again only when something
+// else was accepted meanwhile.
 func TestLonePoison(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const poison = 7

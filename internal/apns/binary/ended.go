@@ -10,8 +10,8 @@ import (
 	"github.com/lhspn/lhspn/internal/apns"
 )
 
-// earlyEnd is the age up to which a connection that ends with nothing written counts as refused, and refusalsToReport how many
-// of them in a row are a fault of the configuration.
+// earlyEnd is the age up to which a connection that ends with nothing written counts as refused, and refusalsToReport
+// how many of them in a row are a fault of the configuration.
 const (
 	earlyEnd         = 5 * time.Second
 	refusalsToReport = 3
@@ -63,9 +63,9 @@ func (s *slot) end(c *conn) {
 	}
 }
 
-// askAbrupt decides on the connections that ended after our half-close, but abruptly. A gateway that ends every connection so
-// has accepted everything. Otherwise it has dropped the connection, maybe with notifications read and not processed. Which
-// it is an empty connection tells; what it told is kept until a connection ends otherwise.
+// askAbrupt decides on the connections that ended after our half-close, but abruptly. A gateway that ends every
+// connection so has accepted everything. Otherwise it has dropped the connection, maybe with notifications read and not
+// processed. Which it is an empty connection tells; what it told is kept until a connection ends otherwise.
 func (s *slot) askAbrupt(ctx context.Context) {
 	if len(s.undecided) == 0 || s.asking {
 		return
@@ -98,8 +98,8 @@ func (s *slot) decideAbrupt(abrupt bool) {
 	s.undecided = s.undecided[:0]
 }
 
-// endedUnused handles a connection that the gateway closed with nothing written to it. Soon after the handshake, and again
-// and again, that is how APNs answers a certificate of the wrong environment.
+// endedUnused handles a connection that the gateway closed with nothing written to it. Soon after the handshake, and
+// again and again, that is how APNs answers a certificate of the wrong environment.
 func (s *slot) endedUnused(c *conn) {
 	if time.Since(c.opened) > earlyEnd {
 		return

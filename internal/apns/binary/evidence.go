@@ -32,9 +32,9 @@ func (s *slot) evidence(now time.Time) {
 	}
 }
 
-// awaitEnd sees to a connection to which nothing more is written: it is half-closed, and its end tells that all was accepted.
-// Silence does not: a gateway that is busy is silent, too, before it refuses. Only with a gateway that has shown that it ends
-// no half-closed connection, or resets them, is it evidence after a while.
+// awaitEnd sees to a connection to which nothing more is written: it is half-closed, and its end tells that all was
+// accepted. Silence does not: a gateway that is busy is silent, too, before it refuses. Only with a gateway that has
+// shown that it ends no half-closed connection, or resets them, is it evidence after a while.
 func (s *slot) awaitEnd(c *conn, now time.Time) {
 	cfg := &s.t.cfg
 	switch {
@@ -72,7 +72,8 @@ func (s *slot) awaitEnd(c *conn, now time.Time) {
 	}
 }
 
-// silence is how much of it counts where it does: ConfirmAfter, and twice as long as error responses have taken to come.
+// silence is how much of it counts where it does: ConfirmAfter, and twice as long as error responses have taken to
+// come.
 func (s *slot) silence() time.Duration {
 	learnt := min(2*time.Duration(s.t.habits.slowest.Load()), s.t.cfg.EndAfter)
 	return max(s.t.cfg.ConfirmAfter, learnt)
@@ -87,11 +88,11 @@ func (s *slot) halfClose(c *conn) {
 	s.at(c.halfClosedAt.Add(s.t.cfg.ConfirmAfter))
 }
 
-// acceptSilent counts as accepted what has only silence to tell it, and closes the connection: what is reported is never
-// taken back. It does so as late as it can: for EndAfter the connection is still read, and a response that comes late is
-// handled like any other. A gateway that has read everything and said nothing by then has shown that it never ends a
-// connection. With such a gateway silence is accepted sooner where room is needed, the oldest first, where a culprit is
-// looked for, and where the transport drains.
+// acceptSilent counts as accepted what has only silence to tell it, and closes the connection: what is reported is
+// never taken back. It does so as late as it can: for EndAfter the connection is still read, and a response that comes
+// late is handled like any other. A gateway that has read everything and said nothing by then has shown that it never
+// ends a connection. With such a gateway silence is accepted sooner where room is needed, the oldest first, where a
+// culprit is looked for, and where the transport drains.
 func (s *slot) acceptSilent(now time.Time) {
 	connections, unreported := 0, 0
 	for _, c := range s.draining {

@@ -50,8 +50,8 @@ func TestAcceptsOnSilence(t *testing.T) {
 	})
 }
 
-// A gateway that never ends a half-closed connection shows so once. From then on silence is the evidence, but not before a
-// response could still have come for as long again; unless others are to be sent, or the transport drains.
+// A gateway that never ends a half-closed connection shows so once. From then on silence is the evidence, but not
+// before a response could still have come for as long again; unless others are to be sent, or the transport drains.
 func TestNeverEOF(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		began := time.Now()
@@ -131,8 +131,8 @@ func TestBusyGateway(t *testing.T) {
 	}
 }
 
-// Where silence counts, and a response comes all the same, it is in time: nothing had been reported, and what it says was
-// thrown away is sent again.
+// Where silence counts, and a response comes all the same, it is in time: nothing had been reported, and what it says
+// was thrown away is sent again.
 func TestLateResponse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := start(t, Config{IdleClose: time.Hour}, func(n int, c *gatewayConn) {
@@ -213,7 +213,8 @@ func TestStatusZeroAcknowledges(t *testing.T) {
 	})
 }
 
-// An acknowledgement accepts what it names and all before it, and no more, even if the connection breaks right after it.
+// An acknowledgement accepts what it names and all before it, and no more, even if the connection breaks right after
+// it.
 func TestBreakAfterAcknowledgement(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := start(t, Config{}, func(n int, c *gatewayConn) {
@@ -261,7 +262,8 @@ func TestAcknowledgementOfTheUnsent(t *testing.T) {
 	})
 }
 
-// A gateway that answers each half-close by a reset gives no evidence but silence: that is waited for after the first time.
+// A gateway that answers each half-close by a reset gives no evidence but silence: that is waited for after the first
+// time.
 func TestResetInAnswerToHalfClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := start(t, Config{}, func(_ int, c *gatewayConn) {
@@ -289,8 +291,8 @@ func TestResetInAnswerToHalfClose(t *testing.T) {
 	})
 }
 
-// A gateway may drop a connection of which it has read all, our end too: TCP ends in good order, and TLS does not. With a
-// gateway that ends its connections properly that is no evidence; with one that never does it is.
+// A gateway may drop a connection of which it has read all, our end too: TCP ends in good order, and TLS does not. With
+// a gateway that ends its connections properly that is no evidence; with one that never does it is.
 func TestAbruptEnd(t *testing.T) {
 	t.Parallel()
 	readAll := func(c *tls.Conn) string {

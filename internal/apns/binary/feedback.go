@@ -25,11 +25,11 @@ type Feedback struct {
 	TLS     *tls.Config // roots, client certificate, server name (that of Address if empty)
 	// DialTimeout is for connecting and the TLS handshake; 0: DefaultDialTimeout.
 	DialTimeout time.Duration
-	// Silence is how long nothing may come before the list counts as read to its end: there are services that never close.
-	// 0: DefaultFeedbackSilence.
+	// Silence is how long nothing may come before the list counts as read to its end: there are services that never
+	// close. 0: DefaultFeedbackSilence.
 	Silence time.Duration
-	// Total bounds a whole Read, with the time fn takes; 0: DefaultFeedbackTotal. What is left is given at the next Read,
-	// or is lost, as the service pleases.
+	// Total bounds a whole Read, with the time fn takes; 0: DefaultFeedbackTotal. What is left is given at the next
+	// Read, or is lost, as the service pleases.
 	Total time.Duration
 }
 
@@ -47,10 +47,10 @@ func (e *FeedbackError) Error() string {
 func (e *FeedbackError) Unwrap() error { return e.Err }
 
 // Read connects and calls fn with each tuple as soon as it is read, since the service forgets its list once it has been
-// read; it returns when the service closes. Silence after a whole tuple, or from the start, is an end like closing, and no
-// error. A *FeedbackError tells of any other end: within a tuple, a broken connection, Total exceeded. A tuple whose token has a
-// length that none can have is given to fn like the others, which follow it. An error of fn ends the reading and is returned
-// as it is.
+// read; it returns when the service closes. Silence after a whole tuple, or from the start, is an end like closing, and
+// no error. A *FeedbackError tells of any other end: within a tuple, a broken connection, Total exceeded. A tuple whose
+// token has a length that none can have is given to fn like the others, which follow it. An error of fn ends the
+// reading and is returned as it is.
 func (f *Feedback) Read(ctx context.Context, fn func(at time.Time, token push.Token) error) error {
 	or := func(d, def time.Duration) time.Duration {
 		if d <= 0 {

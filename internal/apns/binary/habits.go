@@ -16,13 +16,14 @@ type habits struct {
 	slowest atomic.Int64
 
 	mu sync.Mutex // guards what follows, and resets while it changes
-	// trustAfter is how many orderly ends are to be seen before resets is cleared, nextTrustAfter how many after the next reset.
+	// trustAfter is how many orderly ends are to be seen before resets is cleared, nextTrustAfter how many after the
+	// next reset.
 	trustAfter, nextTrustAfter int
 }
 
-// reset notes that the gateway has broken off a connection which we had half-closed, most likely by a reset. From then on
-// connections are half-closed only once they have been silent for ConfirmAfter, until enough of them have come to an orderly
-// end: one the first time, and more each time that it turns out to have been too few.
+// reset notes that the gateway has broken off a connection which we had half-closed, most likely by a reset. From then
+// on connections are half-closed only once they have been silent for ConfirmAfter, until enough of them have come to an
+// orderly end: one the first time, and more each time that it turns out to have been too few.
 func (h *habits) reset() {
 	const most = 64
 	h.mu.Lock()
@@ -37,8 +38,8 @@ func (h *habits) response(after time.Duration) {
 	h.slowest.Store(max(int64(after), h.slowest.Load()/8*7))
 }
 
-// orderlyEnd notes that a connection came to its end in answer to our half-close. early says that there had been no silence
-// before that.
+// orderlyEnd notes that a connection came to its end in answer to our half-close. early says that there had been no
+// silence before that.
 func (h *habits) orderlyEnd(early bool) {
 	h.endless.Store(false)
 	h.mu.Lock()

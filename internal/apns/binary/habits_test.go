@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Each reset that comes although the gateway was trusted again makes it wait for more orderly ends; an early half-close that
-// is answered in good order is as good as new.
+// Each reset that comes although the gateway was trusted again makes it wait for more orderly ends; an early half-close
+// that is answered in good order is as good as new.
 func TestTrustAfterReset(t *testing.T) {
 	t.Parallel()
 	var h habits

@@ -76,8 +76,8 @@ func TestUnknownIdentifierEachTime(t *testing.T) {
 	})
 }
 
-// Status 2 or 4 for identifier 0 is doubted only where it could be meant for another: a notification on its own has failed, and
-// is not sent again.
+// Status 2 or 4 for identifier 0 is doubted only where it could be meant for another: a notification on its own has
+// failed, and is not sent again.
 func TestIdentifierZeroAlone(t *testing.T) {
 	t.Parallel()
 	for _, status := range []frame.Status{frame.StatusMissingToken, frame.StatusMissingPayload} {
@@ -98,8 +98,8 @@ func TestIdentifierZeroAlone(t *testing.T) {
 	}
 }
 
-// A gateway that refuses sizes without naming the notification: the one of an unusual size is found, and fails; the others go
-// through, at the cost of a retry for few of them.
+// A gateway that refuses sizes without naming the notification: the one of an unusual size is found, and fails; the
+// others go through, at the cost of a retry for few of them.
 func TestIdentifierZeroForASize(t *testing.T) {
 	t.Parallel()
 	short, long := *testNotification, *testNotification

@@ -25,9 +25,10 @@ type fault struct {
 	chunk  int           // how much is read at a time
 }
 
-// A gateway of the one temper is prompt, and otherwise does anything; then silence tells: a connection that it breaks off, or
-// never ends, has been silent for longer than it ever is before it answers. One of the other temper may be slower than anything
-// that is waited for before the next step is taken, and nothing but its answers and its ends tells.
+// A gateway of the one temper is prompt, and otherwise does anything; then silence tells: a connection that it breaks
+// off, or never ends, has been silent for longer than it ever is before it answers. One of the other temper may be
+// slower than anything that is waited for before the next step is taken, and nothing but its answers and its ends
+// tells.
 var (
 	anyFault = []string{
 		"none", "refuse the dial", "close at once", "reject", "reject in two pieces", "reject and reset", "unknown identifier",
@@ -116,7 +117,8 @@ func (m *model) serve(f fault, c *gatewayConn) {
 	}
 }
 
-// atEnd does what is wrong at the end of what the client sent, and returns those of the taken that are accepted nonetheless.
+// atEnd does what is wrong at the end of what the client sent, and returns those of the taken that are accepted
+// nonetheless.
 func (m *model) atEnd(f fault, c *gatewayConn, taken []int) []int {
 	switch f.kind {
 	case "never close":
@@ -144,8 +146,8 @@ func (m *model) refuse(number int, s frame.Status) {
 	m.refused[number] = append(m.refused[number], s)
 }
 
-// strike does what is wrong, instead of accepting the notification with that number; it returns false for kinds that have no
-// such moment.
+// strike does what is wrong, instead of accepting the notification with that number; it returns false for kinds that
+// have no such moment.
 func (m *model) strike(f fault, c *gatewayConn, number int, identifier uint32) bool {
 	response := func(s frame.Status, id uint32) []byte { return frame.AppendErrorResponse(nil, s, id) }
 	refuse := func(s frame.Status) { m.refuse(number, s) }
@@ -185,9 +187,9 @@ func (m *model) strike(f fault, c *gatewayConn, number int, identifier uint32) b
 	return true
 }
 
-// Whatever the gateway does, each notification is accepted at least once or reported with the status it was refused with;
-// none is lost, the window is bounded, the order within a connection is kept, identifiers count from 0 on each connection,
-// Done is called once, and no goroutine is left (the bubble would not end).
+// Whatever the gateway does, each notification is accepted at least once or reported with the status it was refused
+// with; none is lost, the window is bounded, the order within a connection is kept, identifiers count from 0 on each
+// connection, Done is called once, and no goroutine is left (the bubble would not end).
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -44,7 +44,7 @@ func reasonOf(s frame.Status) *push.Reason {
 // The results that need no answer.
 var (
 	notSent = push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
-	// brokenOff: it was sent, and may even be the cause of the break. So the next to be tried is to be another, which a lost
-	// connection would not ask for.
+	// brokenOff: it was sent, and may even be the cause of the break. So the next to be tried is to be another, which a
+	// lost connection would not ask for.
 	brokenOff = push.Result{Outcome: push.NotSent, Reason: push.NoAnswer}
 )

@@ -61,9 +61,10 @@ func (s *slot) refused(c *conn) {
 	s.putBack(c)
 }
 
-// meansAnother reports whether a status that came for identifier 0 is likely to be meant for another notification: a gateway
-// that refuses one before it has looked for the identifier may put 0 there, and has been seen to with status 2. Ours have a
-// token and a payload, so of none is it true that one is missing; and a size is wrong rather of one that is unusual.
+// meansAnother reports whether a status that came for identifier 0 is likely to be meant for another notification: a
+// gateway that refuses one before it has looked for the identifier may put 0 there, and has been seen to with status 2.
+// Ours have a token and a payload, so of none is it true that one is missing; and a size is wrong rather of one that is
+// unusual.
 func (c *conn) meansAnother(status frame.Status) bool {
 	const usualToken = 32
 	switch status { //nolint:exhaustive // the others say nothing that can be checked
@@ -96,8 +97,8 @@ func (c *conn) differs(measure func(*push.Delivery) int) bool {
 	return false
 }
 
-// late handles an error response on a connection where silence was already evidence. Nothing of it has been reported yet,
-// and so it is in time; but silence has misled, and an end is to be waited for again.
+// late handles an error response on a connection where silence was already evidence. Nothing of it has been reported
+// yet, and so it is in time; but silence has misled, and an end is to be waited for again.
 func (s *slot) late(c *conn) {
 	s.t.habits.endless.Store(false)
 	s.t.metrics.Late.Inc()
@@ -106,8 +107,8 @@ func (s *slot) late(c *conn) {
 		"after", time.Since(c.lastWrite).Round(time.Millisecond), "unconfirmed", c.unconfirmed)
 }
 
-// finishFirst gives the first of the window its result, and logs it: each one, since every one costs a connection, which bounds
-// their rate.
+// finishFirst gives the first of the window its result, and logs it: each one, since every one costs a connection,
+// which bounds their rate.
 func (s *slot) finishFirst(c *conn, r push.Result, status frame.Status) {
 	sp := c.front(1)
 	s.uncount(c, 1)

@@ -102,7 +102,8 @@ func TestErrorAmongGroups(t *testing.T) {
 	})
 }
 
-// The peer closes a socket with unread bytes: the write fails, but the error response that came before is there to be read.
+// The peer closes a socket with unread bytes: the write fails, but the error response that came before is there to be
+// read.
 func TestResetAfterErrorResponse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gw := &gateway{size: 4096}

@@ -27,8 +27,8 @@ func rejectAfter(t *testing.T, c *gatewayConn, busy time.Duration, bad int) {
 	}
 }
 
-// checkNoneLost checks that the gateway has processed all that was reported as accepted. What it was given on a connection
-// from the refused notification on it has thrown away.
+// checkNoneLost checks that the gateway has processed all that was reported as accepted. What it was given on a
+// connection from the refused notification on it has thrown away.
 func (t *tester) checkNoneLost(bad int, groups ...*push.Group) {
 	t.Helper()
 	t.gw.mu.Lock()
@@ -59,8 +59,8 @@ func (t *tester) lateResponses() float64 {
 	return m.GetCounter().GetValue()
 }
 
-// A reset in answer to a half-close has silence listened for, and orderly ends have it forgotten: a gateway that is busy later is
-// waited for.
+// A reset in answer to a half-close has silence listened for, and orderly ends have it forgotten: a gateway that is
+// busy later is waited for.
 func TestResetOnce(t *testing.T) {
 	for _, busy := range []time.Duration{3400 * time.Millisecond, 6 * time.Second, 8 * time.Second, 50 * time.Second} {
 		for orderly, name := range []string{"at once", "after an orderly end", "after two", "after three"} {
@@ -193,7 +193,8 @@ func TestGivenUpIsNoReset(t *testing.T) {
 	})
 }
 
-// A gateway that ends no connection is sent to as fast as its silence allows, and no more is held back than there is room for.
+// A gateway that ends no connection is sent to as fast as its silence allows, and no more is held back than there is
+// room for.
 func TestEndlessGatewayUnderLoad(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const window, windows = 100, 50
@@ -293,7 +294,8 @@ func TestEndlessSlowGatewayUnderLoad(t *testing.T) {
 	})
 }
 
-// An end without close_notify is an end, for a gateway that always ends so: it has not shown that it never ends connections.
+// An end without close_notify is an end, for a gateway that always ends so: it has not shown that it never ends
+// connections.
 func TestAbruptEndIsAnEnd(t *testing.T) {
 	t.Parallel()
 	address, roots := tlsGateway(t, func(_ int, c *tls.Conn) { _, _ = io.Copy(io.Discard, c) })

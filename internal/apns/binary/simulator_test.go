@@ -19,8 +19,8 @@ import (
 	"github.com/lhspn/lhspn/internal/simulator/simtest"
 )
 
-// simulated starts a simulator that asks for the client certificate, and gives the TLS configuration for it, made from the
-// files an operator would have.
+// simulated starts a simulator that asks for the client certificate, and gives the TLS configuration for it, made from
+// the files an operator would have.
 func simulated(t *testing.T, faults simulator.Faults) (*simulator.Simulator, *tls.Config) {
 	t.Helper()
 	sim := simtest.Start(t, simulator.Config{

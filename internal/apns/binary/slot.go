@@ -12,9 +12,9 @@ import (
 const (
 	// maxDraining is how many connections of a slot may wait for their end while a fresh one is written to.
 	maxDraining = 3
-	// maxSilent is how many more of them are read, although silence counts, in case a response comes late; and maxUnreported
-	// how many windows of notifications may thereby be kept from counting as accepted. It leaves the sender, whose number in
-	// flight is bounded, one window to go on with.
+	// maxSilent is how many more of them are read, although silence counts, in case a response comes late; and
+	// maxUnreported how many windows of notifications may thereby be kept from counting as accepted. It leaves the
+	// sender, whose number in flight is bounded, one window to go on with.
 	maxSilent     = 8
 	maxUnreported = 2
 )
@@ -22,7 +22,8 @@ const (
 // slot keeps one connection at work, and those before it that wait for their end. One goroutine owns all of it.
 type slot struct {
 	t *Transport
-	// todo is what is to be written next, in the order of Send: what was put back, and then what was taken from the queue.
+	// todo is what is to be written next, in the order of Send: what was put back, and then what was taken from the
+	// queue.
 	todo ring.Ring[span]
 
 	conn      *conn   // written to
@@ -156,9 +157,10 @@ func (s *slot) publish() {
 // slack is by how much the slot may run late before silence is no longer believed.
 func (s *slot) slack() time.Duration { return max(s.t.cfg.ConfirmAfter/8, 10*time.Millisecond) }
 
-// noticeStandstill begins the silence anew after the process itself did not run (a suspended machine, a starved container):
-// what the gateway said meanwhile may not have been read yet, and a gateway that stood still with us has said nothing yet.
-// So that no standstill passes for sleep, the slot never sleeps for long while silence may become evidence.
+// noticeStandstill begins the silence anew after the process itself did not run (a suspended machine, a starved
+// container): what the gateway said meanwhile may not have been read yet, and a gateway that stood still with us has
+// said nothing yet. So that no standstill passes for sleep, the slot never sleeps for long while silence may become
+// evidence.
 func (s *slot) noticeStandstill(now time.Time) {
 	slack := s.slack()
 	stood := now.Sub(s.last) > slack
@@ -188,8 +190,8 @@ func (s *slot) conns(yield func(*conn) bool) {
 	}
 }
 
-// returnAll finishes all that waits as not sent, with result: the gateway is away. What waits elsewhere can be cancelled and can
-// expire.
+// returnAll finishes all that waits as not sent, with result: the gateway is away. What waits elsewhere can be
+// cancelled and can expire.
 func (s *slot) returnAll(what string, err error, result push.Result) {
 	s.dials.wary = true
 	if !s.t.otherConnected(s) {

@@ -16,8 +16,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// While the process stood still nothing was silent: the reader has not read what came, and a gateway on the same machine stood
-// still too. Only silence that the slot has watched all the time is evidence.
+// While the process stood still nothing was silent: the reader has not read what came, and a gateway on the same
+// machine stood still too. Only silence that the slot has watched all the time is evidence.
 func TestStandstill(t *testing.T) {
 	const slack = DefaultConfirmAfter / 8
 	for _, test := range []struct {
@@ -81,8 +81,8 @@ func TestStandstill(t *testing.T) {
 	}
 }
 
-// Silence is no evidence of what has not even reached the peer's machine, as when a cable is pulled out. Here the peer does
-// not read, and the buffers on the way take only a part.
+// Silence is no evidence of what has not even reached the peer's machine, as when a cable is pulled out. Here the peer
+// does not read, and the buffers on the way take only a part.
 func TestSilenceWithoutArrival(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {

@@ -19,12 +19,13 @@ import (
 // errClosed is given to a Send that comes after Drain or after the end of Run.
 var errClosed = errors.New("the transport takes no more: it is draining or stopped")
 
-// A Transport sends the notifications of one route of an app. Groups are taken in the order of Send; within a connection the
-// order is kept, and everything after a refused notification is written again, in its order, on a new connection.
+// A Transport sends the notifications of one route of an app. Groups are taken in the order of Send; within a
+// connection the order is kept, and everything after a refused notification is written again, in its order, on a new
+// connection.
 //
-// A group goes into one queue, from which slots, one for each of Config.Connections, take as much as they can write. A slot is
-// one goroutine that owns its connections, what they have written, and all that is put back after an error; beside it each
-// connection has a reader that reports the end of the connection to the slot, and nothing else.
+// A group goes into one queue, from which slots, one for each of Config.Connections, take as much as they can write. A
+// slot is one goroutine that owns its connections, what they have written, and all that is put back after an error;
+// beside it each connection has a reader that reports the end of the connection to the slot, and nothing else.
 type Transport struct {
 	cfg     Config
 	log     *slog.Logger
@@ -37,7 +38,8 @@ type Transport struct {
 	habits  habits
 	stopped chan struct{} // closed when Run takes no more groups
 
-	// advances changes whenever a slot has finished something by the gateway's answer or by evidence: the gateway works.
+	// advances changes whenever a slot has finished something by the gateway's answer or by evidence: the gateway
+	// works.
 	advances atomic.Uint64
 	isDown   atomic.Bool // the gateway is away; also under downMu while it changes
 
@@ -105,8 +107,8 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	}
 }
 
-// Drain says that no more Sends will come: what is written is half-closed at once, to get the evidence without waiting for
-// silence. It returns when every group is done, or with ctx.
+// Drain says that no more Sends will come: what is written is half-closed at once, to get the evidence without waiting
+// for silence. It returns when every group is done, or with ctx.
 func (t *Transport) Drain(ctx context.Context) error {
 	t.queue.drain()
 	t.wakeSlots()
@@ -124,8 +126,8 @@ func (t *Transport) wakeSlots() {
 	}
 }
 
-// spread is how many deliveries must wait for each connection there is before another slot opens one more: a handshake is
-// worth it only when there is work for it.
+// spread is how many deliveries must wait for each connection there is before another slot opens one more: a handshake
+// is worth it only when there is work for it.
 const spread = 512
 
 // wanted reports whether slot s should have a connection for what waits in the queue.

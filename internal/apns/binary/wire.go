@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// wireConn is the TCP connection below TLS. It counts what is written, so that it can be told which of it the peer's TCP
-// has acknowledged: without that, a cable pulled out would look like the silence of success.
+// wireConn is the TCP connection below TLS. It counts what is written, so that it can be told which of it the peer's
+// TCP has acknowledged: without that, a cable pulled out would look like the silence of success.
 type wireConn struct {
 	*net.TCPConn
 	written atomic.Int64

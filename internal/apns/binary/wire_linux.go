@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged is how many bytes written to c the peer's TCP has not acknowledged; our FIN counts as one. Of a connection
-// that we have closed it is all of them, and where the kernel does not tell none.
+// unacknowledged is how many bytes written to c the peer's TCP has not acknowledged; our FIN counts as one. Of a
+// connection that we have closed it is all of them, and where the kernel does not tell none.
 func unacknowledged(c *net.TCPConn) int {
 	raw, err := c.SyscallConn()
 	if err != nil {

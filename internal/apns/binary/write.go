@@ -71,8 +71,8 @@ func (s *slot) write(now time.Time) bool {
 	return err == nil
 }
 
-// encode appends the frames of at most room deliveries of sp to the buffer, advances sp, and puts them into the window. What
-// has expired, or what no frame can hold, gets its result instead.
+// encode appends the frames of at most room deliveries of sp to the buffer, advances sp, and puts them into the window.
+// What has expired, or what no frame can hold, gets its result instead.
 func (s *slot) encode(c *conn, sp *span, room int, now time.Time) int {
 	ds := sp.job.group.Deliveries
 	buf, id, i := s.buf, c.next, sp.from

@@ -4,8 +4,8 @@ import "errors"
 
 var errBER = errors.New("malformed BER")
 
-// derOf rewrites BER as DER as far as PKCS#12 files need it: values of indefinite length, as NSS and some keystores write
-// them, get their length, and octet strings that come in pieces are joined (X.690, 8.1.3.6 and 8.7.3).
+// derOf rewrites BER as DER as far as PKCS#12 files need it: values of indefinite length, as NSS and some keystores
+// write them, get their length, and octet strings that come in pieces are joined (X.690, 8.1.3.6 and 8.7.3).
 func derOf(ber []byte) ([]byte, error) {
 	der, rest, err := derValue(ber, 0)
 	if err == nil && len(rest) > 0 {
@@ -86,8 +86,8 @@ func derValue(ber []byte, depth int) (der, rest []byte, err error) {
 	return appendValue(nil, tag, body), rest, nil
 }
 
-// encryptedContent are the tags of an EncryptedContentInfo (RFC 2315, 10.1): a type, an algorithm, and the content as [0], which
-// takes the place of an octet string's own tag and may be in pieces, too.
+// encryptedContent are the tags of an EncryptedContentInfo (RFC 2315, 10.1): a type, an algorithm, and the content as
+// [0], which takes the place of an octet string's own tag and may be in pieces, too.
 const encryptedContent = "\x06\x30\xa0"
 
 // implicitString joins the pieces of a string that is tagged [0].

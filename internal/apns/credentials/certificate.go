@@ -15,9 +15,9 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// LoadCertificate reads a client certificate with its private key: from PKCS#12 (.p12, .pfx), decrypted with password, or
-// from one PEM file that holds both. It checks that they belong together and that the certificate is valid now. Errors
-// name the file and what was expected, and nothing of what it holds.
+// LoadCertificate reads a client certificate with its private key: from PKCS#12 (.p12, .pfx), decrypted with password,
+// or from one PEM file that holds both. It checks that they belong together and that the certificate is valid now.
+// Errors name the file and what was expected, and nothing of what it holds.
 func LoadCertificate(file, password string) (tls.Certificate, error) {
 	return loadCertificate(file, password, time.Now())
 }
@@ -60,7 +60,8 @@ func keyMatches(cert tls.Certificate) bool {
 	return ok && public.Equal(cert.Leaf.PublicKey)
 }
 
-// normalPEM undoes what editors and variables do to PEM: a byte-order mark, indented lines, and line ends written as \n.
+// normalPEM undoes what editors and variables do to PEM: a byte-order mark, indented lines, and line ends written as
+// \n.
 func normalPEM(data []byte) []byte {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	data = bytes.ReplaceAll(data, []byte(`\n`), []byte("\n"))
@@ -74,8 +75,8 @@ func normalPEM(data []byte) []byte {
 // mendPKCS12 is how to make a file that can be read of one that cannot.
 const mendPKCS12 = "; openssl mends it: openssl pkcs12 -legacy -in old.p12 -nodes -out push.pem, and set certificate_file to push.pem"
 
-// pkcs12Certificate reads a keystore: its key, the certificate that the key belongs to wherever that stands, and the others as
-// the chain, as pemCertificate does.
+// pkcs12Certificate reads a keystore: its key, the certificate that the key belongs to wherever that stands, and the
+// others as the chain, as pemCertificate does.
 func pkcs12Certificate(data []byte, password string) (tls.Certificate, error) {
 	key, leaf, chain, err := pkcs12.DecodeChain(data, password)
 	if err != nil && isIndefinite(data) {
@@ -118,7 +119,8 @@ func withLeaf(key crypto.PrivateKey, certs []*x509.Certificate) tls.Certificate 
 var errNoKey = errors.New("there is no private key in it; expected the certificate and its private key in one file " +
 	"(export both together)")
 
-// pemCertificate takes the key, and the certificate that it belongs to wherever that stands; the others go along as the chain.
+// pemCertificate takes the key, and the certificate that it belongs to wherever that stands; the others go along as the
+// chain.
 func pemCertificate(data []byte) (tls.Certificate, error) {
 	var (
 		cert  tls.Certificate

@@ -216,7 +216,8 @@ func TestKeystoreWithTheAuthorityFirst(t *testing.T) {
 	}
 }
 
-// berOf writes DER as NSS' pk12util writes it: nothing constructed has a length, and the encrypted content is in pieces.
+// berOf writes DER as NSS' pk12util writes it: nothing constructed has a length, and the encrypted content is in
+// pieces.
 func berOf(t *testing.T, der []byte) (ber []byte) {
 	t.Helper()
 	var tags []byte

@@ -34,8 +34,8 @@ type keystore struct {
 // isIndefinite reports whether the value has no length of its own, which DER does not know.
 func isIndefinite(data []byte) bool { return len(data) > 1 && data[1] == 0x80 }
 
-// derKeystore rewrites a keystore in BER, as NSS (Firefox, pk12util) writes it, as DER. What is authenticated in it is BER, too:
-// its code is checked, and made anew for what it becomes.
+// derKeystore rewrites a keystore in BER, as NSS (Firefox, pk12util) writes it, as DER. What is authenticated in it is
+// BER, too: its code is checked, and made anew for what it becomes.
 func derKeystore(ber []byte, password string) ([]byte, error) {
 	der, err := derOf(ber)
 	if err != nil {
@@ -61,7 +61,8 @@ func derKeystore(ber []byte, password string) ([]byte, error) {
 	return asn1.Marshal(k)
 }
 
-// keystoreMAC is the keystore's authentication code by the password (RFC 7292, appendix B.4, with a key of one hash's length).
+// keystoreMAC is the keystore's authentication code by the password (RFC 7292, appendix B.4, with a key of one hash's
+// length).
 func keystoreMAC(k *keystore, password string) ([]byte, error) {
 	var h func() hash.Hash
 	switch oid := k.MacData.Mac.Algorithm.Algorithm.String(); oid {

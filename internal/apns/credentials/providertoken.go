@@ -21,8 +21,8 @@ const (
 	providerTokenPause = 20 * time.Minute
 )
 
-// ProviderTokens makes the provider tokens of one signing key. All apps that use the key share one of these, for APNs counts
-// new tokens by key: see ProviderTokenPool.
+// ProviderTokens makes the provider tokens of one signing key. All apps that use the key share one of these, for APNs
+// counts new tokens by key: see ProviderTokenPool.
 type ProviderTokens struct {
 	keyID, teamID string
 	current       atomic.Pointer[providerToken]
@@ -37,8 +37,8 @@ type providerToken struct {
 	issuedUnix    int64
 }
 
-// age is by whichever clock has gone on further, the wall clock's whole seconds counting: while a machine is suspended its
-// monotonic one stands still, and APNs' does not. It is asked for with every notification.
+// age is by whichever clock has gone on further, the wall clock's whole seconds counting: while a machine is suspended
+// its monotonic one stands still, and APNs' does not. It is asked for with every notification.
 func (t *providerToken) age(now time.Time) time.Duration {
 	return max(now.Sub(t.issued), time.Duration(now.Unix()-t.issuedUnix)*time.Second)
 }

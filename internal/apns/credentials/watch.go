@@ -17,14 +17,16 @@ import (
 const (
 	// certificateWarning is how long before its end a certificate is warned of, once a day.
 	certificateWarning = 30 * 24 * time.Hour
-	// credentialQuiet is how long a directory must be quiet before its files are read: a file is seldom replaced in one step.
+	// credentialQuiet is how long a directory must be quiet before its files are read: a file is seldom replaced in one
+	// step.
 	credentialQuiet = 500 * time.Millisecond
-	// credentialReread is when they are read although nothing was seen to change: not every file system tells, and a directory
-	// above the file's own may have been replaced, by a symbolic link to the next release say.
+	// credentialReread is when they are read although nothing was seen to change: not every file system tells, and a
+	// directory above the file's own may have been replaced, by a symbolic link to the next release say.
 	credentialReread = time.Minute
 )
 
-// CertificateFile is a client certificate that follows its file. The present one is kept while the file holds no good one.
+// CertificateFile is a client certificate that follows its file. The present one is kept while the file holds no good
+// one.
 type CertificateFile struct {
 	app, file, password string
 	current             atomic.Pointer[tls.Certificate]
@@ -47,8 +49,8 @@ func (c *CertificateFile) set(cert *tls.Certificate) {
 	c.expiry.Set(float64(cert.Leaf.NotAfter.Unix()))
 }
 
-// GetClientCertificate is for tls.Config. It offers the certificate whatever the gateway's list of authorities says: some send
-// one that leaves Apple's own out.
+// GetClientCertificate is for tls.Config. It offers the certificate whatever the gateway's list of authorities says:
+// some send one that leaves Apple's own out.
 func (c *CertificateFile) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
 }
@@ -75,8 +77,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Watch follows the files of certificates and signing keys, and has those who use them take up what is new.
-// It watches the directories: a file that is replaced by renaming, or by a change of symbolic links as Kubernetes does it, is
+// Watch follows the files of certificates and signing keys, and has those who use them take up what is new. It watches
+// the directories: a file that is replaced by renaming, or by a change of symbolic links as Kubernetes does it, is
 // another file.
 type Watch struct {
 	log     *slog.Logger
@@ -105,8 +107,8 @@ func NewWatch(log *slog.Logger, m *Metrics) *Watch {
 	return &Watch{log: log, metrics: m, quiet: credentialQuiet, reread: credentialReread}
 }
 
-// Follow has a file of credentials followed. read takes up its content and reports whether it is new; its error leaves what is in
-// use. changed is called after what is new was taken up, outside all locks.
+// Follow has a file of credentials followed. read takes up its content and reports whether it is new; its error leaves
+// what is in use. changed is called after what is new was taken up, outside all locks.
 func (w *Watch) Follow(app, file string, read func() (changed bool, err error), changed func()) {
 	w.add(&watchedCredential{app: app, file: file, read: read, changed: changed})
 }
@@ -125,8 +127,8 @@ func (w *Watch) Certificate(c *CertificateFile, changed func()) {
 
 // SigningKey has the signing key of the tokens followed.
 func (w *Watch) SigningKey(app, file string, p *ProviderTokens, changed func()) {
-	// Apps may have the key in files of their own. While only one of them is replaced, the others are no news: they must not bring
-	// the old key back, and it the new one, with new provider tokens each time.
+	// Apps may have the key in files of their own. While only one of them is replaced, the others are no news: they
+	// must not bring the old key back, and it the new one, with new provider tokens each time.
 	last := p.signingKey()
 	w.add(&watchedCredential{app: app, file: file, changed: changed, read: func() (bool, error) {
 		key, err := LoadSigningKey(file)
@@ -158,7 +160,8 @@ func (w *Watch) watchFolder(f *watchedCredential) {
 	}
 }
 
-// Run watches until ctx ends. Where the directories cannot be watched, the files are still read again from time to time.
+// Run watches until ctx ends. Where the directories cannot be watched, the files are still read again from time to
+// time.
 func (w *Watch) Run(ctx context.Context) error {
 	var events <-chan fsnotify.Event
 	var errs <-chan error

@@ -1,8 +1,9 @@
-// Package frame is the codec of Apple's binary provider protocol: the notification frames with command 0, 1 (the enhanced
-// format) and 2, the error response, and the tuples of the feedback service. Numbers are big-endian throughout.
+// Package frame is the codec of Apple's binary provider protocol: the notification frames with command 0, 1 (the
+// enhanced format) and 2, the error response, and the tuples of the feedback service. Numbers are big-endian
+// throughout.
 //
-// It turns values into bytes and bytes into values. It does no I/O, starts nothing, keeps no state between two calls, and
-// decides nothing about what is sent again or what is a good token; it imports nothing of ours.
+// It turns values into bytes and bytes into values. It does no I/O, starts nothing, keeps no state between two calls,
+// and decides nothing about what is sent again or what is a good token; it imports nothing of ours.
 package frame
 
 import (
@@ -104,9 +105,9 @@ func AppendCommand2[T ~string | ~[]byte](dst []byte, identifier, expiration uint
 	return append(AppendCommand2Head(dst, identifier, expiration, priority, token, len(payload)), payload...)
 }
 
-// AppendCommand2Head appends all of a frame with command 2 but its payload, whose payloadLen bytes the caller appends next.
-// The identifier comes first, and the token before the payload: a gateway that refuses an item as it reads it has then read
-// which notification it is refusing.
+// AppendCommand2Head appends all of a frame with command 2 but its payload, whose payloadLen bytes the caller appends
+// next. The identifier comes first, and the token before the payload: a gateway that refuses an item as it reads it has
+// then read which notification it is refusing.
 func AppendCommand2Head[T ~string | ~[]byte](
 	dst []byte, identifier, expiration uint32, priority uint8, token T, payloadLen int,
 ) []byte {
@@ -131,9 +132,9 @@ func AppendFeedback[T ~string | ~[]byte](dst []byte, unix uint32, token T) []byt
 	return append(dst, token...)
 }
 
-// Decode reads the frame at the start of b into n and returns its size, 0 where b does not hold all of it yet. The error
-// is a *ProtocolError. Lengths are checked as far as they decide where the frame ends; whether token and payload are what
-// APNs takes is for Check to say.
+// Decode reads the frame at the start of b into n and returns its size, 0 where b does not hold all of it yet. The
+// error is a *ProtocolError. Lengths are checked as far as they decide where the frame ends; whether token and payload
+// are what APNs takes is for Check to say.
 func (n *Notification) Decode(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -271,8 +272,8 @@ type ErrorResponse struct {
 	Identifier uint32
 }
 
-// Decode reads the error response at the start of b and returns its size, 0 where b does not hold all of it yet. The error
-// is a *ProtocolError.
+// Decode reads the error response at the start of b and returns its size, 0 where b does not hold all of it yet. The
+// error is a *ProtocolError.
 func (r *ErrorResponse) Decode(b []byte) (int, error) {
 	if len(b) > 0 && b[0] != CommandError {
 		return 0, &ProtocolError{Detail: fmt.Sprintf("command %d where an error response should be", b[0])}
@@ -291,8 +292,8 @@ type Feedback struct {
 	Token []byte
 }
 
-// Decode reads the tuple at the start of b and returns its size, 0 where b does not hold all of it yet. Any length of token
-// is read, one that no token can have too: where the next tuple begins is known all the same.
+// Decode reads the tuple at the start of b and returns its size, 0 where b does not hold all of it yet. Any length of
+// token is read, one that no token can have too: where the next tuple begins is known all the same.
 func (f *Feedback) Decode(b []byte) int {
 	if len(b) < feedbackHead {
 		return 0

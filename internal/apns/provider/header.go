@@ -23,8 +23,8 @@ const (
 	fieldCount
 )
 
-// fields are the header fields of a request. What is the notification's own is worth an entry in HPACK's table from its second
-// recipient on.
+// fields are the header fields of a request. What is the notification's own is worth an entry in HPACK's table from its
+// second recipient on.
 var fields = [fieldCount]http2.Field{
 	fieldAuthorization: {Name: "authorization", Indexing: http2.Always},
 	fieldTopic:         {Name: "apns-topic", Indexing: http2.Always},
@@ -40,8 +40,8 @@ const (
 	uuidTextLen = 36
 )
 
-// addHeader adds the header of one notification for one device token, by its address. authorization is empty with a client
-// certificate.
+// addHeader adds the header of one notification for one device token, by its address. authorization is empty with a
+// client certificate.
 func addHeader(h *http2.Header, n *push.Notification, address, authorization string) {
 	path := h.OwnPath(len(pathPrefix) + 2*len(address))
 	putHex(path[copy(path, pathPrefix):], address)
@@ -74,8 +74,8 @@ func priorityText(p uint8) string {
 	}
 }
 
-// putHex writes the hexadecimal digits of src to dst, those of four bytes at a time: each half byte is spread to a byte of its
-// own, and 'a' to 'f' lie 39 beyond where '9' would lead to.
+// putHex writes the hexadecimal digits of src to dst, those of four bytes at a time: each half byte is spread to a byte
+// of its own, and 'a' to 'f' lie 39 beyond where '9' would lead to.
 func putHex[T ~string | ~[]byte](dst []byte, src T) {
 	for len(src) >= 4 && len(dst) >= 8 {
 		x := uint64(src[0])<<24 | uint64(src[1])<<16 | uint64(src[2])<<8 | uint64(src[3])

@@ -41,8 +41,8 @@ type seenRequest struct {
 	Header                          http.Header
 }
 
-// TestSameAsNetHTTP sends the same notifications with the transport and with net/http's client to net/http's server, and
-// compares what the server's handler sees.
+// TestSameAsNetHTTP sends the same notifications with the transport and with net/http's client to net/http's server,
+// and compares what the server's handler sees.
 func TestSameAsNetHTTP(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

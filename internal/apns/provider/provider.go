@@ -1,5 +1,5 @@
-// Package provider is the transport to APNs over its HTTP/2 provider API: groups of deliveries become requests, and each
-// answer the result of one delivery. The connections are internal/http2's.
+// Package provider is the transport to APNs over its HTTP/2 provider API: groups of deliveries become requests, and
+// each answer the result of one delivery. The connections are internal/http2's.
 package provider
 
 import (
@@ -17,7 +17,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Config says where and how the notifications of one route of an app go out. What is left zero is as http2.Config has it.
+// Config says where and how the notifications of one route of an app go out. What is left zero is as http2.Config has
+// it.
 type Config struct {
 	App     string
 	Route   push.Route // of its notifications, for log and metrics
@@ -74,8 +75,8 @@ func New(cfg Config, log *slog.Logger, m *apns.Metrics) *Transport {
 // nothing of it runs any more.
 func (t *Transport) Run(ctx context.Context) error { return t.client.Run(ctx) }
 
-// Send takes a group over, whose Done is then called when all of its deliveries have results. It waits while MaxInFlight
-// deliveries are under way. An error means that the group was not taken.
+// Send takes a group over, whose Done is then called when all of its deliveries have results. It waits while
+// MaxInFlight deliveries are under way. An error means that the group was not taken.
 func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	b := batches.Get().(*batch)
 	b.t, b.group = t, g
@@ -89,8 +90,8 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.
 func (t *Transport) Drain(ctx context.Context) error { return t.client.Drain(ctx) }
 
-// Reconnect replaces every connection by a new one, without losing what is in flight. It is for new credentials, which a
-// connection takes up only when it is opened.
+// Reconnect replaces every connection by a new one, without losing what is in flight. It is for new credentials, which
+// a connection takes up only when it is opened.
 func (t *Transport) Reconnect() {
 	t.doubts.Store(maxDoubts)
 	t.client.Reconnect()
@@ -99,9 +100,9 @@ func (t *Transport) Reconnect() {
 // maxDoubts is how many answers in a row may be the fault of single notifications.
 const maxDoubts = 8
 
-// doubt is the outcome of an answer that may be about the app's configuration. Where others are accepted it is about this one
-// notification: that is to be tried again and counted, for blocked it would hold up all others. Before anything was accepted
-// with these credentials it is not doubted.
+// doubt is the outcome of an answer that may be about the app's configuration. Where others are accepted it is about
+// this one notification: that is to be tried again and counted, for blocked it would hold up all others. Before
+// anything was accepted with these credentials it is not doubted.
 func (t *Transport) doubt() push.Outcome {
 	if t.doubts.Add(1) > maxDoubts {
 		t.doubts.Store(maxDoubts) // so that it never overflows

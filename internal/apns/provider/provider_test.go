@@ -16,7 +16,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
 
-// TestUnknownForbidden: a 403 of tomorrow holds the app where nothing is accepted, but is a single notification's where others are.
+// TestUnknownForbidden: a 403 of tomorrow holds the app where nothing is accepted, but is a single notification's where
+// others are.
 func TestUnknownForbidden(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		tr := startTransport(t, Config{}, func(_ int, p *http2test.Peer) {

@@ -17,8 +17,8 @@ import (
 	"github.com/lhspn/lhspn/internal/simulator/simtest"
 )
 
-// simulatedProvider starts a simulator of the provider API. The configuration authenticates by provider token, whose signature
-// the simulator checks, or by certificate.
+// simulatedProvider starts a simulator of the provider API. The configuration authenticates by provider token, whose
+// signature the simulator checks, or by certificate.
 func simulatedProvider(tb testing.TB, byToken bool, faults simulator.Faults) (*simulator.Simulator, Config) {
 	tb.Helper()
 	sim := simtest.Start(tb, simulator.Config{
@@ -90,8 +90,8 @@ func TestSimulatorAnswers(t *testing.T) {
 	}
 }
 
-// TestSimulatorStorm sends under everything at once that does not lose an answer: nothing is lost, and nothing is accepted
-// twice.
+// TestSimulatorStorm sends under everything at once that does not lose an answer: nothing is lost, and nothing is
+// accepted twice.
 func TestSimulatorStorm(t *testing.T) {
 	t.Parallel()
 	for _, byToken := range []bool{false, true} {

@@ -13,13 +13,13 @@ type action uint8
 
 const (
 	actionNone action = iota
-	// actionRenewToken: a new provider token, as far as APNs' limit on them allows, and the delivery is sent once more by the
-	// transport itself; the verdict's result holds only when that fails too.
+	// actionRenewToken: a new provider token, as far as APNs' limit on them allows, and the delivery is sent once more
+	// by the transport itself; the verdict's result holds only when that fails too.
 	actionRenewToken
 	// actionReconnect: this connection takes no further notification; the next ones go over a new one.
 	actionReconnect
-	// actionDoubt: whether it is the app's configuration or this one notification only the other answers tell. The verdict's
-	// result is for the former; see Transport.doubt.
+	// actionDoubt: whether it is the app's configuration or this one notification only the other answers tell. The
+	// verdict's result is for the former; see Transport.doubt.
 	actionDoubt
 )
 
@@ -92,9 +92,9 @@ var verdictByReason = func() map[string]verdictRow {
 	return m
 }()
 
-// verdictOf is the verdict on a status with a reason. A reason in the table counts with any status of its class, except that
-// only a 410 makes a token dead. With another reason the status decides, for APNs adds
-// some without notice; without any it is not APNs that answered.
+// verdictOf is the verdict on a status with a reason. A reason in the table counts with any status of its class, except
+// that only a 410 makes a token dead. With another reason the status decides, for APNs adds some without notice;
+// without any it is not APNs that answered.
 func verdictOf(status int, reason string) verdict {
 	if row, ok := verdictByReason[reason]; ok {
 		if row.status == status || row.status/100 == status/100 && row.outcome != push.Unregistered {
@@ -110,7 +110,8 @@ func verdictOf(status int, reason string) verdict {
 		// Every 403 there is so far is about the credentials: a new one must not cost the app its notifications.
 		return verdict{push.Blocked, push.UnknownReason, actionDoubt}
 	case reason == "" || status < 400:
-		// It is not APNs that answers so: a proxy, or another server. That says nothing of the notification or its token.
+		// It is not APNs that answers so: a proxy, or another server. That says nothing of the notification or its
+		// token.
 		return verdict{push.Blocked, apns.Unrecognized, actionDoubt}
 	case status == 410:
 		return verdict{push.Unregistered, apns.Unregistered, actionNone}
@@ -119,9 +120,9 @@ func verdictOf(status int, reason string) verdict {
 	}
 }
 
-// readRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, or one that is still to come,
-// the token counts as dead at the moment of the answer: a peer's clock that is ahead, or garbage in its place, must not remove
-// what registers until then, and a year of six digits no database keeps.
+// readRefusal reads the body of an answer that is not a 200. Where that of a 410 gives no timestamp, or one that is
+// still to come, the token counts as dead at the moment of the answer: a peer's clock that is ahead, or garbage in its
+// place, must not remove what registers until then, and a year of six digits no database keeps.
 func readRefusal(status int, body []byte, now time.Time) (push.Result, action) {
 	var answer struct {
 		Reason    string `json:"reason"`

@@ -12,8 +12,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// TestVerdicts states the whole table once more, in words of its own: a row that is changed, dropped or added in only one of the
-// two places fails.
+// TestVerdicts states the whole table once more, in words of its own: a row that is changed, dropped or added in only
+// one of the two places fails.
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	now := time.UnixMilli(1700000000000).UTC()

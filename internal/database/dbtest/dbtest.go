@@ -17,7 +17,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// ServerVariable names the environment variable with the MySQL or MariaDB server for tests, as a DSN without a database.
+// ServerVariable names the environment variable with the MySQL or MariaDB server for tests, as a DSN without a
+// database.
 const ServerVariable = "LHSPN_TEST_MYSQL"
 
 // Each runs fn on either engine, as the parallel subtests "sqlite" and "mysql".
@@ -45,7 +46,8 @@ func MySQL(tb testing.TB) *database.DB {
 	return Open(tb, MySQLAddress(tb))
 }
 
-// Open opens and migrates the database at the address. Several times the same address, but for SQLite, is several replicas.
+// Open opens and migrates the database at the address. Several times the same address, but for SQLite, is several
+// replicas.
 func Open(tb testing.TB, address string) *database.DB {
 	tb.Helper()
 	return openMigrated(tb, address, database.Options{})

@@ -48,8 +48,8 @@ var (
 	readsAnApp = regexp.MustCompile(`^SEARCH (\w+) USING .*\(app=\?\)$`)
 )
 
-// CheckPlans fails the test for each statement whose plan reads one of the tables, by the name or alias in the statement, from
-// end to end, or all of an app's rows to sort them.
+// CheckPlans fails the test for each statement whose plan reads one of the tables, by the name or alias in the
+// statement, from end to end, or all of an app's rows to sort them.
 func (p *Planned) CheckPlans(tb testing.TB, tables ...string) {
 	tb.Helper()
 	p.mu.Lock()

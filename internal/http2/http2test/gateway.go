@@ -1,5 +1,5 @@
-// Package http2test is a scripted HTTP/2 server in memory, for tests of internal/http2 and of the transports over it. It works
-// in a synctest bubble, whose clock it follows.
+// Package http2test is a scripted HTTP/2 server in memory, for tests of internal/http2 and of the transports over it.
+// It works in a synctest bubble, whose clock it follows.
 package http2test
 
 import (

@@ -10,8 +10,8 @@ import (
 	"github.com/lhspn/lhspn/internal/simulator/web"
 )
 
-// Faults are the faults that happen whatever the target. The zero value is an FCM without any. "Every" means at each n-th
-// message of a connection, 0 never.
+// Faults are the faults that happen whatever the target. The zero value is an FCM without any. "Every" means at each
+// n-th message of a connection, 0 never.
 type Faults struct {
 	Latency   time.Duration `json:"latency"`    // of every answer
 	LateDelay time.Duration `json:"late_delay"` // further delay of what is answered late; 0 means one second
@@ -19,8 +19,8 @@ type Faults struct {
 	RetryAfter time.Duration `json:"retry_after"`
 	// DeadAfter makes every target UNREGISTERED so long after its first message; 0 never.
 	DeadAfter time.Duration `json:"dead_after"`
-	// TokenError is what the token endpoint answers: an OAuth error code (invalid_grant, invalid_scope, invalid_client, …) or
-	// the HTTP status 429, 500 or 503; empty: access tokens.
+	// TokenError is what the token endpoint answers: an OAuth error code (invalid_grant, invalid_scope, invalid_client,
+	// …) or the HTTP status 429, 500 or 503; empty: access tokens.
 	TokenError string `json:"token_error"`
 
 	// In percent of the messages.
@@ -52,8 +52,8 @@ func (f *Faults) lateDelay() time.Duration {
 	return f.LateDelay
 }
 
-// MagicPrefix is what every magic target begins with: a registration token or a FID. Four hexadecimal digits of the fault's
-// code follow; the rest is the user's.
+// MagicPrefix is what every magic target begins with: a registration token or a FID. Four hexadecimal digits of the
+// fault's code follow; the rest is the user's.
 const MagicPrefix = "deadfa17c0de"
 
 const magicHead = len(MagicPrefix) + 4

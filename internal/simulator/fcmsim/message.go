@@ -43,8 +43,8 @@ type message struct {
 	validateOnly bool
 }
 
-// invalid is a request that FCM refuses with INVALID_ARGUMENT. Where google is set, it is the API's front end that does, before
-// FCM has seen it, and there is no FcmError.
+// invalid is a request that FCM refuses with INVALID_ARGUMENT. Where google is set, it is the API's front end that
+// does, before FCM has seen it, and there is no FcmError.
 func invalid(field, format string, args ...any) *failure {
 	return &failure{code: 400, status: "INVALID_ARGUMENT", message: fmt.Sprintf(format, args...), errorCode: "INVALID_ARGUMENT", field: field}
 }
@@ -157,8 +157,8 @@ func checkAndroid(android *value) *failure {
 	return nil
 }
 
-// payloadSize counts the keys and values of data and notification, as for Android: what the Android block says in place of the
-// common block counts for it.
+// payloadSize counts the keys and values of data and notification, as for Android: what the Android block says in place
+// of the common block counts for it.
 func payloadSize(msg *value) int {
 	android := msg.get("android")
 	size := 0

@@ -52,8 +52,8 @@ const (
 
 var fields = []string{fieldAuthorization: "authorization", fieldContentType: "content-type"}
 
-// session decides on the messages of one connection. It remembers the last good one: the next differs in its target, most
-// likely, and need not be read again.
+// session decides on the messages of one connection. It remembers the last good one: the next differs in its target,
+// most likely, and need not be read again.
 type session struct {
 	s        *Simulator
 	requests int

@@ -1,6 +1,6 @@
-// Package fcmsim is a stand-in for Firebase Cloud Messaging: its HTTP v1 API, by HTTP/2 and HTTP/1.1, and the token endpoint
-// at which a service account gets its access token. It checks what it is sent as Google does, and makes on request every
-// fault that Google is known for.
+// Package fcmsim is a stand-in for Firebase Cloud Messaging: its HTTP v1 API, by HTTP/2 and HTTP/1.1, and the token
+// endpoint at which a service account gets its access token. It checks what it is sent as Google does, and makes on
+// request every fault that Google is known for.
 //
 // It must not import the transport that is tested against it.
 package fcmsim
@@ -33,11 +33,11 @@ const (
 type Config struct {
 	// Address is where it listens, as "127.0.0.1:0"; empty: it is not served.
 	Address string
-	// Host is the name that senders reach it by, for URL and the service account's token endpoint; empty means that of Address,
-	// or localhost where that is all of them.
+	// Host is the name that senders reach it by, for URL and the service account's token endpoint; empty means that of
+	// Address, or localhost where that is all of them.
 	Host string
-	// MaxStreams is how many requests a connection may have open; 0 means Google's 100. Who opens more is sent GOAWAY with
-	// the code 1, as by Google, or, with RefuseStreams, has that stream refused.
+	// MaxStreams is how many requests a connection may have open; 0 means Google's 100. Who opens more is sent GOAWAY
+	// with the code 1, as by Google, or, with RefuseStreams, has that stream refused.
 	MaxStreams    uint32
 	RefuseStreams bool
 	// TokenLife is how long an access token is good; 0 means an hour.
@@ -119,8 +119,8 @@ func (s *Simulator) URL() string {
 	return "https://" + net.JoinHostPort(host, port)
 }
 
-// ServiceAccount is the JSON file of a service account of the project, as Google gives it out, whose token endpoint is the
-// simulator's.
+// ServiceAccount is the JSON file of a service account of the project, as Google gives it out, whose token endpoint is
+// the simulator's.
 func (s *Simulator) ServiceAccount() []byte { return s.account.file }
 
 // SetFaults replaces the faults.
@@ -132,8 +132,8 @@ func (s *Simulator) Faults() Faults { return *s.faults.Load() }
 // ExpireTokens makes every access token that was given out expire now.
 func (s *Simulator) ExpireTokens() { s.bearers.expire() }
 
-// Received lists what the token received, oldest first, as far as it is kept. What was sent to a topic or a condition is
-// under "fcm:topic=" or "fcm:condition=" and its name.
+// Received lists what the token received, oldest first, as far as it is kept. What was sent to a topic or a condition
+// is under "fcm:topic=" or "fcm:condition=" and its name.
 func (s *Simulator) Received(token push.Token) []record.Notification {
 	return s.recorder.Received(token, s.cfg.Recent)
 }

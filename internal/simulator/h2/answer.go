@@ -57,8 +57,8 @@ func (c *Conn[T]) Respond(st *Stream[T], status int, fields, body []byte) {
 	c.drop(st)
 }
 
-// AppendField appends a header as a literal that goes into no table, so that answers need no encoder with a state. The name
-// is shorter than 127 bytes.
+// AppendField appends a header as a literal that goes into no table, so that answers need no encoder with a state. The
+// name is shorter than 127 bytes.
 func AppendField[S string | []byte](dst []byte, name string, value S) []byte {
 	dst = append(append(dst, 0, byte(len(name))), name...)
 	if len(value) < 127 {
@@ -99,7 +99,8 @@ func (c *Conn[T]) sendBody(d blockedBody) (sent bool) {
 	return true
 }
 
-// Later puts an answer off: Service.Answer is called when it is due. Nearly always it is due after all others, so it is looked for from the end.
+// Later puts an answer off: Service.Answer is called when it is due. Nearly always it is due after all others, so it is
+// looked for from the end.
 func (c *Conn[T]) Later(ctx context.Context, st *Stream[T], due time.Time) {
 	i := len(c.delayed)
 	for i > 0 && c.delayed[i-1].due.After(due) {

@@ -1,6 +1,6 @@
 // Package h2 is the server side of HTTP/2 for the simulated services: strict with its clients, able to misbehave on
-// request, and so cheap that it is not what a benchmark of a client measures. It therefore reads and writes frames itself
-// rather than by http2.Framer, which allocates for each.
+// request, and so cheap that it is not what a benchmark of a client measures. It therefore reads and writes frames
+// itself rather than by http2.Framer, which allocates for each.
 package h2
 
 import (
@@ -45,8 +45,8 @@ func (e Violation) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Detai
 type Config struct {
 	// MaxStreams is MAX_CONCURRENT_STREAMS; FirstStreams, unless it is 0, holds until Conn.Succeeded.
 	MaxStreams, FirstStreams uint32
-	// EndBeyondStreams ends the connection of a client that opens more (GOAWAY with PROTOCOL_ERROR, as Google does), where
-	// otherwise the stream is refused.
+	// EndBeyondStreams ends the connection of a client that opens more (GOAWAY with PROTOCOL_ERROR, as Google does),
+	// where otherwise the stream is refused.
 	EndBeyondStreams bool
 	// ConnectionWindow and StreamWindow are the flow-control windows, at least 1.
 	ConnectionWindow, StreamWindow uint32
@@ -54,8 +54,8 @@ type Config struct {
 	MaxBody int
 }
 
-// Service is what a server does with requests, on one connection. All of its methods are called with the connection's lock
-// held, so that none runs beside another, and none may wait.
+// Service is what a server does with requests, on one connection. All of its methods are called with the connection's
+// lock held, so that none runs beside another, and none may wait.
 type Service[T any] interface {
 	// Begin precedes, and End follows, the work on what was read at once.
 	Begin()
@@ -67,8 +67,8 @@ type Service[T any] interface {
 	Header(st *Stream[T], h Header, value []byte, again bool)
 	// Refused is told that a stream was refused since there were too many.
 	Refused()
-	// Request decides on a complete request: Conn.Respond, Later, Silence, Refuse or Reset. body is valid until it returns.
-	// ErrClosed, or any other error, ends the connection.
+	// Request decides on a complete request: Conn.Respond, Later, Silence, Refuse or Reset. body is valid until it
+	// returns. ErrClosed, or any other error, ends the connection.
 	Request(ctx context.Context, st *Stream[T], body []byte) error
 	// Answer responds to a request that Later put off.
 	Answer(st *Stream[T])
@@ -222,8 +222,8 @@ func (c *Conn[T]) Greet() error {
 	return c.flush()
 }
 
-// Feed works on what one read gave: all of its whole frames, then one write of all there is to say to them. done says that
-// the connection has gone away.
+// Feed works on what one read gave: all of its whole frames, then one write of all there is to say to them. done says
+// that the connection has gone away.
 func (c *Conn[T]) Feed(ctx context.Context, b []byte) (used int, done bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -285,8 +285,8 @@ func (c *Conn[T]) flush() error {
 	return err
 }
 
-// Close closes the connection without answering what is open, after what was answered, and by a TCP reset where it is to be
-// abrupt. Request returns what it returns.
+// Close closes the connection without answering what is open, after what was answered, and by a TCP reset where it is
+// to be abrupt. Request returns what it returns.
 func (c *Conn[T]) Close(abrupt bool) error {
 	c.service.End()
 	if err := c.flush(); err != nil {
@@ -342,8 +342,8 @@ func (c *Conn[T]) noteLimit(limit uint32) {
 	c.limit = max(c.ackedLimit, slices.Max(c.sent))
 }
 
-// settingsAcked: a client can follow a limit only once it has read it, so the largest limit that it may still believe in
-// is the one that is enforced.
+// settingsAcked: a client can follow a limit only once it has read it, so the largest limit that it may still believe
+// in is the one that is enforced.
 func (c *Conn[T]) settingsAcked() {
 	if len(c.sent) == 0 {
 		return

@@ -203,8 +203,8 @@ func (c *Conn[T]) replenishStream(st *Stream[T]) {
 	}
 }
 
-// shrinkStreams takes back what streams were allowed that were opened before the client knew our SETTINGS: now it goes by
-// them for those, too.
+// shrinkStreams takes back what streams were allowed that were opened before the client knew our SETTINGS: now it goes
+// by them for those, too.
 func (c *Conn[T]) shrinkStreams() {
 	shrink := func(st *Stream[T]) {
 		if st != nil && !st.whole {
@@ -243,8 +243,8 @@ func (c *Conn[T]) settings(flags http2.Flags, id uint32, b []byte) error {
 			}
 			c.peerWindow = int64(value)
 		case http2.SettingHeaderTableSize:
-			// Our header blocks are encoded without a table, but that it has become smaller must be said (RFC 7541, 4.2). As 0 it
-			// is said once and for all.
+			// Our header blocks are encoded without a table, but that it has become smaller must be said (RFC 7541,
+			// 4.2). As 0 it is said once and for all.
 			if value < c.peerTable {
 				c.peerTable, c.sizeUpdate = 0, []byte{0x20}
 			}

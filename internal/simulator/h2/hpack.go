@@ -81,8 +81,8 @@ var staticTable = func() (table [staticEntries]tableEntry) {
 	return table
 }()
 
-// headerDecoder decodes HPACK (RFC 7541). It is our own because hpack.Decoder makes a string of each literal, which at a
-// million requests a second is most of a server's work; the tests hold it against hpack.Decoder.
+// headerDecoder decodes HPACK (RFC 7541). It is our own because hpack.Decoder makes a string of each literal, which at
+// a million requests a second is most of a server's work; the tests hold it against hpack.Decoder.
 type headerDecoder struct {
 	names *Names
 	// emit is called with each field. name and value are valid until it returns.
@@ -171,8 +171,8 @@ func (d *headerDecoder) literal(b []byte, bits uint) (h Header, name, value, res
 		if e == nil {
 			return 0, nil, nil, nil, errCompression
 		}
-		// Adding this field to the table may evict the entry, but the only buffer that is then used again, should it be this
-		// one, gets the same name.
+		// Adding this field to the table may evict the entry, but the only buffer that is then used again, should it be
+		// this one, gets the same name.
 		h, name = e.header, e.name
 	}
 	value, b, err = readString(b, &d.value)
@@ -266,8 +266,8 @@ func readString(b []byte, into *scratch) (s, rest []byte, err error) {
 // symbol is a Huffman code of at most 8 bits; bits is 0 where there is none.
 type symbol struct{ char, bits byte }
 
-// commonSymbols finds the symbol by the next 8 bits of the input. Letters, digits and nearly all that headers are made of
-// have such short codes.
+// commonSymbols finds the symbol by the next 8 bits of the input. Letters, digits and nearly all that headers are made
+// of have such short codes.
 var commonSymbols = func() (table [256]symbol) {
 	for char := range 256 {
 		// Eight times the same symbol take as many bytes as its code has bits.
@@ -284,8 +284,8 @@ var commonSymbols = func() (table [256]symbol) {
 	return table
 }()
 
-// decodeCommon decodes a Huffman-coded string of common symbols, a few times faster than hpack.HuffmanDecode. It reports
-// false, having appended anything, for every other string and for what is malformed.
+// decodeCommon decodes a Huffman-coded string of common symbols, a few times faster than hpack.HuffmanDecode. It
+// reports false, having appended anything, for every other string and for what is malformed.
 func (s *scratch) decodeCommon(b []byte) bool {
 	var window uint64 // the next bits, from the top
 	bits := 0

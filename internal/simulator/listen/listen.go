@@ -18,8 +18,8 @@ import (
 // Timeouts of a connection. An idle connection has none: APNs keeps them for days.
 const (
 	handshakeTimeout = 10 * time.Second
-	// drainTimeout bounds how long a connection that was answered an error is read, and its bytes thrown away, until the
-	// client closes it.
+	// drainTimeout bounds how long a connection that was answered an error is read, and its bytes thrown away, until
+	// the client closes it.
 	drainTimeout = 10 * time.Second
 	// readAheadSize is that of a few TLS records.
 	readAheadSize = 64 << 10
@@ -81,8 +81,8 @@ type readAhead struct {
 
 func (c readAhead) Read(b []byte) (int, error) { return c.r.Read(b) }
 
-// Handshake makes the TLS connection, nil where it fails. A client that does not finish it is logged at debug: port scans
-// and wrong certificates are the clients' business.
+// Handshake makes the TLS connection, nil where it fails. A client that does not finish it is logged at debug: port
+// scans and wrong certificates are the clients' business.
 func Handshake(ctx context.Context, conn net.Conn, config *tls.Config, log *slog.Logger) *tls.Conn {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()

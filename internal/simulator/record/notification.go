@@ -61,7 +61,8 @@ type Totals struct {
 	Connections uint64 `json:"connections"`
 	// Verdicts counts the notifications by verdict, the accepted ones too.
 	Verdicts map[string]uint64 `json:"verdicts"`
-	// TokensAccepted counts the tokens with an accepted notification, TokensRepeated those with more than one; 0 at Sums.
+	// TokensAccepted counts the tokens with an accepted notification, TokensRepeated those with more than one; 0 at
+	// Sums.
 	TokensAccepted uint64 `json:"tokens_accepted"`
 	TokensRepeated uint64 `json:"tokens_repeated"`
 	// IDsRepeated counts the notifications accepted under an apns-id that had been accepted before; 0 unless they are

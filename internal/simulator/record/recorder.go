@@ -52,8 +52,8 @@ type Recorder struct {
 	first map[string]time.Time
 }
 
-// New makes a recorder. recent is how many notifications are kept at All; trackIDs counts what is accepted twice under one
-// id, and keeps every id there was; reason names the service's own verdicts, and token makes a token of an address.
+// New makes a recorder. recent is how many notifications are kept at All; trackIDs counts what is accepted twice under
+// one id, and keeps every id there was; reason names the service's own verdicts, and token makes a token of an address.
 func New(level Level, recent int, trackIDs bool, reason func(Verdict) string, token func([]byte) push.Token) *Recorder {
 	r := &Recorder{level: level, trackIDs: trackIDs, reason: reason, token: token, seed: maphash.MakeSeed()}
 	if level != All {
@@ -217,8 +217,8 @@ func (r *Recorder) FirstTime(token []byte) bool {
 	return true
 }
 
-// Since is how long ago Since was first asked about the token; 0 for the first time. A simulator whose tokens die asks about
-// each message.
+// Since is how long ago Since was first asked about the token; 0 for the first time. A simulator whose tokens die asks
+// about each message.
 func (r *Recorder) Since(token []byte, now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -280,7 +280,8 @@ func (r *Recorder) CountsOf(token push.Token) Counts {
 	return Counts{}
 }
 
-// EachCount calls f with every token's counts, in no order, until f returns false. What is recorded meanwhile may be missed.
+// EachCount calls f with every token's counts, in no order, until f returns false. What is recorded meanwhile may be
+// missed.
 func (r *Recorder) EachCount(f func(push.Token, Counts) bool) {
 	type tokenCounts struct {
 		token  push.Token

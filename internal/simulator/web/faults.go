@@ -1,7 +1,7 @@
 package web
 
-// Fault is what a magic target asks for: the code of one of Faults, or of a row of the service's own answers. Codes are the
-// same for all services, APNs' magic tokens included.
+// Fault is what a magic target asks for: the code of one of Faults, or of a row of the service's own answers. Codes are
+// the same for all services, APNs' magic tokens included.
 type Fault uint16
 
 // The faults of the connection. "Once" means: the first time the target is sent to; then it is accepted.

@@ -1,5 +1,5 @@
-// Package web serves a simulated service over HTTP/2 and HTTP/1.1 alike: the service decides on a request, and an answer says
-// what becomes of the connection, too.
+// Package web serves a simulated service over HTTP/2 and HTTP/1.1 alike: the service decides on a request, and an
+// answer says what becomes of the connection, too.
 package web
 
 import (
@@ -99,8 +99,8 @@ func (r *Request) clear() {
 
 // Session decides on the requests of one connection, one at a time.
 type Session interface {
-	// Answer decides on a request, and counts it in the tally where it is a message. body is at most Config.MaxBody + 1 bytes of
-	// the size that it had. The answer's slices are valid until the next.
+	// Answer decides on a request, and counts it in the tally where it is a message. body is at most Config.MaxBody + 1
+	// bytes of the size that it had. The answer's slices are valid until the next.
 	Answer(r *Request, body []byte, size int, now time.Time, tally *record.Tally) Answer
 }
 
@@ -115,7 +115,8 @@ type Config struct {
 	Fields []string
 	// MaxBody is how much of a body is read.
 	MaxBody int
-	// MaxStreams and RefuseStreams: see h2.Config. A connection with one stream too many ends unless RefuseStreams is set.
+	// MaxStreams and RefuseStreams: see h2.Config. A connection with one stream too many ends unless RefuseStreams is
+	// set.
 	MaxStreams    uint32
 	RefuseStreams bool
 }

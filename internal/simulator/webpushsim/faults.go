@@ -39,7 +39,8 @@ type Faults struct {
 	DeadAfter time.Duration `json:"dead_after"`
 	// Offline keeps accepted messages for browsers that are away; later ones replace those with the same topic.
 	Offline bool `json:"offline"`
-	// Everything is what the whole origin does, whatever it is sent, in place of a push service: one of Origins, or empty.
+	// Everything is what the whole origin does, whatever it is sent, in place of a push service: one of Origins, or
+	// empty.
 	Everything string `json:"everything"`
 
 	// In percent of the messages.

@@ -67,14 +67,14 @@ var (
 	failTooLarge      = failure{status: 413, errno: 104, text: "Request payload too large"}
 )
 
-// failEncoding is for what no browser could decrypt; why says what is wrong with it. Real services do not look: they accept
-// it, and the browser is silent.
+// failEncoding is for what no browser could decrypt; why says what is wrong with it. Real services do not look: they
+// accept it, and the browser is silent.
 func failEncoding(why string) failure {
 	return failure{status: 400, errno: 110, text: "Invalid aes128gcm: " + why}
 }
 
-// The rows: every answer that push services are known for, but the plain 201. The numbers are part of the endpoints: append
-// only.
+// The rows: every answer that push services are known for, but the plain 201. The numbers are part of the endpoints:
+// append only.
 const (
 	BadRequest Fault = web.Rows + 1 + iota
 	BadTTL

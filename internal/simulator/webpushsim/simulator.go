@@ -2,7 +2,8 @@
 // subscriptions, checks what it is sent as such services do, decrypts it as a browser does, and makes on request every
 // fault that they are known for.
 //
-// It has the cryptography of RFC 8291 and RFC 8292 on its own, and must not import the transport that is tested against it.
+// It has the cryptography of RFC 8291 and RFC 8292 on its own, and must not import the transport that is tested against
+// it.
 package webpushsim
 
 import (
@@ -172,8 +173,8 @@ type pending struct {
 	message record.Notification
 }
 
-// hold keeps a message for a browser that is offline, in place of one with the same topic (RFC 8030, 5.4). One with a TTL of 0
-// is for those that are online.
+// hold keeps a message for a browser that is offline, in place of one with the same topic (RFC 8030, 5.4). One with a
+// TTL of 0 is for those that are online.
 func (s *Simulator) hold(n record.Notification, now time.Time) {
 	if n.TTL == 0 {
 		return

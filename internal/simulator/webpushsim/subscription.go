@@ -20,8 +20,8 @@ const (
 	pushPath = "/push/"
 	authLen  = 16
 
-	// An id is the fault, a part of the hash of the VAPID key, a random number, and a part of a MAC over those: subscriptions
-	// need not be kept, however many there are.
+	// An id is the fault, a part of the hash of the VAPID key, a random number, and a part of a MAC over those:
+	// subscriptions need not be kept, however many there are.
 	vapidLen  = 8
 	randomLen = 8
 	macLen    = 8
@@ -66,8 +66,8 @@ type browser struct {
 	auth []byte
 }
 
-// Subscribe plays a browser: it makes a new subscription for the VAPID public key (an uncompressed point of P-256, base64url)
-// whose messages meet with the fault.
+// Subscribe plays a browser: it makes a new subscription for the VAPID public key (an uncompressed point of P-256,
+// base64url) whose messages meet with the fault.
 func (s *Simulator) Subscribe(vapidPublicKey string, fault Fault) (Subscription, error) {
 	vapid, err := parseKey(vapidPublicKey)
 	if err != nil {
@@ -90,7 +90,8 @@ func (s *Simulator) Subscribe(vapidPublicKey string, fault Fault) (Subscription,
 	}, nil
 }
 
-// Unsubscribe gives a subscription up, as a browser does whose user has withdrawn the permission: from now on it is gone.
+// Unsubscribe gives a subscription up, as a browser does whose user has withdrawn the permission: from now on it is
+// gone.
 func (s *Simulator) Unsubscribe(endpoint string) error {
 	id, ok := strings.CutPrefix(endpoint, s.origin+pushPath)
 	if !ok {

@@ -1,5 +1,5 @@
-// Command fcm sends with Google's own Go client, unchanged, to a simulator of FCM, and checks what the client reports and what the
-// simulator received. ../run.sh starts the simulator and calls this program.
+// Command fcm sends with Google's own Go client, unchanged, to a simulator of FCM, and checks what the client reports
+// and what the simulator received. ../run.sh starts the simulator and calls this program.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command interop sends with SherClockHolmes/webpush-go, unchanged, to a simulator, and checks what the client reports and what
-// the simulator received. run.sh starts the simulator and calls this program.
+// Command interop sends with SherClockHolmes/webpush-go, unchanged, to a simulator, and checks what the client reports
+// and what the simulator received. run.sh starts the simulator and calls this program.
 package main
 
 import (

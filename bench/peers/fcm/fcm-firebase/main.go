@@ -1,5 +1,5 @@
-// Command fcm-firebase drives Google's firebase.google.com/go: SendEach with 500 messages a call, the most that it takes. It has 50
-// goroutines over one net/http client with HTTP/2.
+// Command fcm-firebase drives Google's firebase.google.com/go: SendEach with 500 messages a call, the most that it
+// takes. It has 50 goroutines over one net/http client with HTTP/2.
 package main
 
 import (
