@@ -1,6 +1,10 @@
 package fcm
 
-import "github.com/lhspn/lhspn/internal/push"
+import (
+	"strings"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
 
 // Route is the one way out that an app has to FCM.
 const Route push.Route = Name
@@ -37,7 +41,7 @@ func (Platform) Token(given map[string]push.JSON) (push.Token, []byte, []push.Fa
 	case !v.IsString():
 		return "", nil, []push.Fault{{Location: at, Message: "must be a registration token or a Firebase installation id"}}
 	}
-	t, err := Token(v.String())
+	t, err := Token(strings.TrimPrefix(v.String(), Name+":")) // the written form is taken for what it stands for
 	if err != nil {
 		return "", nil, []push.Fault{{Location: at, Message: err.Error()}}
 	}
