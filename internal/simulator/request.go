@@ -150,6 +150,7 @@ func (c *providerConn) Header(st *stream, h h2.Header, value []byte, again bool)
 		if r.pushType = pushType(value); r.pushType == "" {
 			r.fault(ReasonInvalidPushType)
 		}
+	default: // the others are HTTP/2's own, or of no meaning to APNs
 	}
 }
 
