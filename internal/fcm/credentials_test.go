@@ -389,7 +389,7 @@ func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
-		"": 0, "0": 0, "30": 30 * time.Second, "-1": 0, "1.5": 0, "soon": 0, "99999": time.Hour, "99999999999999999999": 0,
+		"": 0, "0": 0, "30": 30 * time.Second, "-1": 0, "1.5": 0, "soon": 0, "99999": time.Hour, "99999999999999999999": time.Hour,
 		"Thu, 26 Nov 2026 12:02:00 GMT": 2 * time.Minute, "Thu, 26 Nov 2026 11:00:00 GMT": 0, "Fri, 27 Nov 2026 12:02:00 GMT": time.Hour,
 	} {
 		if got := http2.RetryAfter([]byte(value), now); got != want {

@@ -38,7 +38,8 @@ func ExampleMakeAlert() {
 		text, _ := json.Marshal(map[string]any{"aps": map[string]any{"alert": alert}})
 		fmt.Println(string(text))
 	}
-	// Output: {"aps":{"alert":"Dinner is served"}} {"aps":{"alert":{"action-loc-key":"VIEW","body":"Dinner is
-	// served"}}}
+	// Output:
+	// {"aps":{"alert":"Dinner is served"}}
+	// {"aps":{"alert":{"action-loc-key":"VIEW","body":"Dinner is served"}}}
 	// {"aps":{"alert":{"action-loc-key":null,"launch-image":"dinner.png","loc-args":["Anna","8"],"loc-key":"DINNER_FORMAT"}}}
 }
