@@ -54,22 +54,23 @@ func (o Outcome) Final() bool {
 	return o == Accepted || o == Failed || o == Unregistered || o == Expired || o == Cancelled
 }
 
-// Result is the verdict on one delivery. It is data, not an error.
+// Result is the verdict on one delivery. It is data, not an error. There is one for each recipient in memory, so its small
+// fields stand together: 48 bytes.
 type Result struct {
 	Outcome Outcome
-	Reason  *Reason
+	// GaveUp says that it failed because its attempts were used up, and not because the service refused it for good.
+	GaveUp bool
 	// Status is the HTTP status, or the status byte of the binary protocol; 0 where there was no answer.
 	Status uint16
 	// Identifier is the binary protocol's identifier of the failed frame, for the log.
 	Identifier uint32
+	Reason     *Reason
 	// Timestamp is when the service found the token dead; only with Unregistered.
 	Timestamp time.Time
 	// RetryAfter is how long the service asks to wait before more is sent to what the reason's class names: this device
 	// token, the key, or the route. 0 means that it did not say. Where the key or the route has to wait, no attempt is
 	// used up. Longer than an hour is not waited before asking again.
 	RetryAfter time.Duration
-	// GaveUp says that it failed because its attempts were used up, and not because the service refused it for good.
-	GaveUp bool
 }
 
 // BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or

@@ -1,44 +1,38 @@
 package binary
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/frame"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// reasons are all that this transport gives.
-var reasons = []*push.Reason{
-	apns.ProcessingError, apns.MissingDeviceToken, apns.MissingTopic, apns.MissingPayload, apns.InvalidTokenSize,
-	apns.InvalidTopicSize, apns.InvalidPayloadSize, apns.InvalidToken, apns.Shutdown, apns.ProtocolError, push.UnknownReason,
-	push.ConnectionLost, push.NoAnswer, push.ExpiredReason,
+// ofStatus has what each status says that Apple documents and that is a failure.
+var ofStatus = map[frame.Status]*push.Reason{
+	frame.StatusProcessingError:    apns.ProcessingError,
+	frame.StatusMissingToken:       apns.MissingDeviceToken,
+	frame.StatusMissingTopic:       apns.MissingTopic,
+	frame.StatusMissingPayload:     apns.MissingPayload,
+	frame.StatusInvalidTokenSize:   apns.InvalidTokenSize,
+	frame.StatusInvalidTopicSize:   apns.InvalidTopicSize,
+	frame.StatusInvalidPayloadSize: apns.InvalidPayloadSize,
+	frame.StatusInvalidToken:       apns.InvalidToken,
+	frame.StatusShutdown:           apns.Shutdown,
+	frame.StatusProtocolError:      apns.ProtocolError,
 }
+
+// reasons are all that this transport gives.
+var reasons = slices.AppendSeq(
+	[]*push.Reason{push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason}, maps.Values(ofStatus))
 
 // reasonOf translates a status; any that Apple does not document is like 255.
 func reasonOf(s frame.Status) *push.Reason {
-	switch s {
-	case frame.StatusProcessingError:
-		return apns.ProcessingError
-	case frame.StatusMissingToken:
-		return apns.MissingDeviceToken
-	case frame.StatusMissingTopic:
-		return apns.MissingTopic
-	case frame.StatusMissingPayload:
-		return apns.MissingPayload
-	case frame.StatusInvalidTokenSize:
-		return apns.InvalidTokenSize
-	case frame.StatusInvalidTopicSize:
-		return apns.InvalidTopicSize
-	case frame.StatusInvalidPayloadSize:
-		return apns.InvalidPayloadSize
-	case frame.StatusInvalidToken:
-		return apns.InvalidToken
-	case frame.StatusShutdown:
-		return apns.Shutdown
-	case frame.StatusProtocolError:
-		return apns.ProtocolError
-	default:
-		return push.UnknownReason
+	if r := ofStatus[s]; r != nil {
+		return r
 	}
+	return push.UnknownReason
 }
 
 // The results that need no answer.
