@@ -121,6 +121,7 @@ type tagsBody struct {
 
 type notificationBody struct {
 	To             audienceBody   `json:"to" doc:"Exactly one of tokens, users, tags and all"`
+	Name           *string        `json:"name,omitempty" nullable:"true" maxLength:"255" example:"spring-sale" doc:"For people, as the name of a campaign; to 255 bytes. It is shown wherever the notification is, and need not be unique"`
 	Message        *messageBody   `json:"message,omitempty" doc:"What every platform of the app shows, in its own way"`
 	Aps            map[string]any `json:"aps,omitempty" nullable:"true" example:"{\"alert\":{\"title\":\"Hello\",\"body\":\"World\"},\"sound\":\"default\"}" doc:"Apple's dictionary, passed on as it is given. Known keys are checked, unknown ones pass. There is a sound only where one is given. With message its members win, key by key. Alone it is for Apple's devices only"`
 	Fcm            map[string]any `json:"fcm,omitempty" nullable:"true" example:"{\"android\":{\"notification\":{\"channel_id\":\"orders\"}}}" doc:"FCM's message without its target: notification, data, android, fcm_options. With message its members win, member by member"`
@@ -210,6 +211,7 @@ type countsBody struct {
 
 type statusBody struct {
 	ID          string                `json:"id" format:"uuid"`
+	Name        *string               `json:"name" doc:"As it was given; null where it was not"`
 	State       string                `json:"state" enum:"scheduled,queued,sending,done,cancelled"`
 	Recipients  *int64                `json:"recipients" doc:"Null while an audience is being counted"`
 	Counts      countsBody            `json:"counts" doc:"They add up to recipients; while that is null, to those found so far"`
@@ -218,6 +220,17 @@ type statusBody struct {
 	SendAt      time.Time             `json:"send_at"`
 	FirstSentAt *time.Time            `json:"first_sent_at" doc:"Null until then"`
 	FinishedAt  *time.Time            `json:"finished_at" doc:"Null until then"`
+	Payload     map[string]any        `json:"payload" doc:"What each platform's devices get, by the platform's name, with a badge of 1 where each has its own"`
+	Audience    *shownAudienceBody    `json:"audience,omitempty" doc:"As it was given in to; left out where that had tokens, which are not kept"`
+}
+
+// shownAudienceBody is an audience in answers.
+type shownAudienceBody struct {
+	Users       []string  `json:"users,omitempty" nullable:"false" doc:"The first 100 of them"`
+	UserCount   *int      `json:"user_count,omitempty" doc:"How many users there are"`
+	Tags        *tagsBody `json:"tags,omitempty"`
+	All         bool      `json:"all,omitempty"`
+	Environment *string   `json:"environment,omitempty"`
 }
 
 type failureBody struct {

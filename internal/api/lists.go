@@ -47,7 +47,7 @@ func (a *API) getNotification(ctx context.Context, x *exchange, r *http.Request)
 	if err != nil {
 		return err
 	}
-	return x.answer(http.StatusOK, showStatus(&status))
+	return x.answer(http.StatusOK, x.showStatus(&status))
 }
 
 func (a *API) cancelNotification(ctx context.Context, x *exchange, r *http.Request) error {
@@ -59,7 +59,7 @@ func (a *API) cancelNotification(ctx context.Context, x *exchange, r *http.Reque
 	if err != nil {
 		return explainConflict(err, "The notification is done: there is nothing left to cancel.")
 	}
-	return x.answer(http.StatusOK, showStatus(&status))
+	return x.answer(http.StatusOK, x.showStatus(&status))
 }
 
 func (a *API) listNotifications(ctx context.Context, x *exchange, _ *http.Request) error {
@@ -79,22 +79,7 @@ func (a *API) listNotifications(ctx context.Context, x *exchange, _ *http.Reques
 	if next != (uuid.UUID{}) {
 		cursor = next.String()
 	}
-	return answerList(x, statuses, cursor, showStatus)
-}
-
-func showStatus(s *push.Status) statusBody {
-	b := statusBody{
-		ID: s.ID.String(), State: string(s.State), Counts: countsBody(s.Counts), ByPlatform: map[string]countsBody{},
-		CreatedAt: s.CreatedAt.UTC(), SendAt: s.SendAt.UTC(),
-		FirstSentAt: timeOrNull(s.FirstSentAt), FinishedAt: timeOrNull(s.FinishedAt),
-	}
-	for platform, counts := range s.ByPlatform {
-		b.ByPlatform[platform] = countsBody(counts)
-	}
-	if s.Expanded {
-		b.Recipients = &s.Recipients
-	}
-	return b
+	return answerList(x, statuses, cursor, x.showStatus)
 }
 
 func (a *API) listFailures(ctx context.Context, x *exchange, r *http.Request) error {

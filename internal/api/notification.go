@@ -121,6 +121,13 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 			if given {
 				c.BadgeIncrement = rd.uint32(field(), v, 0)
 			}
+		case "name":
+			if given {
+				var wrong string
+				if c.Name, wrong = readText(v, maxField); wrong != "" {
+					rd.fault(field(), wrong)
+				}
+			}
 		case "priority":
 			keep(&m.priority)
 		case "expires_at":

@@ -11,6 +11,8 @@ import (
 type Content struct {
 	ID  uuid.UUID
 	App string
+	// Name is for people.
+	Name string
 	// Blocks are the objects of the body by their names: message, data, and one for each platform. An absent one is not
 	// there.
 	Blocks map[string]JSON
@@ -34,7 +36,7 @@ type Content struct {
 // Notification is the neutral part of what a platform makes of the content.
 func (c *Content) Notification(platform string) *Notification {
 	return &Notification{
-		ID: c.ID, App: c.App, Platform: platform, Priority: c.Priority, Expiration: c.Expiration, CollapseID: c.CollapseID,
+		ID: c.ID, App: c.App, Name: c.Name, Platform: platform, Priority: c.Priority, Expiration: c.Expiration, CollapseID: c.CollapseID,
 		BadgeIncrement: c.BadgeIncrement, Rate: c.Rate, CreatedAt: c.CreatedAt, SendAt: c.SendAt,
 	}
 }

@@ -15,6 +15,7 @@ type Type string
 type Notification struct {
 	ID          uuid.UUID // version 7
 	App         string
+	Name        string // for people, as of a campaign; may be empty, and need not be unique
 	Platform    string // the name of the platform; empty reads as DefaultPlatform
 	Environment Route
 	Type        Type

@@ -37,6 +37,10 @@ type Status struct {
 	SendAt     time.Time
 	// FirstSentAt and FinishedAt are zero until then.
 	FirstSentAt, FinishedAt time.Time
+	// Notification is what is sent, as far as people are shown it: ID, App, Name, and the Payload of each platform.
+	Notification *Notification
+	// Audience is whom it is for; nil where that is explicit tokens, which are not kept.
+	Audience *Audience
 }
 
 // Failure is one recipient that was not accepted.

@@ -63,6 +63,9 @@ func (q *Queue) Get(ctx context.Context, app string, id uuid.UUID) (push.Status,
 	if several {
 		err = q.readPlatforms(ctx, app, []*push.Status{&s})
 	}
+	if err == nil {
+		err = q.readContents(ctx, app, []*push.Status{&s})
+	}
 	return s, wrap(err, "get notification %s", id)
 }
 
@@ -120,6 +123,9 @@ func (q *Queue) List(
 		return nil, uuid.Nil, wrap(err, "list notifications")
 	}
 	if err := q.readPlatforms(ctx, app, several); err != nil {
+		return nil, uuid.Nil, wrap(err, "list notifications")
+	}
+	if err := q.readContents(ctx, app, pointers(page)); err != nil {
 		return nil, uuid.Nil, wrap(err, "list notifications")
 	}
 	if len(page) > limit {

@@ -3,6 +3,7 @@
 CREATE TABLE IF NOT EXISTS notifications (
     app             VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     id              BINARY(16) NOT NULL,               -- UUIDv7: in the order of creation
+    name            VARBINARY(255) NOT NULL,           -- for people: a campaign's; may be empty
     state           TINYINT UNSIGNED NOT NULL,         -- 0 queued, 1 sending, 2 done, 3 cancelled
     platform        VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- whose form these columns have; empty for apns
     environment     VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

@@ -2,6 +2,7 @@
 CREATE TABLE IF NOT EXISTS notifications (
     app             TEXT NOT NULL,
     id              BLOB NOT NULL,                     -- UUIDv7: in the order of creation
+    name            BLOB NOT NULL,                     -- for people: a campaign's; may be empty
     state           INTEGER NOT NULL,                  -- 0 queued, 1 sending, 2 done, 3 cancelled
     platform        TEXT NOT NULL,                     -- whose form these columns have; empty for apns
     environment     TEXT NOT NULL,
