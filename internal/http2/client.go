@@ -159,7 +159,7 @@ func (cl *Client) Run(ctx context.Context) error {
 	cl.close()
 	cl.mu.Unlock()
 	conns.Wait()
-	cl.returnQueue(NotSent)
+	cl.returnQueue(NotSent, &ended{})
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if cl.down { // others may share the metric

@@ -216,9 +216,10 @@ func (c *conn) run(ctx context.Context) {
 	c.cl.metrics.Ends[cause].Inc()
 	c.cl.log.Debug("connection ended", "cause", cause, "error", err, "answers", c.answers, "unanswered", len(left))
 	c.cl.requeue(left, &c.writeDone)
-	c.cl.finish(&c.writeDone)
 	if c.cl.unwanted() {
-		c.cl.returnQueue(NotSent)
+		c.cl.returnQueue(NotSent, &c.writeDone)
+	} else {
+		c.cl.finish(&c.writeDone)
 	}
 }
 

@@ -101,21 +101,21 @@ func (cl *Client) requeue(refs []ref, e *ended) {
 	cl.metrics.Resent.Add(float64(len(again)))
 }
 
-// returnQueue ends everything that waits in the queue.
-func (cl *Client) returnQueue(o Outcome) {
-	var e ended
+// returnQueue ends everything that waits in the queue. Callers are told at the end, and not in between: what they send
+// in answer is not returned with it.
+func (cl *Client) returnQueue(o Outcome, e *ended) {
 	var refs [256]ref
 	for {
 		cl.mu.Lock()
 		n := cl.queue.pop(refs[:])
 		cl.mu.Unlock()
 		if n == 0 {
-			return
+			break
 		}
 		now := time.Now()
 		for _, r := range refs[:n] {
 			e.without(r, o, now)
 		}
-		cl.finish(&e)
 	}
+	cl.finish(e)
 }

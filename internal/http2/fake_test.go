@@ -66,6 +66,7 @@ type batch struct {
 	results []result
 	next    func(i int, a *Answer) Next // nil for Finished
 	done    func(*batch)
+	andThen func() // called by Done, before the batch counts as done
 }
 
 func (b *batch) Len() int { return len(b.results) }
@@ -109,7 +110,12 @@ func (b *batch) Answer(i int, a *Answer) Next {
 	return Finished
 }
 
-func (b *batch) Done() { b.done(b) }
+func (b *batch) Done() {
+	if b.andThen != nil {
+		b.andThen()
+	}
+	b.done(b)
+}
 
 // number is the number of a request.
 func number(r *http2test.Request) int {

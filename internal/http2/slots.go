@@ -34,7 +34,7 @@ func (cl *Client) runSlot(ctx context.Context, s *slot, conns *sync.WaitGroup) {
 			cl.wake()
 			cl.mu.Unlock()
 			if alone {
-				cl.returnQueue(cl.unsent())
+				cl.returnQueue(cl.unsent(), &ended{})
 			}
 			continue
 		}
@@ -82,7 +82,7 @@ func (cl *Client) awaitWork(ctx context.Context, s *slot) bool {
 				if waited || cl.notHTTP2 {
 					waited = false
 					cl.mu.Unlock()
-					cl.returnQueue(cl.unsent())
+					cl.returnQueue(cl.unsent(), &ended{})
 					continue
 				}
 				wait = min(wait, giveBackAfter)

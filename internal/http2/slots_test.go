@@ -71,11 +71,18 @@ func TestClosedAtOnce(t *testing.T) {
 				for time.Since(start) < time.Hour {
 					g := tr.send(testNote, 0, 100)
 					tr.wait()
-					want := NotSent
-					if after == "settings" || after == "request" {
-						want = Lost // it had come to requests, for all we know
+					switch after {
+					case "handshake", "goaway":
+						tr.want(g, NotSent, 0)
+					case "request":
+						tr.want(g, Lost, 0) // it had come to requests, for all we know
+					case "settings":
+						// Either: the end may be seen before the first write. All of the group shares its fate.
+						tr.want(g, g.results[0].outcome, 0)
+						if o := g.results[0].outcome; o != NotSent && o != Lost {
+							t.Fatalf("outcome %v", o)
+						}
 					}
-					tr.want(g, want, 0)
 				}
 				if gw.Dials() < 20 || gw.Dials() > 150 {
 					t.Errorf("%d connections in an hour", gw.Dials())
@@ -83,6 +90,30 @@ func TestClosedAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSentOnDone: what a caller sends when it is told that a group is done waits for the next connection, however the
+// last one ended. It is not given back unsent with the group before.
+func TestSentOnDone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) { p.Settings(); p.Next() }}
+		tr := newTester(t, Config{Connections: 2, BackoffMin: time.Second, BackoffMax: time.Minute}, gw)
+		t.Cleanup(tr.stop)
+		var all []*batch
+		var send func()
+		send = func() {
+			b := &batch{note: testNote, from: len(all) * 10, results: make([]result, 10)}
+			if all = append(all, b); len(all) < 20 {
+				b.andThen = send
+			}
+			tr.sendBatch(b)
+		}
+		send()
+		tr.wait()
+		for _, b := range all {
+			tr.want(b, Lost, 0)
+		}
+	})
 }
 
 func TestConnectionsOpenWithLoad(t *testing.T) {
