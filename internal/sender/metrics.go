@@ -113,6 +113,27 @@ func (m *metrics) route(o queue.Outlet, kind string, reasons []*push.Reason) rou
 	return am
 }
 
+// detach has the gauges of a route that another takes the place of show nothing any more: they are the other's.
+func (m *routeMetrics) detach() {
+	nowhere := prometheus.NewGauge(prometheus.GaugeOpts{Name: "detached"})
+	m.inFlight, m.window, m.ready = nowhere, nowhere, [2]prometheus.Gauge{nowhere, nowhere}
+	for c := range m.paused {
+		m.paused[c] = nowhere
+	}
+}
+
+// forget removes what is shown of a route that is gone.
+func (m *metrics) forget(o queue.Outlet) {
+	labels := prometheus.Labels{"app": o.App, "route": string(o.Route)}
+	for _, v := range []interface {
+		DeletePartialMatch(labels prometheus.Labels) int
+	}{
+		m.outcomes, m.reasons, m.retries, m.gaveUp, m.inFlight, m.window, m.ready, m.paused, m.delay,
+	} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
 // refused counts a result that was not accepted. A reason that no list names is counted as unknown: labels are closed.
 func (m *routeMetrics) refused(r *push.Reason) {
 	counter := m.reasons[r]

@@ -154,7 +154,7 @@ func (r *reader) refresh() []queue.Lease {
 		r.rewind(shard, queue.Bulk)
 	}
 	if lost {
-		for _, way := range r.s.routes {
+		for _, way := range r.s.routes.Load().byOutlet {
 			way.withdrawLost()
 		}
 	}
@@ -240,7 +240,7 @@ func (r *reader) cursor(shard uint8, lane queue.Lane) queue.Key {
 
 // full names the routes that have enough of the lane in memory; room is false when all have.
 func (r *reader) full(lane queue.Lane) (without []queue.Outlet, room bool) {
-	for outlet, way := range r.s.routes {
+	for outlet, way := range r.s.routes.Load().byOutlet {
 		if way.wants(lane) {
 			room = true
 		} else {
@@ -346,7 +346,7 @@ func (r *reader) cancels(ctx context.Context) error {
 		}
 		for _, b := range batches {
 			if last == nil || last.Notification != b.Notification {
-				for outlet, way := range r.s.routes {
+				for outlet, way := range r.s.routes.Load().byOutlet {
 					if outlet.App == b.App {
 						way.cancel(b.Notification)
 					}

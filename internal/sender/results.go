@@ -209,9 +209,10 @@ func (r *route) complete(b *batch) {
 	switch {
 	case waits:
 		r.backlog.ready[b.Lane] += again
-	case !r.s.memory.ours(b):
+	case r.retired || !r.s.memory.ours(b):
 		r.backlog.ready[b.Lane] += again
 		r.evict(b)
+		r.s.reader.rewind(b.Shard, b.Lane)
 	default:
 		r.enqueue(b, true)
 	}

@@ -36,14 +36,16 @@ type route struct {
 	window   window
 	// toldNoContent is set when the log has said that there are notifications without content for the route's platform.
 	toldNoContent bool
-	stopping      bool
+	// stopping is set when the route is not to send any more; retired too where another has taken its place, or the
+	// outlet is gone, while the sender runs on.
+	stopping, retired bool
 }
 
-func newRoute(s *Sender, outlet queue.Outlet, cfg RouteConfig) *route {
+func newRoute(s *Sender, outlet queue.Outlet, cfg RouteConfig, known *share) *route {
 	log := s.log.With("app", outlet.App, "route", outlet.Route)
 	return &route{
 		s: s, app: outlet.App, name: outlet.Route, cfg: cfg, log: log,
-		metrics: s.metrics.route(outlet, cfg.Kind, cfg.Reasons), share: newShare(), limit: limiter(cfg.MaxRate),
+		metrics: s.metrics.route(outlet, cfg.Kind, cfg.Reasons), share: known, limit: limiter(cfg.MaxRate),
 		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
 		backlog: newBacklog(cfg.Platform, cfg.Memory), breaker: newBreaker(&s.cfg, log),
 		window: newWindow(cfg.QueueTarget, cfg.InFlight-cfg.InFlight/8),
@@ -87,7 +89,11 @@ func (r *route) admit(from *queue.Batch, n *push.Notification) admission {
 	b := &batch{Batch: from, route: r}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopping {
+	switch {
+	case r.retired: // the reader took it for the one that sends now: it is read again
+		r.s.reader.rewind(b.Shard, b.Lane)
+		return notOurs
+	case r.stopping:
 		return notOurs
 	}
 	if r.backlog.room(b.Lane) < b.weight() {
@@ -247,6 +253,19 @@ func (r *route) withdrawLost() {
 		if r.s.memory.ours(b) {
 			return true
 		}
+		r.withdraw(b)
+		return false
+	})
+}
+
+// retire leaves all that waits to the route that takes this one's place, or in the queue. What is in flight gets its
+// results; of what has none the row is found again. Nothing finds or sends for the route any more.
+func (r *route) retire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping, r.retired = true, true
+	r.metrics.detach()
+	r.backlog.keep(func(b *batch) bool {
 		r.withdraw(b)
 		return false
 	})

@@ -13,11 +13,11 @@ package sender
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -169,37 +169,37 @@ func (c RouteConfig) withDefaults() RouteConfig {
 
 // Sender sends what is due in the shards of this replica.
 type Sender struct {
-	cfg Config
-	q   Queue
-	// mains has for each app the route that audiences of all routes are expanded by.
-	routes   map[queue.Outlet]*route
-	mains    map[string]*route
+	cfg      Config
+	q        Queue
 	log      *slog.Logger
 	metrics  *metrics
 	memory   *memory
 	settlers *settlers
 	reader   *reader
+	// routes are those there are now; see SetRoutes.
+	routes atomic.Pointer[routes]
+
+	mu       sync.Mutex // guards what follows, and the change of routes
+	phase    phase
+	runners  map[queue.Outlet]*runner
+	retiring sync.WaitGroup
+	stopping chan struct{} // closed when Run is told to end
 }
 
 // New returns a Sender for the routes. It starts nothing: see Run.
-func New(cfg Config, q Queue, routes map[queue.Outlet]RouteConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
+func New(cfg Config, q Queue, outlets map[queue.Outlet]RouteConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
 	s := &Sender{
-		cfg: cfg.withDefaults(), q: q, routes: make(map[queue.Outlet]*route, len(routes)), mains: map[string]*route{}, log: log,
-		metrics: newMetrics(reg), memory: newMemory(),
+		cfg: cfg.withDefaults(), q: q, log: log, metrics: newMetrics(reg), memory: newMemory(),
+		runners: map[queue.Outlet]*runner{}, stopping: make(chan struct{}),
 	}
 	s.settlers = newSettlers(s)
 	s.reader = newReader(s)
-	for outlet, c := range routes {
-		if c.Transport == nil {
-			return nil, fmt.Errorf("sender: route %q of app %q has no transport", outlet.Route, outlet.App)
-		}
-		r := newRoute(s, outlet, c.withDefaults())
-		s.routes[outlet] = r
-		if main := s.mains[outlet.App]; main == nil || outlet.Route < main.name {
-			s.mains[outlet.App] = r
-		}
+	s.routes.Store(&routes{})
+	changes := make(map[queue.Outlet]*RouteConfig, len(outlets))
+	for outlet, c := range outlets {
+		changes[outlet] = &c
 	}
-	return s, nil
+	return s, s.SetRoutes(changes)
 }
 
 // Handoff takes batches that were just committed, so that they need not be found. It never blocks and keeps no more
@@ -231,59 +231,32 @@ func (s *Sender) admit(b *queue.Batch, n *push.Notification) admission {
 }
 
 // routeOf is the route that the batch goes, nil where it is not configured.
-func (s *Sender) routeOf(b *queue.Batch) *route {
-	if b.Route == "" {
-		if r := s.mains[b.App]; r != nil {
-			return r
-		}
-	}
-	return s.routes[queue.Outlet{App: b.App, Route: b.Route}]
-}
+func (s *Sender) routeOf(b *queue.Batch) *route { return s.routes.Load().of(b) }
 
 // Run sends until ctx ends. Then it sends nothing new, waits for the results of what is in flight, settles them, and
 // returns; what is unfinished stays in the queue. The queue's Run must outlive it.
 func (s *Sender) Run(ctx context.Context) error {
 	// In the order in which they are stopped: what finds and sends, then the transports, then what settles.
-	transports, stopTransports := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTransports()
 	settlers, stopSettlers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSettlers()
-
-	var finding, sending, saving sync.WaitGroup
-	for _, r := range s.routes {
-		sending.Go(func() {
-			if err := r.cfg.Transport.Run(transports); err != nil && transports.Err() == nil {
-				s.log.Error("transport ended", "app", r.app, "route", r.name, "error", err)
-			}
-		})
-		d := dispatcher{r}
-		finding.Go(func() { d.run(ctx, d.urgent, r.wakeUrgent) })
-		finding.Go(func() { d.run(ctx, d.bulk, r.wakeBulk) })
-		finding.Go(func() { expander{r}.run(ctx) })
-		finding.Go(func() { sweeper{r}.run(ctx) })
-	}
+	var finding, saving sync.WaitGroup
+	s.startRoutes()
 	finding.Go(func() { s.reader.run(ctx) })
 	finding.Go(func() { s.reader.runCancels(ctx) })
 	for range s.cfg.Settlers {
 		saving.Go(func() { s.settlers.run(settlers) })
 	}
 
+	<-ctx.Done()
+	runners := s.lastRoutes()
+	each(runners, (*runner).stopFinding)
 	finding.Wait()
 	// What is in flight gets its time although ctx has ended: each result that is lost is a notification sent twice.
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
-	var draining sync.WaitGroup
-	for _, r := range s.routes {
-		draining.Go(func() {
-			if err := r.cfg.Transport.Drain(drain); err != nil {
-				s.log.Warn("not all results came in time; what has none is sent again later", "app", r.app, "route", r.name, "error", err)
-			}
-		})
-	}
-	draining.Wait()
-	stopTransports()
-	sending.Wait()
-	for _, r := range s.routes {
+	each(runners, func(r *runner) { r.drain(drain) })
+	s.retiring.Wait()
+	for _, r := range runners {
 		r.stop()
 	}
 	err := s.settlers.drain(s.cfg.Settle)
@@ -298,7 +271,7 @@ func (s *Sender) Run(ctx context.Context) error {
 func (s *Sender) AnswerShares(app string) []push.AnswerShare {
 	now := time.Now()
 	byName := map[string]*push.AnswerShare{}
-	for outlet, r := range s.routes {
+	for outlet, r := range s.routes.Load().byOutlet {
 		if outlet.App != app {
 			continue
 		}

@@ -261,6 +261,9 @@ func (q *settlers) settle(ctx context.Context, settlements []queue.Settlement) e
 	now := time.Now().UnixMicro()
 	for _, b := range followUps {
 		r := q.s.routeOf(b)
+		if r == nil { // gone meanwhile
+			continue
+		}
 		if n := r.notification(b.Notification); n != nil && b.DueAt <= now {
 			r.admit(b, n)
 		} else {
