@@ -25,7 +25,7 @@ func newFCMWay(g *gateways, app *config.App) *fcmWay {
 // name is the gateway's, for messages.
 func (w *fcmWay) name() string { return strings.TrimSuffix(w.fcm.Gateway, ":443") }
 
-// open reads the service account and makes the transport. It connects to nothing yet.
+// open reads the credentials' file and makes the transport. It connects to nothing yet.
 func (w *fcmWay) open() (sender.Transport, error) {
 	c := w.fcm
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -45,7 +45,9 @@ func (w *fcmWay) open() (sender.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("app %s, fcm: %w", w.app, err)
 	}
-	w.g.watch.Follow(w.app, c.ServiceAccountFile, account.Reload, func() {})
+	if c.ServiceAccountFile != "" {
+		w.g.watch.Follow(w.app, c.ServiceAccountFile, account.Reload, func() {})
+	}
 	return fcm.NewTransport(fcm.Config{
 		App: w.app, Address: c.Gateway, Credentials: account, TLS: conf, Proxy: proxy, Connections: c.Connections,
 		MaxRate: c.MaxRate, Share: w.g.share,

@@ -170,7 +170,7 @@ func (l *loader) platforms(at string, app *App) {
 	if app.APNs.Given() {
 		l.routes(at+".apns", &app.APNs)
 	}
-	if app.FCM.Given() {
+	if l.given(at + ".fcm") {
 		l.fcm(at+".fcm", &app.FCM)
 	}
 	if app.WebPush.Given() {
@@ -181,6 +181,18 @@ func (l *loader) platforms(at string, app *App) {
 func (l *loader) fcm(at string, f *FCM) {
 	l.address(at+".gateway", f.Gateway)
 	l.proxy(at+".proxy", f.Proxy)
+	switch {
+	case !f.OnMetadataServer():
+		if f.ServiceAccountFile == "" && !l.wrong[at+".credentials"] {
+			l.fault(at+".service_account_file", "is missing")
+		}
+	case f.ServiceAccountFile != "":
+		l.fault(at+".service_account_file", "must be left out where credentials is metadata_server")
+	case f.TokenURL != "":
+		l.fault(at+".token_url", "must be left out where credentials is metadata_server")
+	case f.ProjectID == "":
+		l.fault(at+".project_id", "is missing: the metadata server does not know the Firebase project")
+	}
 	if f.TokenURL == "" {
 		return
 	}

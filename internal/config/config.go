@@ -164,8 +164,9 @@ func (a *APNs) Routes() []push.Route {
 
 // FCM is how an app reaches Firebase Cloud Messaging, and with what credentials.
 type FCM struct {
-	ServiceAccountFile string `yaml:"service_account_file" file:"true" required:"true" doc:"The JSON file of a service account of the Firebase project. It needs the permission cloudmessaging.messages.create."`
-	ProjectID          string `yaml:"project_id" doc:"The Firebase project; left out, that of the service account."`
+	ServiceAccountFile string `yaml:"service_account_file" file:"true" doc:"The JSON file of a service account of the Firebase project, or of workload identity federation (external_account). The account needs the permission cloudmessaging.messages.create."`
+	Credentials        string `yaml:"credentials" enum:"file,metadata_server" doc:"Where access tokens come from: left out, by what service_account_file holds; or the metadata server of Google Cloud (Compute Engine, GKE, Cloud Run), which gives those of the service account that the machine or workload has."`
+	ProjectID          string `yaml:"project_id" doc:"The Firebase project; left out, that of the service account. Must be set with federation and the metadata server."`
 	Gateway            string `yaml:"gateway" default:"fcm.googleapis.com:443" doc:"host:port of another FCM than Google's, a simulator."`
 	TokenURL           string `yaml:"token_url" doc:"Where access tokens are had; left out, where the service account says."`
 	CAFile             string `yaml:"ca_file" file:"true" doc:"PEM file of the authorities that the certificates of gateway and token_url may be of, instead of the system's."`
@@ -176,7 +177,10 @@ type FCM struct {
 }
 
 // Given reports whether the app has FCM.
-func (f *FCM) Given() bool { return f.ServiceAccountFile != "" }
+func (f *FCM) Given() bool { return f.ServiceAccountFile != "" || f.OnMetadataServer() }
+
+// OnMetadataServer reports whether access tokens come from the metadata server.
+func (f *FCM) OnMetadataServer() bool { return f.Credentials == "metadata_server" }
 
 // WebPush is how an app reaches browsers.
 type WebPush struct {

@@ -137,10 +137,11 @@ type measured struct {
 
 func newMeasured(tb testing.TB, s *sink, connections, groups, size int) *measured {
 	tb.Helper()
-	account, err := ParseServiceAccount([]byte(accountJSON(nil)))
+	from, err := ParseServiceAccount([]byte(accountJSON(nil)))
 	if err != nil {
 		tb.Fatal(err)
 	}
+	account := &account{from.ProjectID, from}
 	c := &Credentials{renewing: make(chan struct{}, 1), reload: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler)}
 	c.renewing <- struct{}{}
 	c.account.Store(account)

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -41,23 +43,41 @@ const (
 
 // CredentialsConfig says with what access tokens are got for one app.
 type CredentialsConfig struct {
-	App  string
-	File string // of the service account
-	// ProjectID and TokenURL win over what the file says; they may be empty.
+	App string
+	// File is of a service account, or of workload identity federation; empty for the metadata server of Google Cloud.
+	File string
+	// ProjectID and TokenURL win over what the file says; they may be empty. Only a service account's file has a project.
 	ProjectID, TokenURL string
 	TLS                 *tls.Config // the roots that the endpoint is checked against; nil for the system's
-	Proxy               *url.URL    // an HTTP CONNECT proxy; nil for none
+	Proxy               *url.URL    // an HTTP CONNECT proxy; nil for none. Metadata servers are reached without
 	// Dial opens connections to the endpoint; nil for net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Credentials are a service account that follows its file, and the access token that it has got. The token is renewed
+// account is whom we send as. It does not change: a changed file is another account.
+type account struct {
+	projectID string
+	tokens    tokenSource
+}
+
+// tokenSource is a way to come by access tokens.
+type tokenSource interface {
+	// fetch asks for a token, with the client and whatever else it needs. An error that is no *tokenError says that
+	// nobody answered.
+	fetch(ctx context.Context, client *http.Client, now time.Time) (*accessToken, error)
+	// equal reports whether both say the same.
+	equal(tokenSource) bool
+	// String names it in the log. It holds no secret.
+	String() string
+}
+
+// Credentials are an account that follows its file, and the access token that it has got. The token is renewed
 // ahead, by one request at a time; while that fails the present one stays in use for as long as it lives.
 type Credentials struct {
 	cfg     CredentialsConfig
 	log     *slog.Logger
 	client  *http.Client
-	account atomic.Pointer[ServiceAccount]
+	account atomic.Pointer[account]
 	current atomic.Pointer[accessToken]
 	reload  chan struct{} // to Run: the account is another
 	metrics tokenMetrics
@@ -70,7 +90,7 @@ type Credentials struct {
 }
 
 type accessToken struct {
-	account       *ServiceAccount
+	account       *account
 	authorization string // the header's value
 	path          string // of requests for the account's project
 	issued        time.Time
@@ -99,7 +119,7 @@ func (e *tokenError) Error() string {
 	return "no access token: " + e.result.Reason.Text + ": " + e.detail
 }
 
-// NewCredentials reads the service account's file. It starts nothing and asks nobody: Run does.
+// NewCredentials reads the file. It starts nothing and asks nobody: Run does.
 func NewCredentials(cfg CredentialsConfig, log *slog.Logger) (*Credentials, error) {
 	c := &Credentials{
 		cfg: cfg, log: log.With("app", cfg.App, "route", Name), renewing: make(chan struct{}, 1), reload: make(chan struct{}, 1),
@@ -134,7 +154,13 @@ func newTokenClient(cfg CredentialsConfig) *http.Client {
 		t.TLSClientConfig = cfg.TLS.Clone()
 	}
 	if cfg.Proxy != nil {
-		t.Proxy = http.ProxyURL(cfg.Proxy)
+		t.Proxy = func(r *http.Request) (*url.URL, error) {
+			// What is of this machine alone, as the metadata servers of clouds, no proxy reaches.
+			if ip, err := netip.ParseAddr(r.URL.Hostname()); err == nil && (ip.IsLinkLocalUnicast() || ip.IsLoopback()) {
+				return nil, nil
+			}
+			return cfg.Proxy, nil
+		}
 	}
 	return &http.Client{
 		Transport: t, Timeout: tokenTimeout,
@@ -144,28 +170,67 @@ func newTokenClient(cfg CredentialsConfig) *http.Client {
 }
 
 // load reads the file, with what the configuration says in place of what it says.
-func (c *Credentials) load() (*ServiceAccount, error) {
-	a, err := LoadServiceAccount(c.cfg.File)
+func (c *Credentials) load() (*account, error) {
+	a, err := c.read()
 	if err != nil {
 		return nil, err
 	}
 	if c.cfg.ProjectID != "" {
-		a.ProjectID = c.cfg.ProjectID
-	}
-	if a.ProjectID == "" {
-		return nil, fmt.Errorf(`service account %s: it has no "project_id", and none is configured`, c.cfg.File)
-	}
-	if c.cfg.TokenURL != "" {
-		a.TokenURL = c.cfg.TokenURL
+		a.projectID = c.cfg.ProjectID
 	}
 	return a, nil
+}
+
+func (c *Credentials) read() (*account, error) {
+	if c.cfg.File == "" {
+		if c.cfg.ProjectID == "" {
+			return nil, errors.New("project_id: must be set, for the metadata server does not know the Firebase project")
+		}
+		return &account{tokens: metadataServer{}}, nil
+	}
+	text, err := os.ReadFile(c.cfg.File)
+	if err != nil {
+		return nil, fmt.Errorf("read the service account: %w", err)
+	}
+	var a *account
+	if isFederation(text) {
+		a, err = c.federation(text)
+	} else {
+		a, err = c.serviceAccount(text)
+	}
+	if err == nil && a.projectID == "" && c.cfg.ProjectID == "" {
+		err = errors.New(`it has no "project_id", and none is configured`)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("service account %s: %w", c.cfg.File, err)
+	}
+	return a, nil
+}
+
+func (c *Credentials) serviceAccount(text []byte) (*account, error) {
+	s, err := ParseServiceAccount(text)
+	if err != nil {
+		return nil, err
+	}
+	if c.cfg.TokenURL != "" {
+		s.TokenURL = c.cfg.TokenURL
+	}
+	return &account{s.ProjectID, s}, nil
+}
+
+func (c *Credentials) federation(text []byte) (*account, error) {
+	f, err := parseFederation(text, c.cfg.TokenURL)
+	if err != nil {
+		return nil, err
+	}
+	return &account{tokens: f}, nil
 }
 
 // count has the requests for access tokens counted. Before Run only.
 func (c *Credentials) count(m tokenMetrics) { c.metrics = m }
 
 // ProjectID is the id of the project that is sent for.
-func (c *Credentials) ProjectID() string { return c.account.Load().ProjectID }
+func (c *Credentials) ProjectID() string { return c.account.Load().projectID }
 
 // Reload reads the file again and reports whether it holds another account or key. With an error the present one stays.
 func (c *Credentials) Reload() (changed bool, err error) {
@@ -173,8 +238,7 @@ func (c *Credentials) Reload() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if a := c.account.Load(); a.KeyID == next.KeyID && a.Email == next.Email && a.ProjectID == next.ProjectID &&
-		a.TokenURL == next.TokenURL && a.key.Equal(next.key) {
+	if a := c.account.Load(); a.projectID == next.projectID && a.tokens.equal(next.tokens) {
 		return false, nil
 	}
 	// The present token stays in use until there is one of the new account: the old key may well be deleted an hour
@@ -262,10 +326,12 @@ func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken
 			return nil, &again
 		}
 	}
-	t, err := c.fetch(ctx, account, now)
+	t, err := account.tokens.fetch(ctx, c.client, now)
 	var failed *tokenError
 	switch {
 	case err == nil:
+		t.account, t.issued = account, now
+		t.path = "/v1/projects/" + account.projectID + "/messages:send"
 		if c.failure != nil {
 			c.log.Info("the token endpoint gives access tokens again")
 		}
@@ -289,7 +355,7 @@ func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken
 	c.retryAt = time.Now().Add(failed.result.RetryAfter)
 	if c.failure == nil || c.failure.result.Reason != failed.result.Reason || c.failure.detail != failed.detail {
 		c.log.Error("no access token for FCM", "reason", failed.result.Reason.Text, "detail", failed.detail, "remedy", failed.result.Reason.Remedy,
-			"email", account.Email, "token_url", account.TokenURL, "in_use", c.live(now) != nil)
+			"account", account.tokens.String(), "in_use", c.live(now) != nil)
 	}
 	c.failure = failed
 	return nil, failed

@@ -327,8 +327,11 @@ func TestConfiguredProject(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || c.ProjectID() != test.project || test.url != "" && c.account.Load().TokenURL != test.url {
-			t.Errorf("%+v: %v", test, err)
+		if err != nil || c.ProjectID() != test.project {
+			t.Fatalf("%+v: %v", test, err)
+		}
+		if a := c.account.Load().tokens.(*ServiceAccount); test.url != "" && a.TokenURL != test.url {
+			t.Errorf("%+v: %v", test, a)
 		}
 	}
 }

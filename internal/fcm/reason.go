@@ -59,6 +59,9 @@ var (
 		Remedy: "something other than Google's token endpoint answers: check token_url, proxy and the network between"}
 	TokenUnavailable = &push.Reason{Text: "TokenEndpointUnavailable", Class: push.ClassRoute,
 		Remedy: "the token endpoint cannot be reached or is overloaded: check token_url, proxy and the network between"}
+	// SubjectTokenUnavailable is of workload identity federation: there is nothing to exchange.
+	SubjectTokenUnavailable = &push.Reason{Text: "SubjectTokenUnavailable", Class: push.ClassRoute,
+		Remedy: "what is to be exchanged for an access token cannot be had: check credential_source in service_account_file"}
 )
 
 // Reasons lists every reason that this platform gives, to initialise metrics with and to explain.
@@ -68,5 +71,6 @@ func Reasons() []*push.Reason {
 		InvalidArgument, Internal, Unavailable, UnspecifiedError,
 		QuotaExceeded, Unauthenticated, PermissionDenied, ServiceDisabled, ConsumerSuspended, NotFound, Unrecognized,
 		InvalidGrant, InvalidScope, InvalidRequest, InvalidClient, UnauthorizedClient, TokenRefused, TokenUnrecognized, TokenUnavailable,
+		SubjectTokenUnavailable,
 	}
 }

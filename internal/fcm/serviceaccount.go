@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 )
 
@@ -27,18 +26,11 @@ const defaultTokenURL = "https://oauth2.googleapis.com/token" //nolint:gosec // 
 // minKeyBits is the least that Google gives out and that RS256 allows (RFC 7518, 3.3).
 const minKeyBits = 2048
 
-// LoadServiceAccount reads the file of a service account. Errors name it and say what is wrong and what mends it, and
-// nothing of what it holds.
-func LoadServiceAccount(file string) (*ServiceAccount, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the configuration names it
-	if err != nil {
-		return nil, fmt.Errorf("read the service account: %w", err)
-	}
-	a, err := ParseServiceAccount(text)
-	if err != nil {
-		return nil, fmt.Errorf("service account %s: %w", file, err)
-	}
-	return a, nil
+func (a *ServiceAccount) String() string { return a.Email + " at " + a.TokenURL }
+
+func (a *ServiceAccount) equal(other tokenSource) bool {
+	b, same := other.(*ServiceAccount)
+	return same && a.KeyID == b.KeyID && a.Email == b.Email && a.TokenURL == b.TokenURL && a.key.Equal(b.key)
 }
 
 // getOne is how to come by what is expected.
@@ -46,9 +38,8 @@ const getOne = "; make one in the Firebase console: Project settings, Service ac
 
 // otherKinds are credentials, and other files, that are taken for a service account's.
 var otherKinds = map[string]string{
-	"authorized_user": "it is the login of a person, as gcloud makes it, not a service account" + getOne,
-	"external_account": "it is of workload identity federation (external_account), which is not supported: " +
-		"it takes the key of a service account" + getOne,
+	"authorized_user":                  "it is the login of a person, as gcloud makes it, not a service account" + getOne,
+	externalAccount:                    "it is of workload identity federation (external_account), not a service account" + getOne,
 	"external_account_authorized_user": "it is the login of a person of a workforce pool, not a service account" + getOne,
 	"impersonated_service_account":     "it lets somebody act as a service account (impersonated_service_account), which is not supported" + getOne,
 	"gdch_service_account":             "it is a service account of Google Distributed Cloud, not of Google Cloud" + getOne,
@@ -56,7 +47,7 @@ var otherKinds = map[string]string{
 
 // ParseServiceAccount reads the content of such a file.
 func ParseServiceAccount(text []byte) (*ServiceAccount, error) {
-	text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
+	text = trim(text)
 	var f struct {
 		Type         string          `json:"type"`
 		ProjectID    string          `json:"project_id"`
@@ -108,6 +99,11 @@ func ParseServiceAccount(text []byte) (*ServiceAccount, error) {
 	}
 	a.key = key
 	return a, nil
+}
+
+// trim takes off what editors put around a file's text.
+func trim(text []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
 }
 
 // notJSON says what a file is that is no JSON. The parser's own words are left out: they may quote what it read.

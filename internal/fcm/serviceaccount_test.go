@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -123,16 +124,17 @@ func TestParseServiceAccountRefuses(t *testing.T) {
 	}
 }
 
-func TestLoadServiceAccountNamesTheFile(t *testing.T) {
+func TestCredentialsNameTheFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "firebase.json")
-	if _, err := LoadServiceAccount(file); err == nil || !strings.Contains(err.Error(), file) {
+	log := slog.New(slog.DiscardHandler)
+	if _, err := NewCredentials(CredentialsConfig{File: file}, log); err == nil || !strings.Contains(err.Error(), file) {
 		t.Error(err)
 	}
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadServiceAccount(file); err == nil || !strings.Contains(err.Error(), file) {
+	if _, err := NewCredentials(CredentialsConfig{File: file}, log); err == nil || !strings.Contains(err.Error(), file) {
 		t.Error(err)
 	}
 }

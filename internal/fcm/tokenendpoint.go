@@ -3,7 +3,6 @@ package fcm
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,22 +18,22 @@ import (
 
 // fetch exchanges a signed assertion for an access token
 // (https://developers.google.com/identity/protocols/oauth2/service-account).
-func (c *Credentials) fetch(ctx context.Context, account *ServiceAccount, now time.Time) (*accessToken, error) {
+func (a *ServiceAccount) fetch(ctx context.Context, client *http.Client, now time.Time) (*accessToken, error) {
 	assertion := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"iss": account.Email, "scope": scope, "aud": account.TokenURL, "iat": now.Unix(), "exp": now.Add(assertionLife).Unix(),
+		"iss": a.Email, "scope": scope, "aud": a.TokenURL, "iat": now.Unix(), "exp": now.Add(assertionLife).Unix(),
 	})
-	assertion.Header["kid"] = account.KeyID
-	signed, err := assertion.SignedString(account.key)
+	assertion.Header["kid"] = a.KeyID
+	signed, err := assertion.SignedString(a.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the assertion: %w", err)
 	}
 	form := url.Values{"grant_type": {grantType}, "assertion": {signed}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, account.TokenURL, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.TokenURL, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, fmt.Errorf("ask the token endpoint: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := c.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask the token endpoint: %w", err)
 	}
@@ -46,44 +45,48 @@ func (c *Credentials) fetch(ctx context.Context, account *ServiceAccount, now ti
 	if resp.StatusCode != http.StatusOK {
 		return nil, judgeToken(resp.StatusCode, body, http2.RetryAfter([]byte(resp.Header.Get("Retry-After")), now))
 	}
-	t, err := parseAccessToken(body)
-	if err != nil {
-		return nil, &tokenError{push.Result{Outcome: push.Blocked, Reason: TokenUnrecognized, Status: http.StatusOK}, err.Error()}
-	}
-	t.account, t.issued = account, now
-	t.path = "/v1/projects/" + account.ProjectID + "/messages:send"
-	return t, nil
+	return readAccessToken(body)
 }
 
-// parseAccessToken reads the endpoint's 200 (RFC 6749, 5.1).
-func parseAccessToken(body []byte) (*accessToken, error) {
+// readAccessToken reads the endpoint's 200 (RFC 6749, 5.1).
+func readAccessToken(body []byte) (*accessToken, error) {
 	var answer struct {
 		AccessToken string  `json:"access_token"`
 		TokenType   string  `json:"token_type"`
 		ExpiresIn   float64 `json:"expires_in"`
 	}
-	const longest = 8 << 10
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, errors.New("the answer is not the JSON of an access token")
+		return nil, unrecognized("the answer is not the JSON of an access token")
 	}
+	return newAccessToken(answer.AccessToken, answer.TokenType, answer.ExpiresIn)
+}
+
+// unrecognized is for a 200 that holds no access token.
+func unrecognized(detail string) error {
+	return &tokenError{push.Result{Outcome: push.Blocked, Reason: TokenUnrecognized, Status: http.StatusOK}, detail}
+}
+
+// newAccessToken checks what is to become a header field. seconds is how long it lives.
+func newAccessToken(token, kind string, seconds float64) (*accessToken, error) {
+	const longest = 8 << 10
 	switch {
-	case answer.AccessToken == "" || len(answer.AccessToken) > longest:
-		return nil, errors.New("the answer has no access_token")
-	case answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer"):
-		return nil, errors.New("the access token is not of the type Bearer")
-	case answer.ExpiresIn < 1:
-		return nil, errors.New("the access token has no expires_in")
+	case token == "" || len(token) > longest:
+		return nil, unrecognized("the answer has no access_token")
+	case kind != "" && !strings.EqualFold(kind, "Bearer"):
+		return nil, unrecognized("the access token is not of the type Bearer")
+	case seconds < 1:
+		return nil, unrecognized("the access token has no expires_in")
 	}
-	for i := range len(answer.AccessToken) {
-		if c := answer.AccessToken[i]; c <= ' ' || c > '~' { // it becomes a header field
-			return nil, errors.New("the access token is not printable ASCII")
+	for i := range len(token) {
+		if c := token[i]; c <= ' ' || c > '~' {
+			return nil, unrecognized("the access token is not printable ASCII")
 		}
 	}
 	life := longestLife
-	if answer.ExpiresIn < longestLife.Seconds() {
-		life = time.Duration(answer.ExpiresIn * float64(time.Second))
+	if seconds < longestLife.Seconds() {
+		life = time.Duration(seconds * float64(time.Second))
 	}
-	return &accessToken{authorization: "Bearer " + answer.AccessToken, life: life}, nil
+	return &accessToken{authorization: "Bearer " + token, life: life}, nil
 }
 
 // tokenTable is what the endpoint's errors mean (RFC 6749, 5.2). What is not in it is judged by its status: see
@@ -107,19 +110,37 @@ func judgeToken(status int, body []byte, retryAfter time.Duration) *tokenError {
 		e.detail = fmt.Sprintf("the token endpoint answers %d", status)
 		return e
 	}
-	var answer struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
-	}
-	if json.Unmarshal(body, &answer) != nil || answer.Error == "" {
+	code, description := tokenWords(body)
+	if code == "" {
 		e.result.Reason = TokenUnrecognized
 		e.detail = fmt.Sprintf("the token endpoint answers %d without an error of OAuth", status)
 		return e
 	}
-	e.result.Reason = tokenTable[answer.Error]
+	e.result.Reason = tokenTable[code]
 	if e.result.Reason == nil {
 		e.result.Reason = TokenRefused
 	}
-	e.detail = fmt.Sprintf("the token endpoint answers %d %.80q: %.300q", status, answer.Error, answer.Description)
+	e.detail = fmt.Sprintf("the token endpoint answers %d %.80q: %.300q", status, code, description)
 	return e
+}
+
+// tokenWords are those of an error: OAuth's, or Google's own where a service account is impersonated.
+func tokenWords(body []byte) (code, description string) {
+	var oauth struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if json.Unmarshal(body, &oauth) == nil {
+		return oauth.Error, oauth.Description
+	}
+	var google struct {
+		Error struct {
+			Status  string `json:"status"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &google) == nil {
+		return google.Error.Status, google.Error.Message
+	}
+	return "", ""
 }
