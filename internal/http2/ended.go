@@ -29,7 +29,7 @@ func (e *ended) add(r ref) {
 
 // without ends a request without an answer.
 func (e *ended) without(r ref, o Outcome, now time.Time) {
-	if o == NotSent && r.written {
+	if (o == NotSent || o == Refused) && r.written {
 		o = Lost
 	}
 	e.answer = Answer{Outcome: o, At: now, Again: r.again}
@@ -84,8 +84,10 @@ func (cl *Client) requeue(refs []ref, e *ended) {
 		switch {
 		case r.isCulprit(cl.failures) && !cl.stopped:
 			e.without(r, Culprit, now)
-		case r.tries >= maxTries && !r.inSearch() || cl.stopped:
+		case cl.stopped:
 			e.without(r, NotSent, now)
+		case r.tries >= maxTries && !r.inSearch():
+			e.without(r, Refused, now) // or Lost, where it was ever written
 		case r.goesLast():
 			cl.queue.PushBack(r)
 			cl.wake()

@@ -45,11 +45,14 @@ const (
 	Culprit
 	// Unsendable: its header list is larger than the peer's SETTINGS allow, or its body is not as long as Header said.
 	Unsendable
+	// Refused: the peer has certainly not processed it, for it refused its stream each time: it is there, but takes this
+	// request, or any, not now.
+	Refused
 	// NotHTTP2: the peer does not offer HTTP/2 (ALPN). All that waits ends so.
 	NotHTTP2
 )
 
-var outcomeNames = [...]string{"answered", "not_sent", "lost", "no_answer", "ignored", "culprit", "unsendable", "not_http2"}
+var outcomeNames = [...]string{"answered", "not_sent", "lost", "no_answer", "ignored", "culprit", "unsendable", "refused", "not_http2"}
 
 // String is the name for logs.
 func (o Outcome) String() string { return outcomeNames[o] }

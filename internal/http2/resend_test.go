@@ -31,7 +31,7 @@ func TestRefusedStreamsAreSentAgain(t *testing.T) {
 		never := tr.send(testNote, 99, 100)
 		tr.wait()
 		tr.want(g, Answered, 200)
-		tr.want(never, NotSent, 0)
+		tr.want(never, Refused, 0)
 		if n := seen[99]; n != maxTries {
 			t.Errorf("tried %d times", n)
 		}

@@ -67,13 +67,10 @@ func limitsOf(o origin, connections int) limits {
 // mostUnanswered bounds what is remembered of subscriptions whose messages had no answer.
 const mostUnanswered = 1024
 
-// blames reports whether it is the subscription, and not the service, that has no answer over HTTP/1.1, which gives
-// each message an exchange of its own: it is the second time, and others were answered in between. (Over HTTP/2 the
-// client finds it.)
+// blames reports whether it is the subscription, and not the service, that has no answer: it is the second time, and
+// others were answered in between. It is asked of what has an exchange of its own: over HTTP/1.1, and where a stream is
+// refused. (Of a broken connection, over HTTP/2, the client finds who broke it.)
 func (p *peer) blames(token push.Token) bool {
-	if !p.http1 {
-		return false
-	}
 	before, again := p.unanswered[token]
 	if p.unanswered == nil || len(p.unanswered) >= mostUnanswered {
 		p.unanswered = map[push.Token]uint64{}

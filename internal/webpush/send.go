@@ -211,18 +211,27 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress} // which ends some time, when the name stays as it is
 			return false
 		}
-		// So ends, over HTTP/2, what alone is refused its stream again and again.
-		if !p.http1 && p.answers > m.answered || p.blames(m.delivery().Token) {
+		if p.http1 && p.blames(m.delivery().Token) {
 			m.result = push.Result{Outcome: push.Retry, Reason: OriginUnreachable}
 			return false
 		}
 		h.failed(OriginUnreachable, now)
 		m.result = h.result(now)
+	case http2.Refused:
+		// The service is there. Whether it takes this message only not, or none, the others tell.
+		switch blamed := p.blames(m.delivery().Token); {
+		case blamed || p.answers > m.answered:
+			m.result = push.Result{Outcome: push.Retry, Reason: OriginUnreachable}
+		case h.later(OriginUnreachable, now):
+			m.result = h.result(now)
+		default:
+			m.result = push.Result{Outcome: push.NotSent, Reason: OriginUnreachable, RetryAfter: pauseMin}
+		}
 	case http2.Lost:
 		h.failed(OriginUnreachable, now)
 		m.result = h.result(now)
 	case http2.NoAnswer:
-		if p.blames(m.delivery().Token) {
+		if p.http1 && p.blames(m.delivery().Token) {
 			m.result = push.Result{Outcome: push.Retry, Reason: OriginSilent}
 			return false
 		}

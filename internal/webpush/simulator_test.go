@@ -175,6 +175,24 @@ func TestSimulatedConnections(t *testing.T) {
 	}
 }
 
+// TestRefusedStreamSlowsNoOther: a subscription whose stream is always refused delays nothing of its origin, however
+// little else is sent there.
+func TestRefusedStreamSlowsNoOther(t *testing.T) {
+	t.Parallel()
+	s := newSimulated(t, webpushsim.Config{}, func(*limits) {})
+	bad, good := s.subscribe("refuse"), s.subscribe("")
+	want := push.NotSent // nobody was answered yet
+	for i := range 5 {
+		if got := s.send(note("x"), bad)[0]; got.Outcome != want || got.Reason != OriginUnreachable {
+			t.Errorf("%d: the refused one is %+v", i, got)
+		}
+		if got := s.send(note("x"), good)[0]; got.Outcome != push.Accepted {
+			t.Fatalf("%d: another is %+v", i, got)
+		}
+		want = push.Retry
+	}
+}
+
 // TestSimulatedStrangers: an origin that is no push service.
 func TestSimulatedStrangers(t *testing.T) {
 	t.Parallel()

@@ -552,22 +552,35 @@ func TestBlamed(t *testing.T) {
 	if len(p.unanswered) > mostUnanswered {
 		t.Errorf("%d are remembered", len(p.unanswered))
 	}
-	p = peer{answers: 1, unanswered: map[push.Token]uint64{bad: 0}}
-	if p.blames(bad) {
-		t.Error("over HTTP/2 the client says whose fault it is")
-	}
 }
 
-// TestRefusedAlone: what the service takes no stream for while it answers others uses up its attempts, and they need
-// not wait.
-func TestRefusedAlone(t *testing.T) {
+// TestRefusedStream: a message whose stream the service refuses, while it answers others, before, beside or after it,
+// pauses nothing and uses up its attempts; where the service refuses all, it is the service's fault.
+func TestRefusedStream(t *testing.T) {
 	t.Parallel()
-	for answered, want := range map[uint64]push.Outcome{2: push.Retry, 3: push.NotSent} {
-		p := &peer{answers: 3}
-		m := &message{peer: p, answered: answered, outcome: http2.NotSent, batch: &batch{group: &push.Group{Deliveries: make([]push.Delivery, 1)}}}
-		new(Transport).learn(m, subscribedAt)
-		if m.result.Outcome != want || p.health.doubtful() != (want == push.NotSent) {
-			t.Errorf("with %d of 3 answers before it: %+v, %+v", answered, m.result, p.health)
+	tr := new(Transport)
+	refused := func(p *peer, token push.Token, answered uint64) push.Outcome {
+		m := &message{peer: p, answered: answered, outcome: http2.Refused, batch: &batch{group: &push.Group{Deliveries: make([]push.Delivery, 1)}}}
+		m.delivery().Token = token
+		tr.learn(m, subscribedAt)
+		return m.result.Outcome
+	}
+	p := &peer{answers: 3}
+	if got := refused(p, "webpush:a", 2); got != push.Retry || p.health.doubtful() {
+		t.Errorf("beside others: %v, %+v", got, p.health)
+	}
+	p = &peer{answers: 3}
+	if got := refused(p, "webpush:a", 3); got != push.NotSent || p.health.doubtful() {
+		t.Errorf("alone, for the first time: %v, %+v", got, p.health)
+	}
+	p.answers++
+	if got := refused(p, "webpush:a", 4); got != push.Retry || p.health.doubtful() {
+		t.Errorf("again, after others: %v, %+v", got, p.health)
+	}
+	p = &peer{}
+	for i := range latersMost {
+		if got := refused(p, push.Token(fmt.Sprintf("webpush:%d", i)), 0); got != push.NotSent || p.health.doubtful() != (i == latersMost-1) {
+			t.Errorf("%d of all: %v, %+v", i, got, p.health)
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (t *Transport) unanswered(d *push.Delivery, a *http2.Answer) push.Result {
 		return push.Result{Outcome: push.Retry, Reason: push.ConnectionLost}
 	case http2.Unsendable: // no resend mends that
 		return push.Result{Outcome: push.Blocked, Reason: push.UnknownReason}
-	case http2.Answered, http2.NotSent, http2.Lost, http2.NotHTTP2:
+	case http2.Answered, http2.NotSent, http2.Lost, http2.Refused, http2.NotHTTP2:
 	}
 	if d.Notification.Expired(a.At) {
 		return push.Result{Outcome: push.Expired, Reason: push.ExpiredReason}
