@@ -21,6 +21,8 @@ func TestAWaveOfUnregisteredEmptiesNoRegistry(t *testing.T) {
 	for i := range size {
 		tokens = append(tokens, simulator.MagicTokenAt(simulator.Unregistered, i, time.Now().Add(time.Hour)).String())
 	}
+	alive := simulator.MagicToken(simulator.ReasonOnceFault(simulator.ReasonUnregistered), 1).String() // called dead once
+	tokens = append(tokens, alive)
 	for _, token := range tokens {
 		r.call("PUT", "/v1/tokens/"+token, "", 201)
 	}
@@ -29,7 +31,7 @@ func TestAWaveOfUnregisteredEmptiesNoRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": %s}, "aps": {"alert": "Hello"}}`, list), 202)
-	if counts := r.done(n["id"].(string))["counts"].(map[string]any); counts["unregistered"] != float64(size) {
+	if counts := r.done(n["id"].(string))["counts"].(map[string]any); counts["unregistered"] != float64(size+1) {
 		t.Fatalf("counts %v", counts)
 	}
 	left := func() int {
@@ -37,13 +39,19 @@ func TestAWaveOfUnregisteredEmptiesNoRegistry(t *testing.T) {
 		return len(items)
 	}
 	r.call("POST", "/v1/feedback/check", "", 200)
-	if left() != size+1 {
-		t.Errorf("%d of %d tokens are left", left(), size+1)
+	if left() != size+2 {
+		t.Errorf("%d of %d tokens are left", left(), size+2)
 	}
 	if !strings.Contains(r.metrics(), `lhspn_feedback_unregistered_guard{app="hedgehog",platform="apns"} 1`) {
 		t.Error("nothing alerts")
 	}
-	if items, _ := r.call("POST", "/v1/feedback/check?confirm_unregistered=true", "", 200)["items"].([]any); len(items) != size || left() != 1 {
+	// What is accepted meanwhile lives, whatever the operator says of the others.
+	n = r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}}`, alive), 202)
+	if counts := r.done(n["id"].(string))["counts"].(map[string]any); counts["accepted"] != 1. {
+		t.Fatalf("counts %v", counts)
+	}
+	if items, _ := r.call("POST", "/v1/feedback/check?confirm_unregistered=true", "", 200)["items"].([]any); len(items) != size || left() != 2 {
 		t.Errorf("%d were decided on when it was confirmed, %d are left", len(items), left())
 	}
+	r.call("GET", "/v1/tokens/"+alive, "", 200)
 }

@@ -35,7 +35,14 @@ type fakeInbox struct {
 	lookups    int
 	notOwner   bool
 	down       error
+	wave       bool
 	insertTime time.Duration
+}
+
+func (f *fakeInbox) SetWave(_ string, on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wave = on
 }
 
 func (f *fakeInbox) RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error {

@@ -44,6 +44,9 @@ type Inbox interface {
 	) ([]push.Invalidation, error)
 	// ForgetBadTokens starts that counting anew.
 	ForgetBadTokens(ctx context.Context, app string, of push.PlatformSet) error
+	// SetWave says whether so many of the app's tokens are called unregistered that any may be: what is accepted of them
+	// then stays.
+	SetWave(app string, on bool)
 	// OwnsJob reports whether this replica is the one to run the named job.
 	OwnsJob(name string) bool
 }
@@ -101,6 +104,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// glanceEvery is how often a wave is looked for. That costs next to nothing.
+const glanceEvery = 5 * time.Second
+
 // pageSize is how many entries of the inbox, or bad tokens, are handled in one transaction.
 const pageSize = 500
 
@@ -155,12 +161,17 @@ func (j *Job) schedule(ctx context.Context, a *appJob) {
 	defer next.Stop()
 	check := time.NewTicker(j.cfg.Check)
 	defer check.Stop()
+	glance := time.NewTicker(min(j.cfg.Check, glanceEvery))
+	defer glance.Stop()
 	failing := false
 	for {
 		full := false
 		select {
 		case <-ctx.Done():
 			return
+		case <-glance.C:
+			j.glance(a)
+			continue
 		case <-check.C:
 		case <-next.C:
 			full = true

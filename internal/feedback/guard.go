@@ -38,6 +38,7 @@ type clearance struct {
 
 // look looks at the shares of all of the app's platforms. The app's turn is held.
 func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clearance, error) {
+	j.glance(a)
 	var c clearance
 	shares := j.shares.AnswerShares(a.name)
 	all := make([]string, len(shares))
@@ -52,7 +53,7 @@ func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clear
 		}
 		// A wave is believed at far fewer sends than calm is: here caution costs nothing.
 		bad := s.Bad >= j.cfg.BadTokenGuard && s.Answers >= j.cfg.BadTokenSends/10
-		unregistered := s.Unregistered >= j.cfg.UnregisteredGuard && j.cfg.UnregisteredGuard < 1
+		unregistered := j.doubts(&s)
 		g.confirmed = unregistered && (g.confirmed || confirm)
 		g.over = !confirm && !unregistered && (g.over || g.unregistered)
 		j.tell(a, g, &s, bad, unregistered)
@@ -88,6 +89,20 @@ func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clear
 		set.All = all
 	}
 	return c, nil
+}
+
+// glance has the inbox know of a wave before the next pass.
+func (j *Job) glance(a *appJob) {
+	wave := false
+	for _, s := range j.shares.AnswerShares(a.name) {
+		wave = wave || j.doubts(&s)
+	}
+	j.inbox.SetWave(a.name, wave)
+}
+
+// doubts reports whether so many tokens are called unregistered that the service may be at fault.
+func (j *Job) doubts(s *push.AnswerShare) bool {
+	return s.Unregistered >= j.cfg.UnregisteredGuard && j.cfg.UnregisteredGuard < 1
 }
 
 // tell logs the beginning and the end of a wave.

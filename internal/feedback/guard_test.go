@@ -63,6 +63,9 @@ func TestAWaveOfUnregisteredRemovesNothing(t *testing.T) {
 		for range 3 {
 			r.run(t, check)
 		}
+		if !r.inbox.wave {
+			t.Error("the inbox does not know of the wave: what is accepted in it is overlooked")
+		}
 		if r.left("other") != 500 || r.left(push.DefaultPlatform) != 0 || held() != 1 {
 			t.Errorf("%d and %d are left, the alert is %v", r.left("other"), r.left(push.DefaultPlatform), held())
 		}
@@ -70,6 +73,9 @@ func TestAWaveOfUnregisteredRemovesNothing(t *testing.T) {
 			t.Errorf("the log:\n%s", logs)
 		}
 		r.shares.setUnregistered("other", 0.1)
+		if r.job.glance(r.job.apps["a"]); r.inbox.wave {
+			t.Error("the inbox does not know that the wave is over")
+		}
 		r.inbox.down = push.ErrUnavailable // what was told in the wave is not believed later for that
 		if _, err := r.job.RunOnce(t.Context(), "a"); !errors.Is(err, push.ErrUnavailable) {
 			t.Errorf("got %v", err)

@@ -94,6 +94,8 @@ type api interface {
 	// ours.
 	Acquire(shard uint8) (Lease, bool)
 	Release(l Lease)
+	// SetWave says whether so many of the app's tokens are called unregistered that any may be.
+	SetWave(app string, on bool)
 	// OwnsJob reports whether this is the one replica to run the named periodic job.
 	OwnsJob(name string) bool
 

@@ -136,6 +136,85 @@ func TestUnregisteredGoesToTheInbox(t *testing.T) {
 	})
 }
 
+// TestAcceptedLives: a token that is accepted after it was called dead, or bad, is not removed for that, whoever decides
+// and however late; one that is called dead after it was accepted is.
+func TestAcceptedLives(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		send := func(i int, result push.Result) {
+			r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(i, i+1)})
+			for _, b := range r.due() {
+				r.settle(r.settlement(b, result))
+			}
+			r.clock.Add(int64(time.Minute))
+		}
+		dead := push.Result{Outcome: push.Unregistered, Status: 404}
+		registry{db: r.db}.put(t, r.now().Add(-time.Hour), tokens(0, 6)...)
+		send(0, dead)
+		send(0, accepted)
+		send(1, accepted)
+		send(1, dead)
+		send(2, dead)
+		send(2, accepted)
+		send(2, dead)
+		// Of these another replica has told, in a wave.
+		for _, i := range []int{3, 4} {
+			told := push.Invalidation{App: app, Token: token(i), At: r.now(), Source: push.SourceUnregistered}
+			if err := r.RecordInvalidations(t.Context(), []push.Invalidation{told}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.clock.Add(int64(time.Minute))
+		r.SetWave(app, true)
+		send(3, accepted)
+		r.SetWave(app, false)
+		if n := r.scalar("SELECT COUNT(*) FROM invalidations WHERE checked_at IS NOT NULL AND removed = 0"); n != 3 {
+			t.Errorf("%d were kept because they were accepted", n)
+		}
+		page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed := map[push.Token]bool{}
+		for _, c := range page {
+			removed[c.Token] = c.Removed
+		}
+		if diff := cmp.Diff(map[push.Token]bool{token(1): true, token(2): true, token(4): true}, removed); diff != "" {
+			t.Errorf("removed (-want +got):\n%s", diff)
+		}
+
+		bad := push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400}
+		for range 3 {
+			send(5, bad)
+		}
+		send(5, accepted)
+		if n := r.scalar("SELECT COUNT(*) FROM bad_tokens"); n != 0 {
+			t.Errorf("%d are counted as bad that were accepted since", n)
+		}
+	})
+}
+
+// TestDoubts: what is remembered is bounded.
+func TestDoubts(t *testing.T) {
+	t.Parallel()
+	d := newDoubts()
+	many := tokens(0, 3*mostDoubts)
+	for _, token := range many {
+		d.add(app, token)
+	}
+	if n := len(d.now) + len(d.then); n > 2*(mostDoubts+1) {
+		t.Errorf("%d are remembered", n)
+	}
+	s := Settlement{Batch: &Batch{App: app}, Results: []push.Result{accepted, {Outcome: push.Failed}}}
+	for _, of := range []string{app, "another"} {
+		last := many[len(many)-1]
+		s.Batch.App, s.Batch.Recipients = of, []push.Recipient{{Token: last}, {Token: last}}
+		if got := len(d.cleared(&s, nil)); got != map[bool]int{true: 1, false: 0}[of == app] {
+			t.Errorf("%s: %d are to be looked at", of, got)
+		}
+	}
+}
+
 func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {

@@ -46,6 +46,7 @@ type Queue struct {
 	slots chan int
 	// backlog is about the number of recipients that wait: the sum at the last look and this replica's doings since.
 	backlog atomic.Int64
+	doubts  *doubts
 	// tx is db.Tx; tests make its commits fail.
 	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 	// now is time.Now; tests move it.
@@ -69,7 +70,7 @@ func New(db *database.DB, cfg Config, registry Registry, log *slog.Logger, reg p
 	if db.Dialect == database.SQLite {
 		cfg.Committers = 1
 	}
-	q := &Queue{db: db, cfg: cfg, registry: registry, log: log, metrics: newMetrics(reg), tx: db.Tx, now: time.Now}
+	q := &Queue{db: db, cfg: cfg, registry: registry, log: log, metrics: newMetrics(reg), doubts: newDoubts(), tx: db.Tx, now: time.Now}
 	leases := newLeases(&leaseTable{q}, cfg.Lease, db.Dialect == database.SQLite, uuid.NewString(), log, q.metrics)
 	leases.sum = func(backlog int64) {
 		q.backlog.Store(backlog)

@@ -153,6 +153,9 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 			if err := out.add(ctx, tx, s, recipient, r); err != nil {
 				return done, err
 			}
+			if r.Outcome == push.Unregistered || r.BadToken() {
+				q.doubts.add(s.Batch.App, recipient.Token)
+			}
 			if !r.Outcome.Final() {
 				again := *recipient
 				if r.Outcome == push.Retry && again.Attempts < math.MaxUint8 {
@@ -176,6 +179,11 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	}
 	if err := out.flush(ctx, tx); err != nil {
 		return done, err
+	}
+	for _, s := range settlements {
+		if err := q.clearDoubts(ctx, tx, s, out.now); err != nil {
+			return done, err
+		}
 	}
 	if err := updateCounts(ctx, tx, tallies, now); err != nil {
 		return done, err
