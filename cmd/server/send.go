@@ -28,7 +28,7 @@ import (
 // sendTimeout bounds the one try.
 const sendTimeout = 45 * time.Second
 
-// send sends one notification straight to APNs, past database and queue, and prints the verdict: what an operator does
+// send sends one notification straight to its service, past database and queue, and prints the verdict: what an operator does
 // first with new credentials.
 func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	cfg, err := load(file)
@@ -87,10 +87,10 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 		return err
 	}
 	why := ""
-	if r.Outcome == push.NotSent {
+	if r.Outcome == push.NotSent || token.PlatformName() != push.DefaultPlatform {
 		why = log.last()
 	}
-	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(r))
+	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(token.PlatformName(), r))
 }
 
 // sendWay is a route to send one notification by.
@@ -196,7 +196,8 @@ func (m *message) payload() ([]byte, error) {
 	return json.Marshal(map[string]any{"aps": map[string]any{"alert": alert}})
 }
 
-// errorLog is a log of which only the last error is kept: where a transport gets no connection, only its log says why.
+// errorLog is a log of which only the last error is kept, or a service's own words: where a transport gets no
+// connection, or a service explains itself, only the log says why.
 type errorLog struct{ text atomic.Pointer[string] }
 
 // last is the error as what follows a message, empty where there was none.
@@ -215,6 +216,9 @@ func (l *errorLog) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool {
 		if err, ok := a.Value.Any().(error); ok {
 			text := err.Error()
+			l.text.Store(&text)
+		}
+		if text := a.Value.String(); a.Key == "says" || a.Key == "detail" {
 			l.text.Store(&text)
 		}
 		return true
@@ -241,7 +245,25 @@ func pickApp(cfg *config.Config, name string) (*config.App, error) {
 }
 
 // hint says what an operator can do about it.
-func hint(r push.Result) string {
+func hint(platform string, r push.Result) string {
+	switch {
+	case platform == push.DefaultPlatform:
+		return hintOfAPNs(r)
+	case r.Reason != nil && r.Reason.Remedy != "":
+		return "\nWhat mends it: " + r.Reason.Remedy + "."
+	case r.Outcome == push.Unregistered && platform == fcm.Name:
+		return "\nThe app is no longer on that device, has a new token, or was idle for 270 days."
+	case r.Outcome == push.Unregistered:
+		return "\nThe browser has unsubscribed, or its subscription has expired."
+	case r.Outcome == push.Retry:
+		return "\nThe service does not take it now: try again later."
+	case r.Outcome == push.NotSent:
+		return "\nThe service could not be reached, or it closed the connection: check the network, proxy and ca_file."
+	}
+	return ""
+}
+
+func hintOfAPNs(r push.Result) string {
 	switch {
 	case r.BadToken():
 		return "\nThe token is of another app or of the other environment: compare topic and environment with the build that registered it."

@@ -44,7 +44,8 @@ var (
 	// token: perhaps the key is the wrong one, and comes back.
 	VapidKeyChanged = &push.Reason{Text: "VapidKeyChanged", Class: push.ClassKey, Remedy: remedyOtherKey}
 	// NotRegistered: what a subscription is, beside its device token, only its registration says.
-	NotRegistered   = &push.Reason{Text: "NotRegistered"}
+	NotRegistered = &push.Reason{Text: "NotRegistered",
+		Remedy: "no such subscription is registered: what its endpoint and keys are, only its registration says"}
 	BadSubscription = &push.Reason{Text: "BadSubscription"} // what is registered cannot be read, or its key is none
 	// OriginNotAllowed: it was allowed when the subscription was registered.
 	OriginNotAllowed = &push.Reason{Text: "OriginNotAllowed", Class: push.ClassKey,
