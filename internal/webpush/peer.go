@@ -35,6 +35,7 @@ type peer struct {
 	// answer.
 	answers    uint64
 	unanswered map[push.Token]uint64
+	away       turnAway
 	// inner: its name led to an inner network the last time that it was dialled.
 	inner atomic.Bool
 }
@@ -109,9 +110,14 @@ func (p *peer) full(now time.Time) *push.Result {
 		most = 16
 	}
 	if most > 0 && p.waiting() >= most {
-		return &push.Result{Outcome: push.NotSent, Reason: OriginBusy, RetryAfter: p.limits.wait}
+		return p.busy(now)
 	}
 	return nil
+}
+
+// busy is the result of a message for which there is no place now.
+func (p *peer) busy(now time.Time) *push.Result {
+	return &push.Result{Outcome: push.NotSent, Reason: OriginBusy, RetryAfter: p.away.next(p.limits.wait, p.answers, now)}
 }
 
 // authorization is the header for the service. A new one is signed when half of the present one's life is over, or the

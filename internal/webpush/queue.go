@@ -93,7 +93,7 @@ func (t *Transport) enqueue(m *message, stored []byte, publicKey string, now tim
 	}
 	if p.stranger() {
 		if t.strangers >= t.cfg.MaxInFlight/4 {
-			return &push.Result{Outcome: push.NotSent, Reason: OriginBusy, RetryAfter: p.limits.wait}
+			return p.busy(now)
 		}
 		t.strangers++
 	}
@@ -197,20 +197,22 @@ func (t *Transport) sweep(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			for _, m := range t.overdue(now) {
-				t.finishMessage(m, &push.Result{Outcome: push.NotSent, Reason: OriginBusy, RetryAfter: m.peer.limits.wait})
+				t.finishMessage(m, &m.result)
 			}
 		}
 	}
 }
 
-// overdue takes out what has waited too long. On the way it wakes what has waited long enough.
+// overdue takes out what has waited too long, with its result. On the way it wakes what has waited long enough.
 func (t *Transport) overdue(now time.Time) (late []*message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	paused := 0
 	for key, p := range t.peers {
 		for p.waiting() > 0 && now.Sub((*p.queue.At(0)).since) >= p.limits.wait {
-			late = append(late, t.unqueue(p))
+			m := t.unqueue(p)
+			m.result = *p.busy(now)
+			late = append(late, m)
 		}
 		if p.health.waits(now) > 0 {
 			paused++
