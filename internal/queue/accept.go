@@ -170,6 +170,10 @@ func (row *acceptedRow) batch(seq uint32, lane Lane, kind Kind, route push.Route
 		App: row.App, Route: route, Kind: kind, Recipients: recipients, ByPlatform: len(row.Others) > 0,
 	}
 	row.batches = append(row.batches, b)
+	if row.single() {
+		row.bodies = append(row.bodies, b.recipient())
+		return
+	}
 	row.bodies = append(row.bodies, b.body())
 }
 
@@ -258,6 +262,7 @@ func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 			now := q.now().UnixMicro()
 			for i := range a.rows {
 				if row := &a.rows[i]; len(row.batches) > 0 && row.batches[0].DueAt <= now {
+					q.entries.learn(row.batches[0])
 					q.cfg.Handoff(row.Notification, row.batches)
 				}
 			}
@@ -286,9 +291,11 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	}
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
 	notifications := database.NewInsert("notifications", `app, id, name, state, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
-		badge_increment, rate, payload, badge_at, contents, audience, expanded, recipients, created_at, send_at, finished_at`, "")
+		badge_increment, rate, payload, badge_at, contents, audience, shard, waiting, recipient, expanded, recipients, created_at, send_at,
+		finished_at`, "")
 	platforms := newPlatformInsert()
 	batches := database.NewInsert("batches", batchColumns, "")
+	entries := q.newEntries()
 	now := stamp(q.now())
 	var recipients int64
 	for _, a := range group {
@@ -312,11 +319,15 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if len(row.batches) == 0 { // an audience without members
 				state, finished = stateDone, created
 			}
+			waiting, recipient := notHere, []byte{}
+			if row.single() {
+				waiting, recipient = waitingAs(row.batches[0].Kind), row.bodies[0]
+			}
 			if err := notifications.Add(ctx, tx, row.App, row.ID[:], []byte(row.Name), state, row.Platform, string(row.Environment),
 				string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
-				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), row.expanded, row.n, created, sendAt,
-				finished); err != nil {
+				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), shard, waiting, recipient, row.expanded, row.n, created,
+				sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
 			}
 			if err := row.addPlatforms(ctx, tx, platforms); err != nil {
@@ -324,6 +335,10 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			}
 			for j, b := range row.batches {
 				b.Shard = shard
+				if row.single() {
+					entries.add(b)
+					continue
+				}
 				if err := addBatch(ctx, tx, batches, b, row.bodies[j]); err != nil {
 					return err
 				}
@@ -338,6 +353,9 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	}
 	if err := platforms.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert platforms: %w", err)
+	}
+	if err := entries.insert(ctx, tx, batches); err != nil {
+		return err
 	}
 	if err := batches.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert batches: %w", err)

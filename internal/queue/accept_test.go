@@ -79,7 +79,7 @@ func TestHandoff(t *testing.T) {
 		r.accept(push.Submission{Routes: production, Notification: later, Tokens: tokens(0, 1)})
 		r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
 		got := <-handed
-		if due := r.due(); len(due) != 1 || !cmp.Equal(due[0], got[0]) {
+		if due := r.due(); len(due) != 1 || !cmp.Equal(due[0], got[0], sameBatch) {
 			t.Errorf("handed over %+v, due are %+v", got, due)
 		}
 		if s := r.get(later.ID); s.State != push.StateScheduled {

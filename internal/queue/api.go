@@ -102,6 +102,8 @@ type api interface {
 	// Heads and Due find what is due; see Due for how to poll.
 	Heads(ctx context.Context, leases []Lease) ([]Head, error)
 	Due(ctx context.Context, query DueQuery) ([]*Batch, error)
+	// Singles returns what waits of the notifications that Singles batches name, but what is known.
+	Singles(ctx context.Context, named []*Batch, known func(Key) bool) ([]*Batch, error)
 	Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error)
 
 	// Settle records what became of the batches and returns the follow-up batches of what is to be sent again.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/push"
 )
 
 // A batch's body is a version byte and then, for a Ready or Badges batch, each recipient: twice the token's length
 // (uvarint), one more where badge (uvarint) and attempts (one byte) follow the token; or, for an Audience batch, the
-// cursor's token.
+// cursor's token; or, for a Singles batch, what it names.
 const bodyVersion = 1
 
 var errBody = errors.New("malformed batch body")
@@ -76,8 +78,12 @@ func decodeRecipients(body []byte, n int) ([]push.Recipient, error) {
 
 // body encodes what stands in the batch's row.
 func (b *Batch) body() []byte {
-	if b.Kind == Audience {
+	switch b.Kind {
+	case Audience:
 		return append([]byte{bodyVersion}, b.Cursor.After...)
+	case Singles:
+		return appendNamed(make([]byte, 0, 1+len(b.singles)*namedSize), b.singles)
+	case Ready, Badges:
 	}
 	size := 1
 	for i := range b.Recipients {
@@ -87,14 +93,63 @@ func (b *Batch) body() []byte {
 }
 
 func (b *Batch) setBody(body []byte, n int) error {
-	if b.Kind != Audience {
-		var err error
+	var err error
+	switch b.Kind {
+	case Singles:
+		b.singles, err = decodeNamed(body, b.Shard)
+		return err
+	case Ready, Badges:
 		b.Recipients, err = decodeRecipients(body, n)
 		return err
+	case Audience:
 	}
 	if len(body) == 0 || body[0] != bodyVersion || len(body) > 1+push.MaxTokenLen {
 		return errBody
 	}
 	b.Cursor.After = push.Token(body[1:])
 	return nil
+}
+
+// namedSize is the length of what names one notification: its id, and when it is due.
+const namedSize = len(uuid.UUID{}) + 8
+
+func appendNamed(dst []byte, keys []Key) []byte {
+	dst = append(dst, bodyVersion)
+	for i := range keys {
+		dst = append(dst, keys[i].Notification[:]...)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(keys[i].DueAt))
+	}
+	return dst
+}
+
+func decodeNamed(body []byte, shard uint8) ([]Key, error) {
+	if len(body) == 0 || body[0] != bodyVersion || (len(body)-1)%namedSize != 0 || len(body) > 1+namedSize*entrySize {
+		return nil, errBody
+	}
+	keys := make([]Key, 0, len(body)/namedSize)
+	for rest := body[1:]; len(rest) > 0; rest = rest[namedSize:] {
+		due := int64(binary.BigEndian.Uint64(rest[len(uuid.UUID{}):])) // as it was written
+		keys = append(keys, singleKey(shard, due, uuid.UUID(rest[:len(uuid.UUID{})])))
+	}
+	return keys, nil
+}
+
+// recipient encodes what stands in the row of a notification to one device: the length of the route (one byte), the
+// route, and the recipient as in a batch's body.
+func (b *Batch) recipient() []byte {
+	dst := make([]byte, 0, 1+len(b.Route)+len(b.Recipients[0].Token)+8)
+	dst = append(dst, byte(len(b.Route))) // of at most 16 bytes
+	dst = append(dst, b.Route...)
+	return appendRecipients(dst, b.Recipients)
+}
+
+func (b *Batch) setRecipient(column []byte) error {
+	if len(column) == 0 || int(column[0]) >= len(column) {
+		return errBody
+	}
+	body := column[1+column[0]:]
+	b.Route = push.Route(column[1 : 1+column[0]])
+	var err error
+	b.Recipients, err = decodeRecipients(body, 1)
+	return err
 }

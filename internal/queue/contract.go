@@ -34,6 +34,7 @@ const (
 	Ready    Kind = iota // to be sent
 	Badges               // explicit tokens whose stored badges must be counted up first
 	Audience             // an audience whose next page must be expanded
+	Singles              // the ids of notifications to one device each, whose rows hold what waits: see Queue.Singles
 )
 
 // byPlatform is added to a row's kind for Batch.ByPlatform.
@@ -59,6 +60,12 @@ type Batch struct {
 	// ByPlatform says that the notification is for several platforms, whose counts are kept apart.
 	ByPlatform bool
 	Cursor     Cursor // of an Audience batch
+	// single says that the batch is no row of its own, but waits in its notification's row; place is then where it is
+	// named.
+	single bool
+	place  place
+	// singles are what a Singles batch names.
+	singles []Key
 }
 
 // Cursor is how far an audience is expanded.

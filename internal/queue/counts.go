@@ -18,6 +18,7 @@ type tally struct {
 	counts   counts
 	sentAt   time.Time // zero where nothing was sent
 	expanded bool
+	single   bool // what waited stood in its row
 }
 
 // counts stand in the order of countColumns.
@@ -68,6 +69,7 @@ func updateCounts(ctx context.Context, tx *sqlx.Tx, tallies map[uuid.UUID]*tally
 		counts   counts
 		sent     int64
 		expanded bool
+		single   bool
 	}
 	type group struct {
 		alike
@@ -77,7 +79,7 @@ func updateCounts(ctx context.Context, tx *sqlx.Tx, tallies map[uuid.UUID]*tally
 	groups := map[alike]*group{}
 	var order []*group
 	for id, t := range tallies {
-		k := alike{t.app, t.counts, 0, t.expanded}
+		k := alike{t.app, t.counts, 0, t.expanded, t.single}
 		if !t.sentAt.IsZero() {
 			k.sent = t.sentAt.UnixMicro() / sentPrecision.Microseconds()
 		}
@@ -98,7 +100,13 @@ func updateCounts(ctx context.Context, tx *sqlx.Tx, tallies map[uuid.UUID]*tally
 	for _, g := range order {
 		for ids := range slices.Chunk(g.ids, maxKeys) {
 			c := change{counts: g.counts, sentAt: g.sentAt, expanded: g.expanded}
-			if err := c.apply(ctx, tx, g.app, ids, now); err != nil {
+			var err error
+			if g.single {
+				err = (*single)(&c).apply(ctx, tx, g.app, ids, stamp(now))
+			} else {
+				err = c.apply(ctx, tx, g.app, ids, now)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -21,6 +21,7 @@ func (q *Queue) Heads(ctx context.Context, leases []Lease) ([]Head, error) {
 	if len(leases) == 0 {
 		return nil, nil
 	}
+	q.entries.own(leases)
 	query, args := headsQuery(leases)
 	rows, err := q.db.Reader().QueryContext(ctx, query, args...)
 	if err != nil {
@@ -55,7 +56,8 @@ func headsQuery(leases []Lease) (query string, args []any) {
 		" FROM shards s WHERE s.shard IN " + list(len(args)), args
 }
 
-// Due returns the batches that the query asks for, each shard's in their order. It takes no locks and marks nothing: a
+// Due returns the batches that the query asks for, each shard's in their order; what Singles batches name is had by
+// Singles. It takes no locks and marks nothing: a
 // batch is found again and again until it is settled, and what is in flight stands at the head of its shard.
 //
 // So poll like this: ask Heads which shards have something due (most often none), and read those forward, each from the

@@ -26,7 +26,7 @@ func TestDueGoesOnAfterAKey(t *testing.T) {
 			} else {
 				want = append(want, n.ID)
 			}
-			requests[n.App].Submissions = append(requests[n.App].Submissions, push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
+			requests[n.App].Submissions = append(requests[n.App].Submissions, push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 2)})
 		}
 		for _, request := range requests {
 			if _, err := r.Accept(t.Context(), request); err != nil {
@@ -37,7 +37,7 @@ func TestDueGoesOnAfterAKey(t *testing.T) {
 		for _, l := range r.Owned() {
 			after := Key{Shard: l.Shard}
 			for {
-				page, err := r.Due(t.Context(), DueQuery{Lane: Urgent, After: []Key{after}, Until: r.now(), Limit: 1, Without: []Outlet{{App: "another", Route: push.Production}}})
+				page, err := r.Due(t.Context(), DueQuery{Lane: Bulk, After: []Key{after}, Until: r.now(), Limit: 1, Without: []Outlet{{App: "another", Route: push.Production}}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -54,7 +54,7 @@ func TestDueGoesOnAfterAKey(t *testing.T) {
 		if diff := cmp.Diff(sort(want), sort(got)); diff != "" {
 			t.Errorf("read one by one (-want +got):\n%s", diff)
 		}
-		if none, err := r.Due(t.Context(), DueQuery{Lane: Urgent, After: []Key{{}}, Until: start.Add(-time.Hour), Limit: 1}); err != nil || len(none) > 0 {
+		if none, err := r.Due(t.Context(), DueQuery{Lane: Bulk, After: []Key{{}}, Until: start.Add(-time.Hour), Limit: 1}); err != nil || len(none) > 0 {
 			t.Errorf("due an hour ago: %v, %v", none, err)
 		}
 	})

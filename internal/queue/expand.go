@@ -216,7 +216,10 @@ func (q *Queue) CountBadges(ctx context.Context, held []Leased) ([]*Batch, error
 
 func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) ([]*Batch, error) {
 	// What each row is now: still to be counted, or counted already by a commit whose answer was lost.
-	now := map[Key]*Batch{}
+	now, err := q.lockSingles(ctx, tx, batches)
+	if err != nil {
+		return nil, fmt.Errorf("find the batches: %w", err)
+	}
 	ids := map[string][]uuid.UUID{}
 	for chunk := range slices.Chunk(batches, maxKeys) {
 		var wanted []uuid.UUID
@@ -242,6 +245,7 @@ func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 		if row == nil {
 			continue
 		}
+		row.place = b.place
 		delete(now, b.Key)
 		ready = append(ready, row)
 		if row.Kind == Badges {
@@ -254,10 +258,16 @@ func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 	}
 	out := database.NewInsert("batches", batchColumns, q.db.Dialect.Upsert("shard, lane, due_at, notification_id, seq",
 		"kind", "body"))
+	var singles []*Batch
 	for _, b := range counted {
-		if err := addBatch(ctx, tx, out, b, b.body()); err != nil {
+		if b.single {
+			singles = append(singles, b)
+		} else if err := addBatch(ctx, tx, out, b, b.body()); err != nil {
 			return nil, err
 		}
+	}
+	if err := rewriteSingles(ctx, tx, singles); err != nil {
+		return nil, err
 	}
 	return ready, wrap(out.Flush(ctx, tx), "rewrite the batches")
 }

@@ -20,7 +20,7 @@ const (
 	plannedLimit         = 100
 )
 
-// fillForPlans has so many notifications of one recipient each wait, and see fill. It returns their ids and the leases.
+// fillForPlans has so many notifications of two recipients each wait, and see fill. It returns their ids and the leases.
 func fillForPlans(t *testing.T, db *database.DB, notifications int) (ids []uuid.UUID, leases []Lease) {
 	t.Helper()
 	r := start(t, db, Config{})
@@ -30,7 +30,7 @@ func fillForPlans(t *testing.T, db *database.DB, notifications int) (ids []uuid.
 			n := r.notification()
 			n.SendAt = n.SendAt.Add(time.Hour)
 			ids = append(ids, n.ID)
-			s = append(s, push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
+			s = append(s, push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 2)})
 		}
 		r.accept(s...)
 	}
@@ -147,9 +147,9 @@ func fill(t *testing.T, r *rig, cancelled []uuid.UUID, failed int) {
 	t.Helper()
 	now := stamp(r.now())
 	err := r.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
-		cancellations := database.NewInsert("cancellations", "notification_id", "")
+		cancellations := database.NewInsert("cancellations", "app, notification_id", "")
 		for _, id := range cancelled {
-			if err := cancellations.Add(ctx, tx, id[:]); err != nil {
+			if err := cancellations.Add(ctx, tx, app, id[:]); err != nil {
 				return err
 			}
 		}

@@ -23,7 +23,8 @@ type model struct {
 	t       *rapid.T
 	devices map[push.Token]int64 // the badge that ought to be stored
 	wants   map[uuid.UUID]*expectation
-	held    []*Batch // what a sender would have in memory
+	held    []*Batch  // what a sender would have in memory
+	last    *[]*Batch // what was handed over of the last acceptance
 }
 
 type expectation struct {
@@ -41,11 +42,12 @@ type expectation struct {
 func TestRandomHistories(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		r := start(t, db, Config{Lease: time.Minute})
+		var handed []*Batch
+		r := start(t, db, Config{Lease: time.Minute, Handoff: func(_ *push.Notification, batches []*Batch) { handed = batches }})
 		devices := mixedTokens(0, 25)
 		registry{db: db}.put(t, r.now(), devices...)
 		rapid.Check(t, func(rt *rapid.T) {
-			m := &model{rig: r, t: rt, devices: map[push.Token]int64{}, wants: map[uuid.UUID]*expectation{}}
+			m := &model{last: &handed, rig: r, t: rt, devices: map[push.Token]int64{}, wants: map[uuid.UUID]*expectation{}}
 			m.clear(devices)
 			rt.Repeat(map[string]func(*rapid.T){
 				"accept": m.accept, "send": m.send, "expand": m.expand, "count badges": m.count, "cancel": m.cancel, "crash": m.crash, "": m.check,
@@ -113,16 +115,24 @@ func (m *model) accept(t *rapid.T) {
 		s.Tokens = slices.DeleteFunc(mixedTokens(0, rapid.IntRange(3, 30).Draw(t, "recipients")), func(t push.Token) bool {
 			return !slices.Contains(want.platforms, t.PlatformName())
 		})
+		if rapid.Bool().Draw(t, "to one device") {
+			s.Tokens = s.Tokens[:1]
+		}
 		for _, token := range s.Tokens {
 			want.tokens[token] = push.Pending
 		}
 	}
 	m.faults(t)
+	*m.last = nil
 	if _, err := m.Accept(m.rig.t.Context(), &push.Request{App: app, Submissions: []push.Submission{s}}); err != nil {
 		t.Fatal(err)
 	}
 	m.wants[n.ID] = want
-	m.crash(t)
+	if handed := *m.last; rapid.Bool().Draw(t, "handed over") {
+		m.held = append(m.held, handed...)
+	} else {
+		m.crash(t)
+	}
 }
 
 // take removes a random batch of the kind from memory.

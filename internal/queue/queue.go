@@ -42,6 +42,7 @@ type Queue struct {
 	log      *slog.Logger
 	metrics  *metrics
 	accepts  *database.GroupCommit[*acceptance]
+	entries  entries
 	// slots are the backlog rows free for a committer to add to.
 	slots chan int
 	// backlog is about the number of recipients that wait: the sum at the last look and this replica's doings since.

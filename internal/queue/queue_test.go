@@ -79,7 +79,7 @@ func TestAcceptAndSettle(t *testing.T) {
 			t.Errorf("due now: %+v", left)
 		}
 		r.clock.Add(int64(2 * time.Minute))
-		if left := r.due(); len(left) != 2 || !cmp.Equal(left[1], followUps[0]) {
+		if left := r.due(); len(left) != 2 || !cmp.Equal(left[1], followUps[0], sameBatch) {
 			t.Errorf("due later: %+v, want also %+v", left, followUps[0])
 		}
 		r.settle(r.settlement(batches[3], accepted), r.settlement(followUps[0], push.Result{Outcome: push.Failed, Reason: reasonPayloadTooLarge, Status: 413}))

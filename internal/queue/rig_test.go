@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 }
 
 const app = "hedgehog"
+
+// sameBatch compares what others see of batches.
+var sameBatch = cmpopts.IgnoreUnexported(Batch{})
 
 var errLost = errors.New("connection lost")
 
@@ -201,7 +205,26 @@ func (r *rig) due() []*Batch {
 		}
 		all = append(all, batches...)
 	}
-	return all
+	return r.resolve(all)
+}
+
+// resolve has what Singles batches name in their place.
+func (r *rig) resolve(batches []*Batch) []*Batch {
+	r.t.Helper()
+	var named, all []*Batch
+	for _, b := range batches {
+		if b.Kind == Singles {
+			named = append(named, b)
+		} else {
+			all = append(all, b)
+		}
+	}
+	singles, err := r.Singles(r.t.Context(), named, func(Key) bool { return false })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	slices.SortFunc(singles, func(a, b *Batch) int { return slices.Compare(a.Notification[:], b.Notification[:]) })
+	return append(singles, all...)
 }
 
 func (r *rig) lease(b *Batch) Lease {
@@ -266,7 +289,7 @@ func (r *rig) scalar(query string, args ...any) (n int64) {
 func (r *rig) checkBacklog() {
 	r.t.Helper()
 	kept := r.scalar("SELECT (SELECT SUM(backlog) FROM shards) + (SELECT COALESCE(SUM(recipients), 0) FROM backlog)")
-	there := r.scalar("SELECT COALESCE(SUM(recipients), 0) FROM batches")
+	there := r.scalar("SELECT (SELECT COALESCE(SUM(recipients), 0) FROM batches) + (SELECT COUNT(*) FROM notifications WHERE waiting > 0)")
 	if kept != there {
 		r.t.Errorf("the backlog kept is %d, in the batches wait %d", kept, there)
 	}

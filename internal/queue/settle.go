@@ -69,6 +69,7 @@ func (q *Queue) Settle(ctx context.Context, settlements []Settlement) ([]*Batch,
 	}
 	q.metrics.groups.WithLabelValues("settle").Observe(float64(len(settlements)))
 	q.metrics.seconds.WithLabelValues("settle").Observe(time.Since(start).Seconds())
+	q.entries.settled(done.places, done.entries)
 	q.countSettled(&done)
 	if len(lost) > 0 {
 		return done.followUps, &FencedError{lost}
@@ -101,6 +102,8 @@ type settled struct {
 	followUps []*Batch
 	outcomes  [push.Cancelled + 1]int64
 	gone      int
+	places    []place // what was settled of what entries name
+	entries   []Key   // removed
 }
 
 func (q *Queue) countSettled(done *settled) {
@@ -119,24 +122,20 @@ func (q *Queue) countSettled(done *settled) {
 // settle consumes all of the batches, or fails with errGone.
 func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement) (settled, error) {
 	var done settled
-	keys := make([]Key, len(settlements))
-	for i, s := range settlements {
-		keys[i] = s.Batch.Key
-	}
-	n, err := consume(ctx, tx, keys)
-	if err != nil {
-		return done, fmt.Errorf("consume batches: %w", err)
-	}
-	if int(n) != len(settlements) {
-		return done, errGone
-	}
+	var err error
 	now := q.now()
+	if err := q.consumeAll(ctx, tx, settlements, now, &done); err != nil {
+		return done, err
+	}
 	tallies := map[uuid.UUID]*tally{}
 	var platforms map[platformKey]*platformCounts
 	out := q.newOutputs(now)
 	for _, s := range settlements {
 		t := tallies[s.Batch.Notification]
-		if t == nil {
+		switch {
+		case s.Batch.single: // counted when it was consumed
+			t = &tally{}
+		case t == nil:
 			t = &tally{app: s.Batch.App}
 			tallies[s.Batch.Notification] = t
 		}
@@ -191,6 +190,40 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	return done, q.addToPlatforms(ctx, tx, platforms)
 }
 
+// consumeAll consumes the batches: those that are rows of their own by removing them, those that wait in their
+// notification's row together with its counts. It fails with errGone where one of them is not there.
+func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement, now time.Time, done *settled) error {
+	var keys []Key
+	singles := map[uuid.UUID]*tally{}
+	for _, s := range settlements {
+		switch id := s.Batch.Notification; {
+		case !s.Batch.single:
+			keys = append(keys, s.Batch.Key)
+		case singles[id] != nil:
+			return errGone // for the second of the two
+		default:
+			t := &tally{app: s.Batch.App, single: true}
+			t.add(s.Results[0].Outcome, s.SentAt)
+			singles[id] = t
+			done.places = append(done.places, s.Batch.place)
+		}
+	}
+	rows := len(keys)
+	n, err := consume(ctx, tx, keys)
+	if err != nil {
+		return fmt.Errorf("consume batches: %w", err)
+	}
+	if int(n) != rows {
+		return errGone
+	}
+	if err := updateCounts(ctx, tx, singles, now); err != nil {
+		return err
+	}
+	done.entries = q.entries.emptied(done.places)
+	_, err = consume(ctx, tx, slices.Clone(done.entries))
+	return wrap(err, "remove entries of which nothing waits")
+}
+
 // followUp is the batch, still empty, that takes the place of the settled one.
 func (s *Settlement) followUp(now time.Time) *Batch {
 	b := &Batch{Key: s.Batch.Key, App: s.Batch.App, Route: s.Batch.Route, Kind: s.Batch.Kind,
@@ -220,8 +253,17 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 			present[part{b.Notification, b.Seq}] = b
 		}
 	}
+	all := make([]*Batch, len(settlements))
+	for i, s := range settlements {
+		all[i] = s.Batch
+	}
+	singles, err := q.lockSingles(ctx, tx, all)
+	if err != nil {
+		return settled{}, fmt.Errorf("find what waits of notifications to one device: %w", err)
+	}
 	var remaining []*Settlement
 	var followUps []*Batch
+	var gone []place
 	deltas := map[Lease]int64{}
 	for _, s := range settlements {
 		k := part{s.Batch.Notification, s.Batch.Seq}
@@ -230,6 +272,15 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 			deltas[s.Lease] -= s.finals()
 			delete(present, k) // were it given twice, the second is gone
 			continue
+		}
+		if s.Batch.single {
+			if singles[s.Batch.Key] != nil {
+				remaining = append(remaining, s)
+				deltas[s.Lease] -= s.finals()
+				delete(singles, s.Batch.Key)
+				continue
+			}
+			gone = append(gone, s.Batch.place)
 		}
 		k.seq += generation
 		if b := present[k]; b != nil {
@@ -247,6 +298,7 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 		}
 	}
 	done.followUps = append(done.followUps, followUps...)
+	done.places = append(done.places, gone...)
 	done.gone = len(settlements) - len(remaining)
 	return done, nil
 }

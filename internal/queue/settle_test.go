@@ -5,10 +5,12 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -96,7 +98,8 @@ func TestSettleAudienceOfOneRoute(t *testing.T) {
 
 func TestStalledOwnerIsFenced(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		r := start(t, db, Config{Lease: time.Minute}) // for which the other, who is not there, keeps the shard
 		n, other, badges, audience := r.notification(), r.notification(), r.notification(), r.notification()
 		badges.BadgeIncrement = 1
 		registry{db: r.db}.put(t, r.now(), token(1))

@@ -177,7 +177,7 @@ func (q *Queue) Cancel(ctx context.Context, app string, id uuid.UUID) (push.Stat
 		if err != nil || n == 0 {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO cancellations (notification_id) VALUES (?)"+q.db.Dialect.Upsert("notification_id"), id[:])
+		_, err = tx.ExecContext(ctx, "INSERT INTO cancellations (app, notification_id) VALUES (?, ?)"+q.db.Dialect.Upsert("notification_id"), app, id[:])
 		return err
 	})
 	if err != nil && !errors.Is(err, database.ErrCommitUnknown) { // what the row says then is the answer
@@ -199,8 +199,7 @@ func (q *Queue) Cancel(ctx context.Context, app string, id uuid.UUID) (push.Stat
 // is the last one of the page before, nil at first. Those not in flight are to be settled as cancelled. When nothing
 // was cancelled lately it costs a look at an empty table.
 func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Batch, limit int) ([]*Batch, error) {
-	var ids []uuid.UUID
-	err := q.db.Reader().SelectContext(ctx, &ids, "SELECT notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
+	ids, byApp, err := q.cancellations(ctx)
 	if after != nil {
 		ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return bytes.Compare(id[:], after.Notification[:]) < 0 })
 	}
@@ -222,15 +221,36 @@ func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Bat
 	if err != nil || len(batches) == limit || after != nil {
 		return batches, wrap(err, "find cancelled batches")
 	}
-	return batches, q.forgetCancelled(ctx, ids)
+	singles, err := q.cancelledSingles(ctx, leases, byApp)
+	if err != nil {
+		return nil, wrap(err, "find what waits of cancelled notifications")
+	}
+	return append(singles, batches...), q.forgetCancelled(ctx, ids)
 }
 
-// forgetCancelled removes those of the cancellations whose notifications have no batches left anywhere. None can come
-// to be then: each batch is replaced by what follows it in one transaction.
+// cancellations are the first of the notifications that were cancelled, all and by app.
+func (q *Queue) cancellations(ctx context.Context) (ids []uuid.UUID, byApp map[string][]uuid.UUID, err error) {
+	var rows []struct {
+		App string
+		ID  uuid.UUID `db:"notification_id"`
+	}
+	err = q.db.Reader().SelectContext(ctx, &rows, "SELECT app, notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
+	byApp = map[string][]uuid.UUID{}
+	for _, r := range rows {
+		ids = append(ids, r.ID)
+		byApp[r.App] = append(byApp[r.App], r.ID)
+	}
+	return ids, byApp, err
+}
+
+// forgetCancelled removes those of the cancellations of which nothing waits anywhere. Nothing can come to be then: each
+// batch is replaced by what follows it in one transaction.
 func (q *Queue) forgetCancelled(ctx context.Context, ids []uuid.UUID) error {
 	return wrap(q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM cancellations WHERE notification_id IN "+list(len(ids))+
-			" AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.notification_id = cancellations.notification_id)", idArgs(ids)...)
+			" AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.notification_id = cancellations.notification_id)"+
+			" AND NOT EXISTS (SELECT 1 FROM notifications n WHERE n.app = cancellations.app"+
+			" AND n.id = cancellations.notification_id AND n.waiting > 0)", idArgs(ids)...)
 		return err
 	}), "forget finished cancellations")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -75,6 +76,10 @@ func (s *stores) send(result func(route push.Route, r push.Recipient) push.Resul
 			s.must(err)
 			due = append(due, batches...)
 		}
+		singles, err := s.queue.Singles(ctx, slices.DeleteFunc(slices.Clone(due), func(b *queue.Batch) bool { return b.Kind != queue.Singles }),
+			func(queue.Key) bool { return false })
+		s.must(err)
+		due = append(slices.DeleteFunc(due, func(b *queue.Batch) bool { return b.Kind == queue.Singles }), singles...)
 		if len(due) == 0 {
 			return
 		}

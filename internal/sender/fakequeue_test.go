@@ -238,6 +238,10 @@ func (q *fakeQueue) Due(_ context.Context, query queue.DueQuery) ([]*queue.Batch
 	return found, nil
 }
 
+func (q *fakeQueue) Singles(context.Context, []*queue.Batch, func(queue.Key) bool) ([]*queue.Batch, error) {
+	return nil, nil
+}
+
 func (q *fakeQueue) Notifications(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

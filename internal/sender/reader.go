@@ -255,6 +255,11 @@ func (r *reader) full(lane queue.Lane) (without []queue.Outlet, room bool) {
 
 // take admits the batches, in whose order it moves the cursors.
 func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
+	rows := batches
+	batches, err := r.withSingles(ctx, batches)
+	if err != nil {
+		return err
+	}
 	missing := map[string][]uuid.UUID{}
 	for _, b := range batches {
 		way := r.s.routeOf(b)
@@ -273,8 +278,10 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 		}
 		loaded[name] = found
 	}
-	for _, b := range batches {
+	for _, b := range rows {
 		r.advance(b)
+	}
+	for _, b := range batches {
 		way := r.s.routeOf(b)
 		if way == nil { // of an app that is not configured any more, or not yet here: it waits
 			continue
@@ -288,6 +295,29 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 		}
 	}
 	return nil
+}
+
+// withSingles has what Singles batches name in their place.
+func (r *reader) withSingles(ctx context.Context, batches []*queue.Batch) ([]*queue.Batch, error) {
+	var named []*queue.Batch
+	for _, b := range batches {
+		if b.Kind == queue.Singles && r.s.routeOf(b) != nil {
+			named = append(named, b)
+		}
+	}
+	if len(named) == 0 {
+		return batches, nil
+	}
+	singles, err := r.s.q.Singles(ctx, named, r.s.memory.has)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range batches {
+		if b.Kind != queue.Singles {
+			singles = append(singles, b)
+		}
+	}
+	return singles, nil
 }
 
 // skip moves on in a shard of which all that was due is read: what was passed over at its end need not be passed over

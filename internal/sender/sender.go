@@ -43,6 +43,7 @@ type Queue interface {
 	Leases
 	Heads(ctx context.Context, leases []queue.Lease) ([]queue.Head, error)
 	Due(ctx context.Context, query queue.DueQuery) ([]*queue.Batch, error)
+	Singles(ctx context.Context, named []*queue.Batch, known func(queue.Key) bool) ([]*queue.Batch, error)
 	Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error)
 	Settle(ctx context.Context, settlements []queue.Settlement) (followUps []*queue.Batch, err error)
 	Expand(ctx context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error)

@@ -7,8 +7,8 @@ CREATE TABLE IF NOT EXISTS batches (
     seq             INTEGER NOT NULL,                  -- within the notification
     app             TEXT NOT NULL,
     environment     TEXT NOT NULL, -- the route; empty for an audience of any
-    kind            INTEGER NOT NULL,                  -- 0 ready to send, 1 badges to be counted first, 2 an audience to be expanded; and 4 where counts are kept by platform
+    kind            INTEGER NOT NULL,                  -- 0 ready to send, 1 badges to be counted first, 2 an audience to be expanded, 3 the ids of notifications to one device each; and 4 where counts are kept by platform
     recipients      INTEGER NOT NULL,
-    body            BLOB NOT NULL,                     -- the recipients, or the cursor of the audience
+    body            BLOB NOT NULL,                     -- the recipients, the cursor of the audience, or the ids
     PRIMARY KEY (shard, lane, due_at, notification_id, seq)
 ) WITHOUT ROWID, STRICT;

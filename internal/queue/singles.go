@@ -1,0 +1,243 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+)
+
+// A notification to one device has no row in batches: what waits of it stands in its own row, which is written once when
+// it is accepted and once when it is settled. The readers of the shards find it by an entry: a Singles batch that names
+// the notifications of one route that were accepted in one transaction, up to entrySize of them. An entry is removed
+// with the last of them, or later: one of which nothing waits does no harm. What is to be sent again has a batch.
+
+// What the column waiting has.
+const (
+	notHere uint8 = iota
+	waitingReady
+	waitingBadges
+)
+
+func waitingAs(k Kind) uint8 {
+	if k == Badges {
+		return waitingBadges
+	}
+	return waitingReady
+}
+
+// single reports whether the notification is to one device, in one form.
+func (row *acceptedRow) single() bool { return row.n == 1 && len(row.Others) == 0 }
+
+// singleKey is the key of the batch that waits in a notification's own row.
+func singleKey(shard uint8, dueAt int64, id uuid.UUID) Key {
+	return Key{Shard: shard, Lane: Urgent, DueAt: dueAt, Notification: id}
+}
+
+// Singles returns what waits of the notifications that the Singles batches name, without what is known to the caller.
+// Entries of which nothing waits any more it removes.
+func (q *Queue) Singles(ctx context.Context, named []*Batch, known func(Key) bool) ([]*Batch, error) {
+	wanted := map[string][]uuid.UUID{}
+	places := map[uuid.UUID]place{}
+	for _, b := range named {
+		of := q.entries.of(b)
+		for i, k := range b.singles {
+			if !known(k) {
+				wanted[b.App] = append(wanted[b.App], k.Notification)
+				places[k.Notification] = place{of, uint8(i)} // of at most entrySize
+			}
+		}
+	}
+	var waiting []*Batch
+	for app, ids := range wanted {
+		for chunk := range slices.Chunk(ids, maxKeys) {
+			found, err := selectSingles(ctx, q.db.Reader(), app, chunk, "")
+			if err != nil {
+				return nil, wrap(err, "find what waits of notifications to one device")
+			}
+			for _, b := range found {
+				b.place = places[b.Notification]
+				delete(places, b.Notification)
+			}
+			waiting = append(waiting, found...)
+		}
+	}
+	gone := make([]place, 0, len(places)) // for good: what was settled never waits here again
+	for _, p := range places {
+		gone = append(gone, p)
+	}
+	q.entries.settled(gone, nil)
+	return waiting, q.removeEntries(ctx)
+}
+
+// removeEntries removes the rows of entries of which nothing waits.
+func (q *Queue) removeEntries(ctx context.Context) error {
+	empty := q.entries.emptied(nil)
+	if len(empty) == 0 {
+		return nil
+	}
+	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := consume(ctx, tx, slices.Clone(empty))
+		return err
+	})
+	if err == nil {
+		q.entries.settled(nil, empty)
+	}
+	return wrap(err, "remove entries of which nothing waits")
+}
+
+// selectSingles reads what waits in the notifications' own rows.
+func selectSingles(ctx context.Context, from queryer, app string, ids []uuid.UUID, tail string, args ...any) ([]*Batch, error) {
+	rows, err := from.QueryContext(ctx, `SELECT id, shard, send_at, waiting, recipient FROM notifications
+		WHERE app = ? AND id IN `+list(len(ids))+" AND waiting > 0"+tail,
+		slices.Concat([]any{app}, idArgs(slices.Clone(ids)), args)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var batches []*Batch
+	var id, recipient sql.RawBytes
+	for rows.Next() {
+		var shard, waiting uint8
+		var sendAt database.Time
+		if err := rows.Scan(&id, &shard, &sendAt, &waiting, &recipient); err != nil {
+			return nil, err
+		}
+		b := &Batch{Key: singleKey(shard, sendAt.UnixMicro(), uuid.UUID(id)), App: app, single: true}
+		if waiting == waitingBadges {
+			b.Kind = Badges
+		}
+		if err := b.setRecipient(recipient); err != nil {
+			return nil, fmt.Errorf("the recipient of notification %s: %w", b.Notification, err)
+		}
+		batches = append(batches, b)
+	}
+	return batches, rows.Err()
+}
+
+// lockSingles reads what waits in the rows of those of the batches that are there, by app, and locks it until the
+// transaction ends.
+func (q *Queue) lockSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) (map[Key]*Batch, error) {
+	ids := map[string][]uuid.UUID{}
+	for _, b := range batches {
+		if b.single {
+			ids[b.App] = append(ids[b.App], b.Notification)
+		}
+	}
+	there := map[Key]*Batch{}
+	for app, all := range ids {
+		for chunk := range slices.Chunk(all, maxKeys) {
+			found, err := selectSingles(ctx, tx, app, chunk, q.forUpdate())
+			if err != nil {
+				return nil, err
+			}
+			for _, b := range found {
+				there[b.Key] = b
+			}
+		}
+	}
+	return there, nil
+}
+
+// rewriteSingles has the rows hold the batches as they are now.
+func rewriteSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) error {
+	byApp := map[string][]*Batch{}
+	for _, b := range batches {
+		byApp[b.App] = append(byApp[b.App], b)
+	}
+	for app, all := range byApp {
+		for chunk := range slices.Chunk(all, entrySize) {
+			args := []any{waitingReady}
+			ids := make([]uuid.UUID, len(chunk))
+			for i, b := range chunk {
+				args = append(args, b.Notification[:], b.recipient())
+				ids[i] = b.Notification
+			}
+			args = append(append(args, app), idArgs(ids)...)
+			_, err := tx.ExecContext(ctx, "UPDATE notifications SET waiting = ?, recipient = CASE id"+
+				strings.Repeat(" WHEN ? THEN ?", len(chunk))+" ELSE recipient END WHERE app = ? AND id IN "+list(len(chunk)), args...)
+			if err != nil {
+				return wrap(err, "rewrite what waits of notifications to one device")
+			}
+		}
+	}
+	return nil
+}
+
+// apply settles what waits in the rows of notifications to one device: all of them alike.
+func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, now any) error {
+	var set strings.Builder
+	var args []any
+	final := false
+	for i, n := range c.counts {
+		if n != 0 {
+			final = true
+			set.WriteString(", " + countColumns[i] + " = 1")
+		}
+	}
+	state := stateSending
+	if final {
+		state = stateDone
+		set.WriteString(", finished_at = ?")
+		args = append(args, now)
+	}
+	if !c.sentAt.IsZero() {
+		set.WriteString(", first_sent_at = ?")
+		args = append(args, stamp(c.sentAt))
+	}
+	if final || !c.sentAt.IsZero() {
+		set.WriteString(", state = CASE state WHEN 3 THEN 3 ELSE ? END")
+		args = append(args, state)
+	}
+	n, err := affected(ctx, tx, "UPDATE notifications SET waiting = 0"+set.String()+" WHERE app = ? AND waiting > 0 AND id IN "+
+		list(padded(len(ids))), slices.Concat(args, []any{app}, pad(idArgs(ids)))...)
+	if err == nil && int(n) != len(ids) {
+		return errGone
+	}
+	return wrap(err, "settle notifications to one device")
+}
+
+// single is what becomes of several notifications to one device alike.
+type single change
+
+// padded is the next power of two: of lists of so few lengths the engine keeps the statements.
+func padded(n int) int {
+	size := 1
+	for size < n {
+		size *= 2
+	}
+	return size
+}
+
+// pad repeats the last argument.
+func pad(args []any) []any {
+	last := args[len(args)-1]
+	for size := padded(len(args)); len(args) < size; {
+		args = append(args, last)
+	}
+	return args
+}
+
+// cancelledSingles finds what waits in the rows of the notifications.
+func (q *Queue) cancelledSingles(ctx context.Context, leases []Lease, byApp map[string][]uuid.UUID) ([]*Batch, error) {
+	shards := make([]any, len(leases))
+	for i := range leases {
+		shards[i] = leases[i].Shard
+	}
+	var all []*Batch
+	for app, ids := range byApp {
+		found, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND shard IN "+list(len(shards)), shards...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	slices.SortFunc(all, func(a, b *Batch) int { return slices.Compare(a.Notification[:], b.Notification[:]) })
+	return all, nil
+}
