@@ -218,7 +218,7 @@ func apiApps(cfg *config.Config, all *openRoutes) ([]api.App, error) {
 	var errs []error
 	for i := range cfg.Apps {
 		app := &cfg.Apps[i]
-		a := api.App{Name: app.Name, Platforms: all.platforms[app.Name]}
+		a := api.App{Name: app.Name, Platforms: all.platforms[app.Name], RegisterTags: app.RegisterTags}
 		for _, k := range app.Keys {
 			a.Keys = append(a.Keys, api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate})
 		}
@@ -260,7 +260,7 @@ func userTokens(c *config.UserTokens) (*api.UserTokens, error) {
 		key.ID = k.ID
 		keys = append(keys, key)
 	}
-	return api.NewUserTokens(keys, c.Issuer, c.Audience)
+	return api.NewUserTokens(keys, c.Issuer, c.Audience, c.MaxAge)
 }
 
 // run serves until ctx ends, and then stops in the order that loses nothing: no more requests, no more sending, the

@@ -109,6 +109,9 @@ type App struct {
 	Platforms  []Platform // at least one, each name once
 	Keys       []Key
 	UserTokens *UserTokens // what proves a user_id to a register key; nil: nothing does
+	// RegisterTags are the beginnings of the tags that a register key may set and remove; without any it may those that
+	// have no colon.
+	RegisterTags []string
 }
 
 // Config is what the API is made of. Zero limits take the defaults.

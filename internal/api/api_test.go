@@ -296,7 +296,7 @@ func newFixture(tb testing.TB) *fixture {
 	s := newStores()
 	log := &strings.Builder{}
 	registry := prometheus.NewRegistry()
-	proofs, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: []byte(proofSecret)}}, "", "")
+	proofs, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: []byte(proofSecret)}}, "", "", 0)
 	if err != nil {
 		tb.Fatal(err)
 	}

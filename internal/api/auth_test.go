@@ -150,20 +150,29 @@ func TestUserProof(t *testing.T) {
 	put := func(f *fixture, key, user, proof string) *httptest.ResponseRecorder {
 		return f.call(key, http.MethodPut, "/v1/tokens/"+token1, `{"user_id": "`+user+`"}`, "X-User-Token", proof)
 	}
+	later := time.Now().Add(time.Hour).Unix()
 	good := sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(time.Hour).Unix()})
 	f := newFixture(t)
 	wantStatus(t, put(f, registerKey, "anna", good), 201)
 	wantStatus(t, put(f, sendKey, "otto", ""), 200) // an app backend may say so outright
 	for name, c := range map[string]struct{ proof, want string }{
 		"none":            {"", "missing"},
-		"another user's":  {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "otto"}), "another user"},
-		"no subject":      {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{}), "no sub"},
-		"expired":         {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(-time.Second).Unix()}), "expired"},
-		"not yet":         {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "nbf": time.Now().Add(time.Hour).Unix()}), "not valid yet"},
+		"another user's":  {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "otto", "exp": later}), "another user"},
+		"no subject":      {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"exp": later}), "no sub"},
+		"expired":         {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(-61 * time.Second).Unix()}), "expired"},
+		"not yet":         {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": later, "nbf": time.Now().Add(time.Hour).Unix()}), "not valid yet"},
 		"wrong secret":    {sign(t, jwt.SigningMethodHS256, []byte("another"), "", jwt.MapClaims{"sub": "anna"}), "none of the configured keys"},
 		"other algorithm": {sign(t, jwt.SigningMethodHS512, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna"}), "none of the configured keys"},
 		"none algorithm":  {sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "", jwt.MapClaims{"sub": "anna"}), "none of the configured keys"},
 		"garbage":         {"abc", "not a JWT"},
+		"no exp":          {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna"}), "no exp"},
+		"exp is a string": {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": "later"}), "type"},
+		// Claims have the case that RFC 7519 gives them.
+		"EXP":            {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "EXP": later}), "no exp"},
+		"SUB":            {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"SUB": "anna", "exp": later}), "no sub"},
+		"EXP beside exp": {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": 1, "EXP": later}), "expired"},
+		"SUB beside sub": {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "otto", "SUB": "anna", "exp": later}), "another user"},
+		"iat too far":    {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": later, "iat": time.Now().Add(2 * time.Minute).Unix()}), "not valid yet"},
 	} {
 		p := wantProblem(t, put(f, registerKey, "anna", c.proof), 403, "forbidden")
 		if !strings.Contains(p.Detail, c.want) || c.proof != "" && strings.Contains(p.Detail, c.proof) {
@@ -174,6 +183,63 @@ func TestUserProof(t *testing.T) {
 		t.Errorf("the user has become %q", got)
 	}
 	wantProblem(t, put(f, "other-register-key", "anna", good), 403, "forbidden") // that app has no keys to check proofs with
+
+	// The clocks of others are a minute off.
+	for _, claims := range []jwt.MapClaims{
+		{"sub": "anna", "exp": later, "iat": time.Now().Add(30 * time.Second).Unix()},
+		{"sub": "anna", "exp": later, "nbf": time.Now().Add(30 * time.Second).Unix()},
+		{"sub": "anna", "exp": time.Now().Add(-30 * time.Second).Unix()},
+	} {
+		wantStatus(t, put(f, registerKey, "anna", sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", claims)), 200)
+	}
+	r := httptest.NewRequest(http.MethodPut, "/v1/tokens/"+token1, strings.NewReader(`{"user_id": "anna"}`))
+	r.Header.Set("Authorization", "Bearer "+registerKey)
+	r.Header[headerUserToken] = []string{good, good}
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	if p := wantProblem(t, w, 403, "forbidden"); !strings.Contains(p.Detail, "more than once") {
+		t.Error(p.Detail)
+	}
+}
+
+func TestUserProofMaxAgeAndNewKeys(t *testing.T) {
+	t.Parallel()
+	u, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: []byte(proofSecret)}}, "", "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := func(iat, exp time.Duration) jwt.MapClaims {
+		return jwt.MapClaims{"sub": "anna", "iat": time.Now().Add(iat).Unix(), "exp": time.Now().Add(exp).Unix()}
+	}
+	other := strings.Repeat("another secret ", 3)
+	for _, c := range []struct {
+		secret string
+		claims jwt.MapClaims
+		good   bool
+	}{
+		{proofSecret, claims(0, time.Hour), true},
+		{proofSecret, claims(-time.Hour, time.Minute), true},
+		{proofSecret, claims(-2*time.Hour, time.Minute), false},
+		{proofSecret, claims(0, 24*time.Hour), false},
+		{proofSecret, jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(24 * time.Hour).Unix()}, false},
+		{other, claims(0, time.Hour), false},
+	} {
+		if _, err := u.Verify(sign(t, jwt.SigningMethodHS256, []byte(c.secret), "", c.claims)); (err == nil) != c.good {
+			t.Errorf("%v: %v", c.claims, err)
+		}
+	}
+	if u.Replace(nil) == nil || u.Replace([]UserTokenKey{{Algorithm: algHS256, Key: []byte("short")}}) == nil {
+		t.Error("wrong keys were taken")
+	}
+	if err := u.Replace([]UserTokenKey{{Algorithm: algHS256, Key: []byte(other)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Verify(sign(t, jwt.SigningMethodHS256, []byte(other), "", claims(0, time.Hour))); err != nil {
+		t.Errorf("the new key: %v", err)
+	}
+	if _, err := u.Verify(sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", claims(0, time.Hour))); err == nil {
+		t.Error("the old key is still good")
+	}
 }
 
 func TestUserTokenKeys(t *testing.T) {
@@ -203,17 +269,18 @@ func TestUserTokenKeys(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	if _, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: []byte("short")}}, "", ""); err == nil {
+	if _, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: []byte("short")}}, "", "", 0); err == nil {
 		t.Error("a short secret was taken")
 	}
-	if _, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: &rs.PublicKey}}, "", ""); err == nil {
+	if _, err := NewUserTokens([]UserTokenKey{{Algorithm: algHS256, Key: &rs.PublicKey}}, "", "", 0); err == nil {
 		t.Error("a public key was taken as a shared secret")
 	}
-	u, err := NewUserTokens(keys, "us", "lhspn")
+	u, err := NewUserTokens(keys, "us", "lhspn", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims := jwt.MapClaims{"sub": "anna", "iss": "us", "aud": "lhspn"}
+	later := time.Now().Add(time.Hour).Unix()
+	claims := jwt.MapClaims{"sub": "anna", "iss": "us", "aud": "lhspn", "exp": later}
 	for _, c := range []struct {
 		method jwt.SigningMethod
 		key    any
@@ -226,7 +293,10 @@ func TestUserTokenKeys(t *testing.T) {
 	if _, err := u.Verify(sign(t, jwt.SigningMethodHS256, pemOf(&rs.PublicKey), "", claims)); err == nil {
 		t.Error("a proof signed with the public key was taken")
 	}
-	for _, wrong := range []jwt.MapClaims{{"sub": "anna", "iss": "them", "aud": "lhspn"}, {"sub": "anna", "iss": "us", "aud": "x"}, {"sub": "anna"}} {
+	for _, wrong := range []jwt.MapClaims{
+		{"sub": "anna", "exp": later, "iss": "them", "aud": "lhspn"}, {"sub": "anna", "exp": later, "iss": "us", "aud": "x"},
+		{"sub": "anna", "exp": later},
+	} {
 		if _, err := u.Verify(sign(t, jwt.SigningMethodES256, ec, "", wrong)); err == nil || !strings.Contains(err.Error(), "another issuer") {
 			t.Errorf("%v: %v", wrong, err)
 		}
@@ -280,11 +350,11 @@ func TestJWKS(t *testing.T) {
 	if err != nil || len(keys) != 2 {
 		t.Fatalf("%v, %v", keys, err)
 	}
-	u, err := NewUserTokens(keys, "", "")
+	u, err := NewUserTokens(keys, "", "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims := jwt.MapClaims{"sub": "anna"}
+	claims := jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(time.Hour).Unix()}
 	if sub, err := u.Verify(sign(t, jwt.SigningMethodES256, ec, "a", claims)); err != nil || sub != "anna" {
 		t.Errorf("%q, %v", sub, err)
 	}

@@ -50,9 +50,9 @@ type RegistrationFields struct {
 	AttributesType *string   `json:"attributes_type,omitempty" nullable:"true" maxLength:"255" doc:"Required with kind liveactivity-start: the type of activities that the token starts"`
 	ActivityID     *string   `json:"activity_id,omitempty" nullable:"true" maxLength:"255" doc:"Required with kind liveactivity: the activity that the token updates. An activity has one token"`
 	Badge          *uint32   `json:"badge,omitempty" nullable:"true" format:"int64" maximum:"4294967295" default:"0" example:"0" doc:"The badge the device shows now; 0 where left out, whatever was stored"`
-	UserID         *string   `json:"user_id,omitempty" nullable:"true" maxLength:"255" example:"u-4711" doc:"To 255 bytes. With a register key it needs a proof in X-User-Token; null, to sign out, does not"`
-	Tags           *[]string `json:"tags,omitempty" nullable:"true" maxItems:"64" example:"[\"beta\"]" doc:"To 64, each to 100 bytes"`
-	DeviceID       *string   `json:"device_id,omitempty" nullable:"true" maxLength:"255" example:"d-1" doc:"To 255 bytes. The same device coming with a new token of a platform and kind replaces its old one"`
+	UserID         *string   `json:"user_id,omitempty" nullable:"true" maxLength:"255" example:"u-4711" doc:"To 255 bytes. With a register key it needs that user's proof in X-User-Token; and so does, of a token that has a user, every change of it, null too, and of environment and kind, the proof of the user that it has"`
+	Tags           *[]string `json:"tags,omitempty" nullable:"true" maxItems:"64" example:"[\"beta\"]" doc:"To 64, each to 100 bytes. A register key may set those that the configuration's register_tags allow, by default those without a colon; others stay as they are"`
+	DeviceID       *string   `json:"device_id,omitempty" nullable:"true" maxLength:"255" example:"d-1" doc:"To 255 bytes. The same device coming with a new token of a platform and kind replaces its old one: with a register key only where the proof in X-User-Token is of the old one's user, or replaces names it"`
 	AppVersion     *string   `json:"app_version,omitempty" nullable:"true" maxLength:"255" example:"1.2.3"`
 	OSVersion      *string   `json:"os_version,omitempty" nullable:"true" maxLength:"255" example:"18.1"`
 	DeviceModel    *string   `json:"device_model,omitempty" nullable:"true" maxLength:"255" example:"iPhone17,1"`
@@ -75,6 +75,7 @@ type subscriptionKeys struct {
 // registrationBody documents the body of a PUT.
 type registrationBody struct {
 	RegistrationFields
+	Replaces     *string           `json:"replaces,omitempty" nullable:"true" maxLength:"1024" doc:"The token that the device had before, in its written form: it is removed"`
 	Subscription *subscriptionBody `json:"subscription,omitempty" doc:"Of a token of platform webpush, whose hash the token is; a registered one may leave it out"`
 }
 
@@ -83,6 +84,7 @@ type newTokenBody struct {
 	Platform     string            `json:"platform" enum:"apns,fcm,webpush"`
 	Token        string            `json:"token,omitempty" maxLength:"1024" doc:"Of apns: the device token in hexadecimal; of fcm: the registration token, or the Firebase installation id"`
 	Subscription *subscriptionBody `json:"subscription,omitempty" doc:"Of webpush: what JSON.stringify(subscription) gives"`
+	Replaces     *string           `json:"replaces,omitempty" nullable:"true" maxLength:"1024" doc:"The token that the device had before, in its written form: it is removed"`
 	RegistrationFields
 }
 

@@ -356,7 +356,7 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 	}{
 		"registration": {reflect.TypeFor[registrationBody](), func(v push.JSON) []push.Fault {
 			rd := registering{app: app, at: "body"}
-			rd.readBody(v, func(name string) bool { return name == fieldSubscription })
+			rd.readBody(v, isPutField)
 			return rd.faults
 		}},
 		"new token": {reflect.TypeFor[newTokenBody](), func(v push.JSON) []push.Fault {

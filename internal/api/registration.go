@@ -28,6 +28,9 @@ const (
 	fieldSubscription = "subscription"
 )
 
+// fieldReplaces is the token that the device had before.
+const fieldReplaces = "replaces"
+
 // Subscribes is a Platform whose device tokens are not enough to reach a device: a client registers a subscription,
 // which Token makes the token and the address of.
 type Subscribes interface {
@@ -55,9 +58,25 @@ func (rd *registering) take(name string, v push.JSON) {
 	case v.IsNull(): // as good as left out
 	case name == fieldPlatform:
 		rd.platform = v
+	case name == fieldReplaces:
+		rd.readReplaces(v)
 	default:
 		put(&rd.given, name, v)
 	}
+}
+
+// readReplaces reads the token that the device had before.
+func (rd *registering) readReplaces(v push.JSON) {
+	at := rd.at + "." + fieldReplaces
+	if !v.IsString() {
+		rd.fault(at, "must be a string")
+		return
+	}
+	t, err := rd.app.parseToken(v.String())
+	if err != nil {
+		rd.fault(at, err.Error())
+	}
+	rd.registration.Replaces = t
 }
 
 // newToken makes the token, and its address, of what was given.

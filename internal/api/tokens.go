@@ -3,8 +3,11 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -31,8 +34,10 @@ func (a *API) postToken(ctx context.Context, x *exchange, r *http.Request) error
 	})
 }
 
+func isPutField(name string) bool { return name == fieldSubscription || name == fieldReplaces }
+
 func isNewTokenField(name string) bool {
-	return name == fieldPlatform || name == fieldToken || name == fieldSubscription
+	return name == fieldPlatform || name == fieldToken || name == fieldSubscription || name == fieldReplaces
 }
 
 func (a *API) putToken(ctx context.Context, x *exchange, r *http.Request) error {
@@ -42,7 +47,7 @@ func (a *API) putToken(ctx context.Context, x *exchange, r *http.Request) error 
 	}
 	return x.readBody(r, maxRegistration, func(body push.JSON) error {
 		rd := registering{app: x.who.app, at: "body"}
-		rd.readBody(body, func(name string) bool { return name == fieldSubscription })
+		rd.readBody(body, isPutField)
 		rd.knownToken(token)
 		if len(rd.faults) == 0 && rd.needsAddress() {
 			if _, err := a.tokens.Get(ctx, rd.app.Name, token); isNotFound(err) {
@@ -60,13 +65,22 @@ func (a *API) register(ctx context.Context, x *exchange, r *http.Request, rd *re
 	if err := rd.err(); err != nil {
 		return err
 	}
-	if err := x.provesUser(r, &rd.registration); err != nil {
-		return err
+	reg := &rd.registration
+	var unproved error
+	if x.who.key.Scope == ScopeRegister {
+		var err error
+		if unproved, err = x.bound(r, reg); err != nil {
+			return err
+		}
 	}
 	if x.token == "" {
-		x.token = rd.registration.Token.Short()
+		x.token = reg.Token.Short()
 	}
-	device, created, err := a.tokens.Register(ctx, rd.app.Name, rd.registration)
+	device, created, err := a.tokens.Register(ctx, rd.app.Name, *reg)
+	if errors.Is(err, push.ErrForbidden) {
+		return explain(errForbidden, "The device token has a user: a register key changes its user_id, environment or kind only "+
+			"with that user's proof in X-User-Token: %s.", unproved)
+	}
 	if err != nil {
 		return err
 	}
@@ -77,27 +91,78 @@ func (a *API) register(ctx context.Context, x *exchange, r *http.Request, rd *re
 	if r.Method == http.MethodPost {
 		x.Header()["Location"] = []string{"/v1/tokens/" + url.PathEscape(device.Token.String())}
 	}
+	if reg.Bounds != nil {
+		onlyGiven(&device, reg)
+	}
 	return x.answer(status, deviceBody{rd.app.showDevice(&device)})
 }
 
-// provesUser lets a register key, which everybody has who has the app, name only the user that X-User-Token proves: who
-// is named receives that user's notifications.
-func (x *exchange) provesUser(r *http.Request, reg *push.Registration) error {
-	if x.who.key.Scope != ScopeRegister || reg.UserID == nil || *reg.UserID == "" {
-		return nil
+// bound holds a register key, which everybody has who has the app, to what its caller proves: whoever is named as the
+// user receives that user's notifications. unproved says why there is no proof of the user that a token has already.
+func (x *exchange) bound(r *http.Request, reg *push.Registration) (unproved, err error) {
+	app := x.who.app
+	reg.Bounds = &push.Bounds{OwnTag: app.registerTag}
+	if reg.Tags != nil {
+		for i, tag := range *reg.Tags {
+			if !app.registerTag(tag) {
+				return nil, explain(errForbidden, "A register key may not set tags[%d]: %s.", i, app.registerTags())
+			}
+		}
 	}
-	if x.who.app.UserTokens == nil {
-		return explain(errForbidden,
-			"A register key may not set user_id: no keys to check X-User-Token with are configured for the app.")
+	names := reg.UserID != nil && *reg.UserID != ""
+	if app.UserTokens == nil {
+		if names {
+			return nil, explain(errForbidden,
+				"A register key may not set user_id: no keys to check X-User-Token with are configured for the app.")
+		}
+		return errors.New("no keys to check it with are configured for the app"), nil
 	}
-	subject, err := x.who.app.UserTokens.Verify(r.Header.Get(headerUserToken))
-	if err != nil {
-		return explain(errForbidden, "A register key may set user_id only with a proof in X-User-Token: %s.", err)
+	subject, err := app.UserTokens.verifyHeader(r.Header[headerUserToken])
+	switch {
+	case err != nil && names:
+		return nil, explain(errForbidden, "A register key may set user_id only with a proof in X-User-Token: %s.", err)
+	case err != nil:
+		return err, nil
+	case names && subject != *reg.UserID:
+		return nil, explain(errForbidden, "X-User-Token proves another user than user_id names.")
 	}
-	if subject != *reg.UserID {
-		return explain(errForbidden, "X-User-Token proves another user than user_id names.")
+	reg.Bounds.User = subject
+	return errors.New("it proves another user"), nil
+}
+
+// registerTag reports whether a register key may set and remove the tag.
+func (a *App) registerTag(tag string) bool {
+	if len(a.RegisterTags) == 0 {
+		return !strings.Contains(tag, ":")
 	}
-	return nil
+	return slices.ContainsFunc(a.RegisterTags, func(prefix string) bool { return strings.HasPrefix(tag, prefix) })
+}
+
+// registerTags says which these are.
+func (a *App) registerTags() string {
+	if len(a.RegisterTags) == 0 {
+		return "it may set those without a colon"
+	}
+	return "it may set those that begin with " + strings.Join(a.RegisterTags, " or ")
+}
+
+// onlyGiven leaves of the device what the registration gave: a register key reads nothing else back.
+func onlyGiven(d *push.Device, reg *push.Registration) {
+	d.Tags = nil
+	if reg.Tags != nil {
+		d.Tags = *reg.Tags
+	}
+	for _, f := range [...]struct {
+		of    *string
+		given *string
+	}{
+		{&d.KindOf, reg.KindOf}, {&d.UserID, reg.UserID}, {&d.DeviceID, reg.DeviceID}, {&d.AppVersion, reg.AppVersion},
+		{&d.OSVersion, reg.OSVersion}, {&d.DeviceModel, reg.DeviceModel}, {&d.Locale, reg.Locale}, {&d.TimeZone, reg.TimeZone},
+	} {
+		if f.given == nil {
+			*f.of = ""
+		}
+	}
 }
 
 func (a *API) putBadge(ctx context.Context, x *exchange, r *http.Request) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -56,14 +57,68 @@ func TestRegister(t *testing.T) {
 	}
 
 	// What is left out is kept, but for the badge.
-	d = decode[deviceBody](t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{}`))
+	d = decode[deviceBody](t, f.call(sendKey, http.MethodPut, "/v1/tokens/"+token1, `{}`))
 	if d.Badge != 0 || *d.UserID != "ué" || len(d.Tags) != 2 || d.Environment != "sandbox" {
 		t.Errorf("kept %+v", d)
 	}
-	// null and "" clear, also with a register key: it signs the user out.
-	d = decode[deviceBody](t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{"user_id": null, "tags": null, "locale": "", "environment": null, "badge": null}`))
+	// A register key reads nothing back but what it sent.
+	w = f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{"os_version": "2", "tags": ["mine"]}`)
+	d = decode[deviceBody](t, w)
+	if d.UserID != nil || !cmp.Equal(d.Tags, []string{"mine"}) || d.DeviceID != nil || d.Locale != nil || d.TimeZone != nil || *d.OSVersion != "2" {
+		t.Errorf("answer to a register key %s", w.Body)
+	}
+	// null and "" clear.
+	d = decode[deviceBody](t, f.call(sendKey, http.MethodPut, "/v1/tokens/"+token1, `{"user_id": null, "tags": null, "locale": "", "environment": null, "badge": null}`))
 	if d.UserID != nil || len(d.Tags) != 0 || d.Locale != nil || d.Environment != "production" || *d.TimeZone != "5" {
 		t.Errorf("cleared %+v", d)
+	}
+}
+
+// A register key sets and removes only the tags that are its own.
+func TestTagsOfARegisterKey(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	put := func(tags string) *httptest.ResponseRecorder {
+		return f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{"tags": [`+tags+`]}`)
+	}
+	app := f.apps["hedgehog"]
+	for _, c := range []struct {
+		own        []string
+		good, evil string
+	}{{nil, `"beta", "x.y"`, `"beta", "plan:pro"`}, {[]string{"news:", "beta"}, `"news:sport", "beta2"`, `"news:sport", "alpha"`}} {
+		app.RegisterTags = c.own
+		if w := put(c.good); w.Code >= 300 {
+			t.Errorf("%v, %s: %s", c.own, c.good, w.Body)
+		}
+		if p := wantProblem(t, put(c.evil), 403, "forbidden"); !strings.Contains(p.Detail, "tags[1]") {
+			t.Error(p.Detail)
+		}
+	}
+	bounds := f.registered[len(f.registered)-1].Bounds
+	if bounds == nil || !bounds.OwnTag("news:x") || bounds.OwnTag("plan:pro") {
+		t.Errorf("the store was told %+v", bounds)
+	}
+	wantStatus(t, f.call(sendKey, http.MethodPut, "/v1/tokens/"+token1, `{"tags": ["plan:pro"]}`), 200)
+	if f.registered[len(f.registered)-1].Bounds != nil {
+		t.Error("a send key is bounded")
+	}
+}
+
+func TestReplaces(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, body := range []string{`{"replaces": "` + token2 + `"}`, `{"replaces": "` + strings.ToUpper(token2) + `"}`} {
+		if w := f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, body); w.Code >= 300 || f.registered[len(f.registered)-1].Replaces != mustToken(t, token2) {
+			t.Errorf("%s: %s", body, w.Body)
+		}
+	}
+	wantStatus(t, f.call(registerKey, http.MethodPost, "/v1/tokens", `{"platform": "apns", "token": "`+token1+`", "replaces": "`+token2+`"}`), 200)
+	for _, body := range []string{`{"replaces": "xyz"}`, `{"replaces": 1}`} {
+		wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, body), 422, "invalid", "body.replaces")
+	}
+	f.stores.err = push.ErrForbidden
+	if p := wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, ""), 403, "forbidden"); !strings.Contains(p.Detail, "it is missing") {
+		t.Error(p.Detail)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
@@ -25,9 +27,13 @@ type UserTokenKey struct {
 
 // UserTokens checks the JWTs by which an app's backend proves who a user is.
 type UserTokens struct {
-	keys   []UserTokenKey
+	keys   atomic.Pointer[[]UserTokenKey]
+	maxAge time.Duration
 	parser *jwt.Parser
 }
+
+// proofLeeway is by how much the clock of the app's backend may differ from ours.
+const proofLeeway = time.Minute
 
 // The algorithms and what must be true of their keys. The algorithm belongs to the key and not to the token, so that no
 // public key can be passed off as a shared secret.
@@ -38,18 +44,12 @@ const (
 	algEdDSA = "EdDSA"
 )
 
-// NewUserTokens checks the keys. issuer and audience may be empty; else a proof must name them.
-func NewUserTokens(keys []UserTokenKey, issuer, audience string) (*UserTokens, error) {
-	if len(keys) == 0 {
-		return nil, errors.New("there is no key")
-	}
-	for i, k := range keys {
-		if err := checkUserTokenKey(k); err != nil {
-			return nil, fmt.Errorf("key %d: %w", i+1, err)
-		}
-	}
+// NewUserTokens checks the keys. issuer and audience may be empty; else a proof must name them. maxAge is how long a
+// proof may be good, from its iat or, without one, from now; 0: as long as its exp says.
+func NewUserTokens(keys []UserTokenKey, issuer, audience string, maxAge time.Duration) (*UserTokens, error) {
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods([]string{algHS256, algES256, algRS256, algEdDSA}), jwt.WithIssuedAt(),
+		jwt.WithExpirationRequired(), jwt.WithLeeway(proofLeeway),
 	}
 	if issuer != "" {
 		options = append(options, jwt.WithIssuer(issuer))
@@ -57,7 +57,22 @@ func NewUserTokens(keys []UserTokenKey, issuer, audience string) (*UserTokens, e
 	if audience != "" {
 		options = append(options, jwt.WithAudience(audience))
 	}
-	return &UserTokens{keys: keys, parser: jwt.NewParser(options...)}, nil
+	u := &UserTokens{maxAge: maxAge, parser: jwt.NewParser(options...)}
+	return u, u.Replace(keys)
+}
+
+// Replace puts other keys in the place of those that proofs are checked with; wrong ones leave the old ones.
+func (u *UserTokens) Replace(keys []UserTokenKey) error {
+	if len(keys) == 0 {
+		return errors.New("there is no key")
+	}
+	for i, k := range keys {
+		if err := checkUserTokenKey(k); err != nil {
+			return fmt.Errorf("key %d: %w", i+1, err)
+		}
+	}
+	u.keys.Store(&keys)
+	return nil
 }
 
 func checkUserTokenKey(k UserTokenKey) error {
@@ -95,47 +110,91 @@ func checkUserTokenKey(k UserTokenKey) error {
 // such extension is here. The JWT library leaves that to us.
 var errCritical = errors.New("crit")
 
-// Verify returns the proof's subject. Its errors are for the caller to read.
-func (u *UserTokens) Verify(proof string) (string, error) {
-	if proof == "" {
-		return "", errors.New("it is missing")
+// verifyHeader is Verify for the values of X-User-Token.
+func (u *UserTokens) verifyHeader(values []string) (user string, err error) {
+	switch len(values) {
+	case 0:
+		return "", errMissing
+	case 1:
+		return u.Verify(values[0])
 	}
-	var claims jwt.RegisteredClaims
-	_, err := u.parser.ParseWithClaims(proof, &claims, func(t *jwt.Token) (any, error) {
-		if _, given := t.Header["crit"]; given {
-			return nil, errCritical
-		}
-		kid, _ := t.Header["kid"].(string)
-		var set jwt.VerificationKeySet
-		for _, k := range u.keys {
-			if k.Algorithm == t.Method.Alg() && (kid == "" || k.ID == "" || k.ID == kid) {
-				set.Keys = append(set.Keys, k.Key)
-			}
-		}
-		if len(set.Keys) == 0 {
-			return nil, jwt.ErrTokenUnverifiable
-		}
-		return set, nil
-	})
+	return "", errors.New("it is given more than once")
+}
+
+var errMissing = errors.New("it is missing")
+
+// Verify returns the proof's subject. Its errors are for the caller to read.
+func (u *UserTokens) Verify(proof string) (user string, err error) {
+	if proof == "" {
+		return "", errMissing
+	}
+	claims := jwt.MapClaims{} // not a struct, whose fields encoding/json would take from names of any case
+	_, err = u.parser.ParseWithClaims(proof, claims, u.keysFor)
+	if err == nil {
+		return u.subject(claims)
+	}
+	_, expires := claims["exp"]
 	switch {
-	case err == nil && claims.Subject != "":
-		return claims.Subject, nil
-	case err == nil:
-		return "", errors.New("it has no sub")
 	case errors.Is(err, errCritical):
-		return "", errors.New("its crit asks for an extension that is not known here")
+		err = errors.New("its crit asks for an extension that is not known here")
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return "", errors.New("it is not a JWT")
+		err = errors.New("it is not a JWT")
+	case errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		err = errors.New("none of the configured keys has signed it")
+	case !expires:
+		err = errors.New("it has no exp")
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return "", errors.New("it has expired")
+		err = errors.New("it has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return "", errors.New("it is not valid yet")
+		err = errors.New("it is not valid yet")
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer), errors.Is(err, jwt.ErrTokenInvalidAudience),
 		errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return "", errors.New("it is of another issuer or for another audience")
+		err = errors.New("it is of another issuer or for another audience")
 	default:
-		return "", errors.New("none of the configured keys has signed it")
+		err = errors.New("one of its claims is not of the type that RFC 7519 has for it")
 	}
+	return "", err
+}
+
+// keysFor are the keys that may have signed the proof.
+func (u *UserTokens) keysFor(t *jwt.Token) (any, error) {
+	if _, given := t.Header["crit"]; given {
+		return nil, errCritical
+	}
+	kid, _ := t.Header["kid"].(string)
+	var set jwt.VerificationKeySet
+	for _, k := range *u.keys.Load() {
+		if k.Algorithm == t.Method.Alg() && (kid == "" || k.ID == "" || k.ID == kid) {
+			set.Keys = append(set.Keys, k.Key)
+		}
+	}
+	if len(set.Keys) == 0 {
+		return nil, jwt.ErrTokenUnverifiable
+	}
+	return set, nil
+}
+
+// subject is the user that the claims, which are valid, name.
+func (u *UserTokens) subject(claims jwt.MapClaims) (string, error) {
+	user, err := claims.GetSubject()
+	if err != nil || user == "" {
+		return "", errors.New("it has no sub")
+	}
+	if u.maxAge == 0 {
+		return user, nil
+	}
+	expires, err := claims.GetExpirationTime()
+	if err != nil {
+		return "", err
+	}
+	since := time.Now()
+	if issued, err := claims.GetIssuedAt(); err == nil && issued != nil {
+		since = issued.Time
+	}
+	if expires.Sub(since) > u.maxAge+proofLeeway {
+		return "", fmt.Errorf("it is good for longer than %s", u.maxAge)
+	}
+	return user, nil
 }
 
 // ParsePublicKey reads the PEM file of a public key or a certificate, and tells the algorithm it is for.

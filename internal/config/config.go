@@ -72,12 +72,13 @@ type Feedback struct {
 
 // App is one app.
 type App struct {
-	Name       string     `yaml:"name" required:"true" doc:"A short name for logs, metrics and the database: a-z, 0-9, - and _, to 64. Not to be changed later: tokens and notifications are stored under it."`
-	APNs       APNs       `yaml:"apns" optional:"true" doc:"How APNs is reached, for iPhones, iPads, Macs and watches. An app has at least one of apns, fcm and webpush."`
-	FCM        FCM        `yaml:"fcm" optional:"true" doc:"How FCM is reached, for Android."`
-	WebPush    WebPush    `yaml:"webpush" optional:"true" doc:"How browsers are reached, each by the push service of its vendor."`
-	Keys       []Key      `yaml:"keys" doc:"API keys."`
-	UserTokens UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
+	Name         string     `yaml:"name" required:"true" doc:"A short name for logs, metrics and the database: a-z, 0-9, - and _, to 64. Not to be changed later: tokens and notifications are stored under it."`
+	APNs         APNs       `yaml:"apns" optional:"true" doc:"How APNs is reached, for iPhones, iPads, Macs and watches. An app has at least one of apns, fcm and webpush."`
+	FCM          FCM        `yaml:"fcm" optional:"true" doc:"How FCM is reached, for Android."`
+	WebPush      WebPush    `yaml:"webpush" optional:"true" doc:"How browsers are reached, each by the push service of its vendor."`
+	Keys         []Key      `yaml:"keys" doc:"API keys."`
+	RegisterTags []string   `yaml:"register_tags" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
+	UserTokens   UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
 }
 
 // APNs is how an app reaches APNs, and with what credentials.
@@ -208,6 +209,7 @@ type Key struct {
 type UserTokens struct {
 	Issuer   string         `yaml:"issuer" doc:"The iss that a proof must have. Empty: any."`
 	Audience string         `yaml:"audience" doc:"The aud that a proof must have. Empty: any."`
+	MaxAge   time.Duration  `yaml:"max_age" default:"0s" min:"0s" max:"87600h" doc:"How long a proof may be good at the most, from its iat to its exp; without iat, from now. 0: as long as its exp says, which it must have."`
 	JWKSFile string         `yaml:"jwks_file" file:"true" doc:"A JWK set with keys for ES256, RS256, EdDSA or HS256. Others in it are left out."`
 	Keys     []UserTokenKey `yaml:"keys" doc:"Single keys. Each has a secret or a public_key_file."`
 }

@@ -52,7 +52,26 @@ type Registration struct {
 	DeviceModel *string
 	Locale      *string
 	TimeZone    *string
+	// Replaces is a token that is removed with this one's registration: the device has got this one in its place. Empty:
+	// none.
+	Replaces Token
+	// Bounds, where not nil, are those of a caller that may be anybody.
+	Bounds *Bounds
 }
+
+// Bounds are what a registration may change of what is stored, where whoever has the app may have sent it. It takes no
+// device's place from another token, unless that is named as the one that is replaced, or is of the user that the
+// caller has proved to be. Of a token that has a user it changes neither that nor environment and kind without the
+// proof of that user; it gives ErrForbidden. It neither sets nor removes tags that are not its own.
+type Bounds struct {
+	// User is who the caller has proved to be; empty: nobody.
+	User string
+	// OwnTag says which tags such a caller may set and remove.
+	OwnTag func(tag string) bool
+}
+
+// Proves reports whether the caller is the device's user.
+func (b *Bounds) Proves(d *Device) bool { return d.UserID != "" && d.UserID == b.User }
 
 // DeviceFilter selects registered devices; empty fields select all.
 type DeviceFilter struct {

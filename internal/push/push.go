@@ -10,6 +10,7 @@ import "errors"
 var (
 	ErrNotFound    = errors.New("not found")
 	ErrConflict    = errors.New("conflict")
+	ErrForbidden   = errors.New("forbidden")
 	ErrTooLarge    = errors.New("too large")
 	ErrBacklogFull = errors.New("backlog full")
 	// ErrUnavailable means that a dependency (the database) cannot be reached now; repeating the call later may

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -27,6 +28,8 @@ type change struct {
 	device  push.Device
 	created bool
 	found   bool
+	// forbidden says that it was not made: it goes beyond its registration's bounds.
+	forbidden bool
 }
 
 type key struct {
@@ -55,18 +58,31 @@ type transaction struct {
 	now     time.Time
 	records map[key]*record
 	sorted  []*record
-	// devices has the one among the records that has, or last had, each device id; moved has the device ids that came
-	// with another token than before.
-	devices map[deviceKey]*record
+	// devices has those among the records that have, or had, each device id; moved has the device ids that came with
+	// another token than before.
+	devices map[deviceKey][]*record
 	moved   map[deviceKey]move
 }
 
 type deviceKey struct{ app, device string }
 
-// move is how a device came with another token: by a registration, or as an import tells it of some time.
+// move is how a device came with another token: by a registration that takes its place from any other, as an import
+// tells it of some time, or by registrations whose bounds say from which others they take it.
 type move struct {
-	imported bool
-	at       time.Time
+	outright, imported bool
+	at                 time.Time
+	bounds             []*push.Bounds
+}
+
+// mayReplace reports whether a token that is stored elsewhere loses the device.
+func (m *move) mayReplace(stored *push.Device) (bool, error) {
+	if m.outright || slices.ContainsFunc(m.bounds, func(b *push.Bounds) bool { return b.Proves(stored) }) {
+		return true, nil
+	}
+	if m.imported && m.at.Before(stored.LastUpdated) {
+		return false, fmt.Errorf("a device was registered elsewhere since it was looked for: %w", database.ErrLostRace)
+	}
+	return m.imported, nil
 }
 
 func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error {
@@ -76,6 +92,11 @@ func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error
 		k := key{c.app, c.token}
 		if w.records[k] == nil {
 			w.add(&record{key: k})
+		}
+		if c.register != nil && c.register.Replaces != "" {
+			if k.token = c.register.Replaces; w.records[k] == nil {
+				w.add(&record{key: k})
+			}
 		}
 	}
 	if err := w.addHolders(ctx, changes); err != nil {
@@ -191,23 +212,27 @@ func (w *transaction) load(ctx context.Context, sorted []*record) error {
 		}
 	}
 	for _, e := range sorted {
-		if slotOf(&e.stored) != "" {
-			w.holds(e)
-		}
+		w.holds(e)
 	}
 	return nil
 }
 
 // change makes c in memory.
 func (w *transaction) change(c *change, e *record) {
-	c.found, c.created = e.remains, false
+	c.found, c.created, c.forbidden = e.remains, false, false
 	switch {
 	case c.register != nil:
+		if c.forbidden = e.remains && forbids(c.register, &e.wanted); c.forbidden {
+			return
+		}
 		c.created, e.imported = !e.remains, false
 		if c.created {
 			e.wanted = push.Device{Token: e.token, Environment: c.register.DefaultEnvironment, CreatedAt: w.now}
 		}
 		update(&e.wanted, c.register)
+		if old := w.records[key{c.app, c.register.Replaces}]; old != nil && old != e && old.remains {
+			old.remains, old.replaced = false, true
+		}
 		if e.wanted.LastUpdated.Before(w.now) { // the clock of another replica may be ahead
 			e.wanted.LastUpdated = w.now
 		}
@@ -223,52 +248,87 @@ func (w *transaction) change(c *change, e *record) {
 	}
 	e.replaced = false
 	c.device = e.wanted
-	w.claim(e)
+	var bounds *push.Bounds
+	if c.register != nil {
+		bounds = c.register.Bounds
+	}
+	w.claim(e, bounds)
 }
 
-// claim gives the record's device to it, and takes it from the one that had it. But what an import tells of the time
-// before that one was registered is the token that it has replaced.
-func (w *transaction) claim(e *record) {
+// forbids reports whether the registration goes beyond its bounds with a device that is stored.
+func forbids(r *push.Registration, d *push.Device) bool {
+	if r.Bounds == nil || d.UserID == "" || r.Bounds.Proves(d) {
+		return false
+	}
+	differs := func(given *string, stored string) bool { return given != nil && *given != stored }
+	return r.Environment != "" && r.Environment != d.Environment || r.Kind != nil && *r.Kind != d.Kind ||
+		differs(r.KindOf, d.KindOf) || differs(r.UserID, d.UserID)
+}
+
+// claim gives the record's device to it, and takes it from those that had it, as far as the bounds allow. But what an
+// import tells of the time before one of those was registered is the token that it has replaced.
+func (w *transaction) claim(e *record, bounds *push.Bounds) {
 	id := slotOf(&e.wanted)
 	if !e.remains || id == "" {
 		return
 	}
 	k := deviceKey{e.app, id}
-	other := w.devices[k]
-	if other == e {
+	held := w.devices[k]
+	if len(held) == 1 && held[0] == e {
 		return
 	}
-	if other != nil && other.has(id) {
-		if e.outdated(&other.wanted) {
+	had, taken := e.exists && slotOf(&e.stored) == id, false
+	for _, other := range held {
+		switch {
+		case other == e || !other.has(id):
+		case bounds != nil && !bounds.Proves(&other.wanted):
+			continue
+		case e.outdated(&other.wanted):
 			e.remains, e.replaced = false, true
 			return
+		default:
+			other.remains, other.replaced = false, true
 		}
-		other.remains, other.replaced = false, true
+		taken = taken || other != e
 	}
 	w.holds(e)
-	if !e.exists || slotOf(&e.stored) != id || other != nil {
-		w.moves(k, e)
+	if !had || taken {
+		w.moves(k, e, bounds)
 	}
 }
 
-func (w *transaction) moves(k deviceKey, e *record) {
+func (w *transaction) moves(k deviceKey, e *record, bounds *push.Bounds) {
+	if bounds != nil && bounds.User == "" { // it takes the place of none
+		return
+	}
 	if w.moved == nil {
 		w.moved = map[deviceKey]move{}
 	}
-	before, again := w.moved[k]
+	m := w.moved[k]
 	switch {
+	case bounds != nil:
+		m.bounds = append(m.bounds, bounds)
 	case !e.imported:
-		w.moved[k] = move{}
-	case !again || before.imported && before.at.Before(e.wanted.LastUpdated):
-		w.moved[k] = move{imported: true, at: e.wanted.LastUpdated}
+		m.outright = true
+	case !m.imported || m.at.Before(e.wanted.LastUpdated):
+		m.imported, m.at = true, e.wanted.LastUpdated
 	}
+	w.moved[k] = m
 }
 
+// holds notes that the record has its device, if it is of one.
 func (w *transaction) holds(e *record) {
-	if w.devices == nil {
-		w.devices = map[deviceKey]*record{}
+	slot := slotOf(&e.wanted)
+	if slot == "" {
+		return
 	}
-	w.devices[deviceKey{e.app, slotOf(&e.wanted)}] = e
+	if w.devices == nil {
+		w.devices = map[deviceKey][]*record{}
+	}
+	k := deviceKey{e.app, slot}
+	if !slices.Contains(w.devices[k], e) {
+		w.devices[k] = append(w.devices[k], e)
+	}
 }
 
 func (e *record) has(slot string) bool { return e.remains && slotOf(&e.wanted) == slot }
@@ -291,10 +351,7 @@ func update(d *push.Device, r *push.Registration) {
 		d.Kind = *r.Kind
 	}
 	if r.Tags != nil {
-		d.Tags = *r.Tags
-		if len(d.Tags) == 0 {
-			d.Tags = nil // as it is read back
-		}
+		d.Tags = ownTags(d.Tags, r)
 	}
 	for _, f := range [...]struct {
 		to   *string
@@ -307,6 +364,19 @@ func update(d *push.Device, r *push.Registration) {
 			*f.to = *f.from
 		}
 	}
+}
+
+// ownTags are the registration's tags, with those of the stored ones that are not the caller's to remove.
+func ownTags(stored []string, r *push.Registration) []string {
+	tags := *r.Tags
+	if r.Bounds != nil && r.Bounds.OwnTag != nil {
+		kept := slices.DeleteFunc(slices.Clone(stored), r.Bounds.OwnTag)
+		tags = append(kept, tags[:min(len(tags), max(push.MaxTags-len(kept), 0))]...)
+	}
+	if len(tags) == 0 {
+		return nil // as it is read back
+	}
+	return tags
 }
 
 // contend has one transaction at a time give a token to a device where several servers take writes: each inserts and
@@ -326,6 +396,10 @@ func (w *transaction) contend(ctx context.Context) error {
 	return deleteIndex(ctx, w.tx, rows)
 }
 
+// maxReplaced bounds the tokens that a transaction takes devices from. A device has one other, unless somebody invents
+// tokens for it.
+const maxReplaced = 2000
+
 // replace removes the other tokens of the devices that have come with a new one. It looks for them after the new
 // tokens' own index rows are written, and waits for those that others are writing: of two transactions that give the
 // same device two tokens at once, one loses the race, is repeated, and then sees the other's.
@@ -334,8 +408,9 @@ func (w *transaction) replace(ctx context.Context) error {
 		return nil
 	}
 	var stale []indexRow
-	err := w.holders(ctx, slices.Collect(maps.Keys(w.moved)), w.store.forUpdate(), func(d deviceKey, t push.Token) {
-		if e := w.devices[d]; e.token != t || !e.has(d.device) {
+	tail := " LIMIT " + strconv.Itoa(maxReplaced) + w.store.forUpdate()
+	err := w.holders(ctx, slices.Collect(maps.Keys(w.moved)), tail, func(d deviceKey, t push.Token) {
+		if w.records[key{d.app, t}] == nil { // claim has settled it among those
 			stale = append(stale, indexRow{d.app, kindDevice, d.device, t})
 		}
 	})
@@ -358,10 +433,14 @@ func (w *transaction) replace(ctx context.Context) error {
 	for _, e := range others.sorted {
 		// Not by what has the device now: that may have lost it again since, and then a repetition would come to the
 		// same.
-		if m := w.moved[deviceKey{e.app, slotOf(&e.stored)}]; m.imported && m.at.Before(e.stored.LastUpdated) {
-			return fmt.Errorf("a device was registered elsewhere since it was looked for: %w", database.ErrLostRace)
+		m := w.moved[deviceKey{e.app, slotOf(&e.stored)}]
+		replaced, err := m.mayReplace(&e.stored)
+		if err != nil {
+			return err
 		}
-		e.remains, e.replaced = false, true
+		if replaced {
+			e.remains, e.replaced = false, true
+		}
 	}
 	return others.write(ctx, others.sorted)
 }

@@ -63,8 +63,8 @@ func (s *Store) Run(ctx context.Context) error {
 
 // Register stores a token, or refreshes it when it is known: last_updated becomes now, the badge the given one, and the
 // fields that are given take their values while the others stay. It reports whether the token was new. Where another
-// token of the app has the same device id, that token is removed: the device has got a new one. It is durable when it
-// returns.
+// token of the app has the same device id, that token is removed: the device has got a new one. The registration's
+// Bounds limit all of that. It is durable when it returns.
 func (s *Store) Register(
 	ctx context.Context, app string, r push.Registration,
 ) (device push.Device, created bool, err error) {
@@ -72,6 +72,10 @@ func (s *Store) Register(
 	if err := s.changes.Do(ctx, c); err != nil {
 		s.metrics.registrations.WithLabelValues("failed").Inc()
 		return push.Device{}, false, fmt.Errorf("register token: %w", err)
+	}
+	if c.forbidden {
+		s.metrics.registrations.WithLabelValues("forbidden").Inc()
+		return push.Device{}, false, push.ErrForbidden
 	}
 	if c.device.Environment == push.Sandbox {
 		s.sandbox.forget(app)
