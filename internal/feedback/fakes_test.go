@@ -82,7 +82,7 @@ func (f *fakeInbox) PendingUnregistered(_ context.Context, app string, of push.P
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, i := range f.inbox {
-		if i.App == app && isUnregistered(i) && slices.Contains(of.Names, i.Token.PlatformName()) {
+		if i.App == app && isUnregistered(i) && has(of, &i) {
 			n++
 		}
 	}
@@ -99,7 +99,7 @@ func (f *fakeInbox) decide(
 	}
 	var items []push.CheckedInvalidation
 	f.inbox = slices.DeleteFunc(f.inbox, func(i push.Invalidation) bool {
-		if i.App != app || len(items) == limit || !slices.Contains(of.Names, i.Token.PlatformName()) || !match(i) {
+		if i.App != app || len(items) == limit || !has(of, &i) || !match(i) {
 			return false
 		}
 		registered, known := f.tokens[i.Token]
@@ -123,7 +123,7 @@ func (f *fakeInbox) BadTokens(
 	if answers != 3 || over != 24*time.Hour {
 		return nil, errors.New("not as configured")
 	}
-	found := slices.DeleteFunc(slices.Clone(f.bad), func(b push.Invalidation) bool { return !slices.Contains(of.Names, b.Token.PlatformName()) })
+	found := slices.DeleteFunc(slices.Clone(f.bad), func(b push.Invalidation) bool { return !has(of, &b) })
 	return found[:min(limit, len(found))], nil
 }
 
@@ -131,7 +131,7 @@ func (f *fakeInbox) ForgetBadTokens(_ context.Context, _ string, of push.Platfor
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forgotten++
-	f.bad = slices.DeleteFunc(f.bad, func(b push.Invalidation) bool { return slices.Contains(of.Names, b.Token.PlatformName()) })
+	f.bad = slices.DeleteFunc(f.bad, func(b push.Invalidation) bool { return has(of, &b) })
 	return nil
 }
 
@@ -143,7 +143,7 @@ func (f *fakeInbox) OwnsJob(name string) bool {
 
 type shares struct {
 	mu sync.Mutex
-	of map[string]push.AnswerShare
+	of map[push.Route]push.AnswerShare
 }
 
 func (s *shares) AnswerShares(string) []push.AnswerShare {
@@ -156,14 +156,23 @@ func (s *shares) AnswerShares(string) []push.AnswerShare {
 	return all
 }
 
-// set changes what is known of a platform.
+// set changes what is known of a platform, whose one route has its name.
 func (s *shares) set(platform string, change func(a *push.AnswerShare)) {
+	s.setRoute(platform, push.Route(platform), change)
+}
+
+func (s *shares) setRoute(platform string, route push.Route, change func(a *push.AnswerShare)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.of[platform]
-	a.Platform = platform
+	a := s.of[route]
+	a.Platform, a.Route = platform, route
 	change(&a)
-	s.of[platform] = a
+	s.of[route] = a
+}
+
+// has reports whether what was said of the token over the route is of the set.
+func has(s push.PlatformSet, i *push.Invalidation) bool {
+	return slices.Contains(s.Names, i.Token.PlatformName()) && !slices.Contains(s.Except, i.Route)
 }
 
 func (s *shares) setBad(share float64, sends int) {
@@ -228,7 +237,7 @@ type rig struct {
 
 func newRig(t *testing.T, cfg Config) *rig {
 	t.Helper()
-	r := &rig{inbox: &fakeInbox{tokens: map[push.Token]time.Time{}}, shares: &shares{of: map[string]push.AnswerShare{}}, source: &source{}}
+	r := &rig{inbox: &fakeInbox{tokens: map[push.Token]time.Time{}}, shares: &shares{of: map[push.Route]push.AnswerShare{}}, source: &source{}}
 	r.shares.setBad(0, 1000)
 	r.shares.set("other", func(a *push.AnswerShare) { a.Answers = 1000 })
 	job, err := New(cfg, r.inbox, r.shares, map[string]Source{"a": r.source, "h": nil}, slog.New(slog.NewTextHandler(&r.logs, nil)), prometheus.NewRegistry())

@@ -51,7 +51,7 @@ type Inbox interface {
 	OwnsJob(name string) bool
 }
 
-// Shares tells what the recent answers to an app's sends say of its device tokens, for each of its platforms.
+// Shares tells what the recent answers to an app's sends say of its device tokens, for each of its routes.
 type Shares interface {
 	AnswerShares(app string) []push.AnswerShare
 }
@@ -124,7 +124,7 @@ type appJob struct {
 	name   string
 	source Source // nil where the app has none: HTTP/2 tells of dead tokens in its answers
 	turn   chan struct{}
-	guard  map[string]*guarded // by platform; for whoever has the turn
+	guard  map[push.Route]*guarded // by route; for whoever has the turn
 }
 
 // New returns a Job for the apps; those without a feedback service have a nil Source. It starts nothing: see Run.
@@ -136,7 +136,7 @@ func New(cfg Config, inbox Inbox, shares Shares, apps map[string]Source, log *sl
 	}
 	j := &Job{cfg: cfg, inbox: inbox, shares: shares, log: log, metrics: newMetrics(reg), apps: map[string]*appJob{}}
 	for name, source := range apps {
-		j.apps[name] = &appJob{name: name, source: source, turn: make(chan struct{}, 1), guard: map[string]*guarded{}}
+		j.apps[name] = &appJob{name: name, source: source, turn: make(chan struct{}, 1), guard: map[push.Route]*guarded{}}
 		j.metrics.init(name)
 		for _, s := range shares.AnswerShares(name) {
 			j.metrics.guard(name, s.Platform, false, false)

@@ -3,6 +3,7 @@ package feedback
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -10,13 +11,13 @@ import (
 
 // The guard keeps waves of answers from emptying the registry. A wave of "bad token" speaks against the configuration;
 // one of "unregistered" against the service, for no platform loses most of its devices at once. It is looked at for
-// each platform of an app on its own, and each replica knows only its own sends.
+// each route of an app on its own, and each replica knows only its own sends.
 
 // leftOver is how many tokens called unregistered may be undecided that this process knows nothing of, when it first
 // decides: those of a crash in quiet times. More are what a wave left, for all that it can know.
 const leftOver = 100
 
-// guarded is what the last looks found of one platform.
+// guarded is what the last looks found of one route.
 type guarded struct {
 	bad, unregistered bool
 	// confirmed says that an operator has declared the wave of unregistered answers to be true. It holds until that has
@@ -24,7 +25,7 @@ type guarded struct {
 	confirmed bool
 	// over says that a wave of unregistered answers is, and that what is undecided of it is to be kept.
 	over bool
-	// decided says that this process has decided on the platform's tokens before.
+	// decided says that this process has decided on what was said over the route before.
 	decided bool
 }
 
@@ -33,23 +34,55 @@ type clearance struct {
 	told   push.PlatformSet // tokens that were called dead are removed of these
 	bad    push.PlatformSet // and of these also those that were called bad too often
 	keep   push.PlatformSet // what is undecided was told in a wave that is over: it is not true
+	kept   []push.Route     // over these
 	pardon push.PlatformSet // what was counted against the tokens is not their fault
 }
 
-// look looks at the shares of all of the app's platforms. The app's turn is held.
+// routes are some of an app's, and what of the inbox is theirs.
+type routes struct {
+	all []push.AnswerShare
+	in  map[push.Route]bool
+}
+
+func (r *routes) add(route push.Route) {
+	if r.in == nil {
+		r.in = map[push.Route]bool{}
+	}
+	r.in[route] = true
+}
+
+// set is what was said over them. What was said over an unknown route of a platform belongs to all of its routes.
+func (r *routes) set() (s push.PlatformSet) {
+	for _, of := range r.all {
+		if !slices.Contains(s.All, of.Platform) {
+			s.All = append(s.All, of.Platform)
+		}
+		if r.in[of.Route] && !slices.Contains(s.Names, of.Platform) {
+			s.Names = append(s.Names, of.Platform)
+		}
+	}
+	for _, of := range r.all {
+		if !r.in[of.Route] && slices.Contains(s.Names, of.Platform) {
+			s.Except = append(s.Except, of.Route)
+		}
+	}
+	if len(s.Except) > 0 {
+		s.Except = append(s.Except, "")
+	}
+	return s
+}
+
+// look looks at the shares of all of the app's routes. The app's turn is held.
 func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clearance, error) {
 	j.glance(a)
-	var c clearance
 	shares := j.shares.AnswerShares(a.name)
-	all := make([]string, len(shares))
-	for i := range shares {
-		all[i] = shares[i].Platform
-	}
+	told, counted, keep, pardon := routes{all: shares}, routes{all: shares}, routes{all: shares}, routes{all: shares}
+	alerts := map[string]guarded{}
 	for _, s := range shares {
-		g := a.guard[s.Platform]
+		g := a.guard[s.Route]
 		if g == nil {
 			g = &guarded{}
-			a.guard[s.Platform] = g
+			a.guard[s.Route] = g
 		}
 		// A wave is believed at far fewer sends than calm is: here caution costs nothing.
 		bad := s.Bad >= j.cfg.BadTokenGuard && s.Answers >= j.cfg.BadTokenSends/10
@@ -59,11 +92,13 @@ func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clear
 		j.tell(a, g, &s, bad, unregistered)
 		g.bad, g.unregistered = bad, unregistered
 		held := unregistered && !g.confirmed
-		j.metrics.guard(a.name, s.Platform, bad, held)
+		alert := alerts[s.Platform]
+		alerts[s.Platform] = guarded{bad: alert.bad || bad, unregistered: alert.unregistered || held}
 		if decides && !held {
 			if !g.decided && !confirm {
-				of := push.PlatformSet{Names: []string{s.Platform}, All: all}
-				pending, err := j.inbox.PendingUnregistered(ctx, a.name, of, s.Told+leftOver+1)
+				one := routes{all: shares}
+				one.add(s.Route)
+				pending, err := j.inbox.PendingUnregistered(ctx, a.name, one.set(), s.Told+leftOver+1)
 				if err != nil {
 					return clearance{}, fmt.Errorf("count the inbox of %s: %w", a.name, err)
 				}
@@ -72,22 +107,24 @@ func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clear
 			g.decided = true
 		}
 		if g.over {
-			c.keep.Names = append(c.keep.Names, s.Platform)
+			keep.add(s.Route)
 		}
 		switch {
 		case bad:
-			c.pardon.Names = append(c.pardon.Names, s.Platform)
+			pardon.add(s.Route)
 		case held:
 		default:
-			c.told.Names = append(c.told.Names, s.Platform)
+			told.add(s.Route)
 			if s.Answers >= j.cfg.BadTokenSends {
-				c.bad.Names = append(c.bad.Names, s.Platform)
+				counted.add(s.Route)
 			}
 		}
 	}
-	for _, set := range []*push.PlatformSet{&c.told, &c.bad, &c.keep, &c.pardon} {
-		set.All = all
+	for platform, alert := range alerts {
+		j.metrics.guard(a.name, platform, alert.bad, alert.unregistered)
 	}
+	c := clearance{told: told.set(), bad: counted.set(), keep: keep.set(), pardon: pardon.set()}
+	c.kept = slices.Collect(maps.Keys(keep.in))
 	return c, nil
 }
 
@@ -107,17 +144,17 @@ func (j *Job) doubts(s *push.AnswerShare) bool {
 
 // tell logs the beginning and the end of a wave.
 func (j *Job) tell(a *appJob, g *guarded, s *push.AnswerShare, bad, unregistered bool) {
-	log := j.log.With("app", a.name, "platform", s.Platform)
+	log := j.log.With("app", a.name, "platform", s.Platform, "route", s.Route)
 	switch {
 	case bad && !g.bad:
 		log.Error("so many tokens are answered as bad that the gateway, environment or topic must be wrong; "+
-			"no token of the platform is removed", "share", s.Bad, "sends", s.Answers, "guard", j.cfg.BadTokenGuard)
+			"no token of the route is removed", "share", s.Bad, "sends", s.Answers, "guard", j.cfg.BadTokenGuard)
 	case !bad && g.bad:
 		log.Info("bad tokens are few again; tokens are removed as before", "share", s.Bad, "sends", s.Answers)
 	}
 	switch {
 	case unregistered && !g.unregistered:
-		log.Warn("so many tokens are answered as unregistered that the service may be at fault; no token of the platform is removed "+
+		log.Warn("so many tokens are answered as unregistered that the service may be at fault; no token of the route is removed "+
 			"until they are few again, or an operator confirms that it is true", "share", s.Unregistered, "guard", j.cfg.UnregisteredGuard)
 	case !unregistered && g.unregistered:
 		log.Info("unregistered tokens are few again; those that were called so meanwhile stay until they are again", "share", s.Unregistered)
@@ -138,8 +175,8 @@ func (j *Job) afterWaves(ctx context.Context, a *appJob, c *clearance, decides b
 		return j.inbox.KeepUnregistered(ctx, a.name, c.keep, pageSize)
 	})
 	if err == nil {
-		for _, name := range c.keep.Names {
-			a.guard[name].over = false
+		for _, route := range c.kept {
+			a.guard[route].over = false
 		}
 	}
 	return kept, err

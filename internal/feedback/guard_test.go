@@ -164,3 +164,49 @@ func TestAWaveOfBadTokensIsOfOnePlatform(t *testing.T) {
 		}
 	})
 }
+
+// A wave over one route of a platform holds up nothing of the platform's other route.
+func TestAWaveIsOfOneRoute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.shares.of = map[push.Route]push.AnswerShare{}
+		set := func(route push.Route, change func(a *push.AnswerShare)) {
+			r.shares.setRoute(push.DefaultPlatform, route, change)
+		}
+		tell := func(from, n int, route push.Route) {
+			for i := from; i < from+n; i++ {
+				r.inbox.tokens[token(i)] = time.Now().Add(-time.Hour)
+				r.inbox.inbox = append(r.inbox.inbox, push.Invalidation{App: "a", Token: token(i), Route: route, At: time.Now(), Source: push.SourceUnregistered})
+			}
+			if route != "" {
+				set(route, func(a *push.AnswerShare) { a.Told += n })
+			}
+		}
+		set(push.Production, func(a *push.AnswerShare) { a.Answers = 1000 })
+		set(push.Sandbox, func(a *push.AnswerShare) { a.Answers, a.Unregistered = 1000, 0.9 })
+		tell(0, 5, push.Production)
+		tell(10, 50, push.Sandbox)
+		tell(90, 1, "")
+		check := func() ([]push.CheckedInvalidation, error) { return r.job.RunOnce(t.Context(), "a") }
+		held := func() float64 { return value(t, r.job.metrics.doubted.WithLabelValues("a", push.DefaultPlatform)) }
+		if items := r.run(t, check); count(items) != 5 || len(items) != 5 || held() != 1 {
+			t.Errorf("%d decided, %d removed, the alert is %v", len(items), count(items), held())
+		}
+		set(push.Sandbox, func(a *push.AnswerShare) { a.Unregistered = 0 })
+		tell(100, 5, push.Production)
+		if items := r.run(t, check); len(items) != 56 || count(items) != 6 || held() != 0 {
+			t.Errorf("after the wave %d decided, %d removed, the alert is %v", len(items), count(items), held())
+		}
+		// The same of bad tokens.
+		bad := func(i int, route push.Route) push.Invalidation {
+			return push.Invalidation{App: "a", Token: token(i), Route: route, At: time.Now(), Source: push.SourceBadToken}
+		}
+		r.inbox.tokens[token(200)], r.inbox.tokens[token(201)] = time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)
+		r.inbox.bad = []push.Invalidation{bad(200, push.Production), bad(201, push.Sandbox)}
+		set(push.Sandbox, func(a *push.AnswerShare) { a.Bad = 0.9 })
+		if items := r.run(t, check); count(items) != 1 || items[0].Token != token(200) || len(r.inbox.bad) != 0 {
+			t.Errorf("%+v; bad %v", items, r.inbox.bad)
+		}
+	})
+}

@@ -17,8 +17,8 @@ const (
 type Invalidation struct {
 	App   string
 	Token Token
-	// Route and Kind are those of the notifications that were answered so, where that matters, and Route is empty where
-	// it does not: a token that is registered for another one stays.
+	// Route and Kind are those of the notifications that were answered so, and Route is empty where it is not known: a
+	// token that is registered for another route stays, and so does one of another kind that was called bad.
 	Route  Route
 	Kind   Kind
 	At     time.Time
@@ -35,11 +35,16 @@ type CheckedInvalidation struct {
 
 // PlatformSet selects device tokens by their platform: those of Names, where the app has the platforms of All. Without
 // Names it selects every token.
-type PlatformSet struct{ Names, All []string }
+type PlatformSet struct {
+	Names, All []string
+	// Except leaves out what was said over these routes. The empty one stands for what was said over an unknown one.
+	Except []Route
+}
 
-// AnswerShare is what the recent answers to one platform's sends say of its device tokens.
+// AnswerShare is what the recent answers to one route's sends say of its platform's device tokens.
 type AnswerShare struct {
 	Platform string
+	Route    Route
 	// Bad is the share of answers that called a token bad among the Answers of about a day, or where that is worse of
 	// the last two hours.
 	Bad     float64

@@ -136,6 +136,41 @@ func TestUnregisteredGoesToTheInbox(t *testing.T) {
 	})
 }
 
+// TestInboxOfRoutes: what was said over a route can be left out, and is told apart in what answers leave behind.
+func TestInboxOfRoutes(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		registry{db: r.db}.put(t, r.now().Add(-time.Hour), token(1))
+		r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(1, 2)})
+		for _, b := range r.due() {
+			r.settle(r.settlement(b, push.Result{Outcome: push.Unregistered, Status: 410}))
+		}
+		elsewhere := push.Invalidation{App: app, Token: token(2), At: r.now(), Source: push.SourceFeedback}
+		if err := r.RecordInvalidations(t.Context(), []push.Invalidation{elsewhere}); err != nil {
+			t.Fatal(err)
+		}
+		all := push.PlatformSet{Names: []string{push.DefaultPlatform}, All: []string{push.DefaultPlatform}}
+		without := func(routes ...push.Route) push.PlatformSet {
+			s := all
+			s.Except = routes
+			return s
+		}
+		if page, err := r.CheckInvalidations(t.Context(), app, without(push.Production, ""), 10); err != nil || len(page) != 0 {
+			t.Errorf("%+v, %v", page, err)
+		}
+		if n, err := r.PendingUnregistered(t.Context(), app, without(push.Sandbox, ""), 10); err != nil || n != 1 {
+			t.Errorf("%d pending, %v", n, err)
+		}
+		page, err := r.CheckInvalidations(t.Context(), app, without(push.Sandbox, ""), 10)
+		if err != nil || len(page) != 1 || !page[0].Removed || page[0].Token != token(1) || page[0].Route != push.Production {
+			t.Errorf("%+v, %v", page, err)
+		}
+		if page, err := r.CheckInvalidations(t.Context(), app, all, 10); err != nil || len(page) != 1 || page[0].Token != token(2) {
+			t.Errorf("%+v, %v", page, err)
+		}
+	})
+}
+
 // TestAcceptedLives: a token that is accepted after it was called dead, or bad, is not removed for that, whoever decides
 // and however late; one that is called dead after it was accepted is.
 func TestAcceptedLives(t *testing.T) {

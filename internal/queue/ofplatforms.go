@@ -7,9 +7,20 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// ofPlatforms is a condition on the token column, empty or beginning with AND. A platform's tokens are a range of the
-// key that they are in, those of the default one what is between the ranges.
+// ofPlatforms is a condition on the token column, and on the environment's, empty or beginning with AND. A platform's
+// tokens are a range of the key that they are in, those of the default one what is between the ranges.
 func ofPlatforms(s push.PlatformSet) (condition string, args []any) {
+	condition, args = ofNames(s)
+	if len(s.Except) > 0 {
+		condition += " AND environment NOT IN " + list(len(s.Except))
+		for _, route := range s.Except {
+			args = append(args, string(route))
+		}
+	}
+	return condition, args
+}
+
+func ofNames(s push.PlatformSet) (condition string, args []any) {
 	if len(s.Names) == 0 {
 		return "", nil
 	}

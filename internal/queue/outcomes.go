@@ -69,7 +69,8 @@ func (o *outputs) add(
 		if at.IsZero() { // no later than this, then
 			at = s.SentAt
 		}
-		err = o.invalidations.Add(ctx, tx, s.Batch.App, token, stamp(at), string(push.SourceUnregistered), "", "")
+		err = o.invalidations.Add(ctx, tx, s.Batch.App, token, stamp(at), string(push.SourceUnregistered),
+			string(s.Batch.Route), "")
 	}
 	kind := s.Kind
 	if recipient.Token.Platform() != "" { // only the default platform has tokens of several kinds

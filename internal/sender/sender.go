@@ -11,10 +11,10 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -267,27 +267,20 @@ func (s *Sender) Run(ctx context.Context) error {
 	return err
 }
 
-// AnswerShares says, for each platform of the app, what the answers that this process remembers say of its device
-// tokens: of its routes the one where that is the worst, and the number on all.
+// AnswerShares says, for each route of the app, what the answers that this process remembers say of its device tokens.
 func (s *Sender) AnswerShares(app string) []push.AnswerShare {
 	now := time.Now()
-	byName := map[string]*push.AnswerShare{}
+	var shares []push.AnswerShare
 	for outlet, r := range s.routes.Load().byOutlet {
-		if outlet.App != app {
-			continue
+		if outlet.App == app {
+			share := r.share.report(now)
+			share.Platform, share.Route = r.cfg.Platform, outlet.Route
+			shares = append(shares, share)
 		}
-		of, sum := r.share.report(now), byName[r.cfg.Platform]
-		if sum == nil {
-			sum = &push.AnswerShare{Platform: r.cfg.Platform}
-			byName[r.cfg.Platform] = sum
-		}
-		sum.Bad, sum.Answers = max(sum.Bad, of.Bad), sum.Answers+of.Answers
-		sum.Unregistered, sum.Told = max(sum.Unregistered, of.Unregistered), sum.Told+of.Told
 	}
-	shares := make([]push.AnswerShare, 0, len(byName))
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		shares = append(shares, *byName[name])
-	}
+	slices.SortFunc(shares, func(a, b push.AnswerShare) int {
+		return cmp.Or(cmp.Compare(a.Platform, b.Platform), cmp.Compare(a.Route, b.Route))
+	})
 	return shares
 }
 

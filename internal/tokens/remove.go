@@ -14,7 +14,8 @@ import (
 
 // RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which.
 // A token that was registered again after that time stays: the device has the app again. So does one that is registered
-// for another route or kind than the invalidation's: it was sent what it is not for.
+// for another route than the invalidation's, or where it was called bad for another kind: it was sent what it is not
+// for.
 func (s *Store) RemoveUnchanged(
 	ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation,
 ) (removed []bool, err error) {
@@ -33,7 +34,7 @@ func (s *Store) RemoveUnchanged(
 	until := map[*record]time.Time{}
 	for i, inv := range invalidations {
 		e := w.records[key{inv.App, inv.Token}]
-		elsewhere := inv.Route != "" && (e.stored.Environment != inv.Route || e.stored.Kind != inv.Kind)
+		elsewhere := inv.Route != "" && (e.stored.Environment != inv.Route || inv.Source == push.SourceBadToken && e.stored.Kind != inv.Kind)
 		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !elsewhere && !e.stored.LastUpdated.After(at) {
 			e.remains, removed[i], until[e] = false, true, at
 			s.metrics.removals.WithLabelValues(string(inv.Source)).Inc()

@@ -19,20 +19,27 @@ import (
 func TestRemoveUnchangedByRoute(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *Store) {
-		if _, _, err := s.Register(t.Context(), app, push.Registration{Token: token(1), Environment: push.Sandbox}); err != nil {
-			t.Fatal(err)
-		}
 		for _, c := range []struct {
-			route push.Route
-			kind  push.Kind
-			want  bool
-		}{{push.Production, "", false}, {push.Sandbox, payload.KindVoIP, false}, {push.Sandbox, "", true}} {
+			route  push.Route
+			kind   push.Kind
+			source push.Source
+			want   bool
+		}{
+			{push.Production, "", push.SourceBadToken, false},
+			{push.Sandbox, payload.KindVoIP, push.SourceBadToken, false},
+			{push.Sandbox, "", push.SourceBadToken, true},
+			{push.Production, "", push.SourceUnregistered, false},
+			{push.Sandbox, payload.KindVoIP, push.SourceUnregistered, true}, // dead for everything
+		} {
+			if _, _, err := s.Register(t.Context(), app, push.Registration{Token: token(1), Environment: push.Sandbox}); err != nil {
+				t.Fatal(err)
+			}
 			err := s.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
 				removed, err := s.RemoveUnchanged(ctx, tx, []push.Invalidation{
-					{App: app, Token: token(1), Route: c.route, Kind: c.kind, At: time.Now().Add(time.Minute), Source: push.SourceBadToken},
+					{App: app, Token: token(1), Route: c.route, Kind: c.kind, At: time.Now().Add(time.Minute), Source: c.source},
 				})
 				if err == nil && removed[0] != c.want {
-					t.Errorf("answers of %s: removed %v", c.route, removed[0])
+					t.Errorf("%s of %s: removed %v", c.source, c.route, removed[0])
 				}
 				return err
 			})
