@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,15 +21,7 @@ import (
 func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // the configuration allows only levels
-	format := c.Format
-	if format == "auto" {
-		format = "json"
-		if f, ok := w.(*os.File); ok {
-			if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-				format = "text"
-			}
-		}
-	}
+	format := logFormat(c, w)
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindDuration { // which JSON would have in nanoseconds
 			a.Value = slog.StringValue(a.Value.Duration().String())
@@ -39,6 +32,26 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// logFormat is text or json.
+func logFormat(c config.Log, w io.Writer) string {
+	switch {
+	case c.Format != "auto":
+		return c.Format
+	case isTerminal(w):
+		return "text"
+	}
+	return "json"
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // load is config.Load for the commands that need a file.
@@ -67,12 +80,20 @@ func check(file string, stdout io.Writer) error {
 	if faults := config.Check(cfg); len(faults) > 0 {
 		return errors.Join(addressErr, faults)
 	}
-	all, gatewaysErr := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry()).openAll(cfg)
+	g := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	all, gatewaysErr := g.openAll(cfg)
 	_, apiErr := apiApps(cfg, all)
-	if err := errors.Join(addressErr, gatewaysErr, apiErr); err != nil {
+	warnings, certificatesErr := g.checkCertificates(cfg, time.Now())
+	if err := errors.Join(addressErr, gatewaysErr, apiErr, certificatesErr); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s: no fault found, %d apps\n", file, len(cfg.Apps))
+	warnings = append(warnings, keylessApps(cfg)...)
+	for _, w := range warnings {
+		if _, err := fmt.Fprintln(stdout, "warning:", w); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(stdout, "%s: no fault found, %d apps, %d warnings\n", file, len(cfg.Apps), len(warnings))
 	return err
 }
 

@@ -16,9 +16,6 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// version is set by the image's build.
-var version = "dev"
-
 const usage = `LHSPN, a push notification service
 
   server [serve]                      dev mode: SQLite and the APNs simulator, on loopback
@@ -32,7 +29,10 @@ const usage = `LHSPN, a push notification service
                                       the verdict; on APNs, for an alert of
                                       the app's own texts: --loc-key KEY [--loc-arg ARG]... in place of --alert, and
                                       [--action-loc-key KEY] [--launch-image NAME]
-  server version
+  server send --config FILE --token T --payload JSON [--push-type TYPE]
+                                      the same with a payload: on APNs the whole of it, as {"aps": {...}}, on FCM the
+                                      message without its target, in browsers any JSON; @NAME reads it from a file
+  server version, or --version        the version and the commit that it was built from
 
 Every setting is described in docs/configuration.md.
 `
@@ -54,6 +54,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case errors.Is(err, errUsage):
 		return 2
+	case errors.Is(err, errLogged):
+		return 1
 	default:
 		_, _ = fmt.Fprintln(stderr, "server:", err)
 		return 1
@@ -66,6 +68,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		name, args = args[0], args[1:]
 	} else if len(args) > 0 && (args[0] == "-h" || args[0] == "--help") {
 		name = "help"
+	} else if len(args) > 0 && args[0] == "--version" {
+		name, args = "version", args[1:]
 	}
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -106,8 +110,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	case "send":
 		return send(ctx, *configFile, toSend, stdout)
 	case "version":
-		_, err := fmt.Fprintln(stdout, version)
-		return err
+		return printVersion(stdout)
 	case "help":
 		_, err := fmt.Fprint(stdout, usage)
 		return err

@@ -102,6 +102,11 @@ type sendWay interface {
 
 // way is the route to the token's platform, and the notification as it is sent there.
 func (m *message) way(g *gateways, app *config.App, token push.Token, now time.Time) (sendWay, *push.Notification, error) {
+	if m.payloadText != "" {
+		if err := m.checkPayload(); err != nil {
+			return nil, nil, err
+		}
+	}
 	platform := token.PlatformName()
 	given := map[string]bool{push.DefaultPlatform: app.APNs.Given(), fcm.Name: app.FCM.Given(), webpush.Name: app.WebPush.Given()}
 	if !given[platform] {
@@ -123,6 +128,10 @@ func (m *message) way(g *gateways, app *config.App, token push.Token, now time.T
 	if err != nil {
 		return nil, nil, err
 	}
+	if m.payloadText != "" {
+		n, err := m.composeAPNs(app, route, now)
+		return &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}, n, err
+	}
 	text, err := m.payload()
 	if err != nil {
 		return nil, nil, err
@@ -139,8 +148,11 @@ func (m *message) compose(app *config.App, p api.Platform, token push.Token, now
 	if err := p.CheckToken(token); err != nil {
 		return nil, fmt.Errorf("--token: %w", err)
 	}
+	if m.payloadText != "" {
+		return m.composePayload(app, p, now)
+	}
 	if m.body == "" || m.locKey != "" || m.launchImage != "" || m.environment != "" || m.actionLocKey != nil || len(m.locArgs) > 0 {
-		return nil, fmt.Errorf("--alert TEXT is what can be sent over %s; the other options are for APNs", p.Name())
+		return nil, fmt.Errorf("--alert TEXT or --payload JSON is what can be sent over %s; the other options are for APNs", p.Name())
 	}
 	text, err := json.Marshal(map[string]string{"title": app.Name, "body": m.body})
 	if err != nil {
@@ -159,6 +171,7 @@ func (m *message) compose(app *config.App, p api.Platform, token push.Token, now
 // message is what the send command sends, and where.
 type message struct {
 	app, token, environment   string
+	payloadText, pushType     string
 	body, locKey, launchImage string
 	locArgs                   []string
 	actionLocKey              *string // nil where it is not given
@@ -169,6 +182,8 @@ func (m *message) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&m.token, "token", "", "the device token, in its written form")
 	flags.StringVar(&m.environment, "environment", "", "production or sandbox; else the app's own")
 	flags.StringVar(&m.body, "alert", "", "the alert's text")
+	flags.StringVar(&m.payloadText, "payload", "", "the payload as JSON, or @ and the name of its file, in place of --alert")
+	flags.StringVar(&m.pushType, "push-type", "", "of APNs, with --payload; else what the payload says")
 	flags.StringVar(&m.locKey, "loc-key", "", "the key of a text that the app has, in place of --alert")
 	flags.StringArrayVar(&m.locArgs, "loc-arg", nil, "fills a place of that text; once for each")
 	flags.Func("action-loc-key", "the key of the second button's title", func(key string) error { m.actionLocKey = &key; return nil })
@@ -187,7 +202,7 @@ func (m *message) route(app *config.App) (push.Route, error) {
 
 func (m *message) payload() ([]byte, error) {
 	if m.body == "" && m.locKey == "" {
-		return nil, errors.New("--alert TEXT is missing, or --loc-key KEY in its place")
+		return nil, errors.New("--alert TEXT is missing, or --loc-key KEY or --payload JSON in its place")
 	}
 	if m.body != "" && m.locKey != "" {
 		return nil, errors.New("--alert and --loc-key are both given: the text is either yours or the app's")

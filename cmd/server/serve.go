@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -38,6 +39,8 @@ const startTimeout = 2 * time.Minute
 
 // serve runs the service until ctx ends. Without a configuration file that is dev mode.
 func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
+	logging := config.Log{Level: "info", Format: cmp.Or(os.Getenv("LHSPN_LOG_FORMAT"), "auto")}
+	defer func() { err = logFatal(logging, err, stderr) }()
 	if file == "" {
 		return serveDev(ctx, stdout, stderr)
 	}
@@ -45,6 +48,7 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
+	logging = cfg.Log
 	if err := checkAddress(cfg); err != nil {
 		return err
 	}
@@ -76,6 +80,7 @@ type service struct {
 	feedback    *feedback.Job
 	purger      *queue.Purger
 	credentials *credentials.Watch
+	vitals      *vitals
 	api         *api.API
 	ops         http.Handler
 	metrics     *prometheus.Registry
@@ -94,6 +99,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 			s.close()
 		}
 	}()
+	registerBuild(reg)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	g := newGateways(log, reg)
@@ -133,7 +139,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, all.feedback, log, reg); err != nil {
 		return nil, err
 	}
-	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log, reg); err != nil {
+	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log); err != nil {
 		return nil, err
 	}
 	if s.api, err = api.New(api.Config{
@@ -143,6 +149,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	}); err != nil {
 		return nil, err
 	}
+	s.vitals = newVitals(s.queue, s.db, log, reg)
 	s.ops = api.NewOps(s.ready, reg, log)
 	return s, nil
 }
@@ -206,6 +213,10 @@ func databaseTLS(cfg *config.Config) (*tls.Config, error) {
 
 func listen(ctx context.Context, setting, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s: %w: another process listens there; stop it, or set %s (or LHSPN_%s) to another address",
+			setting, err, setting, strings.ToUpper(setting))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
@@ -267,7 +278,7 @@ func userTokens(c *config.UserTokens) (*api.UserTokens, error) {
 // results saved, the shards handed back, the database closed.
 func (s *service) run(ctx context.Context) error {
 	defer s.close()
-	s.log.Info("serving", "version", version, "listen", s.public.Addr().String(),
+	s.log.Info("serving", "version", version, "commit", commit(), "listen", s.public.Addr().String(),
 		"ops_listen", s.private.Addr().String(), "database", s.db.Dialect)
 	return runParts(ctx, s.log, []part{
 		{"operators' endpoints", func(ctx context.Context) error { return s.serveHTTP(ctx, s.private, s.ops, time.Second) }},
@@ -277,6 +288,7 @@ func (s *service) run(ctx context.Context) error {
 		{"feedback", s.feedback.Run},
 		{"purge", s.purger.Run},
 		{"credentials", s.credentials.Run},
+		{"vitals", s.vitals.Run},
 		{"API", func(ctx context.Context) error {
 			defer s.draining.Store(true)
 			return s.serveHTTP(ctx, s.public, s.api, s.cfg.ShutdownDeadline/5)

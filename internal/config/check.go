@@ -315,6 +315,17 @@ func (l *loader) appleID(at, id string) {
 
 // address must be host:port.
 func (l *loader) address(at, address string) {
+	if scheme, rest, is := strings.Cut(address, "://"); is {
+		host, _, _ := strings.Cut(rest, "/")
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			host += ":" + map[string]string{"http": "80"}[scheme]
+			if scheme != "http" {
+				host += "443"
+			}
+		}
+		l.fault(at, "must be host:port, without %s:// and without a path: %s", scheme, host)
+		return
+	}
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		l.fault(at, "must be host:port, not %q", address)

@@ -207,6 +207,7 @@ func TestLoadRefuses(t *testing.T) {
 		"password for nothing": {"connections: 4", "certificate_password: x", "13: apps[0].apns.certificate_password: goes with certificate_file, which is not set"},
 		"feedback over http2":  {"connections: 4", "feedback_address: x:1", "13: apps[0].apns.feedback_address: goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead"},
 		"window over http2":    {"connections: 4", "window: 1000", "13: apps[0].apns.window: goes with transport binary only"},
+		"gateway as a URL":     {"connections: 4", "gateway: https://localhost/", `13: apps[0].apns.gateway: must be host:port, without https:// and without a path: localhost:443`},
 		"gateway":              {"connections: 4", "gateway: localhost", `13: apps[0].apns.gateway: must be host:port, not "localhost"`},
 		"proxy":                {"connections: 4", "proxy: socks5://x:1", "13: apps[0].apns.proxy: must be a URL like http://user:password@host:port"},
 		"scope":                {"scope: send", "scope: sender", `16: apps[0].keys[0].scope: must be one of register, send, admin, not "sender"`},

@@ -64,7 +64,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		owned:         gauge("shards_owned", "Shards that this replica owns."),
 		live:          gauge("replicas_live", "Replicas that this one sees living, itself included."),
 		invalidations: vec("checked_invalidations_total", "Invalidations decided on.", "result", "removed", "kept"),
-		purged:        counter("purged_rows_total", "Rows removed after their time."),
+		purged:        counter("purged_rows_total", "Rows of finished notifications and their history that were removed after queue.retention."),
 	}
 	for _, step := range []string{"accept", "settle", "expand", "badges"} {
 		m.groups.WithLabelValues(step)

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // history is what the Purger needs of the Queue.
@@ -23,7 +21,6 @@ type Purger struct {
 	retention time.Duration
 	interval  time.Duration
 	log       *slog.Logger
-	rows      prometheus.Counter
 }
 
 // What one step removes and how long it may take, and how long it leaves the database to others afterwards.
@@ -35,20 +32,15 @@ const (
 )
 
 // NewPurger returns a Purger that keeps what is younger than retention. It starts nothing: see Run.
-func NewPurger(q *Queue, retention time.Duration, log *slog.Logger, reg prometheus.Registerer) (*Purger, error) {
-	return newPurger(q, retention, log, reg)
+func NewPurger(q *Queue, retention time.Duration, log *slog.Logger) (*Purger, error) {
+	return newPurger(q, retention, log)
 }
 
-func newPurger(history history, retention time.Duration, log *slog.Logger, reg prometheus.Registerer) (*Purger, error) {
+func newPurger(history history, retention time.Duration, log *slog.Logger) (*Purger, error) {
 	if retention < time.Hour {
 		return nil, fmt.Errorf("purge: a retention of %v is shorter than an hour", retention)
 	}
-	rows := prometheus.NewCounter(prometheus.CounterOpts{
-		Namespace: "lhspn", Subsystem: "purge", Name: "rows_total",
-		Help: "Rows of finished notifications and their history that were removed.",
-	})
-	reg.MustRegister(rows)
-	return &Purger{history: history, retention: retention, interval: purgeInterval, log: log, rows: rows}, nil
+	return &Purger{history: history, retention: retention, interval: purgeInterval, log: log}, nil
 }
 
 // Run purges now and then until ctx ends.
@@ -77,7 +69,6 @@ func (p *Purger) pass(ctx context.Context) (rows int, err error) {
 	for p.history.OwnsJob("purge") {
 		n, err := p.step(ctx, before)
 		rows += n
-		p.rows.Add(float64(n))
 		if err != nil || n == 0 || !sleep(ctx, purgeBreath) {
 			return rows, err
 		}

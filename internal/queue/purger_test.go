@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -51,7 +49,7 @@ func TestPurgeRemovesInStepsWhatIsOld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeHistory{rows: 4500, other: true}
-		p, err := newPurger(f, 48*time.Hour, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		p, err := newPurger(f, 48*time.Hour, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +83,7 @@ func TestPurgeRemovesInStepsWhatIsOld(t *testing.T) {
 
 func TestARetentionMustNotBeTooShort(t *testing.T) {
 	t.Parallel()
-	if _, err := newPurger(&fakeHistory{}, time.Minute, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err == nil {
+	if _, err := newPurger(&fakeHistory{}, time.Minute, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a minute was taken")
 	}
 }

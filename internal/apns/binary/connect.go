@@ -79,7 +79,7 @@ func (s *slot) connectedOrNot(r dialResult) {
 		s.t.metrics.Connects[apns.ConnectFailed].Inc()
 		s.dials.postpone()
 		if s.conn == nil {
-			s.returnAll("gateway unreachable", r.err, notSent)
+			s.returnAll(r.err, notSent)
 		}
 		return
 	}

@@ -1,6 +1,7 @@
 package binary
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -122,7 +123,7 @@ func (s *slot) giveBackCulprit(head span, p target, err error) {
 	default:
 		s.search.fruitless = true
 		s.dials.postpone()
-		s.returnAll("gateway breaks off whatever is written", err, brokenOff)
+		s.returnAll(fmt.Errorf("it breaks off whatever is written: %w", err), brokenOff)
 		return
 	}
 	one := span{job: next.job, from: next.from, to: next.from + 1}

@@ -115,9 +115,9 @@ func (s *slot) endedUnused(c *conn) {
 	if c.hasResponse {
 		err = fmt.Errorf("error response with status %d (%v)", c.response.Status, c.response.Status)
 	}
-	s.returnAll("gateway closes connections right after the handshake", err, notSent)
+	s.returnAll(fmt.Errorf("it closes connections right after the handshake: %w", err), notSent)
 	if s.dials.refusals == refusalsToReport {
-		s.t.log.Error("gateway closes every connection right after the handshake: check that the certificate is valid, "+
+		s.t.log.Error("the gateway closes every connection right after the handshake: check that the certificate is valid, "+
 			"belongs to this app, and is for the gateway's environment", "error", err)
 	}
 }

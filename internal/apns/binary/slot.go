@@ -192,10 +192,10 @@ func (s *slot) conns(yield func(*conn) bool) {
 
 // returnAll finishes all that waits as not sent, with result: the gateway is away. What waits elsewhere can be
 // cancelled and can expire.
-func (s *slot) returnAll(what string, err error, result push.Result) {
+func (s *slot) returnAll(err error, result push.Result) {
 	s.dials.wary = true
 	if !s.t.otherConnected(s) {
-		s.t.down(what, err)
+		s.t.down(err)
 		s.t.returnQueue()
 	}
 	for s.todo.Len() > 0 {

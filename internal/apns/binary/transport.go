@@ -193,7 +193,7 @@ func (t *Transport) otherConnected(s *slot) bool {
 }
 
 // down and up keep the state of the gateway, and log its changes, once each.
-func (t *Transport) down(what string, err error) {
+func (t *Transport) down(err error) {
 	t.downMu.Lock()
 	changed := !t.isDown.Swap(true)
 	if changed {
@@ -202,7 +202,8 @@ func (t *Transport) down(what string, err error) {
 	t.downMu.Unlock()
 	if changed {
 		t.metrics.Down.Set(1)
-		t.log.Warn(what, "error", err)
+		// In the words of the HTTP/2 transport, to which the same happens.
+		t.log.Warn("the gateway cannot be reached; trying again with growing pauses", "error", err)
 	}
 }
 
@@ -216,6 +217,6 @@ func (t *Transport) up() {
 	t.downMu.Unlock()
 	if changed {
 		t.metrics.Down.Set(0)
-		t.log.Info("gateway back", "after", time.Since(since).Round(time.Millisecond))
+		t.log.Info("the gateway answers again", "after", time.Since(since).Round(time.Millisecond))
 	}
 }

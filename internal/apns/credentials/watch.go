@@ -59,6 +59,7 @@ func (c *CertificateFile) GetClientCertificate(*tls.CertificateRequestInfo) (*tl
 type Metrics struct {
 	expiry  *prometheus.GaugeVec
 	reloads *prometheus.CounterVec
+	refused *prometheus.GaugeVec
 }
 
 // NewMetrics registers them.
@@ -72,8 +73,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Namespace: "lhspn", Subsystem: "apns", Name: "credential_reloads_total",
 			Help: "Credential files that were read again after a change, by result; refused: the old credentials stay in use.",
 		}, []string{"app", "result"}),
+		refused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "lhspn", Subsystem: "apns", Name: "credential_files_refused",
+			Help: "Credential files that cannot be used as they are now; the credentials before them stay in use.",
+		}, []string{"app"}),
 	}
-	reg.MustRegister(m.expiry, m.reloads)
+	reg.MustRegister(m.expiry, m.reloads, m.refused)
 	return m
 }
 
@@ -205,6 +210,14 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
+// usable ends what was said of a file that could not be used.
+func (w *Watch) usable(f *watchedCredential) {
+	if f.failure != "" {
+		f.failure = ""
+		w.metrics.refused.WithLabelValues(f.app).Dec()
+	}
+}
+
 // check reads every file and takes up what is new and good.
 func (w *Watch) check(now time.Time) {
 	w.mu.Lock()
@@ -215,19 +228,23 @@ func (w *Watch) check(now time.Time) {
 		switch {
 		case err != nil:
 			if f.failure != err.Error() {
+				if f.failure == "" {
+					w.metrics.refused.WithLabelValues(f.app).Inc()
+				}
 				f.failure = err.Error()
 				w.metrics.reloads.WithLabelValues(f.app, "refused").Inc()
 				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", f.file, "error", err)
 			}
 		case changed:
-			f.failure, f.warned = "", time.Time{}
+			w.usable(f)
+			f.warned = time.Time{}
 			w.metrics.reloads.WithLabelValues(f.app, "ok").Inc()
 			w.log.Info("credentials reloaded", "app", f.app, "file", f.file)
 			if f.changed != nil {
 				f.changed()
 			}
 		default:
-			f.failure = ""
+			w.usable(f)
 		}
 		if f.cert != nil && now.Sub(f.warned) >= 24*time.Hour {
 			end := f.cert.current.Load().Leaf.NotAfter
