@@ -72,55 +72,10 @@ func TestMetricsReference(t *testing.T) {
 		t.Error("docs/metrics.md is not what the code has: run make docs")
 	}
 
-	wantAlertLabels(t, s.metrics)
-
-	// Alerts on metrics that are not there never fire.
-	known := map[string]bool{}
-	for _, row := range rows {
-		known[strings.Split(row, "`")[1]] = true
-	}
-	for _, file := range []string{"../../deploy/alerts.yml", "../../docs/operations.md"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`lhspn_[a-z0-9_]+`).FindAllString(string(text), -1) {
-			base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count"), "_sum")
-			if !known[name] && !known[base] {
-				t.Errorf("%s names %s, which is no metric", file, name)
-			}
-		}
-	}
-}
-
-// Alerts on label values that are not there never fire either.
-func wantAlertLabels(t *testing.T, metrics prometheus.Gatherer) {
-	t.Helper()
-	families, err := metrics.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := map[string]bool{}
-	for _, f := range families {
-		for _, m := range f.Metric {
-			for _, l := range m.Label {
-				there[fmt.Sprintf("%s{%s=%q}", f.GetName(), l.GetName(), l.GetValue())] = true
-			}
-		}
-	}
-	alerts, err := os.ReadFile("../../deploy/alerts.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	selectors := regexp.MustCompile(`lhspn_[a-z0-9_]+{[^}]*}`).FindAllString(string(alerts), -1)
-	if len(selectors) == 0 {
-		t.Error("no alert selects by a label")
-	}
-	for _, selector := range selectors {
-		if !there[selector] {
-			t.Errorf("an alert is on %s, which no metric has", selector)
-		}
-	}
+	known := knownMetrics(t, s.metrics)
+	wantKnown(t, known, "../../docs/operations.md", "../../docs/runbooks.md")
+	wantAlerts(t, known)
+	wantDashboards(t, known)
 }
 
 // What deploy/ holds must at least be read by the programs that it is for. The containers themselves are not run here.
@@ -167,15 +122,6 @@ func TestDeployFiles(t *testing.T) {
 	readYAML(t, dir+"prometheus.yml", &scraped)
 	if len(scraped.ScrapeConfigs) != 1 || scraped.ScrapeConfigs[0].StaticConfigs[0].Targets[0] != "lhspn:9090" {
 		t.Errorf("prometheus.yml scrapes %v, not the service", scraped.ScrapeConfigs)
-	}
-	var alerts struct {
-		Groups []struct {
-			Rules []struct{ Alert, Expr string }
-		}
-	}
-	readYAML(t, dir+"alerts.yml", &alerts)
-	if len(alerts.Groups) == 0 {
-		t.Error("alerts.yml has no alert")
 	}
 }
 
