@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO ?= go
 LINT := $(CURDIR)/.tools/golangci-lint
 
-.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera group-replication vuln docs
+.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera group-replication vitess vuln docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -54,6 +54,11 @@ galera: ## three replicas on a private Galera cluster, nodes and replicas killed
 
 group-replication: ## three replicas on three private MySQL 9 servers; the primary killed, changed, left alone (minutes; see bench/README.md)
 	bench/chaos.sh group
+
+vitess: ## the stores' tests on Vitess, unsharded and sharded, and three replicas on a cluster; each process killed -9 (built once; many minutes)
+	scripts/vtcombo $(GO) test -count=1 -timeout 20m ./internal/database ./internal/tokens ./internal/queue ./internal/sender
+	scripts/vtcombo --sharded $(GO) test -count=1 -p 1 -timeout 20m ./internal/tokens ./internal/queue ./internal/sender
+	bench/chaos.sh vitess
 
 interop: ## real third-party clients against the simulator (npm and Go modules are fetched)
 	interop/run.sh

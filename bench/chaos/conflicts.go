@@ -88,9 +88,11 @@ func (t *theatre) register(ctx context.Context, api rig.API) error {
 }
 
 func (t *theatre) forget(ctx context.Context, fleet []*rig.Server) error {
-	return t.call(ctx, fleet, func(ctx context.Context, api rig.API) error {
-		return api.Call(ctx, http.MethodDelete, "/v1/tokens/"+t.other(), nil, nil, nil)
-	})
+	return t.call(ctx, fleet, t.forgetOf)
+}
+
+func (t *theatre) forgetOf(ctx context.Context, api rig.API) error {
+	return api.Call(ctx, http.MethodDelete, "/v1/tokens/"+t.other(), nil, nil, nil)
 }
 
 func (t *theatre) other() string { return rig.Token(t.tokens).String() }

@@ -151,7 +151,7 @@ func (t *theatre) insistRegister(asking, ctx context.Context, api rig.API) error
 		err := t.register(ctx, api)
 		var refused *rig.StatusError
 		if errors.As(err, &refused) && refused.Status != http.StatusServiceUnavailable && refused.Status != http.StatusTooManyRequests {
-			return fmt.Errorf("while the majority was away: %w", err)
+			return fmt.Errorf("while the database, or a part of it, was away: %w", err)
 		}
 		pause := time.NewTimer(5 * time.Millisecond)
 		select {

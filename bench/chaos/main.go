@@ -8,9 +8,12 @@
 //	chaos -mode rolling     three replicas on one MariaDB; stopped by SIGTERM one after the other, and nothing sent twice
 //	chaos -mode galera      three replicas on the three nodes of a Galera cluster; a node killed, and a replica
 //	chaos -mode group       three replicas on the primary of three MySQL servers; the primary killed or changed, and a replica killed
+//	chaos -mode server      three replicas on one MariaDB or MySQL; the database server killed, and a replica
+//	chaos -mode vitess      three replicas on a Vitess cluster; each of its processes killed in turn, and a replica
 //
-// MariaDB needs scripts/testdb around it, the cluster scripts/galera, the group scripts/group-replication. It exits
-// with 1 at the first thing that is not as it should be.
+// MariaDB needs scripts/testdb around it, or scripts/mysqldb for MySQL in its place; the cluster scripts/galera, the
+// group scripts/group-replication, Vitess scripts/vitess. It exits with 1 at the first thing that is not as it should
+// be.
 package main
 
 import (
@@ -20,6 +23,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -56,7 +60,7 @@ func main() {
 
 func run() error {
 	var o options
-	flag.StringVar(&o.mode, "mode", "rounds", "rounds, platforms, replicas, rolling, galera or group")
+	flag.StringVar(&o.mode, "mode", "rounds", "rounds, platforms, replicas, rolling, galera, group, server or vitess")
 	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
 	flag.StringVar(&o.keep, "keep", "", "keep the service's logs, configuration and SQLite file in this folder")
 	flag.StringVar(&o.engines, "engines", "sqlite,mysql", "rounds: database engines")
@@ -92,8 +96,12 @@ func run() error {
 		engines, play = []string{"galera"}, galera
 	case "group":
 		engines, play = []string{"group"}, group
+	case "server":
+		engines, play = []string{"server"}, outages
+	case "vitess":
+		engines, play = []string{"vitess"}, outages
 	default:
-		return fmt.Errorf("a mode is rounds, platforms, replicas, rolling, galera or group, not %q", o.mode)
+		return fmt.Errorf("a mode is rounds, platforms, replicas, rolling, galera, group, server or vitess, not %q", o.mode)
 	}
 	for _, engine := range engines {
 		for transport := range strings.SplitSeq(o.transports, ",") {
@@ -113,6 +121,7 @@ type theatre struct {
 	config            rig.ServerConfig
 	nodes             []rig.Node // of a cluster
 	group             *rig.Group
+	parts             *rig.Parts // that can be killed
 }
 
 func stage(ctx context.Context, o options, engine, transport string, play func(context.Context, *theatre) error) (err error) {
@@ -137,8 +146,9 @@ func stage(ctx context.Context, o options, engine, transport string, play func(c
 	defer func() { err = errors.Join(err, stop()) }()
 	var nodes []rig.Node
 	var servers *rig.Group
+	var parts *rig.Parts
 	var database string
-	var remove func()
+	remove := func() {}
 	switch engine {
 	case "galera":
 		if nodes, remove, err = rig.NewGaleraDatabase(ctx); err == nil {
@@ -146,6 +156,10 @@ func stage(ctx context.Context, o options, engine, transport string, play func(c
 		}
 	case "group":
 		servers, remove, err = rig.NewGroup(ctx)
+	case "server":
+		parts, remove, err = rig.NewMySQLParts(ctx)
+	case "vitess":
+		parts, err = rig.NewVitess(ctx)
 	default:
 		database, remove, err = rig.NewDatabase(ctx, engine, dir)
 	}
@@ -153,7 +167,7 @@ func stage(ctx context.Context, o options, engine, transport string, play func(c
 		return err
 	}
 	defer remove()
-	t := &theatre{options: o, engine: engine, transport: transport, sim: sim, nodes: nodes, group: servers, config: rig.ServerConfig{
+	t := &theatre{options: o, engine: engine, transport: transport, sim: sim, nodes: nodes, group: servers, parts: parts, config: rig.ServerConfig{
 		Bin: o.bin, Dir: dir, Database: database, Transport: transport, Credentials: credentials, Connections: connections,
 	}}
 	if o.lease > 0 {
@@ -210,6 +224,10 @@ func (t *theatre) check(extra int) (duplicates int, err error) {
 
 // badges checks that every registered token's stored badge is want.
 func (t *theatre) badges(ctx context.Context, api rig.API, want uint32) error {
+	return badgesOf(ctx, api, t.tokens, want)
+}
+
+func badgesOf(ctx context.Context, api rig.API, tokens int, want uint32) error {
 	seen, wrong := 0, map[uint32]int{}
 	err := rig.Insist(ctx, func(ctx context.Context) error {
 		seen = 0
@@ -224,8 +242,8 @@ func (t *theatre) badges(ctx context.Context, api rig.API, want uint32) error {
 	if err != nil {
 		return err
 	}
-	if seen != t.tokens || len(wrong) > 0 {
-		return fmt.Errorf("%d tokens exported of %d; badges that are not %d, with how many have them: %v", seen, t.tokens, want, wrong)
+	if seen != tokens || len(wrong) > 0 {
+		return fmt.Errorf("%d tokens exported of %d; badges that are not %d, with how many have them: %v", seen, tokens, want, wrong)
 	}
 	return nil
 }
@@ -234,8 +252,12 @@ func (t *theatre) badges(ctx context.Context, api rig.API, want uint32) error {
 func final(n rig.Notification, recipients int) error {
 	if n.Recipients == nil || *n.Recipients != int64(recipients) || n.Counts.Sum() != int64(recipients) ||
 		n.Counts.Accepted != int64(recipients) {
+		text := "as yet unknown"
+		if n.Recipients != nil {
+			text = strconv.FormatInt(*n.Recipients, 10)
+		}
 		return fmt.Errorf("notification %s: %d recipients expected, all accepted; it says %v with %+v",
-			n.ID, recipients, n.Recipients, n.Counts)
+			n.ID, recipients, text, n.Counts)
 	}
 	return nil
 }

@@ -40,11 +40,14 @@ var lostRaces = map[uint16]bool{
 // away are the numbers that say: not this server, or not now.
 var away = map[uint16]bool{
 	1021: true, // the disk is full
+	1037: true, // out of memory
 	1040: true, // too many connections
+	1041: true, // out of memory; Vitess: transactions are throttled
 	1047: true, // Galera: this node is not part of the primary component
 	1053: true, // the server is being shut down
 	1114: true, // a table is full, as InnoDB says it of the disk
 	1129: true, // too many failed connections from this host
+	1135: true, // no thread for another connection
 	1180: true, // Galera: the majority was lost while this commit was under way
 	1203: true, // too many connections of this user
 	1226: true, // the user's limits

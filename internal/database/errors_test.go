@@ -32,6 +32,7 @@ func TestClusterErrors(t *testing.T) {
 		1290: false,                                        // group replication: not the primary
 		1021: false,                                        // no room
 		1114: false,                                        // no room, as InnoDB says it
+		1041: false,                                        // Vitess: throttled
 		8005: true,                                         // TiDB
 		1158: false, 1159: false, 1160: false, 1161: false, // the network
 		2003: false, 2006: false, 2013: false, // a router's

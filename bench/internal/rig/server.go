@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Key is the API key of the one app that every configuration here has; its scope is admin.
+// Key is the API key of the first app that every configuration here has; its scope is admin.
 const Key = "bench-key-of-a-throw-away-server"
 
 // Topic is that app's topic, the simulator's default.
@@ -33,8 +33,10 @@ type ServerConfig struct {
 	// Transport is "http2" or "binary", at Gateway (host:port) with the credentials in the directory Credentials.
 	Transport, Gateway, Credentials string
 	Connections                     int
-	// Extra is YAML appended at the top level, AppExtra below the app's apns.
+	// Extra is YAML appended at the top level, AppExtra below each app's apns.
 	Extra, AppExtra string
+	// OtherApps are the names of apps like the first one: see API.Of.
+	OtherApps []string
 }
 
 // Server is the service as a process of its own.
@@ -70,22 +72,32 @@ func StartServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 }
 
 func (s *Server) config() string {
-	hash := sha256.Sum256([]byte(Key))
 	var b strings.Builder
-	fmt.Fprintf(&b, "listen: %s\nops_listen: %s\ndatabase: %q\n%s", s.Listen, s.OpsAddress, s.cfg.Database, s.cfg.Extra)
-	fmt.Fprintf(&b, "apps:\n  - name: hedgehog\n    apns:\n      topic: %s\n      transport: %s\n", Topic, s.cfg.Transport)
-	fmt.Fprintf(&b, "      gateway: %s\n      ca_file: %s/ca.pem\n      connections: %d\n",
-		s.cfg.Gateway, s.cfg.Credentials, s.cfg.Connections)
-	if s.cfg.Transport == "binary" {
-		fmt.Fprintf(&b, "      certificate_file: %s/client.pem\n", s.cfg.Credentials)
-	} else {
-		fmt.Fprintf(&b, "      key_file: %s/AuthKey_SIMKEY0001.p8\n      key_id: SIMKEY0001\n      team_id: SIMTEAM001\n",
-			s.cfg.Credentials)
+	fmt.Fprintf(&b, "listen: %s\nops_listen: %s\ndatabase: %q\n%sapps:\n", s.Listen, s.OpsAddress, s.cfg.Database, s.cfg.Extra)
+	s.app(&b, "hedgehog", Key)
+	for _, name := range s.cfg.OtherApps {
+		s.app(&b, name, keyOf(name))
 	}
-	fmt.Fprintf(&b, "%s    keys:\n      - name: bench\n        scope: admin\n        sha256: %s\n",
-		s.cfg.AppExtra, hex.EncodeToString(hash[:]))
 	return b.String()
 }
+
+// app writes an app's part of the configuration.
+func (s *Server) app(b *strings.Builder, name, key string) {
+	hash := sha256.Sum256([]byte(key))
+	fmt.Fprintf(b, "  - name: %s\n    apns:\n      topic: %s\n      transport: %s\n", name, Topic, s.cfg.Transport)
+	fmt.Fprintf(b, "      gateway: %s\n      ca_file: %s/ca.pem\n      connections: %d\n",
+		s.cfg.Gateway, s.cfg.Credentials, s.cfg.Connections)
+	if s.cfg.Transport == "binary" {
+		fmt.Fprintf(b, "      certificate_file: %s/client.pem\n", s.cfg.Credentials)
+	} else {
+		fmt.Fprintf(b, "      key_file: %s/AuthKey_SIMKEY0001.p8\n      key_id: SIMKEY0001\n      team_id: SIMTEAM001\n",
+			s.cfg.Credentials)
+	}
+	fmt.Fprintf(b, "%s    keys:\n      - name: bench\n        scope: admin\n        sha256: %s\n",
+		s.cfg.AppExtra, hex.EncodeToString(hash[:]))
+}
+
+func keyOf(app string) string { return Key + "-" + app }
 
 // Restart starts the program again after it has ended, with the same configuration and addresses, and waits until it is
 // ready.
@@ -156,16 +168,23 @@ func (s *Server) Metric(ctx context.Context, name string) (sum float64, err erro
 	return sum, nil
 }
 
-// API calls the service's REST API.
+// API calls the service's REST API, for the first app.
 type API struct {
 	Base   string
+	key    string
 	client *http.Client
+}
+
+// Of is the API for one of the other apps.
+func (a API) Of(app string) API {
+	a.key = keyOf(app)
+	return a
 }
 
 // NewAPI returns an API at the base URL.
 func NewAPI(base string) API {
 	// A kept connection per process is enough here, and none must outlive a killed server unnoticed.
-	return API{Base: base, client: &http.Client{Transport: &http.Transport{
+	return API{Base: base, key: Key, client: &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: 64, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 	}}}
 }
@@ -205,7 +224,7 @@ func (a API) open(ctx context.Context, method, path string, header http.Header, 
 	for name, values := range header {
 		request.Header[name] = values
 	}
-	request.Header.Set("Authorization", "Bearer "+Key)
+	request.Header.Set("Authorization", "Bearer "+a.key)
 	if body != nil && request.Header.Get("Content-Type") == "" {
 		request.Header.Set("Content-Type", "application/json")
 	}

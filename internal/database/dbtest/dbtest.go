@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
 )
@@ -20,6 +22,10 @@ import (
 // ServerVariable names the environment variable with the MySQL or MariaDB server for tests, as a DSN without a
 // database.
 const ServerVariable = "LHSPN_TEST_MYSQL"
+
+// databasesVariable names the one with the names of databases on that server, separated by spaces, to be used where
+// tests cannot make any. What is in them is deleted.
+const databasesVariable = "LHSPN_TEST_MYSQL_DATABASES"
 
 // Each runs fn on either engine, as the parallel subtests "sqlite" and "mysql".
 func Each(t *testing.T, fn func(t *testing.T, db *database.DB)) {
@@ -81,10 +87,50 @@ func MySQLAddress(tb testing.TB) string {
 	if err != nil {
 		tb.Fatalf("%s: %v", ServerVariable, err)
 	}
+	if os.Getenv(databasesVariable) != "" {
+		return borrow(tb, cfg)
+	}
 	name := "lhspn_test_" + strings.ToLower(rand.Text())
 	execute(tb, dsn, "CREATE DATABASE "+name)
 	tb.Cleanup(func() { execute(tb, dsn, "DROP DATABASE "+name) })
 	cfg.DBName = name
+	return "mysql://" + cfg.FormatDSN()
+}
+
+// free holds the names of the databases that no test has.
+var free = sync.OnceValue(func() chan string {
+	names := strings.Fields(os.Getenv(databasesVariable))
+	all := make(chan string, len(names))
+	for _, name := range names {
+		all <- name
+	}
+	return all
+})
+
+// borrow waits for one of the databases that there are, and empties it. What is migrated stays so, as migrations may take
+// a second each there.
+func borrow(tb testing.TB, cfg *mysql.Config) (address string) {
+	tb.Helper()
+	cfg.DBName = <-free()
+	tb.Cleanup(func() { free() <- cfg.DBName })
+	server, err := sql.Open("mysql", cfg.FormatDSN())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer server.Close() //nolint:errcheck // nothing hangs on it
+	var tables []string
+	if err := sqlx.NewDb(server, "mysql").SelectContext(tb.Context(), &tables, "SHOW TABLES"); err != nil {
+		tb.Fatalf("look for tables: %v", err)
+	}
+	for _, table := range tables {
+		switch table {
+		case "schema_versions", "schema_lock":
+		case "shards": // whose rows are a migration's
+			execute(tb, cfg.FormatDSN(), "UPDATE shards SET owner = '', epoch = 0, backlog = 0")
+		default:
+			execute(tb, cfg.FormatDSN(), "DELETE FROM "+table)
+		}
+	}
 	return "mysql://" + cfg.FormatDSN()
 }
 
