@@ -15,9 +15,10 @@ const module = "github.com/lhspn/lhspn/"
 // allowed are the edges between our packages, each with its reason. Data flows one way, from the API through the queue
 // and the sender to the transports; an edge that is not here would let it flow back or let two packages share a secret.
 var allowed = map[string]map[string]string{
-	"migrations":    {},
-	"internal/push": {},
-	"internal/ring": {},
+	"migrations":     {},
+	"internal/push":  {},
+	"internal/ring":  {},
+	"internal/drain": {},
 	"internal/push/pushtest": {
 		"internal/push": "groups, for the tests of transports",
 	},
@@ -51,7 +52,8 @@ var allowed = map[string]map[string]string{
 		"internal/push": "invalidations",
 	},
 	"internal/http2": {
-		"internal/ring": "what waits for a connection",
+		"internal/drain": "what is under way",
+		"internal/ring":  "what waits for a connection",
 	},
 	"internal/http2/http2test": {
 		"internal/memconn": "its connections",
@@ -64,6 +66,7 @@ var allowed = map[string]map[string]string{
 	"internal/apns/binary": {
 		"internal/apns":       "reasons and metrics",
 		"internal/apns/frame": "the codec",
+		"internal/drain":      "what is under way",
 		"internal/ring":       "what is unconfirmed, and what is to be written",
 		"internal/push":       "groups and results",
 	},
@@ -81,9 +84,11 @@ var allowed = map[string]map[string]string{
 	"internal/webpush": {
 		"internal/push":  "subscriptions are device tokens; groups and results",
 		"internal/http2": "its requests",
+		"internal/drain": "what is under way",
 		"internal/ring":  "what waits for each push service",
 	},
 	"internal/fcm": {
+		"internal/drain": "what is under way",
 		"internal/push":  "groups and results, and the content that messages are made of",
 		"internal/http2": "its requests",
 	},

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/drain"
 	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -101,9 +102,7 @@ type Transport struct {
 	// helper.
 	waiting []*requests
 	wake    chan struct{}
-	groups  int // taken and not done
-	closed  bool
-	idle    chan struct{} // closed when closed and no group is left
+	groups  drain.Gate // taken and not done
 }
 
 // NewTransport returns the transport. It starts nothing: Run does.
@@ -111,7 +110,7 @@ func NewTransport(cfg Config, log *slog.Logger, m *Metrics) *Transport {
 	cfg = cfg.withDefaults()
 	t := &Transport{
 		cfg: cfg, log: log.With("app", cfg.App, "route", Name), metrics: m.resolve(cfg.App, cfg.Address),
-		wake: make(chan struct{}, 1), idle: make(chan struct{}),
+		wake: make(chan struct{}, 1), groups: drain.NewGate(),
 	}
 	cfg.Credentials.count(m.credentials(cfg.App))
 	t.client = http2.New(http2.Config{
@@ -138,7 +137,7 @@ func (t *Transport) Run(ctx context.Context) error {
 	close(ended)
 	others.Wait()
 	t.mu.Lock()
-	t.close()
+	t.groups.Close()
 	t.mu.Unlock()
 	return err
 }
@@ -160,12 +159,11 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 		return err // ctx's
 	}
 	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
+	open := t.groups.Enter()
+	t.mu.Unlock()
+	if !open {
 		return http2.ErrClosed
 	}
-	t.groups++
-	t.mu.Unlock()
 	r := newRequests(t, g)
 	if failed != nil {
 		for i := range g.Deliveries {
@@ -185,33 +183,16 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.
 func (t *Transport) Drain(ctx context.Context) error {
 	t.mu.Lock()
-	t.close()
+	t.groups.Close()
 	t.mu.Unlock()
-	select {
-	case <-t.idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// close refuses further groups. mu is held.
-func (t *Transport) close() {
-	if !t.closed {
-		t.closed = true
-		if t.groups == 0 {
-			close(t.idle)
-		}
-	}
+	return t.groups.Wait(ctx)
 }
 
 // done notes that a group is no longer ours.
 func (t *Transport) done() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.groups--; t.groups == 0 && t.closed {
-		close(t.idle)
-	}
+	t.groups.Leave(1)
 }
 
 // awaitTurn waits until n messages are within the rate.

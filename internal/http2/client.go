@@ -23,6 +23,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/net/http2"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/lhspn/lhspn/internal/drain"
 )
 
 // ErrClosed is what Send returns when Drain was called, or Run has returned.
@@ -40,10 +42,9 @@ type Client struct {
 	// mu guards what follows. It may be taken while a connection's own mu is held, never the other way round.
 	mu      sync.Mutex
 	queue   queue
-	groups  int       // taken and not done
-	since   time.Time // since when there has been none
-	closed  bool      // no more Sends
-	stopped bool      // Run is ending: nothing is put back into the queue
+	groups  drain.Gate // taken and not done
+	since   time.Time  // since when there has been none
+	stopped bool       // Run is ending: nothing is put back into the queue
 	slots   []*slot
 	// active counts the connections that are being opened or take requests, opening only the former.
 	active, opening int
@@ -57,7 +58,6 @@ type Client struct {
 	down      bool // said so in the log
 	// unreachable: the last attempt brought no connection; with notHTTP2 because the peer does not speak the protocol.
 	unreachable, notHTTP2 bool
-	idle                  chan struct{}
 
 	goAwaySaid lastGoAway
 }
@@ -76,7 +76,7 @@ func New(cfg Config, log *slog.Logger) *Client {
 	retry.Reset()
 	cl := &Client{
 		cfg: cfg, log: log, metrics: cfg.Metrics,
-		room: semaphore.NewWeighted(int64(cfg.MaxInFlight)), retry: retry, idle: make(chan struct{}), since: time.Now(),
+		room: semaphore.NewWeighted(int64(cfg.MaxInFlight)), retry: retry, groups: drain.NewGate(), since: time.Now(),
 	}
 	cl.dialer = newDialer(cfg)
 	cl.open = cl.dialer.dial
@@ -102,7 +102,7 @@ func (cl *Client) Send(ctx context.Context, r Requests) error {
 		return err
 	}
 	cl.mu.Lock()
-	if cl.closed {
+	if !cl.groups.Enter() {
 		cl.mu.Unlock()
 		cl.room.Release(int64(weight))
 		return ErrClosed
@@ -110,7 +110,6 @@ func (cl *Client) Send(ctx context.Context, r Requests) error {
 	g := groups.Get().(*group)
 	g.Requests, g.whole = r, weight != n
 	g.remaining.Store(int64(n))
-	cl.groups++
 	cl.queue.pushGroup(g, n)
 	cl.wake()
 	cl.mu.Unlock()
@@ -120,24 +119,9 @@ func (cl *Client) Send(ctx context.Context, r Requests) error {
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.
 func (cl *Client) Drain(ctx context.Context) error {
 	cl.mu.Lock()
-	cl.close()
+	cl.groups.Close()
 	cl.mu.Unlock()
-	select {
-	case <-cl.idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// close refuses further groups. mu is held.
-func (cl *Client) close() {
-	if !cl.closed {
-		cl.closed = true
-		if cl.groups == 0 {
-			close(cl.idle)
-		}
-	}
+	return cl.groups.Wait(ctx)
 }
 
 // Run sends until ctx ends, or IdleTimeout has passed with nothing under way. Then it closes all connections, ends what
@@ -156,7 +140,7 @@ func (cl *Client) Run(ctx context.Context) error {
 	slots.Wait()
 	cl.mu.Lock()
 	cl.stopped = true
-	cl.close()
+	cl.groups.Close()
 	cl.mu.Unlock()
 	conns.Wait()
 	cl.returnQueue(NotSent, &ended{})
@@ -181,9 +165,9 @@ func (cl *Client) awaitIdle(ctx context.Context) {
 		}
 		cl.mu.Lock()
 		left := cl.cfg.IdleTimeout
-		if cl.groups == 0 {
+		if cl.groups.Inside() == 0 {
 			if left -= time.Since(cl.since); left <= 0 {
-				cl.close()
+				cl.groups.Close()
 			}
 		}
 		cl.mu.Unlock()

@@ -64,11 +64,8 @@ func (cl *Client) finish(e *ended) {
 	cl.room.Release(release)
 	if done > 0 {
 		cl.mu.Lock()
-		if cl.groups -= done; cl.groups == 0 {
+		if cl.groups.Leave(done) {
 			cl.since = time.Now()
-			if cl.closed {
-				close(cl.idle)
-			}
 		}
 		cl.mu.Unlock()
 	}

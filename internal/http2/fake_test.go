@@ -186,8 +186,8 @@ func (t *tester) stop() {
 	}
 	t.cl.mu.Lock()
 	defer t.cl.mu.Unlock()
-	if t.cl.groups != 0 || t.cl.queue.Len() != 0 || t.cl.active != 0 || t.cl.opening != 0 {
-		t.Errorf("left behind: %d groups, %d queued, %d active, %d opening", t.cl.groups, t.cl.queue.Len(), t.cl.active, t.cl.opening)
+	if t.cl.groups.Inside() != 0 || t.cl.queue.Len() != 0 || t.cl.active != 0 || t.cl.opening != 0 {
+		t.Errorf("left behind: %d groups, %d queued, %d active, %d opening", t.cl.groups.Inside(), t.cl.queue.Len(), t.cl.active, t.cl.opening)
 	}
 	if !t.cl.room.TryAcquire(int64(t.cl.cfg.MaxInFlight)) {
 		t.Error("the bound in flight was not given back")

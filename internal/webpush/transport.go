@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/lhspn/lhspn/internal/drain"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/ring"
 )
@@ -83,12 +84,10 @@ type Transport struct {
 	wake      *sync.Cond                             // ready has grown, or stopped is set
 	arrived   ring.Ring[*batch]                      // taken and not looked up
 	arrival   *sync.Cond                             // the same of arrived
-	groups    int                                    // taken and not done
+	groups    drain.Gate                             // taken and not done
 	strangers int                                    // messages that wait for push services that nobody knows
-	closed    bool                                   // no more Sends
 	stopped   bool                                   // Run is ending: nothing is sent any more
-	idle      chan struct{}
-	running   context.Context // Run's, for clients; nil before
+	running   context.Context                        // Run's, for clients; nil before
 }
 
 // New returns the transport. It starts nothing: Run does.
@@ -104,7 +103,7 @@ func New(cfg Config, log *slog.Logger, m *Metrics) *Transport {
 	t := &Transport{
 		cfg: cfg, log: log.With("app", cfg.App, "route", cfg.Route, "transport", Name), metrics: m.route(cfg.App),
 		keys: newKeyPool(keyPairsAhead), room: semaphore.NewWeighted(int64(cfg.MaxInFlight)),
-		limitsOf: limitsOf, peers: map[string]*peer{}, idle: make(chan struct{}), quiet: make(chan struct{}, 1),
+		limitsOf: limitsOf, peers: map[string]*peer{}, groups: drain.NewGate(), quiet: make(chan struct{}, 1),
 	}
 	t.wake, t.arrival = sync.NewCond(&t.mu), sync.NewCond(&t.mu)
 	t.batches.New = func() any { return new(batch) }
@@ -129,14 +128,13 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	if !t.groups.Enter() {
 		t.room.Release(weight)
 		return errStopped
 	}
 	b := t.batches.Get().(*batch) // nothing else is put there
 	b.group, b.weight = g, weight
 	b.remaining.Store(int64(len(g.Deliveries)))
-	t.groups++
 	t.arrived.PushBack(b)
 	t.arrival.Signal()
 	return nil
@@ -145,24 +143,9 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.
 func (t *Transport) Drain(ctx context.Context) error {
 	t.mu.Lock()
-	t.close()
+	t.groups.Close()
 	t.mu.Unlock()
-	select {
-	case <-t.idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// close refuses further groups. mu is held.
-func (t *Transport) close() {
-	if !t.closed {
-		t.closed = true
-		if t.groups == 0 {
-			close(t.idle)
-		}
-	}
+	return t.groups.Wait(ctx)
 }
 
 // Run sends until ctx ends. Then it closes all connections, gives back what is unfinished as not sent, and returns when
@@ -191,7 +174,7 @@ func (t *Transport) Run(ctx context.Context) error {
 	<-ctx.Done()
 	t.mu.Lock()
 	t.stopped = true
-	t.close()
+	t.groups.Close()
 	t.wake.Broadcast()
 	t.arrival.Broadcast()
 	t.mu.Unlock()
@@ -268,7 +251,5 @@ func (t *Transport) finish(b *batch, index int, r *push.Result) {
 	t.room.Release(weight)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.groups--; t.groups == 0 && t.closed {
-		close(t.idle)
-	}
+	t.groups.Leave(1)
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/lhspn/lhspn/internal/drain"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/ring"
 )
@@ -34,20 +35,19 @@ func (s span) before(o span) bool {
 type queue struct {
 	limit    int           // how many deliveries may wait before Send does
 	space    chan struct{} // has an element while Send may look again for room
-	drained  chan struct{} // closed when draining and every group is done
 	draining atomic.Bool   // no more Sends will come
 
 	mu      sync.Mutex // guards what follows; held for moments, never while calling out
 	spans   ring.Ring[span]
-	waiting int // deliveries in spans
-	open    int // groups taken and not done
+	waiting int        // deliveries in spans
+	groups  drain.Gate // taken and not done
 	seq     uint64
 	free    []*job
 	closed  bool // Run has ended or is ending
 }
 
 func (q *queue) init(limit int) {
-	q.limit, q.space, q.drained = limit, make(chan struct{}, 1), make(chan struct{})
+	q.limit, q.space, q.groups = limit, make(chan struct{}, 1), drain.NewGate()
 }
 
 // add puts a group to the end, and reports whether there was room for it.
@@ -69,7 +69,7 @@ func (q *queue) add(g *push.Group) (bool, error) {
 	j.group, j.seq = g, q.seq
 	j.left.Store(int32(len(g.Deliveries)))
 	q.seq++
-	q.open++
+	q.groups.Enter()
 	q.spans.PushBack(span{job: j, to: len(g.Deliveries)})
 	if q.waiting += len(g.Deliveries); q.waiting < q.limit {
 		q.signalSpace()
@@ -103,9 +103,7 @@ func (q *queue) done(j *job) {
 	defer q.mu.Unlock()
 	j.group = nil
 	q.free = append(q.free, j)
-	if q.open--; q.open == 0 && q.draining.Load() {
-		close(q.drained)
-	}
+	q.groups.Leave(1)
 }
 
 // size is how many deliveries wait.
@@ -118,9 +116,8 @@ func (q *queue) size() int {
 // drain refuses all further groups.
 func (q *queue) drain() {
 	q.mu.Lock()
-	if !q.draining.Swap(true) && q.open == 0 {
-		close(q.drained)
-	}
+	q.draining.Store(true)
+	q.groups.Close()
 	q.mu.Unlock()
 	q.signalSpace()
 }

@@ -112,12 +112,7 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 func (t *Transport) Drain(ctx context.Context) error {
 	t.queue.drain()
 	t.wakeSlots()
-	select {
-	case <-t.queue.drained:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("drain: %w", ctx.Err())
-	}
+	return t.queue.groups.Wait(ctx)
 }
 
 func (t *Transport) wakeSlots() {
