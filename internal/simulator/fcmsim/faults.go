@@ -3,7 +3,6 @@ package fcmsim
 import (
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -45,12 +44,7 @@ func (f *Faults) nth(n int) web.Effect {
 	return web.Counted{GoAway: f.GoAwayEvery, Refuse: f.RefuseEvery, Slow: f.SlowEvery, NeverAnswer: f.NeverAnswerEvery}.Nth(n)
 }
 
-func (f *Faults) lateDelay() time.Duration {
-	if f.LateDelay == 0 {
-		return time.Second
-	}
-	return f.LateDelay
-}
+func (f *Faults) lateDelay() time.Duration { return web.LateDelay(f.LateDelay) }
 
 // MagicPrefix is what every magic target begins with: a registration token or a FID. Four hexadecimal digits of the
 // fault's code follow; the rest is the user's.
@@ -118,33 +112,16 @@ func MagicTokens() [][2]string {
 	return append(list, [2]string{MagicPrefix + "03nn", "as " + MagicPrefix + "02nn, but once, then accepted"})
 }
 
-// byChance is the row that the percentages ask for this time; 0 for none.
+// byChance is the row that the percentages ask for this time; NoFault for none.
 func (f *Faults) byChance() Fault {
-	shares := [...]struct {
-		percent float64
-		row     Fault
-	}{
-		{f.UnregisteredPercent, Unregistered},
-		{f.InvalidPercent, InvalidToken},
-		{f.QuotaPercent, QuotaProject},
-		{f.InternalPercent, Internal},
-		{f.UnavailablePercent, Unavailable},
-		{f.BadGatewayPercent, BadGateway},
-		{f.UnauthorizedPercent, AccessTokenExpired},
-		{f.SenderMismatchPercent, SenderIDMismatch},
-	}
-	sum := 0.0
-	for _, s := range shares {
-		sum += s.percent
-	}
-	if sum == 0 {
-		return 0
-	}
-	p := rand.Float64() * 100
-	for _, s := range shares {
-		if p -= s.percent; p < 0 {
-			return s.row
-		}
-	}
-	return 0
+	return web.Pick(
+		web.Chance{Percent: f.UnregisteredPercent, Row: Unregistered},
+		web.Chance{Percent: f.InvalidPercent, Row: InvalidToken},
+		web.Chance{Percent: f.QuotaPercent, Row: QuotaProject},
+		web.Chance{Percent: f.InternalPercent, Row: Internal},
+		web.Chance{Percent: f.UnavailablePercent, Row: Unavailable},
+		web.Chance{Percent: f.BadGatewayPercent, Row: BadGateway},
+		web.Chance{Percent: f.UnauthorizedPercent, Row: AccessTokenExpired},
+		web.Chance{Percent: f.SenderMismatchPercent, Row: SenderIDMismatch},
+	)
 }

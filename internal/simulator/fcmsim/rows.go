@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/simulator/record"
@@ -113,9 +112,6 @@ const (
 	HTMLNotFound
 	HTMLAccepted
 )
-
-// magicRetryAfter is the Retry-After of the rows that have one: short, so that tests need not wait long for it.
-const magicRetryAfter = 2 * time.Second
 
 const (
 	invalidTokenText = "The registration token is not a valid FCM registration token"
@@ -258,11 +254,7 @@ func (r *row) answer(target target, retryAfter time.Duration, now time.Time) ans
 		a = f.answer(r.verdict)
 	}
 	if r.retryAfter {
-		text := strconv.Itoa(int(retryAfter.Seconds()))
-		if r.date {
-			text = now.Add(retryAfter).UTC().Format(http.TimeFormat)
-		}
-		a.Fields = append(slices.Clone(a.Fields), web.Field{Name: "retry-after", Value: text})
+		a.Fields = append(slices.Clone(a.Fields), web.RetryAfter(retryAfter, r.date, now))
 	}
 	return a
 }

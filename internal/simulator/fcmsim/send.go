@@ -184,7 +184,7 @@ func plain(b []byte) bool {
 // effect is what a good message gets.
 func (c *session) effect(address []byte, t target, now time.Time) answer {
 	f := c.s.faults.Load()
-	retryAfter := magicRetryAfter
+	retryAfter := web.MagicRetryAfter
 	e := web.EffectOf(faultOf(address), effects, len(rows)).This(func() bool { return c.s.recorder.FirstTime(address) })
 	byFlag := e.Fault == web.NoFault
 	if byFlag {

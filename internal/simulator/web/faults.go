@@ -1,5 +1,12 @@
 package web
 
+import (
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+)
+
 // Fault is what a magic target asks for: the code of one of Faults, or of a row of the service's own answers. Codes are
 // the same for all services, APNs' magic tokens included.
 type Fault uint16
@@ -103,4 +110,48 @@ func (c Counted) Nth(n int) Effect {
 		e.Act = GoAway
 	}
 	return e
+}
+
+// MagicRetryAfter is the Retry-After of the rows that have one: short, so that tests need not wait long for it.
+const MagicRetryAfter = 2 * time.Second
+
+// RetryAfter is the field, in seconds or as a date.
+func RetryAfter(wait time.Duration, date bool, now time.Time) Field {
+	text := strconv.Itoa(int(wait.Seconds()))
+	if date {
+		text = now.Add(wait).UTC().Format(http.TimeFormat)
+	}
+	return Field{Name: "retry-after", Value: text}
+}
+
+// Chance is a row that so many percent of the messages meet with.
+type Chance struct {
+	Percent float64
+	Row     Fault
+}
+
+// Pick is the row that chance asks for this time; NoFault for none.
+func Pick(chances ...Chance) Fault {
+	sum := 0.0
+	for _, c := range chances {
+		sum += c.Percent
+	}
+	if sum == 0 {
+		return NoFault
+	}
+	p := rand.Float64() * 100
+	for _, c := range chances {
+		if p -= c.Percent; p < 0 {
+			return c.Row
+		}
+	}
+	return NoFault
+}
+
+// LateDelay is how much later what is answered late is; 0 means one second.
+func LateDelay(d time.Duration) time.Duration {
+	if d == 0 {
+		return time.Second
+	}
+	return d
 }

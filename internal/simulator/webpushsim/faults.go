@@ -2,7 +2,6 @@ package webpushsim
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -98,36 +97,18 @@ func CheckOrigin(value string) error {
 	return fmt.Errorf("%q is none of %s", value, strings.Join(names, ", "))
 }
 
-func (f *Faults) lateDelay() time.Duration {
-	if f.LateDelay == 0 {
-		return time.Second
-	}
-	return f.LateDelay
-}
+func (f *Faults) lateDelay() time.Duration { return web.LateDelay(f.LateDelay) }
 
-// byChance is the row that the percentages ask for this time; 0 for none.
-func (f *Faults) byChance() int {
-	shares := [...]struct {
-		percent float64
-		row     Fault
-	}{
-		{f.GonePercent, Gone}, {f.NotFoundPercent, NotFound}, {f.TooManyPercent, TooMany},
-		{f.InternalPercent, Internal}, {f.UnavailablePercent, Unavailable}, {f.MismatchPercent, VAPIDMismatch},
-	}
-	sum := 0.0
-	for _, s := range shares {
-		sum += s.percent
-	}
-	if sum == 0 {
-		return 0
-	}
-	p := rand.Float64() * 100
-	for _, s := range shares {
-		if p -= s.percent; p < 0 {
-			return int(s.row & 0xff)
-		}
-	}
-	return 0
+// byChance is the row that the percentages ask for this time; NoFault for none.
+func (f *Faults) byChance() Fault {
+	return web.Pick(
+		web.Chance{Percent: f.GonePercent, Row: Gone},
+		web.Chance{Percent: f.NotFoundPercent, Row: NotFound},
+		web.Chance{Percent: f.TooManyPercent, Row: TooMany},
+		web.Chance{Percent: f.InternalPercent, Row: Internal},
+		web.Chance{Percent: f.UnavailablePercent, Row: Unavailable},
+		web.Chance{Percent: f.MismatchPercent, Row: VAPIDMismatch},
+	)
 }
 
 // effects are those of the faults of the connection.

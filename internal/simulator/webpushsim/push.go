@@ -146,12 +146,12 @@ func (c *session) push(r *web.Request, id string, body []byte, size int, now tim
 // effect is what a good message gets: Status is 0 where it is accepted as usual.
 func (c *session) effect(fault Fault, address []byte, faults *Faults, now time.Time) (web.Answer, record.Verdict) {
 	first := func() bool { return c.s.recorder.FirstTime(address) }
-	e, retryAfter := web.EffectOf(fault, effects, len(rows)).This(first), magicRetryAfter
+	e, retryAfter := web.EffectOf(fault, effects, len(rows)).This(first), web.MagicRetryAfter
 	byFlag := e.Fault == web.NoFault
 	if byFlag {
 		e = faults.nth(c.requests)
 		if e.Act == web.Answered {
-			e.Row, retryAfter = faults.byChance(), faults.RetryAfter
+			e.Row, retryAfter = int(faults.byChance()&0xff), faults.RetryAfter
 		}
 		if faults.DeadAfter > 0 && c.s.recorder.Since(address, now) >= faults.DeadAfter {
 			e.Row = int(Gone - web.Rows)

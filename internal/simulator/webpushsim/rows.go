@@ -117,9 +117,6 @@ const (
 	Teapot
 )
 
-// magicRetryAfter is the Retry-After of the rows that have one: short, so that tests need not wait long for it.
-const magicRetryAfter = 2 * time.Second
-
 type row struct {
 	fault      Fault
 	name, text string
@@ -192,11 +189,7 @@ func (r *row) answer(origin string, retryAfter time.Duration, now time.Time) web
 		a.Fields = append(slices.Clone(a.Fields), web.Field{Name: "location", Value: origin + otherPath})
 	}
 	if r.retryAfter {
-		text := strconv.Itoa(int(retryAfter.Seconds()))
-		if r.date {
-			text = now.Add(retryAfter).UTC().Format(http.TimeFormat)
-		}
-		a.Fields = append(slices.Clone(a.Fields), web.Field{Name: "retry-after", Value: text})
+		a.Fields = append(slices.Clone(a.Fields), web.RetryAfter(retryAfter, r.date, now))
 	}
 	return a
 }
