@@ -88,3 +88,11 @@ func (h *health) result(now time.Time) push.Result {
 	}
 	return r
 }
+
+// own is result for the message that told of it: it comes back after the others, so that it is one of those that shows
+// whether the service is well. Else what alone fails would be the one that is tried, again and again.
+func (h *health) own(now time.Time) push.Result {
+	r := h.result(now)
+	r.RetryAfter += max(r.RetryAfter/4, pauseMin)
+	return r
+}

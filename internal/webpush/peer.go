@@ -69,8 +69,7 @@ func limitsOf(o origin, connections int) limits {
 const mostUnanswered = 1024
 
 // blames reports whether it is the subscription, and not the service, that has no answer: it is the second time, and
-// others were answered in between. It is asked of what has an exchange of its own: over HTTP/1.1, and where a stream is
-// refused. (Of a broken connection, over HTTP/2, the client finds who broke it.)
+// others were answered in between. (Where others are sent beside it over HTTP/2, the client finds that at once.)
 func (p *peer) blames(token push.Token) bool {
 	before, again := p.unanswered[token]
 	if p.unanswered == nil || len(p.unanswered) >= mostUnanswered {

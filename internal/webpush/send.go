@@ -211,32 +211,21 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress} // which ends some time, when the name stays as it is
 			return false
 		}
-		if p.http1 && p.blames(m.delivery().Token) {
-			m.result = push.Result{Outcome: push.Retry, Reason: OriginUnreachable}
-			return false
-		}
-		h.failed(OriginUnreachable, now)
-		m.result = h.result(now)
+		t.learnFailure(m, OriginUnreachable, p.http1, now) // over HTTP/2 there was no connection
 	case http2.Refused:
 		// The service is there. Whether it takes this message only not, or none, the others tell.
 		switch blamed := p.blames(m.delivery().Token); {
 		case blamed || p.answers > m.answered:
 			m.result = push.Result{Outcome: push.Retry, Reason: OriginUnreachable}
 		case h.later(OriginUnreachable, now):
-			m.result = h.result(now)
+			m.result = h.own(now)
 		default:
 			m.result = push.Result{Outcome: push.NotSent, Reason: OriginUnreachable, RetryAfter: pauseMin}
 		}
 	case http2.Lost:
-		h.failed(OriginUnreachable, now)
-		m.result = h.result(now)
+		t.learnFailure(m, OriginUnreachable, true, now)
 	case http2.NoAnswer:
-		if p.http1 && p.blames(m.delivery().Token) {
-			m.result = push.Result{Outcome: push.Retry, Reason: OriginSilent}
-			return false
-		}
-		h.failed(OriginSilent, now)
-		m.result = h.result(now)
+		t.learnFailure(m, OriginSilent, true, now)
 	case http2.Ignored:
 		m.result = push.Result{Outcome: push.Retry, Reason: OriginSilent}
 	case http2.Culprit:
@@ -245,6 +234,16 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 		m.result = push.Result{Outcome: push.Retry, Reason: UnrecognizedAnswer}
 	}
 	return false
+}
+
+// learnFailure takes in that a message had no answer: the service fails, but where it is the message's own doing.
+func (t *Transport) learnFailure(m *message, reason *push.Reason, own bool, now time.Time) {
+	if p := m.peer; own && p.blames(m.delivery().Token) {
+		m.result = push.Result{Outcome: push.Retry, Reason: reason}
+	} else {
+		p.health.failed(reason, now)
+		m.result = p.health.own(now)
+	}
 }
 
 func (t *Transport) learnAnswer(m *message, now time.Time) (again bool) {
@@ -263,7 +262,7 @@ func (t *Transport) learnAnswer(m *message, now time.Time) (again bool) {
 		}
 		if h.refused(m.auth, m.result.Reason, now) {
 			status := m.result.Status
-			m.result = h.result(now)
+			m.result = h.own(now)
 			m.result.Status = status
 		}
 	case m.action == actionLater:

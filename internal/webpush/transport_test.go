@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -527,7 +528,7 @@ func TestPeersAreForgotten(t *testing.T) {
 	}
 }
 
-// TestBlamed: over HTTP/1.1, who has no answer again, while others have one, is at fault itself.
+// TestBlamed: who has no answer again, while others have one, is at fault itself.
 func TestBlamed(t *testing.T) {
 	t.Parallel()
 	p := peer{http1: true}
@@ -551,6 +552,42 @@ func TestBlamed(t *testing.T) {
 	}
 	if len(p.unanswered) > mostUnanswered {
 		t.Errorf("%d are remembered", len(p.unanswered))
+	}
+}
+
+// TestOneRefusesTheAuthorization: a subscription for which the service refuses the VAPID token, before it took a message
+// of any other, holds the others up for one hold, and not for ever: they are tried before it.
+func TestOneRefusesTheAuthorization(t *testing.T) {
+	t.Parallel()
+	now := subscribedAt
+	p := &peer{limits: limits{waiting: 1}} // of which nothing is logged
+	tr := new(Transport)
+	m := &message{peer: p, outcome: http2.Answered, action: actionAuthorization, auth: &authorization{issued: now}, renewed: true,
+		result: push.Result{Outcome: push.Failed, Reason: BadJwtToken, Status: 403}, batch: &batch{group: &push.Group{Deliveries: make([]push.Delivery, 1)}}}
+	tr.log = slog.New(slog.DiscardHandler)
+	p.auth = m.auth
+	tr.learn(m, now)
+	if others := p.health.result(now); m.result.Outcome != push.Blocked || m.result.RetryAfter <= others.RetryAfter || m.result.Status != 403 {
+		t.Errorf("it comes back after %v, and the others after %v", m.result.RetryAfter, others.RetryAfter)
+	}
+}
+
+// TestLostAlone: a message over which the service ends connections, or that it never answers, is found also where
+// nothing is sent beside it: by what is answered in between.
+func TestLostAlone(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range []http2.Outcome{http2.Lost, http2.NoAnswer} {
+		now := subscribedAt
+		p := &peer{}
+		m := &message{peer: p, outcome: outcome, batch: &batch{group: &push.Group{Deliveries: make([]push.Delivery, 1)}}}
+		for i, want := range []push.Outcome{push.NotSent, push.Retry, push.Retry} {
+			new(Transport).learn(m, now)
+			if m.result.Outcome != want || p.health.doubtful() != (i == 0) {
+				t.Errorf("%s, %d: %+v, %+v", outcome, i, m.result, p.health)
+			}
+			p.answers++
+			p.health.accepted(nil)
+		}
 	}
 }
 
