@@ -139,7 +139,11 @@ type response struct {
 }
 
 func (c *client) do(method, path, contentType, body string) (response, []byte, error) {
-	req, err := http.NewRequestWithContext(c.t.Context(), method, c.s.URL()+path, strings.NewReader(body))
+	return c.doUntil(c.t.Context(), method, path, contentType, body)
+}
+
+func (c *client) doUntil(ctx context.Context, method, path, contentType, body string) (response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.s.URL()+path, strings.NewReader(body))
 	if err != nil {
 		return response{}, nil, err
 	}

@@ -1,6 +1,7 @@
 package fcmsim
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -212,16 +213,21 @@ func TestConnectionFaults(t *testing.T) {
 		} {
 			s := start(t, Config{})
 			c := newClient(t, s, http2)
-			c.Timeout = 2 * time.Second
-			if fault == web.NeverAnswerOnce {
-				c.Timeout = 50 * time.Millisecond
-			}
 			body := toToken(MagicToken(fault, 1).Address())
-			resp, _, err := c.do("POST", sendPath, "application/json", body)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if fault == web.NeverAnswerOnce { // it is waited for until it has come
+				go func() {
+					for tick := time.NewTicker(time.Millisecond); s.Totals().Verdicts[verdict] == 0 && ctx.Err() == nil; {
+						<-tick.C
+					}
+					cancel()
+				}()
+			}
+			resp, _, err := c.doUntil(ctx, "POST", sendPath, "application/json", body)
 			if err == nil && (resp.StatusCode != http.StatusOK || fault != web.RefuseOnce) { // a refused stream is sent again by net/http
 				t.Errorf("%#x: %s", fault, resp.Status)
 			}
-			c.Timeout = 20 * time.Second
 			if r := c.send(body); r.HTTP != 200 {
 				t.Errorf("%#x, the second time: %+v", fault, r)
 			}

@@ -1,6 +1,7 @@
 package webpushsim
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -68,15 +69,22 @@ func TestConnectionFaults(t *testing.T) {
 			fault, err := ParseFault(name)
 			must(t, err)
 			sub := subscribe(t, s, fault)
-			c.Timeout = 2 * time.Second
-			if fault == web.NeverAnswerOnce {
-				c.Timeout = 50 * time.Millisecond
+			req := c.request(sub, encrypt(t, sub, "x\x02", nil), nil)
+			if fault == web.NeverAnswerOnce { // it is waited for until it has come
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				req = req.WithContext(ctx)
+				go func() {
+					for tick := time.NewTicker(time.Millisecond); s.Totals().Verdicts[verdict] == 0 && ctx.Err() == nil; {
+						<-tick.C
+					}
+					cancel()
+				}()
 			}
-			r, err := c.try(c.request(sub, encrypt(t, sub, "x\x02", nil), nil))
+			r, err := c.try(req)
 			if err == nil && (fault != web.RefuseOnce || r.StatusCode != http.StatusCreated) { // net/http sends a refused one again
 				t.Errorf("%s: %d", name, r.StatusCode)
 			}
-			c.Timeout = 20 * time.Second
 			if r := c.send(sub, "x", nil); r.StatusCode != http.StatusCreated {
 				t.Errorf("%s, the second time: %d", name, r.StatusCode)
 			}
