@@ -65,6 +65,32 @@ func createDatabase(ctx context.Context, dsn, name string) (remove func(), err e
 	}, nil
 }
 
+// DatabasePID is the process id of the server of MySQLEnv.
+func DatabasePID(ctx context.Context) (int, error) {
+	db, err := sql.Open("mysql", os.Getenv(MySQLEnv))
+	if err != nil {
+		return 0, fmt.Errorf("open the database server: %w", err)
+	}
+	defer db.Close() //nolint:errcheck // only read
+	var file string
+	if err := db.QueryRowContext(ctx, "SELECT @@pid_file").Scan(&file); err != nil {
+		return 0, fmt.Errorf("ask the database server for its process id: %w", err)
+	}
+	return readPID(file)
+}
+
+func readPID(file string) (int, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("%s does not hold a process id", file)
+	}
+	return pid, nil
+}
+
 // GaleraEnv is where scripts/galera leaves the DSNs of its nodes, and GaleraPIDsEnv the files with their process ids.
 const (
 	GaleraEnv     = "LHSPN_TEST_GALERA"
@@ -95,13 +121,9 @@ func (n Node) Conflicts(ctx context.Context) (sum int64, err error) {
 
 // Kill ends the node's server at once, as a power cut would.
 func (n Node) Kill() error {
-	text, err := os.ReadFile(n.pidFile)
+	pid, err := readPID(n.pidFile)
 	if err != nil {
 		return fmt.Errorf("find the node to kill: %w", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid <= 1 {
-		return fmt.Errorf("find the node to kill: %s does not hold a process id", n.pidFile)
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("kill a node: %w", err)
