@@ -98,10 +98,10 @@ type Settlement struct {
 
 // Registry is what the queue needs of the token store inside its own transactions.
 type Registry interface {
-	// AudiencePage returns up to limit recipients, with their stored badges, whose tokens come after after, in the
-	// tokens' order, the route of each, and the token after which the next page goes on, empty after the last one. A
-	// page may be short, even empty, without being the last. An increment that is not 0 is added to the stored badges,
-	// which then are the sums.
+	// AudiencePage returns up to limit recipients whose tokens come after after, in the tokens' order, the route of
+	// each, and the token after which the next page goes on, empty after the last one. A page may be short, even empty,
+	// without being the last. An increment that is not 0 is added to the stored badges, and the recipients have the
+	// sums; else their badges are 0.
 	AudiencePage(
 		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 	) (page []push.Recipient, routes []push.Route, next push.Token, err error)

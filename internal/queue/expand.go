@@ -78,11 +78,6 @@ func (q *Queue) expand(
 		if err != nil {
 			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
 		}
-		if increment == 0 {
-			for i := range recipients {
-				recipients[i].Badge = 0 // none is sent, so none need be kept
-			}
-		}
 	}
 	out := database.NewInsert("batches", batchColumns, "")
 	platforms := map[platformKey]*platformCounts{}
@@ -141,9 +136,16 @@ const audienceSpan = generation / 8
 // batchesByRoute divides a page into what goes each way, and that into batches.
 func batchesByRoute(page []push.Recipient, routes []push.Route) iter.Seq2[push.Route, []push.Recipient] {
 	return func(yield func(push.Route, []push.Recipient) bool) {
-		for _, route := range slices.Compact(slices.Sorted(slices.Values(routes))) {
+		distinct := make([]push.Route, 0, 4)
+		for i, r := range routes {
+			if (i == 0 || r != routes[i-1]) && !slices.Contains(distinct, r) {
+				distinct = append(distinct, r)
+			}
+		}
+		slices.Sort(distinct)
+		for _, route := range distinct {
 			of := page
-			if routes[0] != route || slices.ContainsFunc(routes, func(r push.Route) bool { return r != route }) {
+			if len(distinct) > 1 {
 				of = make([]push.Recipient, 0, len(page))
 				for i, r := range routes {
 					if r == route {

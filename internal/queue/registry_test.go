@@ -88,6 +88,9 @@ func (g registry) AudiencePage(
 			return nil, nil, "", err
 		}
 		r.Token = push.Token(token)
+		if increment == 0 {
+			r.Badge = 0
+		}
 		if read++; read == limit {
 			next = r.Token
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -126,6 +127,8 @@ type selection struct {
 	tags        *push.Tags // nil: any
 	// scan is the number of tokens after which reading stops although too few of them passed; 0: none.
 	scan int
+	// badges says that the column badge is the last of columns.
+	badges bool
 	// lock ends the SELECT when the registry itself is read.
 	lock string
 	// passedOver counts the rows among those scanned that did not meet the conditions.
@@ -289,11 +292,11 @@ func (sel *selection) sparsest(ctx context.Context, q sqlx.QueryerContext, after
 	return sel.lists[best], err
 }
 
-// AudiencePage returns up to limit recipients of the audience, with their stored badges, whose tokens come after after,
-// in the tokens' order, the route of each, and the token after which the next page goes on; it is empty after the last
-// page. A page costs what the sparsest of the audience's conditions costs, and is short, even empty, where it would
-// cost too much. Where increment is not 0 it is added to the stored badges, as AddBadges does it, and the recipients
-// have the sums.
+// AudiencePage returns up to limit recipients of the audience whose tokens come after after, in the tokens' order, the
+// route of each, and the token after which the next page goes on; it is empty after the last page. A page costs what
+// the sparsest of the audience's conditions costs, and is short, even empty, where it would cost too much. Where
+// increment is not 0 it is added to the stored badges, as AddBadges does it, and the recipients have the sums; else
+// their badges are 0.
 func (s *Store) AudiencePage(
 	ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 ) (page []push.Recipient, routes []push.Route, next push.Token, err error) {
@@ -301,7 +304,8 @@ func (s *Store) AudiencePage(
 	sel := s.selection(app, a)
 	locked := increment > 0 && len(sel.lists) == 0 && sel.tags == nil
 	if locked { // what is read is what is changed: it need not be read again for that
-		sel.lock = s.forUpdate()
+		sel.lock, sel.badges = s.forUpdate(), true
+		sel.columns += ", badge"
 	}
 	page, routes, next, err = s.audiencePage(ctx, tx, &sel, after, limit)
 	s.metrics.time("audience", begin)
@@ -317,8 +321,11 @@ func (s *Store) AudiencePage(
 // selection is what finds the audience.
 func (s *Store) selection(app string, a push.Audience) selection {
 	sel := selection{
-		app: app, columns: "environment, kind, kind_of, badge", environment: a.Environment, routes: a.Routes,
+		app: app, columns: "environment, NULLIF(kind, '')", environment: a.Environment, routes: a.Routes,
 		platforms: a.Platforms, kind: a.Kind, kindOf: a.KindOf, scan: maxScan,
+	}
+	if a.KindOf != "" { // what is not needed costs a tenth of the page
+		sel.columns += ", kind_of"
 	}
 	if len(sel.platforms) == 0 {
 		sel.platforms = defaultPlatform
@@ -351,12 +358,29 @@ func (sel *selection) nobody() bool { return len(sel.lists) == 1 && len(sel.list
 
 // dest is where to scan the token and an audience's columns into.
 func (sel *selection) dest(r *row) []any {
-	dest := []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge}
+	dest := []any{&r.token, &r.environment, &r.kind}
+	if sel.kindOf != "" {
+		dest = append(dest, &r.kindOf)
+	}
 	if sel.tags != nil {
 		dest = append(dest, &r.tags)
 	}
+	if sel.badges {
+		dest = append(dest, &r.badge)
+	}
 	return dest
 }
+
+// pageTokens is the memory of a page's tokens while they are read. It is used again.
+type pageTokens struct {
+	bytes []byte
+	ends  []int
+}
+
+var pageTokensPool = sync.Pool{New: func() any { return new(pageTokens) }}
+
+// maxPage bounds what is made ready for a page in advance.
+const maxPage = 4096
 
 func (s *Store) audiencePage(
 	ctx context.Context, q sqlx.QueryerContext, sel *selection, after push.Token, limit int,
@@ -365,17 +389,19 @@ func (s *Store) audiencePage(
 		return nil, nil, "", nil
 	}
 	var r row
-	page = make([]push.Recipient, 0, min(limit, 1024))
-	routes = make([]push.Route, 0, min(limit, 1024))
-	ends := make([]int, 0, min(limit, 1024))
-	var bytes []byte
+	page = make([]push.Recipient, 0, min(limit, maxPage))
+	routes = make([]push.Route, 0, min(limit, maxPage))
+	tokens := pageTokensPool.Get().(*pageTokens) // only this type is put there
+	defer pageTokensPool.Put(tokens)
+	bytes, ends := tokens.bytes[:0], tokens.ends[:0]
 	next, err = sel.each(ctx, q, &r, sel.dest(&r), after, limit, func() error {
 		bytes = append(bytes, r.token...)
 		ends = append(ends, len(bytes))
-		page = append(page, push.Recipient{Badge: uint32(r.badge.Int64)})
+		page = append(page, push.Recipient{Badge: uint32(r.badge)})
 		routes = append(routes, environment(r.environment))
 		return nil
 	})
+	tokens.bytes, tokens.ends = bytes, ends
 	if err != nil {
 		return nil, nil, "", fmt.Errorf("read audience: %w", err)
 	}

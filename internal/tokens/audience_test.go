@@ -114,7 +114,7 @@ func TestAudience(t *testing.T) {
 			var want []push.Recipient
 			for i := range n {
 				if c.in(i) {
-					want = append(want, push.Recipient{Token: token(i), Badge: uint32(i)})
+					want = append(want, push.Recipient{Token: token(i)})
 				}
 			}
 			for _, limit := range []int{23, 100, 1000} {

@@ -162,7 +162,7 @@ func (b *increment) read(ctx context.Context, s *statement) (rows, found int, er
 			i++
 		}
 		if i < len(b.recipients) && string(b.recipients[i].Token) == string(r.token) {
-			b.recipients[i].Badge = sum(r.badge.Int64, b.n)
+			b.recipients[i].Badge = sum(int64(r.badge), b.n)
 			found++
 			i++
 		}

@@ -136,12 +136,27 @@ func text(s string) any {
 	return []byte(s)
 }
 
+// number is an integer as it is scanned; NULL is 0. database/sql would make a text of each and read that.
+type number int64
+
+// Scan implements sql.Scanner.
+func (n *number) Scan(v any) error {
+	if i, ok := v.(int64); ok {
+		*n = number(i)
+		return nil
+	}
+	var other sql.NullInt64
+	err := other.Scan(v)
+	*n = number(other.Int64)
+	return err
+}
+
 // row is one row as it is scanned; what is in it is good until the next one.
 type row struct {
 	token, environment, kind, kindOf, tags  sql.RawBytes
 	userID, deviceID, appVersion, osVersion sql.RawBytes
 	deviceModel, locale, timeZone, address  sql.RawBytes
-	badge                                   sql.NullInt64
+	badge                                   number
 	lastUpdated, createdAt                  database.Time
 }
 
@@ -157,7 +172,7 @@ func (r *row) device() (push.Device, error) {
 	return push.Device{
 		Token: push.Token(r.token), Environment: environment(r.environment), Kind: push.Kind(r.kind),
 		KindOf:      string(r.kindOf),
-		Badge:       uint32(r.badge.Int64),
+		Badge:       uint32(r.badge),
 		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: tags,
 		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion),
 		OSVersion:   string(r.osVersion),
