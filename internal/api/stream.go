@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,8 +17,11 @@ import (
 )
 
 const (
-	// streamPage is the number of tokens of one transaction of an import, and of one read of an export.
+	// streamPage is the number of lines of an import that are stored together, and of tokens of one read of an export.
 	streamPage = 1000
+	// importPages is how many pages share a transaction where they are read faster than stored: enough that its commit
+	// costs little beside them, and few enough that whoever waits for it waits for tens of milliseconds.
+	importPages = 4
 	// maxLine is the length of a line of an import.
 	maxLine = maxRegistration
 	// maxRefused is the number of refused lines that an answer lists, so that its size is bounded as everything is.
@@ -27,14 +31,25 @@ const (
 	ndjson   = "application/x-ndjson"
 )
 
-// importer reads an NDJSON stream in pages.
+// importer reads an NDJSON stream in pages. While some are stored the next ones are read.
 type importer struct {
-	api     *API
-	app     *App
-	page    []push.Device
-	now     time.Time
-	answer  importBody
-	pending int64 // lines that were read since the last page was stored
+	api    *API
+	app    *App
+	now    time.Time
+	answer importBody
+	// pages has what was read since store began, and whole what of it is in whole pages.
+	pages, whole importedLines
+	taken        int64 // lines of what is stored
+	// storing has the result of what is being stored; nil where nothing is.
+	storing chan error
+	stored  importedLines
+	failed  error // that something could not be stored: nothing after it is
+}
+
+// importedLines are lines with the devices that they hold.
+type importedLines struct {
+	devices []push.Device
+	lines   int64
 }
 
 func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) error {
@@ -47,7 +62,7 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 	}
 	deadlines := http.NewResponseController(x)
 	im := &importer{
-		api: a, app: x.who.app, page: make([]push.Device, 0, streamPage), now: now(),
+		api: a, app: x.who.app, now: now(),
 		answer: importBody{Errors: []refusedLine{}},
 	}
 	err := im.read(ctx, r.Body, func() {
@@ -55,9 +70,16 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 		_ = deadlines.SetReadDeadline(deadline) // a writer without deadlines, as in tests, does as well
 		_ = deadlines.SetWriteDeadline(deadline)
 	})
+	// A stream that ends in order has its last page stored, and one that is broken off its whole ones.
+	if err != nil {
+		im.pages = im.whole
+	}
+	if stored := cmp.Or(im.store(ctx), im.settle()); err == nil {
+		err = stored
+	}
 	if err != nil {
 		p := problemOf(err)
-		taken := im.answer.Lines - im.pending
+		taken := im.taken
 		p.LinesTaken = &taken
 		p.Detail = strings.TrimSpace(fmt.Sprintf("%s The import was broken off; what its first %d lines hold was imported.",
 			p.Detail, taken))
@@ -85,7 +107,7 @@ func (im *importer) read(ctx context.Context, body io.Reader, moved func()) erro
 	for number := int64(1); ; number++ {
 		line, err := nextLine(lines)
 		if errors.Is(err, io.EOF) {
-			return im.store(ctx)
+			return nil
 		}
 		if err != nil && !errors.Is(err, errLineTooLong) {
 			return bodyError(err)
@@ -94,13 +116,17 @@ func (im *importer) read(ctx context.Context, body io.Reader, moved func()) erro
 			continue
 		}
 		im.answer.Lines++
-		im.pending++
+		im.pages.lines++
 		if err != nil {
 			im.refuse(number, fmt.Sprintf("the line has more than %d bytes", maxLine))
 		} else {
 			im.take(number, line)
 		}
-		if im.pending == streamPage {
+		if im.pages.lines%streamPage == 0 {
+			im.whole = im.pages
+			if im.busy() && im.pages.lines < importPages*streamPage {
+				continue
+			}
 			if err := im.store(ctx); err != nil {
 				return err
 			}
@@ -153,23 +179,46 @@ func (im *importer) take(number int64, line []byte) {
 		im.refuse(number, err.Error())
 		return
 	}
-	im.page = append(im.page, device)
+	im.pages.devices = append(im.pages.devices, device)
 }
 
-// store imports the page as one transaction.
+// store has what was read imported, as one transaction, once what came before is stored. They stay in their order: of
+// what comes twice the later one counts.
 func (im *importer) store(ctx context.Context) error {
-	if len(im.page) > 0 {
-		ctx, cancel := context.WithTimeout(ctx, progress)
-		defer cancel()
-		if err := im.api.tokens.Import(ctx, im.app.Name, im.page); err != nil {
-			return err
-		}
+	if err := im.settle(); err != nil {
+		return err
 	}
-	im.answer.Imported += int64(len(im.page))
-	im.page = im.page[:0]
-	im.pending = 0
-	im.now = now()
+	im.pages, im.stored = importedLines{devices: im.stored.devices[:0]}, im.pages
+	im.whole, im.now = im.pages, now()
+	if len(im.stored.devices) == 0 {
+		im.taken += im.stored.lines
+		return nil
+	}
+	im.storing = make(chan error, 1)
+	// A client that leaves does not take back what it has sent.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), progress)
+	go func(devices []push.Device, done chan<- error) {
+		defer cancel()
+		done <- im.api.tokens.Import(ctx, im.app.Name, devices)
+	}(im.stored.devices, im.storing)
 	return nil
+}
+
+// busy reports whether something is being stored.
+func (im *importer) busy() bool { return im.storing != nil && len(im.storing) == 0 }
+
+// settle waits until nothing is being stored.
+func (im *importer) settle() error {
+	if im.storing == nil {
+		return im.failed
+	}
+	im.failed = <-im.storing
+	im.storing = nil
+	if im.failed == nil {
+		im.taken += im.stored.lines
+		im.answer.Imported += int64(len(im.stored.devices))
+	}
+	return im.failed
 }
 
 // clockSkew is how far ahead of ours the clock may be that a last_updated was taken from. A time in the future would

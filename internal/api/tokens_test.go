@@ -321,7 +321,9 @@ func TestImportThatIsBrokenOff(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t)
 		f.importFails = 2
-		p := wantProblem(t, f.call(adminKey, http.MethodPost, "/v1/tokens/import", lines.String(), "Content-Type", ndjson), 503, "unavailable")
+		// What comes after the lines that could not be stored is not stored either.
+		more := strings.Repeat(lines.String(), 8)
+		p := wantProblem(t, f.call(adminKey, http.MethodPost, "/v1/tokens/import", more, "Content-Type", ndjson), 503, "unavailable")
 		if p.LinesTaken == nil || *p.LinesTaken != 1000 || len(f.devices["hedgehog"]) != 1000 {
 			t.Errorf("taken %v, stored %d", p.LinesTaken, len(f.devices["hedgehog"]))
 		}

@@ -154,7 +154,10 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	common := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)" +
 		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)"
+		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)" +
+		// 16 MiB: tokens come in no order, so that a transaction of many changes as many pages, and what several of them
+		// change is then copied into the file once.
+		"&_pragma=wal_autocheckpoint(4000)"
 	db := &DB{Dialect: SQLite, unlock: unlock}
 	writer, err := sqlite.NewConnector(common + "&_txlock=immediate")
 	reader, readerErr := sqlite.NewConnector(common + "&mode=ro")

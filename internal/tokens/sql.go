@@ -98,42 +98,54 @@ func (s *Store) forUpdate() string {
 	return ""
 }
 
-// columnNames are the columns of a device, but app and token, in the order of appendDevice and row. The address, which
-// few have, is the last.
+// columnNames are the columns of a device, but app and token, in the order of row; from firstOptional on those that may
+// be NULL, in the order of optional.
 var columnNames = []string{
-	"environment", "kind", "kind_of", "badge", "last_updated", "created_at", "user_id", "device_id", "tags",
-	"app_version", "os_version", "device_model", "locale", "time_zone", "address"}
+	"environment", "kind", "badge", "last_updated", "created_at",
+	"kind_of", "user_id", "device_id", "tags", "app_version", "os_version", "device_model", "locale", "time_zone", "address"}
+
+const firstOptional = 5
 
 var deviceColumns = strings.Join(columnNames, ", ")
 
-func appendDevice(args []any, app string, d *push.Device) ([]any, error) {
-	tags := any(nil)
-	if len(d.Tags) > 0 {
-		text, err := json.Marshal(d.Tags)
-		if err != nil {
-			return nil, fmt.Errorf("encode tags: %w", err)
+// appendDevice appends the values of app, token and the columns before firstOptional.
+func appendDevice(args []any, app string, d *push.Device) []any {
+	return append(args, app, []byte(d.Token), string(d.Environment), string(d.Kind), int64(d.Badge),
+		database.Time{Time: d.LastUpdated}, database.Time{Time: d.CreatedAt})
+}
+
+// optional has the values of the columns from firstOptional on; nil is NULL.
+type optional [10]any
+
+const optionalTags = 3
+
+// add sets those that the device has. Its tags are not encoded yet.
+func (o *optional) add(d *push.Device) {
+	for i, v := range [...]string{
+		d.KindOf, d.UserID, d.DeviceID, "", d.AppVersion, d.OSVersion, d.DeviceModel, d.Locale, d.TimeZone,
+	} {
+		if v != "" {
+			o[i] = []byte(v)
 		}
-		tags = text
 	}
-	return append(args, app, []byte(d.Token), string(d.Environment), string(d.Kind), text(d.KindOf), int64(d.Badge),
-		database.Time{Time: d.LastUpdated}, database.Time{Time: d.CreatedAt}, text(d.UserID), text(d.DeviceID), tags,
-		text(d.AppVersion), text(d.OSVersion), text(d.DeviceModel), text(d.Locale), text(d.TimeZone), address(d.Address)), nil
+	if len(d.Tags) > 0 {
+		o[optionalTags] = d.Tags
+	}
+	if len(d.Address) > 0 {
+		o[len(o)-1] = d.Address
+	}
 }
 
-// address is an address's column value: none is NULL.
-func address(b []byte) any {
-	if len(b) == 0 {
+func (o *optional) encodeTags(d *push.Device) error {
+	if len(d.Tags) == 0 {
 		return nil
 	}
-	return b
-}
-
-// text is a text's column value: the empty one is NULL.
-func text(s string) any {
-	if s == "" {
-		return nil
+	text, err := json.Marshal(d.Tags)
+	if err != nil {
+		return fmt.Errorf("encode tags: %w", err)
 	}
-	return []byte(s)
+	o[optionalTags] = text
+	return nil
 }
 
 // number is an integer as it is scanned; NULL is 0. database/sql would make a text of each and read that.
@@ -162,9 +174,8 @@ type row struct {
 
 // deviceDest is where to scan token and deviceColumns into.
 func (r *row) deviceDest() []any {
-	return []any{&r.token, &r.environment, &r.kind, &r.kindOf, &r.badge, &r.lastUpdated, &r.createdAt, &r.userID,
-		&r.deviceID,
-		&r.tags, &r.appVersion, &r.osVersion, &r.deviceModel, &r.locale, &r.timeZone, &r.address}
+	return []any{&r.token, &r.environment, &r.kind, &r.badge, &r.lastUpdated, &r.createdAt, &r.kindOf, &r.userID,
+		&r.deviceID, &r.tags, &r.appVersion, &r.osVersion, &r.deviceModel, &r.locale, &r.timeZone, &r.address}
 }
 
 func (r *row) device() (push.Device, error) {

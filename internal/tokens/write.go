@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 		}
 		return fmt.Errorf("insert tokens: %w", err)
 	}
-	for _, t := range slices.SortedFunc(keys(touches), compareTouches) {
+	for _, t := range slices.SortedFunc(maps.Keys(touches), compareTouches) {
 		if err := w.touch(ctx, t, touches[t]); err != nil {
 			return fmt.Errorf("refresh tokens: %w", err)
 		}
@@ -92,16 +93,6 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 	return w.store.insertIndex(ctx, w.tx, put)
 }
 
-func keys(touches map[touch][]*record) func(yield func(touch) bool) {
-	return func(yield func(touch) bool) {
-		for t := range touches {
-			if !yield(t) {
-				return
-			}
-		}
-	}
-}
-
 func compareTouches(a, b touch) int {
 	return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.badge, b.badge), a.updated.Compare(b.updated))
 }
@@ -115,36 +106,45 @@ func (e *record) onlyTouched() bool {
 		a.Locale == b.Locale && a.TimeZone == b.TimeZone && bytes.Equal(a.Address, b.Address)
 }
 
-// insert writes the wanted devices; tail is that of a statement of the columns. Most devices have no address, and are
-// written without that column.
+// insert writes the wanted devices; tail is that of a statement of the columns. Of those that may be NULL only the ones
+// are written that any of the devices has, or had: most have few of them.
 func (w *transaction) insert(ctx context.Context, records []*record, tail func(columns ...string) string) error {
-	n := len(columnNames) - 1
-	plain := database.NewInsert("device_tokens", "app, token, "+strings.Join(columnNames[:n], ", "),
-		tail(columnNames[:n]...))
-	var addressed *database.Insert
-	var values []any
+	if len(records) == 0 {
+		return nil
+	}
+	var used, row optional
 	for _, e := range records {
-		var err error
-		if values, err = appendDevice(values[:0], e.app, &e.wanted); err != nil {
+		used.add(&e.wanted)
+		if e.exists {
+			used.add(&e.stored)
+		}
+	}
+	columns := make([]string, 0, len(columnNames))
+	columns = append(columns, columnNames[:firstOptional]...)
+	for i, name := range columnNames[firstOptional:] {
+		if used[i] != nil {
+			columns = append(columns, name)
+		}
+	}
+	in := database.NewInsert("device_tokens", "app, token, "+strings.Join(columns, ", "), tail(columns...))
+	values := make([]any, 0, 2+len(columns))
+	for _, e := range records {
+		values = appendDevice(values[:0], e.app, &e.wanted)
+		row = optional{}
+		row.add(&e.wanted)
+		if err := row.encodeTags(&e.wanted); err != nil {
 			return err
 		}
-		in := plain
-		if e.wanted.Address == nil && e.stored.Address == nil {
-			values = values[:len(values)-1]
-		} else {
-			if addressed == nil {
-				addressed = database.NewInsert("device_tokens", "app, token, "+deviceColumns, tail(columnNames...))
+		for i, v := range row {
+			if used[i] != nil {
+				values = append(values, v)
 			}
-			in = addressed
 		}
 		if err := in.Add(ctx, w.tx, values...); err != nil {
 			return err
 		}
 	}
-	if err := plain.Flush(ctx, w.tx); err != nil || addressed == nil {
-		return err
-	}
-	return addressed.Flush(ctx, w.tx)
+	return in.Flush(ctx, w.tx)
 }
 
 func (w *transaction) touch(ctx context.Context, t touch, records []*record) error {
