@@ -61,8 +61,8 @@ type Notifications interface {
 	Accept(ctx context.Context, r *push.Request) (replay []byte, err error)
 	// Replayed is the answer to a repetition, nil where the request is none; it accepts nothing.
 	Replayed(ctx context.Context, r *push.Request) (replay []byte, err error)
-	// Empty reports whether an audience has no member now.
-	Empty(ctx context.Context, app string, a push.Audience) (bool, error)
+	// LookUp fills in Empty and Only of a submission to an audience that is sent to now.
+	LookUp(ctx context.Context, s *push.Submission) error
 	Get(ctx context.Context, app string, id uuid.UUID) (push.Status, error)
 	// List returns the newest before the given one (the zero UUID: from the newest on); state may be empty.
 	List(ctx context.Context, app string, state push.State, before uuid.UUID, limit int) ([]push.Status, uuid.UUID, error)

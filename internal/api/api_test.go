@@ -212,9 +212,10 @@ func (q queue) Replayed(_ context.Context, r *push.Request) ([]byte, error) {
 	return nil, q.err
 }
 
-func (q queue) Empty(_ context.Context, _ string, a push.Audience) (bool, error) {
+func (q queue) LookUp(_ context.Context, s *push.Submission) error {
 	defer q.begin()()
-	return slices.Equal(a.Users, []string{"nobody"}), q.err
+	s.Empty = slices.Equal(s.Audience.Users, []string{"nobody"})
+	return q.err
 }
 
 func (q queue) Get(_ context.Context, _ string, id uuid.UUID) (push.Status, error) {

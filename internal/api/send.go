@@ -39,7 +39,7 @@ func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request
 		if dryRun {
 			return a.preview(ctx, x, &s)
 		}
-		if err := a.findEmpty(ctx, &s); err != nil {
+		if err := a.lookUp(ctx, &s); err != nil {
 			return err
 		}
 		return a.accept(ctx, x, r, body, []push.Submission{s}, showAccepted(&s))
@@ -60,7 +60,7 @@ func (a *API) postBatch(ctx context.Context, x *exchange, r *http.Request) error
 		}
 		answer := acceptedBatchBody{make([]acceptedBody, len(submissions))}
 		for i := range submissions {
-			if err := a.findEmpty(ctx, &submissions[i]); err != nil {
+			if err := a.lookUp(ctx, &submissions[i]); err != nil {
 				return err
 			}
 			answer.Notifications[i] = showAccepted(&submissions[i])
@@ -121,12 +121,12 @@ func showAccepted(s *push.Submission) acceptedBody {
 	return b
 }
 
-// findEmpty looks whether an audience that would be sent to now has a member at all.
-func (a *API) findEmpty(ctx context.Context, s *push.Submission) (err error) {
-	if s.Audience != nil && !s.Notification.SendAt.After(s.Notification.CreatedAt) {
-		s.Empty, err = a.notifications.Empty(ctx, s.Notification.App, *s.Audience)
+// lookUp looks whether an audience that would be sent to now has a member at all.
+func (a *API) lookUp(ctx context.Context, s *push.Submission) error {
+	if s.Audience == nil || s.Notification.SendAt.After(s.Notification.CreatedAt) {
+		return nil
 	}
-	return err
+	return a.notifications.LookUp(ctx, s)
 }
 
 // repeated answers a request that is wrong: as it was answered before, where it repeats one that was right when it was

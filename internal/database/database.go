@@ -124,6 +124,16 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
+// ReadTx runs fn, which only reads, in a transaction: on SQLite beside the one that writes. It is not run again.
+func (db *DB) ReadTx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	tx, err := db.read.BeginTxx(ctx, nil)
+	if err != nil {
+		return MarkUnavailable(fmt.Errorf("begin: %w", err))
+	}
+	defer tx.Rollback() //nolint:errcheck // there is nothing to lose
+	return MarkUnavailable(fn(ctx, tx))
+}
+
 // How often, and after which pauses, a transaction is run again that lost a race. One whose connection broke is run
 // again less often: it would keep a caller waiting for a database that is away.
 const (

@@ -16,6 +16,14 @@ type Submission struct {
 	RoutePlatforms map[Route]string
 	// Empty says that the Audience has no member now: the notification is done when it is accepted.
 	Empty bool
+	// Only, where not nil, is the one member that the Audience has now: the notification goes to it, and is expanded.
+	Only *Destination
+}
+
+// Destination is a device of an audience, with the route that it is registered for.
+type Destination struct {
+	Token Token
+	Route Route
 }
 
 // PlatformOf is the platform that the route belongs to.

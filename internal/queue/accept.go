@@ -85,16 +85,47 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 	return a.replay, nil
 }
 
-// Empty reports whether the audience has no member now, as far as that is quickly seen. What a device registers a
-// moment later does not count: it would not be sent to either had the notification come a moment earlier.
-func (q *Queue) Empty(ctx context.Context, app string, a push.Audience) (bool, error) {
-	empty := false
-	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		page, _, next, err := q.registry.AudiencePage(ctx, tx, app, a, "", 1, 0)
-		empty = len(page) == 0 && next == ""
+// LookUp says of a submission to an audience that is sent to now whether it has no member (Empty), as far as that is
+// quickly seen, and where the audience is one user with a single device, which (Only). What a device registers a moment
+// later does not count: it would not be sent to either had the notification come a moment earlier.
+func (q *Queue) LookUp(ctx context.Context, s *push.Submission) error {
+	if len(s.Audience.Users) == 1 && len(s.Notification.Others) == 0 {
+		return q.lookUpUser(ctx, s)
+	}
+	page, _, next, err := q.firstOf(ctx, s.Notification.App, *s.Audience, 1)
+	s.Empty = err == nil && len(page) == 0 && next == ""
+	return err
+}
+
+func (q *Queue) lookUpUser(ctx context.Context, s *push.Submission) error {
+	audience, routes, err := audienceOf(s)
+	if err != nil {
+		return fmt.Errorf("accept: %w", err)
+	}
+	var one push.Route // as the batch of its expansion has it
+	if len(routes) == 1 {
+		one = routes[0]
+	}
+	page, of, next, err := q.firstOf(ctx, s.Notification.App, audience.of(one), 2)
+	switch {
+	case err != nil || next != "":
+	case len(page) == 0:
+		s.Empty = true
+	case len(page) == 1:
+		s.Only = &push.Destination{Token: page[0].Token, Route: of[0]}
+	}
+	return err
+}
+
+// firstOf reads the first members of the audience.
+func (q *Queue) firstOf(ctx context.Context, app string, a push.Audience, limit int) (
+	page []push.Recipient, routes []push.Route, next push.Token, err error,
+) {
+	err = q.db.ReadTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		page, routes, next, err = q.registry.AudiencePage(ctx, tx, app, a, "", limit, 0)
 		return err
 	})
-	return empty, wrap(err, "look for a member of the audience")
+	return page, routes, next, wrap(err, "look for members of the audience")
 }
 
 // waits reports whether anything is to be sent.
@@ -123,6 +154,7 @@ func prepare(r *push.Request) (*acceptance, error) {
 		}
 		if s.Audience != nil {
 			err = row.toAudience(&s)
+			a.recipients += int64(row.n)
 		} else {
 			row.expanded, row.n = true, len(s.Tokens)
 			a.recipients += int64(row.n)
@@ -150,6 +182,11 @@ func (row *acceptedRow) toAudience(s *push.Submission) error {
 		row.expanded = true
 		return nil
 	}
+	if s.Only != nil {
+		row.expanded, row.n = true, 1
+		row.batch(0, Urgent, row.firstKind(), s.Only.Route, []push.Recipient{{Token: s.Only.Token}})
+		return nil
+	}
 	lane := Bulk
 	if len(s.Audience.Users) == 1 { // a person has a few devices: as urgent as one device
 		lane = Urgent
@@ -162,6 +199,14 @@ func (row *acceptedRow) toAudience(s *push.Submission) error {
 		row.batch(uint32(i)*audienceSpan, lane, Audience, route, nil)
 	}
 	return nil
+}
+
+// firstKind is that of the batches of recipients that are known.
+func (row *acceptedRow) firstKind() Kind {
+	if row.BadgeIncrement > 0 {
+		return Badges
+	}
+	return Ready
 }
 
 func (row *acceptedRow) batch(seq uint32, lane Lane, kind Kind, route push.Route, recipients []push.Recipient) {

@@ -84,8 +84,8 @@ type api interface {
 
 	// Replayed is what Accept would answer to a repetition, nil where the request is none. It accepts nothing.
 	Replayed(ctx context.Context, r *push.Request) (*Replay, error)
-	// Empty reports whether an audience has no member now.
-	Empty(ctx context.Context, app string, a push.Audience) (bool, error)
+	// LookUp fills in Empty and Only of a submission to an audience that is sent to now.
+	LookUp(ctx context.Context, s *push.Submission) error
 
 	// Owned lists the leases this replica may use now; Changed is signalled when that may have changed.
 	Owned() []Lease

@@ -330,3 +330,12 @@ func (deadStore) buryAll(context.Context) error                  { return nil }
 func (deadStore) take(context.Context, string, []uint8) error    { return nil }
 func (deadStore) release(context.Context, string, []uint8) error { return nil }
 func (deadStore) leave(context.Context, string) error            { return nil }
+
+func (r *rig) empty(a push.Audience) bool {
+	r.t.Helper()
+	s := push.Submission{Routes: production, Notification: r.notification(), Audience: &a}
+	if err := r.LookUp(r.t.Context(), &s); err != nil {
+		r.t.Fatal(err)
+	}
+	return s.Empty
+}

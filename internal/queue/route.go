@@ -38,12 +38,9 @@ func (row *acceptedRow) toTokens(s *push.Submission, registered map[push.Token]p
 		}
 		ways[i].recipients = append(ways[i].recipients, push.Recipient{Token: t})
 	}
-	lane, kind := Bulk, Ready
+	lane, kind := Bulk, row.firstKind()
 	if len(s.Tokens) == 1 {
 		lane = Urgent
-	}
-	if row.BadgeIncrement > 0 {
-		kind = Badges
 	}
 	row.batches, row.bodies = nil, nil
 	for _, w := range ways {

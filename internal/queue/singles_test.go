@@ -246,3 +246,53 @@ func TestNamedRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// A user who has one device is as good as that device; one who has none, or more, is not.
+func TestUserWithOneDevice(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		look := func(increment uint32) push.Submission {
+			n := r.notification()
+			n.BadgeIncrement = increment
+			s := push.Submission{Routes: production, Notification: n, Audience: &push.Audience{Users: []string{"anyone"}}}
+			if err := r.LookUp(t.Context(), &s); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		registry{db: r.db}.put(t, r.now(), token(1))
+		plain, badge := look(0), look(2)
+		if plain.Only == nil || plain.Only.Token != token(1) || plain.Only.Route != push.Production {
+			t.Fatalf("the only device: %+v", plain.Only)
+		}
+		r.accept(plain, badge)
+		r.checkBacklog()
+		if rows := r.batchRows(); rows != 1 || r.entryRows() != 1 {
+			t.Errorf("%d rows beside theirs", rows)
+		}
+		for _, b := range r.due() {
+			if b.Kind == Badges {
+				ready, err := r.CountBadges(t.Context(), []Leased{{b, r.lease(b)}})
+				if err != nil || ready[0].Recipients[0].Badge != 2 {
+					t.Fatalf("counted: %+v, %v", ready, err)
+				}
+				b = ready[0]
+			}
+			if s := r.get(b.Notification); !s.Expanded || s.Recipients != 1 {
+				t.Errorf("accepted: %+v", s)
+			}
+			r.settle(r.settlement(b, accepted))
+			if s := r.get(b.Notification); s.State != push.StateDone || s.Counts.Accepted != 1 {
+				t.Errorf("settled: %+v", s)
+			}
+		}
+		if rows := r.batchRows(); rows != 0 || r.badge(token(1)) != 2 {
+			t.Errorf("%d rows are left, the badge is %d", rows, r.badge(token(1)))
+		}
+		r.checkBacklog()
+		registry{db: r.db}.put(t, r.now(), token(2))
+		if s := look(0); s.Only != nil || s.Empty {
+			t.Errorf("with two devices: %+v", s)
+		}
+	})
+}
