@@ -8,6 +8,7 @@ CGO_ENABLED=0 go build -trimpath -o bench/bin/ ./cmd/server ./cmd/apns-simulator
 if [ "${1:-}" = peers ]; then
     (cd bench/peers && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./libapns ./anachronistic ./apns2 ./webpushgo)
     (cd bench/peers/fcm && CGO_ENABLED=0 go build -trimpath -o ../../bin/ ./fcm-firebase)
+    (cd bench/peers/gorush && CGO_ENABLED=0 go build -trimpath -o ../../bin/ github.com/appleboy/gorush)
     if command -v npm >/dev/null; then
         if ! cmp -s bench/npm/package-lock.json bench/npm/node_modules/.installed-lock; then
             (cd bench/npm && npm ci --no-audit --no-fund --silent && cp package-lock.json node_modules/.installed-lock)

@@ -3,6 +3,7 @@
 // stores nothing and a bare loop over the database driver run beside it, to tell how much of the machine is left.
 //
 //	http [flags]                 the benchmark; MariaDB needs scripts/testdb around it
+//	http -gorush PROGRAM         the same against appleboy/gorush, which keeps everything in memory
 //	http -reference ADDRESS      the bare chi handler, which the benchmark starts as a process of its own
 package main
 
@@ -40,6 +41,9 @@ type options struct {
 	warmup      time.Duration
 	duration    time.Duration
 	registry    int
+	gorush      string
+	rounds      int
+	requests    int64
 	timeout     time.Duration
 }
 
@@ -61,6 +65,8 @@ func run() error {
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "each measured part")
 	flag.StringVar(&o.profiles, "profiles", "", "keep a CPU profile of the server for each row in this directory; costs a few percent")
 	flag.IntVar(&o.registry, "registry", 1_000_000, "tokens to import before all is measured again; 0 leaves that out")
+	flag.StringVar(&o.gorush, "gorush", "", "measure against this program instead, in turns; takes root")
+	flag.IntVar(&o.rounds, "rounds", 5, "with -gorush: rounds")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "the whole benchmark")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -70,6 +76,9 @@ func run() error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
 	defer cancel()
+	if o.gorush != "" {
+		return versus(ctx, o)
+	}
 	return benchmark(ctx, o)
 }
 
