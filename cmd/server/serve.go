@@ -145,7 +145,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if s.api, err = api.New(api.Config{
 		Apps: publicApps, Tokens: s.tokens, Notifications: notifications{s.queue},
 		Feedback: deadTokens{s.queue, s.feedback, s.log},
-		Log:      log, Metrics: reg, Version: version, MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
+		Log:      log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled", MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
 	}); err != nil {
 		return nil, err
 	}

@@ -127,6 +127,8 @@ type Config struct {
 	MaxBody int64
 	// Timeout is how long a request may take, imports, exports and feedback checks excepted; default 20 s.
 	Timeout time.Duration
+	// RequestLog has requests logged at info: a sample of them under load.
+	RequestLog bool
 }
 
 // API is the public listener's handler.
@@ -147,6 +149,10 @@ type API struct {
 	unavailable  atomic.Bool
 	failureLines *rate.Limiter // of the lines on failed requests
 	unlogged     atomic.Int64  // failed requests that it allowed no line
+
+	requestLog       bool // at info; at debug there is one anyway
+	requestLines     *rate.Limiter
+	requestsUnlogged atomic.Int64
 }
 
 // New makes the handler and starts nothing.
@@ -167,6 +173,8 @@ func New(c Config) (*API, error) {
 		apps:          make(map[string]*App, len(c.Apps)),
 		ids:           newRequestIDs(),
 		failureLines:  rate.NewLimiter(failuresLogged, failuresLoggedBurst),
+		requestLog:    c.RequestLog,
+		requestLines:  rate.NewLimiter(requestsLogged, requestsLoggedBurst),
 	}
 	if a.maxBody == 0 {
 		a.maxBody = 8 << 20

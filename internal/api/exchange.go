@@ -108,9 +108,7 @@ func (x *exchange) observe(r *http.Request) {
 	if x.status < 300 && x.who != nil && x.api.unavailable.Load() && x.api.unavailable.Swap(false) {
 		log.Info("requests are served again")
 	}
-	if log.Enabled(r.Context(), slog.LevelDebug) {
-		x.logAccess(r, took)
-	}
+	x.logRequest(r, took)
 }
 
 // The lines of failed requests are bounded: an outage fails every request.
@@ -139,21 +137,6 @@ func (x *exchange) logFailure(ctx context.Context) {
 		attrs = append(attrs, "others_not_logged", n)
 	}
 	log.Log(ctx, level, "request failed", attrs...)
-}
-
-// logAccess writes the route's pattern and not its path, which may hold a device token.
-func (x *exchange) logAccess(r *http.Request, took time.Duration) {
-	attrs := []any{"request_id", x.id, "method", r.Method, "route", x.route.pattern, "status", x.status, "took", took}
-	if x.token != "" {
-		attrs = append(attrs, "token", x.token)
-	}
-	if x.who != nil {
-		attrs = append(attrs, "app", x.who.app.Name, "key", x.who.key.Name)
-	}
-	if x.err != nil && x.status < 500 {
-		attrs = append(attrs, "problem", problemOf(x.err).Type)
-	}
-	x.api.log.Debug("request", attrs...)
 }
 
 const headerRequestID = "X-Request-Id"

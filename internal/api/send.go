@@ -193,6 +193,8 @@ func (a *API) accept(
 	}
 	if replay != nil {
 		b = replay
+	} else {
+		x.logAccepted(r, submissions)
 	}
 	x.answerAccepted(b, replay != nil)
 	return nil

@@ -44,8 +44,9 @@ type Config struct {
 
 // Log is how the log is written.
 type Log struct {
-	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" doc:"The least level. debug has a line for each request."`
-	Format string `yaml:"format" default:"auto" enum:"auto,text,json" doc:"auto is text on a terminal and JSON otherwise."`
+	Level    string `yaml:"level" default:"info" enum:"debug,info,warn,error" doc:"The least level. debug has a line for each request, and for what becomes of each notification."`
+	Format   string `yaml:"format" default:"auto" enum:"auto,text,json" doc:"auto is text on a terminal and JSON otherwise."`
+	Requests string `yaml:"requests" default:"sampled" enum:"sampled,off" doc:"sampled is a line at level info for a request, up to 20 a second: with its route, status, duration, client, key and id. At level debug each has one."`
 }
 
 // API is the limits of the REST API.

@@ -13,6 +13,7 @@ func (r *route) done(g *group) {
 	now := time.Now()
 	sum := g.summarize(&r.metrics, r.s.cfg.Blocked)
 	answers := sum.answers()
+	r.logResults(g)
 	r.share.add(g, &sum, now)
 	if answers > 0 { // one of a group is sample enough
 		n := g.Deliveries[0].Notification
