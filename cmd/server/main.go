@@ -21,6 +21,7 @@ const usage = `LHSPN, a push notification service
   server [serve]                      dev mode: SQLite and the APNs simulator, on loopback
   server serve --config FILE          serve
   server check --config FILE          say what is wrong with the configuration, connecting to nothing
+  server doctor --config FILE         connect to the database and the gateways, and say what is to be mended
   server migrate --config FILE        bring the database's schema up to date
   server keygen --scope SCOPE         make an API key (register, send or admin) and print it with its hash
   server keygen --vapid               make a VAPID key for Web Push and print it
@@ -100,6 +101,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return serve(ctx, *configFile, stdout, stderr)
 	case "check":
 		return check(*configFile, stdout)
+	case "doctor":
+		return doctor(ctx, *configFile, stdout)
 	case "migrate":
 		return migrate(ctx, *configFile, stderr)
 	case "keygen":

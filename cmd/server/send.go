@@ -21,6 +21,7 @@ import (
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/sender"
 	"github.com/lhspn/lhspn/internal/tokens"
 	"github.com/lhspn/lhspn/internal/webpush"
 )
@@ -62,6 +63,23 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 		return err
 	}
 
+	r, err := sendOnce(ctx, transport, token, n)
+	if err != nil {
+		return err
+	}
+	if r.Outcome == push.Accepted {
+		_, err = fmt.Fprintf(stdout, "accepted by %s\n", w.name())
+		return err
+	}
+	why := ""
+	if r.Outcome == push.NotSent || token.PlatformName() != push.DefaultPlatform {
+		why = log.last()
+	}
+	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(token.PlatformName(), r))
+}
+
+// sendOnce runs the transport for one notification to one device.
+func sendOnce(ctx context.Context, transport sender.Transport, token push.Token, n *push.Notification) (push.Result, error) {
 	done := make(chan struct{})
 	group := &push.Group{
 		Done:       func(*push.Group) { close(done) },
@@ -73,24 +91,15 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	run.Go(func() error { return transport.Run(running) })
 	if err := transport.Send(running, group); err != nil {
 		stop()
-		return errors.Join(err, run.Wait())
+		return push.Result{}, errors.Join(err, run.Wait())
 	}
 	_ = transport.Drain(running) // when it ends early, so does Run, which finishes the group
 	stop()
 	if err := run.Wait(); err != nil {
-		return err
+		return push.Result{}, err
 	}
 	<-done
-	r := group.Deliveries[0].Result
-	if r.Outcome == push.Accepted {
-		_, err = fmt.Fprintf(stdout, "accepted by %s\n", w.name())
-		return err
-	}
-	why := ""
-	if r.Outcome == push.NotSent || token.PlatformName() != push.DefaultPlatform {
-		why = log.last()
-	}
-	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(token.PlatformName(), r))
+	return group.Deliveries[0].Result, nil
 }
 
 // sendWay is a route to send one notification by.

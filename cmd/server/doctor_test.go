@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+)
+
+// Over both protocols the doctor says that all is well where it is.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		var out strings.Builder
+		if err := migrate(t.Context(), r.file, &out); err != nil {
+			t.Fatal(err)
+		}
+		out.Reset()
+		if err := doctor(t.Context(), r.file, &out); err != nil {
+			t.Fatalf("%v\n%s", err, &out)
+		}
+		for _, want := range []string{"ok     configuration: ", "ok     database: reached", "schema is up to date", "takes the credentials, and answers within"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("it does not say %q:\n%s", want, &out)
+			}
+		}
+	})
+}
+
+// What is wrong is told with what mends it, all of it at once.
+func TestDoctorFindsFaults(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ change, to, want string }{
+		"no gateway":     {`gateway: "[^"]*"`, `gateway: "127.0.0.1:1"`, "connection refused"},
+		"another key id": {`key_id: \w+`, "key_id: ABCDEFGHIJ", "mend: The credentials or the topic are wrong"},
+		"no key":         {`AuthKey_`, "Absent_", "FAULT  configuration"},
+		"no database":    {`database: "[^"]*"`, `database: "mysql://u:hunter2@tcp(127.0.0.1:1)/x"`, "FAULT  database: it cannot be used"},
+	} {
+		r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+		text, err := os.ReadFile(r.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := regexp.MustCompile(c.change).ReplaceAllString(string(text), c.to)
+		if err := os.WriteFile(r.file, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := doctor(t.Context(), r.file, &out); err == nil || !strings.Contains(err.Error(), "to be mended") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !strings.Contains(out.String(), c.want) || strings.Contains(out.String(), "hunter2") {
+			t.Errorf("%s: want %q in\n%s", name, c.want, &out)
+		}
+	}
+}
+
+// The doctor looks into a server's settings and leaves no table behind.
+func TestDoctorOfMySQL(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", dbtest.MySQLAddress(t))
+	var out strings.Builder
+	if err := doctor(t.Context(), r.file, &out); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for _, want := range []string{"database: version ", "innodb_flush_log_at_trx_commit=", "the user may do what", "the clocks differ by", "server migrate"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, &out)
+		}
+	}
+}
