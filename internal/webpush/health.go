@@ -2,6 +2,7 @@ package webpush
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -19,6 +20,10 @@ type health struct {
 	held   bool
 	// proven is the authorization with which a message was taken.
 	proven *authorization
+	// refusers are the last subscriptions over which the authorization was refused, and others is when a message to
+	// another one was last turned away for that.
+	refusers []push.Token
+	others   time.Time
 }
 
 const (
@@ -29,6 +34,8 @@ const (
 	// latersMost is the number of "later" in a row from which on it is the service that fails, and not the
 	// subscriptions.
 	latersMost = 16
+	// mostRefusers bounds health.refusers.
+	mostRefusers = 8
 )
 
 // accepted notes that a message with the authorization was taken.
@@ -87,6 +94,30 @@ func (h *health) result(now time.Time) push.Result {
 		r.Outcome = push.Blocked
 	}
 	return r
+}
+
+// refusedOver notes over which subscription the authorization was refused.
+func (h *health) refusedOver(token push.Token) {
+	if slices.Contains(h.refusers, token) {
+		return
+	}
+	if len(h.refusers) == mostRefusers {
+		h.refusers = h.refusers[1:]
+	}
+	h.refusers = append(h.refusers, token)
+}
+
+// turnedAway notes that a message to the subscription has to wait.
+func (h *health) turnedAway(token push.Token, now time.Time) {
+	if h.held && !slices.Contains(h.refusers, token) {
+		h.others = now
+	}
+}
+
+// yields reports whether the message that tries the service is to be one to another subscription, which comes soon: else
+// those over which it refused the authorization before, and which it may be that are at fault, would try it for ever.
+func (h *health) yields(token push.Token, now time.Time) bool {
+	return h.held && now.Sub(h.others) < 3*holdFor && slices.Contains(h.refusers, token)
 }
 
 // own is result for the message that told of it: it comes back after the others, so that it is one of those that shows

@@ -98,9 +98,10 @@ func (p *peer) room(now time.Time) bool {
 	return p.inFlight < most && p.health.waits(now) == 0
 }
 
-// full is the result of a message for which there is no place in the queue, nil where there is.
-func (p *peer) full(now time.Time) *push.Result {
-	if p.health.waits(now) > 0 {
+// full is the result of a message to the subscription for which there is no place in the queue, nil where there is.
+func (p *peer) full(token push.Token, now time.Time) *push.Result {
+	if p.health.waits(now) > 0 || p.health.yields(token, now) {
+		p.health.turnedAway(token, now)
 		r := p.health.result(now)
 		return &r
 	}

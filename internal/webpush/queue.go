@@ -88,7 +88,7 @@ func (t *Transport) enqueue(m *message, stored []byte, publicKey string, now tim
 	if r != nil {
 		return r
 	}
-	if r := p.full(now); r != nil {
+	if r := p.full(m.delivery().Token, now); r != nil {
 		return r
 	}
 	if p.stranger() {

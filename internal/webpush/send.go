@@ -168,7 +168,9 @@ func (t *Transport) conclude(m *message, heard bool) {
 	flush := p.health.result(now)
 	if p.health.waits(now) > 0 { // it is not sent to for now, and there is no use in waiting here
 		for p.waiting() > 0 {
-			flushed = append(flushed, t.unqueue(p))
+			f := t.unqueue(p)
+			p.health.turnedAway(f.delivery().Token, now)
+			flushed = append(flushed, f)
 		}
 	}
 	t.makeReady(p, now)
@@ -261,6 +263,7 @@ func (t *Transport) learnAnswer(m *message, now time.Time) (again bool) {
 				"reason", m.result.Reason.Text, "status", m.result.Status, "remedy", m.result.Reason.Remedy, "every", holdFor)
 		}
 		if h.refused(m.auth, m.result.Reason, now) {
+			h.refusedOver(m.delivery().Token)
 			status := m.result.Status
 			m.result = h.own(now)
 			m.result.Status = status

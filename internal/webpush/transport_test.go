@@ -570,6 +570,34 @@ func TestOneRefusesTheAuthorization(t *testing.T) {
 	if others := p.health.result(now); m.result.Outcome != push.Blocked || m.result.RetryAfter <= others.RetryAfter || m.result.Status != 403 {
 		t.Errorf("it comes back after %v, and the others after %v", m.result.RetryAfter, others.RetryAfter)
 	}
+
+	const bad, good, better = push.Token("webpush:bad"), push.Token("webpush:good"), push.Token("webpush:better")
+	p = &peer{}
+	p.health.refused(m.auth, BadJwtToken, now)
+	p.health.refusedOver(bad)
+	if now = now.Add(holdFor); p.full(bad, now) != nil {
+		t.Error("nothing else waits, and it is not tried")
+	}
+	p.health.refused(m.auth, BadJwtToken, now)
+	if p.full(good, now.Add(holdFor/2)) == nil {
+		t.Error("another is sent while the service is held")
+	}
+	now = now.Add(holdFor)
+	if got := p.full(bad, now); got == nil || got.Outcome != push.Blocked {
+		t.Errorf("another waits, and the one that was refused is tried: %+v", got)
+	}
+	if p.full(good, now) != nil || p.full(better, now) != nil {
+		t.Error("the others are not tried")
+	}
+	if p.full(bad, now.Add(3*holdFor)) != nil {
+		t.Error("the others do not come, and it waits for them for ever")
+	}
+	for i := range 2 * mostRefusers {
+		p.health.refusedOver(push.Token(fmt.Sprintf("webpush:%d", i)))
+	}
+	if len(p.health.refusers) != mostRefusers {
+		t.Errorf("%d are remembered", len(p.health.refusers))
+	}
 }
 
 // TestLostAlone: a message over which the service ends connections, or that it never answers, is found also where
