@@ -7,6 +7,7 @@
 # are started by their own loader. That is about 65 MB to fetch and 410 MB unpacked, once.
 
 root=${LHSPN_MYSQL_ROOT:-$(cd "$(dirname "$0")/.." && pwd)/.tools/mysql}
+export -n LHSPN_MYSQL_ROOT # the service takes no variables of ours that it does not know
 fetch() {
     local apt mirror
     apt=$(mktemp -d)

@@ -10,6 +10,7 @@
 
 tools=$(cd "$(dirname "$0")/.." && pwd)
 vitess=${LHSPN_VITESS_BIN:-$tools/.tools/vitess}
+export -n LHSPN_VITESS_BIN # the service takes no variables of ours that it does not know
 for program in vtcombo vtgate vttablet vtctldclient; do
     if [ ! -x "$vitess/$program" ]; then
         echo "vitess: building Vitess into $vitess" >&2

@@ -13,7 +13,7 @@ import (
 )
 
 // secondApp has half of the tokens. Sharded by app, it is in another shard than the first app.
-const secondApp = "badger"
+const secondApp = "fox"
 
 // outages is the play for a database of which processes die: in the middle of broadcasts of two apps one of them is
 // killed and comes back, each in its turn, and then the replica dies that sends.
