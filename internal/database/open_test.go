@@ -27,6 +27,9 @@ func TestSessionVariables(t *testing.T) {
 		if strings.Contains(address, "?") {
 			separator = "&"
 		}
+		if options != "" {
+			notOnVitess(t, dbtest.Open(t, address), "it takes no ANSI_QUOTES")
+		}
 		db := dbtest.Open(t, address+separator+options)
 		var got string
 		if err := db.Reader().Get(&got, "SELECT CONCAT_WS(' ', @@time_zone, @@sql_mode, @@innodb_lock_wait_timeout)"); err != nil {
