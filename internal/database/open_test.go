@@ -28,7 +28,7 @@ func TestSessionVariables(t *testing.T) {
 			separator = "&"
 		}
 		if options != "" {
-			notOnVitess(t, dbtest.Open(t, address), "it takes no ANSI_QUOTES")
+			dbtest.NotOnVitess(t, dbtest.Open(t, address), "it takes no ANSI_QUOTES")
 		}
 		db := dbtest.Open(t, address+separator+options)
 		var got string

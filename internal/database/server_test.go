@@ -18,7 +18,7 @@ import (
 func TestAReadOnlyServerIsLeft(t *testing.T) {
 	t.Parallel()
 	db := dbtest.MySQL(t)
-	notOnVitess(t, db, "it has no triggers")
+	dbtest.NotOnVitess(t, db, "it has no triggers")
 	makeTable(t, db)
 	execute(t, db, "CREATE TRIGGER read_only BEFORE INSERT ON things FOR EACH ROW "+
 		"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'The server is running with --read-only'")
@@ -44,7 +44,7 @@ func TestAReadOnlyServerIsLeft(t *testing.T) {
 func TestSettingsThatDoNotWorkAreRefusedAtStart(t *testing.T) {
 	t.Parallel()
 	db := dbtest.MySQL(t)
-	notOnVitess(t, db, "a session there has no binlog_format of its own")
+	dbtest.NotOnVitess(t, db, "a session there has no binlog_format of its own")
 	if err := db.CheckServer(t.Context()); err != nil {
 		t.Errorf("the server for tests: %v", err)
 	}
@@ -64,17 +64,5 @@ func TestSettingsThatDoNotWorkAreRefusedAtStart(t *testing.T) {
 	defer db.Close()
 	if err := db.CheckServer(t.Context()); err == nil || !strings.Contains(err.Error(), "binlog_format=ROW") {
 		t.Errorf("binlog_format=STATEMENT: %v", err)
-	}
-}
-
-// notOnVitess skips what Vitess cannot do.
-func notOnVitess(t *testing.T, db *database.DB, why string) {
-	t.Helper()
-	var version string
-	if err := db.Reader().Get(&version, "SELECT VERSION()"); err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(version, "Vitess") {
-		t.Skipf("on Vitess (%s): %s", version, why)
 	}
 }
