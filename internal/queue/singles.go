@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -40,37 +41,52 @@ func singleKey(shard uint8, dueAt int64, id uuid.UUID) Key {
 	return Key{Shard: shard, Lane: Urgent, DueAt: dueAt, Notification: id}
 }
 
+// notYetThere is for how long after its time a notification that an entry names may not be found. They are committed
+// together, but the rows may be read from a node that has not seen the commit yet. After that it was settled and purged.
+const notYetThere = time.Hour
+
 // Singles returns what waits of the notifications that the Singles batches name, without what is known to the caller.
 // Entries of which nothing waits any more it removes.
-func (q *Queue) Singles(ctx context.Context, named []*Batch, known func(Key) bool) ([]*Batch, error) {
+func (q *Queue) Singles(ctx context.Context, of []*Batch, known func(Key) bool) ([]*Batch, error) {
 	wanted := map[string][]uuid.UUID{}
-	places := map[uuid.UUID]place{}
-	for _, b := range named {
-		of := q.entries.of(b)
+	type named struct {
+		place
+		due int64
+	}
+	places := map[uuid.UUID]named{}
+	for _, b := range of {
+		e := q.entries.of(b)
 		for i, k := range b.singles {
 			if !known(k) {
 				wanted[b.App] = append(wanted[b.App], k.Notification)
-				places[k.Notification] = place{of, uint8(i)} // of at most entrySize
+				places[k.Notification] = named{place{e, uint8(i)}, k.DueAt} // of at most entrySize
 			}
 		}
 	}
 	var waiting []*Batch
+	var gone []place // for good: what was settled never waits here again
 	for app, ids := range wanted {
 		for chunk := range slices.Chunk(ids, maxKeys) {
-			found, err := selectSingles(ctx, q.db.Reader(), app, chunk, "")
+			found, settled, err := selectSingles(ctx, q.db.Reader(), app, chunk, "")
 			if err != nil {
 				return nil, wrap(err, "find what waits of notifications to one device")
 			}
 			for _, b := range found {
-				b.place = places[b.Notification]
+				b.place = places[b.Notification].place
 				delete(places, b.Notification)
+			}
+			for _, id := range settled {
+				gone = append(gone, places[id].place)
+				delete(places, id)
 			}
 			waiting = append(waiting, found...)
 		}
 	}
-	gone := make([]place, 0, len(places)) // for good: what was settled never waits here again
+	purged := q.now().Add(-notYetThere).UnixMicro()
 	for _, p := range places {
-		gone = append(gone, p)
+		if p.due < purged {
+			gone = append(gone, p.place)
+		}
 	}
 	q.entries.settled(gone, nil)
 	return waiting, q.removeEntries(ctx)
@@ -92,33 +108,38 @@ func (q *Queue) removeEntries(ctx context.Context) error {
 	return wrap(err, "remove entries of which nothing waits")
 }
 
-// selectSingles reads what waits in the notifications' own rows.
-func selectSingles(ctx context.Context, from queryer, app string, ids []uuid.UUID, tail string, args ...any) ([]*Batch, error) {
+// selectSingles reads what waits in the notifications' own rows, and says in which of them nothing waits any more.
+func selectSingles(ctx context.Context, from queryer, app string, ids []uuid.UUID, tail string, args ...any) (
+	batches []*Batch, settled []uuid.UUID, err error,
+) {
 	rows, err := from.QueryContext(ctx, `SELECT id, shard, send_at, waiting, recipient FROM notifications
-		WHERE app = ? AND id IN `+list(len(ids))+" AND waiting > 0"+tail,
+		WHERE app = ? AND id IN `+list(len(ids))+tail,
 		slices.Concat([]any{app}, idArgs(slices.Clone(ids)), args)...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer rows.Close()
-	var batches []*Batch
 	var id, recipient sql.RawBytes
 	for rows.Next() {
 		var shard, waiting uint8
 		var sendAt database.Time
 		if err := rows.Scan(&id, &shard, &sendAt, &waiting, &recipient); err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if waiting == notHere {
+			settled = append(settled, uuid.UUID(id))
+			continue
 		}
 		b := &Batch{Key: singleKey(shard, sendAt.UnixMicro(), uuid.UUID(id)), App: app, single: true}
 		if waiting == waitingBadges {
 			b.Kind = Badges
 		}
 		if err := b.setRecipient(recipient); err != nil {
-			return nil, fmt.Errorf("the recipient of notification %s: %w", b.Notification, err)
+			return nil, nil, fmt.Errorf("the recipient of notification %s: %w", b.Notification, err)
 		}
 		batches = append(batches, b)
 	}
-	return batches, rows.Err()
+	return batches, settled, rows.Err()
 }
 
 // lockSingles reads what waits in the rows of those of the batches that are there, by app, and locks it until the
@@ -133,7 +154,7 @@ func (q *Queue) lockSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 	there := map[Key]*Batch{}
 	for app, all := range ids {
 		for chunk := range slices.Chunk(all, maxKeys) {
-			found, err := selectSingles(ctx, tx, app, chunk, q.forUpdate())
+			found, _, err := selectSingles(ctx, tx, app, chunk, " AND waiting > 0"+q.forUpdate())
 			if err != nil {
 				return nil, err
 			}
@@ -232,7 +253,7 @@ func (q *Queue) cancelledSingles(ctx context.Context, leases []Lease, byApp map[
 	}
 	var all []*Batch
 	for app, ids := range byApp {
-		found, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND shard IN "+list(len(shards)), shards...)
+		found, _, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)), shards...)
 		if err != nil {
 			return nil, err
 		}

@@ -1,11 +1,13 @@
 package queue
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"pgregory.net/rapid"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -159,6 +161,29 @@ func TestSinglesAfterACrash(t *testing.T) {
 			}
 		}
 		r.checkBacklog()
+	})
+}
+
+// Where the row that an entry names is not seen yet, as on a node that lags behind, the entry stays; after an hour it was
+// purged.
+func TestEntryAheadOfItsRows(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		r.acceptSingles(2, nil)
+		err := r.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			_, err := tx.ExecContext(ctx, "DELETE FROM notifications")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if due := r.due(); len(due) != 0 || r.entryRows() != 1 {
+			t.Errorf("%d are due, %d entries", len(due), r.entryRows())
+		}
+		r.clock.Add(int64(2 * notYetThere))
+		if due := r.due(); len(due) != 0 || r.entryRows() != 0 {
+			t.Errorf("%d are due, %d entries after the purge", len(due), r.entryRows())
+		}
 	})
 }
 
