@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,12 +119,17 @@ type Job struct {
 	shares  Shares
 	log     *slog.Logger
 	metrics *metrics
-	apps    map[string]*appJob
+	// changed tells Run that apps came or went.
+	changed chan struct{}
+
+	mu   sync.Mutex // guards what follows
+	apps map[string]*appJob
 }
 
 type appJob struct {
-	name   string
-	source Source // nil where the app has none: HTTP/2 tells of dead tokens in its answers
+	name string
+	// source is nil where the app has none: HTTP/2 tells of dead tokens in its answers. The job's mu guards it.
+	source Source
 	turn   chan struct{}
 	guard  map[push.Route]*guarded // by route; for whoever has the turn
 }
@@ -134,25 +141,90 @@ func New(cfg Config, inbox Inbox, shares Shares, apps map[string]Source, log *sl
 		return nil, fmt.Errorf("feedback: interval %v, check %v, bad token guard %v: out of range",
 			cfg.Interval, cfg.Check, cfg.BadTokenGuard)
 	}
-	j := &Job{cfg: cfg, inbox: inbox, shares: shares, log: log, metrics: newMetrics(reg), apps: map[string]*appJob{}}
+	j := &Job{
+		cfg: cfg, inbox: inbox, shares: shares, log: log, metrics: newMetrics(reg), changed: make(chan struct{}, 1), apps: map[string]*appJob{},
+	}
+	j.SetApps(apps)
+	return j, nil
+}
+
+// SetApps has the job look after these apps, and no others, with the feedback services that they have now. It may be
+// called before and while Run runs.
+func (j *Job) SetApps(apps map[string]Source) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for name, source := range apps {
+		if a := j.apps[name]; a != nil {
+			a.source = source
+			continue
+		}
 		j.apps[name] = &appJob{name: name, source: source, turn: make(chan struct{}, 1), guard: map[push.Route]*guarded{}}
 		j.metrics.init(name)
-		for _, s := range shares.AnswerShares(name) {
+		for _, s := range j.shares.AnswerShares(name) {
 			j.metrics.guard(name, s.Platform, false, false)
 		}
 	}
-	return j, nil
+	for name := range j.apps {
+		if _, still := apps[name]; !still {
+			delete(j.apps, name)
+			j.metrics.forget(name)
+		}
+	}
+	select {
+	case j.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Run runs the passes until ctx ends: for each app on its own, so that a feedback service that hangs holds up no other.
 func (j *Job) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, a := range j.apps {
-		wg.Go(func() { j.schedule(ctx, a) })
+	defer wg.Wait()
+	running := map[*appJob]context.CancelFunc{}
+	for {
+		select {
+		case <-ctx.Done():
+			for _, stop := range running {
+				stop()
+			}
+			return nil
+		case <-j.changed:
+		}
+		apps := j.all()
+		for a, stop := range running {
+			if !slices.Contains(apps, a) {
+				stop()
+				delete(running, a)
+			}
+		}
+		for _, a := range apps {
+			if running[a] != nil {
+				continue
+			}
+			own, stop := context.WithCancel(ctx)
+			running[a] = stop
+			wg.Go(func() { j.schedule(own, a) })
+		}
 	}
-	wg.Wait()
-	return nil
+}
+
+func (j *Job) all() []*appJob {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Collect(maps.Values(j.apps))
+}
+
+func (j *Job) app(name string) *appJob {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.apps[name]
+}
+
+// sourceOf is the app's feedback service, as it is now.
+func (j *Job) sourceOf(a *appJob) Source {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return a.source
 }
 
 func (j *Job) schedule(ctx context.Context, a *appJob) {
@@ -201,7 +273,7 @@ func (j *Job) RunConfirmed(ctx context.Context, app string) ([]push.CheckedInval
 
 func (j *Job) runOnce(ctx context.Context, app string, p pass) ([]push.CheckedInvalidation, error) {
 	if app != "" {
-		a := j.apps[app]
+		a := j.app(app)
 		if a == nil {
 			return nil, fmt.Errorf("feedback of app %q: %w", app, push.ErrNotFound)
 		}
@@ -209,7 +281,7 @@ func (j *Job) runOnce(ctx context.Context, app string, p pass) ([]push.CheckedIn
 	}
 	var all []push.CheckedInvalidation
 	var errs []error
-	for _, a := range j.apps {
+	for _, a := range j.all() {
 		items, err := j.run(ctx, a, p)
 		all, errs = append(all, items...), append(errs, err)
 	}
@@ -229,8 +301,8 @@ func (j *Job) run(ctx context.Context, a *appJob, p pass) ([]push.CheckedInvalid
 	}
 	start := time.Now()
 	var errs []error
-	if p.read && a.source != nil {
-		if err := j.read(ctx, a); err != nil {
+	if source := j.sourceOf(a); p.read && source != nil {
+		if err := j.read(ctx, a, source); err != nil {
 			errs = append(errs, err) // what was read is in the inbox: go on
 		}
 	}

@@ -64,6 +64,17 @@ func (m *metrics) init(app string) {
 	m.passes.WithLabelValues(app, "failed")
 }
 
+// forget removes what is shown of an app that is gone.
+func (m *metrics) forget(app string) {
+	labels := prometheus.Labels{"app": app}
+	for _, v := range []*prometheus.CounterVec{m.tuples, m.malformed, m.decisions, m.passes} {
+		v.DeletePartialMatch(labels)
+	}
+	for _, v := range []*prometheus.GaugeVec{m.last, m.guarded, m.doubted} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
 func (m *metrics) checked(app string, it push.CheckedInvalidation) {
 	decision := "kept"
 	if it.Removed {

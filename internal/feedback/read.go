@@ -20,14 +20,14 @@ const (
 // nothing is gathered on purpose: a tuple is recorded at once, and only those that arrive while the database is busy
 // with others share the next insert. When the database is away recording is repeated, and reading stops after a few
 // hundred tuples: the rest waits in the service or on the wire.
-func (j *Job) read(ctx context.Context, a *appJob) error {
+func (j *Job) read(ctx context.Context, a *appJob, source Source) error {
 	tuples := make(chan push.Invalidation, recordGroup)
 	recorded := make(chan error, 1)
 	go func() { recorded <- j.record(ctx, a, tuples) }()
 
 	readCtx, cancel := context.WithTimeout(ctx, j.cfg.ReadLimit)
 	defer cancel()
-	err := a.source.Read(readCtx, func(at time.Time, token push.Token) error {
+	err := source.Read(readCtx, func(at time.Time, token push.Token) error {
 		j.metrics.tuples.WithLabelValues(a.name).Inc()
 		if !token.Valid() {
 			j.metrics.malformed.WithLabelValues(a.name).Inc()
