@@ -51,6 +51,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
+// Forget removes what is shown of an app that is gone, or is not sent to here any more.
+func (m *Metrics) Forget(app string) {
+	labels := prometheus.Labels{"app": app}
+	for _, v := range []*prometheus.CounterVec{
+		m.results, m.refusals, m.connects, m.ends, m.resent, m.late, m.written,
+	} {
+		v.DeletePartialMatch(labels)
+	}
+	for _, v := range []*prometheus.GaugeVec{m.connections, m.unconfirmed, m.down} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
 // Causes for which a connection of the binary transport ends, and results of an attempt to connect.
 const (
 	endDrained  = "drained"  // half-closed by us and read to its end

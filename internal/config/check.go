@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/lhspn/lhspn/internal/inline"
 )
 
 // resolve reads the secrets that are in files and takes paths from the configuration's directory.
@@ -111,6 +113,9 @@ func (l *loader) check(c *Config) {
 	if c.Database != "" && !strings.HasPrefix(c.Database, "mysql://") && !strings.HasPrefix(c.Database, "sqlite:") {
 		l.fault("database", "must begin with mysql:// or sqlite:")
 	}
+	if len(c.Apps) == 0 && len(c.OperatorKeys) == 0 {
+		l.fault("apps", "is missing")
+	}
 	names := map[string]int{}
 	hashes := map[Hash]string{}
 	for i := range c.Apps {
@@ -124,7 +129,8 @@ func (l *loader) check(c *Config) {
 		if !c.Dev || i > 0 { // dev mode's own app is pointed at the simulator afterwards
 			l.platforms(at, app)
 		}
-		for j, key := range app.Keys {
+		for j := range app.Keys {
+			key := &app.Keys[j]
 			keyAt := at + ".keys[" + strconv.Itoa(j) + "]"
 			if key.SHA256 == HashKey(DevKey) && !c.Dev {
 				l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
@@ -134,6 +140,28 @@ func (l *loader) check(c *Config) {
 			}
 			hashes[key.SHA256] = keyAt
 		}
+	}
+	for i, key := range c.OperatorKeys {
+		keyAt := "operator_keys[" + strconv.Itoa(i) + "]"
+		if key.SHA256 == HashKey(DevKey) && !c.Dev {
+			l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
+		}
+		if first, twice := hashes[key.SHA256]; twice && key.SHA256 != (Hash{}) {
+			l.fault(keyAt+".sha256", "is already that of %s: a key has one scope", first)
+		}
+		hashes[key.SHA256] = keyAt
+	}
+	for _, name := range []string{"master_key", "master_key_previous"} {
+		text := c.MasterKey
+		if name != "master_key" {
+			text = c.MasterKeyPrevious
+		}
+		if _, err := ParseMasterKey(text); text != "" && err != nil {
+			l.fault(name, "%v", err)
+		}
+	}
+	if c.MasterKeyPrevious != "" && c.MasterKey == "" {
+		l.fault("master_key_previous", "goes with master_key, which is not set")
 	}
 }
 
@@ -365,7 +393,7 @@ func (l *loader) files(group setting, path string) {
 			for i := range m.len() {
 				l.files(m.at(i), at+"["+strconv.Itoa(i)+"]")
 			}
-		case m.tag.Get("file") != "" && m.value.String() != "":
+		case m.tag.Get("file") != "" && m.value.String() != "" && !inline.Is(m.value.String()):
 			f, err := os.Open(m.value.String())
 			if err != nil {
 				l.fault(at, "%v", err)

@@ -10,6 +10,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -33,7 +35,10 @@ type Config struct {
 	API                     API           `yaml:"api" doc:"The REST API."`
 	Queue                   Queue         `yaml:"queue" doc:"What is accepted and not yet sent."`
 	Feedback                Feedback      `yaml:"feedback" doc:"The scheduled job that removes dead device tokens."`
-	Apps                    []App         `yaml:"apps" required:"true" doc:"The apps that are sent to. Each has keys of its own and sees nothing of the others."`
+	OperatorKeys            []OperatorKey `yaml:"operator_keys" doc:"API keys of operators, who set apps and keys while the service runs (/v1/apps). They send nothing and read no tokens."`
+	MasterKey               string        `yaml:"master_key" secret:"true" doc:"What credentials that are given by API are encrypted with in the database (AES-256-GCM): 32 random bytes in base64, as server keygen --master prints them. The same on all replicas. Without it apps are in this file only."`
+	MasterKeyPrevious       string        `yaml:"master_key_previous" secret:"true" doc:"A second key that stored credentials may be encrypted with, while master_key is replaced: what is found under it at the start is encrypted anew under master_key."`
+	Apps                    []App         `yaml:"apps" doc:"The apps that are sent to. Each has keys of its own and sees nothing of the others. There must be one, unless operator_keys can add some."`
 
 	// Dev says that this is the configuration of Dev.
 	Dev bool `yaml:"-"`
@@ -204,6 +209,15 @@ type Key struct {
 	Scope  string `yaml:"scope" required:"true" enum:"register,send,admin" doc:"register: a mobile app, which puts and deletes tokens that it names. send: an app backend, which also sends and reads. admin: everything, lists, import, export and feedback too."`
 	SHA256 Hash   `yaml:"sha256" required:"true" doc:"The key's SHA-256 in hexadecimal, as server keygen prints it. The key itself is kept nowhere."`
 	Rate   int    `yaml:"rate" default:"0" min:"0" max:"10000000" doc:"Requests a second that it may make, for each replica. 0: no limit."`
+
+	ExpiresAt time.Time `yaml:"expires_at" doc:"From when on it is refused: 2027-01-31T12:00:00Z. Left out: never."`
+}
+
+// OperatorKey is an API key of an operator.
+type OperatorKey struct {
+	Name      string    `yaml:"name" required:"true" doc:"For logs: who did what."`
+	SHA256    Hash      `yaml:"sha256" required:"true" doc:"The key's SHA-256 in hexadecimal, as server keygen --scope operator prints it."`
+	ExpiresAt time.Time `yaml:"expires_at" doc:"From when on it is refused. Left out: never."`
 }
 
 // UserTokens is what an app's users' proofs are checked with.
@@ -227,6 +241,24 @@ func (u UserTokens) Given() bool { return u.JWKSFile != "" || len(u.Keys) > 0 }
 
 // Hash is an API key's SHA-256.
 type Hash [sha256.Size]byte
+
+// ParseMasterKey reads what master_key is: 32 bytes in base64, of either alphabet.
+func ParseMasterKey(text string) ([]byte, error) {
+	const length = 32
+	plain := strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(text), "=")
+	key, err := base64.RawStdEncoding.DecodeString(plain)
+	if err != nil || len(key) != length {
+		return nil, errors.New("must be 32 random bytes in base64, as server keygen --master prints them")
+	}
+	return key, nil
+}
+
+// NewMasterKey makes a master_key.
+func NewMasterKey() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // it cannot fail
+	return base64.StdEncoding.EncodeToString(b[:])
+}
 
 // DevKey is the API key of dev mode.
 const DevKey = "lhspn-dev-key"

@@ -81,6 +81,8 @@ type loader struct {
 	atLine []int
 	// wrong are the settings with a fault. What would follow from it, as that it is missing, is not said again.
 	wrong map[string]bool
+	// texts says that files are given as base64 text in settings without the _file; see ParseApp.
+	texts bool
 }
 
 func parse(path string, text []byte, environ []string) (*Config, Faults) {
@@ -238,6 +240,16 @@ func (l *loader) mapping(s setting, path string, n *yaml.Node) {
 		}
 		seen[key.Value] = key.Line
 		member, ok := s.member(key.Value)
+		if l.texts {
+			if file, is := s.member(key.Value + fileSuffix); is && file.tag.Get("file") != "" {
+				l.text(file, name, value)
+				continue
+			}
+			if ok && strings.HasSuffix(key.Value, fileSuffix) {
+				l.faultAt(place{}, name, "is a path, for the configuration file: give %s, what is in the file, in base64", strings.TrimSuffix(key.Value, fileSuffix))
+				continue
+			}
+		}
 		if !ok {
 			l.faultAt(place{line: key.Line}, name, "is not a setting%s", s.suggest(path, key.Value))
 			continue

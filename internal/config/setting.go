@@ -20,7 +20,9 @@ type setting struct {
 
 func settingsOf(c *Config) setting { return setting{value: reflect.ValueOf(c).Elem()} }
 
-func (s setting) isGroup() bool { return s.value.Kind() == reflect.Struct }
+func (s setting) isGroup() bool {
+	return s.value.Kind() == reflect.Struct && s.value.Type() != reflect.TypeFor[time.Time]()
+}
 
 func (s setting) isList() bool { return s.value.Kind() == reflect.Slice }
 
@@ -148,6 +150,13 @@ func (s setting) set(text string) error {
 			return err
 		}
 		*v = d
+		return nil
+	case *time.Time:
+		t, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return fmt.Errorf("must be a time like 2027-01-31T12:00:00Z, not %q", text)
+		}
+		*v = t.UTC()
 		return nil
 	case *Hash:
 		b, err := hex.DecodeString(text)

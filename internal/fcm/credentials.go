@@ -10,13 +10,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -188,7 +188,7 @@ func (c *Credentials) read() (*account, error) {
 		}
 		return &account{tokens: metadataServer{}}, nil
 	}
-	text, err := os.ReadFile(c.cfg.File)
+	text, err := inline.Read(c.cfg.File)
 	if err != nil {
 		return nil, fmt.Errorf("read the service account: %w", err)
 	}
@@ -202,7 +202,7 @@ func (c *Credentials) read() (*account, error) {
 		err = errors.New(`it has no "project_id", and none is configured`)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("service account %s: %w", c.cfg.File, err)
+		return nil, fmt.Errorf("service account %s: %w", inline.Name(c.cfg.File), err)
 	}
 	return a, nil
 }

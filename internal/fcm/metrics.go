@@ -54,6 +54,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
+// Forget removes what is shown of an app that is gone, or is not sent to here any more.
+func (m *Metrics) Forget(app string) {
+	labels := prometheus.Labels{"app": app}
+	for _, v := range []*prometheus.CounterVec{
+		m.results, m.refusals, m.connects, m.ends, m.tokens, m.resent, m.written,
+	} {
+		v.DeletePartialMatch(labels)
+	}
+	for _, v := range []*prometheus.GaugeVec{m.connections, m.unanswered, m.down, m.expiry, m.rate} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
 // The results of a request for an access token.
 const (
 	tokenOK          = "ok"

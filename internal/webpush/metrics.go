@@ -47,6 +47,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
+// Forget removes what is shown of an app that is gone, or is not sent to here any more.
+func (m *Metrics) Forget(app string) {
+	labels := prometheus.Labels{"app": app}
+	for _, v := range []*prometheus.CounterVec{
+		m.results, m.refusals, m.answers, m.connects, m.ends, m.resent, m.written, m.signatures, m.pairs, m.guarded,
+	} {
+		v.DeletePartialMatch(labels)
+	}
+	for _, v := range []*prometheus.GaugeVec{m.connections, m.unanswered, m.waiting, m.origins, m.paused} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
 // routeMetrics are the metrics of one transport, resolved once: none is looked up while sending.
 type routeMetrics struct {
 	results                     [push.Cancelled + 1]prometheus.Counter

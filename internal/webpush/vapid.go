@@ -11,12 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/lhspn/lhspn/internal/inline"
 )
 
 // A VAPID token may be valid for 24 hours (RFC 8292, 2), and Apple wants none renewed within the hour. So one lives for
@@ -99,13 +100,13 @@ func CheckSubject(subject string) error {
 const mendVAPID = "`server keygen --vapid` makes one, but browsers that subscribed with another key must subscribe again"
 
 func loadVAPIDKey(file string) (*vapidKey, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the configuration names it
+	text, err := inline.Read(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the VAPID key: %w", err)
 	}
 	private, err := parseVAPIDKey(text)
 	if err != nil {
-		return nil, fmt.Errorf("VAPID key %s: %w; %s", file, err, mendVAPID)
+		return nil, fmt.Errorf("VAPID key %s: %w; %s", inline.Name(file), err, mendVAPID)
 	}
 	return newVAPIDKey(private)
 }

@@ -8,11 +8,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/lhspn/lhspn/internal/inline"
 )
 
 // LoadCertificate reads a client certificate with its private key: from PKCS#12 (.p12, .pfx), decrypted with password,
@@ -24,9 +25,9 @@ func LoadCertificate(file, password string) (tls.Certificate, error) {
 
 func loadCertificate(file, password string, now time.Time) (tls.Certificate, error) {
 	fail := func(format string, args ...any) (tls.Certificate, error) {
-		return tls.Certificate{}, fmt.Errorf("certificate %s: %w", file, fmt.Errorf(format, args...))
+		return tls.Certificate{}, fmt.Errorf("certificate %s: %w", inline.Name(file), fmt.Errorf(format, args...))
 	}
-	data, err := os.ReadFile(file) //nolint:gosec // the operator names it in the configuration
+	data, err := inline.Read(file)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("certificate: %w", err) // it names the file
 	}
@@ -174,7 +175,7 @@ func parseKey(der []byte) (crypto.PrivateKey, error) {
 
 // LoadCAs reads the certificates, in PEM, of the authorities that a gateway other than Apple's is checked against.
 func LoadCAs(file string) (*x509.CertPool, error) {
-	data, err := os.ReadFile(file) //nolint:gosec // the operator names it in the configuration
+	data, err := inline.Read(file)
 	if err != nil {
 		return nil, fmt.Errorf("CA certificates: %w", err)
 	}
@@ -186,13 +187,13 @@ func LoadCAs(file string) (*x509.CertPool, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("CA certificates %s: number %d does not parse: %w", file, n+1, err)
+			return nil, fmt.Errorf("CA certificates %s: number %d does not parse: %w", inline.Name(file), n+1, err)
 		}
 		pool.AddCert(c)
 		n++
 	}
 	if n == 0 {
-		return nil, fmt.Errorf("CA certificates %s: there is no certificate in it; expected PEM", file)
+		return nil, fmt.Errorf("CA certificates %s: there is no certificate in it; expected PEM", inline.Name(file))
 	}
 	return pool, nil
 }

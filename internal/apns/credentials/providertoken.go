@@ -7,12 +7,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/lhspn/lhspn/internal/inline"
 )
 
 // APNs refuses a provider token that is older than an hour, and a new one within twenty minutes of the last.
@@ -68,13 +69,13 @@ func checkAppleID(what, id string) error {
 
 // LoadSigningKey reads a key as the developer account gives it out: AuthKey_….p8, PKCS#8 in PEM.
 func LoadSigningKey(file string) (*ecdsa.PrivateKey, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the configuration names it
+	text, err := inline.Read(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the signing key: %w", err)
 	}
 	key, err := parseSigningKey(text)
 	if err != nil {
-		return nil, fmt.Errorf("signing key %s: %w", file, err)
+		return nil, fmt.Errorf("signing key %s: %w", inline.Name(file), err)
 	}
 	return key, nil
 }
@@ -159,12 +160,19 @@ func (p *ProviderTokens) sign(now time.Time) (string, error) {
 
 // ProviderTokenPool gives all apps with the same key the same ProviderTokens. The zero value is ready.
 type ProviderTokenPool struct {
-	mu   sync.Mutex
-	keys map[[2]string]*ProviderTokens
+	mu   sync.Mutex // guards what follows
+	keys map[[2]string]*pooledKey
 }
 
-// Load reads the key file and returns the key's ProviderTokens. Where the key is in use already, its tokens go on.
-func (p *ProviderTokenPool) Load(file, keyID, teamID string) (*ProviderTokens, error) {
+// pooledKey stays when nobody uses it any more: a new provider token too soon after the last is refused.
+type pooledKey struct {
+	tokens *ProviderTokens
+	users  map[string]int // apps
+}
+
+// Load reads the key file and returns the key's ProviderTokens, which the app uses until Release. Where the key is known
+// already, its tokens go on. A different key under the same ids takes its place unless another app uses that.
+func (p *ProviderTokenPool) Load(app, file, keyID, teamID string) (*ProviderTokens, error) {
 	key, err := LoadSigningKey(file)
 	if err != nil {
 		return nil, err
@@ -176,15 +184,33 @@ func (p *ProviderTokenPool) Load(file, keyID, teamID string) (*ProviderTokens, e
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id := [2]string{teamID, keyID}
-	if known, ok := p.keys[id]; ok {
-		if !known.signingKey().Equal(key) {
-			return nil, fmt.Errorf("signing key %s: another app has a different key under key_id %s: an id is of one key", file, keyID)
-		}
-		return known, nil
+	known := p.keys[id]
+	switch {
+	case known == nil:
+		known = &pooledKey{tokens: tokens, users: map[string]int{}}
+	case known.tokens.signingKey().Equal(key):
+	case len(known.users) > 1 || len(known.users) == 1 && known.users[app] == 0:
+		return nil, fmt.Errorf("signing key %s: another app has a different key under key_id %s: an id is of one key", inline.Name(file), keyID)
+	default:
+		known = &pooledKey{tokens: tokens, users: map[string]int{}}
 	}
 	if p.keys == nil {
-		p.keys = map[[2]string]*ProviderTokens{}
+		p.keys = map[[2]string]*pooledKey{}
 	}
-	p.keys[id] = tokens
-	return tokens, nil
+	p.keys[id] = known
+	known.users[app]++
+	return known.tokens, nil
+}
+
+// Release says that the app does not use them any more, as often as it has loaded them.
+func (p *ProviderTokenPool) Release(app string, tokens *ProviderTokens) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := p.keys[[2]string{tokens.teamID, tokens.keyID}]
+	if known == nil || known.tokens != tokens {
+		return // another key has taken the place
+	}
+	if known.users[app]--; known.users[app] <= 0 {
+		delete(known.users, app)
+	}
 }

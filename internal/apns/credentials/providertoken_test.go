@@ -87,19 +87,19 @@ func TestProviderTokenSharedByKey(t *testing.T) {
 	t.Parallel()
 	var pool ProviderTokenPool
 	f := file(t, "AuthKey_ABC123DEFG.p8", []byte(pemKey(t, ecKey(t))))
-	a, err := pool.Load(f, "ABC123DEFG", "DEF123GHIJ")
+	a, err := pool.Load("app", f, "ABC123DEFG", "DEF123GHIJ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := pool.Load(f, "ABC123DEFG", "DEF123GHIJ")
+	b, err := pool.Load("app", f, "ABC123DEFG", "DEF123GHIJ")
 	if err != nil {
 		t.Fatal(err)
 	}
 	different := file(t, "another.p8", []byte(pemKey(t, ecKey(t))))
-	if _, err := pool.Load(different, "ABC123DEFG", "DEF123GHIJ"); err == nil || !strings.Contains(err.Error(), "ABC123DEFG") {
+	if _, err := pool.Load("another", different, "ABC123DEFG", "DEF123GHIJ"); err == nil || !strings.Contains(err.Error(), "ABC123DEFG") {
 		t.Errorf("two keys under one id: %v", err)
 	}
-	other, err := pool.Load(f, "ABC123DEFH", "DEF123GHIJ")
+	other, err := pool.Load("app", f, "ABC123DEFH", "DEF123GHIJ")
 	if err != nil {
 		t.Fatal(err)
 	}

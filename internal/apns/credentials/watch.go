@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/inline"
 )
 
 const (
@@ -60,6 +63,12 @@ type Metrics struct {
 	expiry  *prometheus.GaugeVec
 	reloads *prometheus.CounterVec
 	refused *prometheus.GaugeVec
+}
+
+// Forget removes what is shown of an app that is gone, or has no such credentials any more.
+func (m *Metrics) Forget(app string) {
+	m.expiry.DeleteLabelValues(app)
+	m.reloads.DeletePartialMatch(prometheus.Labels{"app": app})
 }
 
 // NewMetrics registers them.
@@ -113,14 +122,15 @@ func NewWatch(log *slog.Logger, m *Metrics) *Watch {
 }
 
 // Follow has a file of credentials followed. read takes up its content and reports whether it is new; its error leaves
-// what is in use. changed is called after what is new was taken up, outside all locks.
-func (w *Watch) Follow(app, file string, read func() (changed bool, err error), changed func()) {
-	w.add(&watchedCredential{app: app, file: file, read: read, changed: changed})
+// what is in use. changed is called after what is new was taken up, outside all locks. stop ends that. Credentials that
+// are no file do not change, and are not followed.
+func (w *Watch) Follow(app, file string, read func() (changed bool, err error), changed func()) (stop func()) {
+	return w.add(&watchedCredential{app: app, file: file, read: read, changed: changed})
 }
 
 // Certificate has the certificate followed; changed, often HTTP2.Reconnect, is called after it has changed.
-func (w *Watch) Certificate(c *CertificateFile, changed func()) {
-	w.add(&watchedCredential{app: c.app, file: c.file, cert: c, changed: changed, read: func() (bool, error) {
+func (w *Watch) Certificate(c *CertificateFile, changed func()) (stop func()) {
+	return w.add(&watchedCredential{app: c.app, file: c.file, cert: c, changed: changed, read: func() (bool, error) {
 		cert, err := LoadCertificate(c.file, c.password)
 		if err != nil || cert.Leaf.Equal(c.current.Load().Leaf) {
 			return false, err
@@ -131,11 +141,11 @@ func (w *Watch) Certificate(c *CertificateFile, changed func()) {
 }
 
 // SigningKey has the signing key of the tokens followed.
-func (w *Watch) SigningKey(app, file string, p *ProviderTokens, changed func()) {
+func (w *Watch) SigningKey(app, file string, p *ProviderTokens, changed func()) (stop func()) {
 	// Apps may have the key in files of their own. While only one of them is replaced, the others are no news: they
 	// must not bring the old key back, and it the new one, with new provider tokens each time.
 	last := p.signingKey()
-	w.add(&watchedCredential{app: app, file: file, changed: changed, read: func() (bool, error) {
+	return w.add(&watchedCredential{app: app, file: file, changed: changed, read: func() (bool, error) {
 		key, err := LoadSigningKey(file)
 		if err != nil || key.Equal(last) {
 			return false, err
@@ -145,20 +155,39 @@ func (w *Watch) SigningKey(app, file string, p *ProviderTokens, changed func()) 
 	}})
 }
 
-func (w *Watch) add(f *watchedCredential) {
+func (w *Watch) add(f *watchedCredential) (stop func()) {
 	for _, result := range []string{"ok", "refused"} {
 		w.metrics.reloads.WithLabelValues(f.app, result)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.files = append(w.files, f)
+	if inline.Is(f.file) && f.cert == nil { // a certificate's end is watched all the same
+		return func() {}
+	}
+	w.files = append(w.files[:len(w.files):len(w.files)], f)
 	if w.watcher != nil {
 		w.watchFolder(f)
+	}
+	return func() { w.remove(f) }
+}
+
+// remove has the file not be followed any more. Its folder may have others.
+func (w *Watch) remove(f *watchedCredential) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files = slices.DeleteFunc(slices.Clone(w.files), func(o *watchedCredential) bool { return o == f })
+	folder := filepath.Dir(f.file)
+	used := slices.ContainsFunc(w.files, func(o *watchedCredential) bool { return filepath.Dir(o.file) == folder })
+	if w.watcher != nil && !used && !inline.Is(f.file) {
+		_ = w.watcher.Remove(folder) // it may be gone itself
 	}
 }
 
 // watchFolder has the folder of the file watched. mu is held.
 func (w *Watch) watchFolder(f *watchedCredential) {
+	if inline.Is(f.file) {
+		return
+	}
 	if err := w.watcher.Add(filepath.Dir(f.file)); err != nil {
 		w.log.Warn("credential file is not watched, and only read again from time to time",
 			"app", f.app, "file", f.file, "every", w.reread, "error", err)
@@ -233,13 +262,13 @@ func (w *Watch) check(now time.Time) {
 				}
 				f.failure = err.Error()
 				w.metrics.reloads.WithLabelValues(f.app, "refused").Inc()
-				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", f.file, "error", err)
+				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", inline.Name(f.file), "error", err)
 			}
 		case changed:
 			w.usable(f)
 			f.warned = time.Time{}
 			w.metrics.reloads.WithLabelValues(f.app, "ok").Inc()
-			w.log.Info("credentials reloaded", "app", f.app, "file", f.file)
+			w.log.Info("credentials reloaded", "app", f.app, "file", inline.Name(f.file))
 			if f.changed != nil {
 				f.changed()
 			}
@@ -251,7 +280,7 @@ func (w *Watch) check(now time.Time) {
 			if left := end.Sub(now); left < certificateWarning {
 				f.warned = now
 				w.log.Warn(fmt.Sprintf("the certificate expires in %d days", max(0, int(left.Hours()/24))),
-					"app", f.app, "file", f.file, "expires", end.UTC())
+					"app", f.app, "file", inline.Name(f.file), "expires", end.UTC())
 			}
 		}
 	}

@@ -63,7 +63,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pool ProviderTokenPool
-	tokens, err := pool.Load(keyFile, "ABC123DEFG", "DEF123GHIJ")
+	tokens, err := pool.Load("app", keyFile, "ABC123DEFG", "DEF123GHIJ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestWatchOfOneKeyInTwoFiles(t *testing.T) {
 	old, fresh := ecKey(t), ecKey(t)
 	a, b := file(t, "a.p8", []byte(pemKey(t, old))), file(t, "b.p8", []byte(pemKey(t, old)))
 	var pool ProviderTokenPool
-	tokens, err := pool.Load(a, "ABC123DEFG", "DEF123GHIJ")
+	tokens, err := pool.Load("app", a, "ABC123DEFG", "DEF123GHIJ")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,259 @@
+package config
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/lhspn/lhspn/internal/inline"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// An app can also be given as JSON, in the shape of its entry in the file. Files are base64 text then, in settings
+// without the _file: key in place of key_file.
+
+// appAt is where the app's settings stand for the loader.
+const appAt = "app"
+
+// ParseApp reads an app's entry as JSON, an object, and checks it as Load does. The settings of faults are as
+// apns.key_id.
+func ParseApp(name string, doc []byte) (App, Faults) {
+	_, l := newLoader("")
+	l.texts = true
+	app := App{}
+	setDefaults(&app)
+	node, err := jsonNode(json.NewDecoder(bytes.NewReader(doc)))
+	if err != nil {
+		return app, Faults{{Message: "must be a JSON object"}}
+	}
+	group := setting{value: reflect.ValueOf(&app).Elem()}
+	l.node(group, appAt, node)
+	switch {
+	case app.Name == "":
+		app.Name = name
+	case app.Name != name:
+		l.fault(appAt+".name", "must be %s, as in the path, or left out", name)
+	}
+	l.required(group, appAt)
+	l.app(appAt, &app)
+	l.platforms(appAt, &app)
+	l.distinctKeys(app.Keys)
+	faults := make(Faults, len(l.faults))
+	for i, f := range l.faults {
+		at := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(f.Setting, appAt), "."), fileSuffix)
+		faults[i] = Fault{Setting: at, Message: f.Message}
+	}
+	return app, faults
+}
+
+// distinctKeys checks that no two keys of the app have the same name, by which they are revoked, or are the same.
+func (l *loader) distinctKeys(keys []Key) {
+	names, hashes := map[string]bool{}, map[Hash]bool{}
+	for i, key := range keys {
+		at := appAt + ".keys[" + strconv.Itoa(i) + "]"
+		if names[key.Name] {
+			l.fault(at+".name", "is the name of another key too")
+		}
+		if hashes[key.SHA256] || key.SHA256 == HashKey(DevKey) {
+			l.fault(at+".sha256", "is of another key too, or everybody knows the key")
+		}
+		names[key.Name], hashes[key.SHA256] = true, true
+	}
+}
+
+// jsonNode makes a YAML node of the next JSON value: YAML readers take JSON only for the most part.
+func jsonNode(dec *json.Decoder) (*yaml.Node, error) {
+	dec.UseNumber()
+	token, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	scalar := func(tag, text string) (*yaml.Node, error) {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}, nil
+	}
+	switch v := token.(type) {
+	case json.Delim:
+		node := &yaml.Node{Kind: yaml.SequenceNode}
+		if v == '{' {
+			node.Kind = yaml.MappingNode
+		}
+		for dec.More() {
+			element, err := jsonNode(dec)
+			if err != nil {
+				return nil, err
+			}
+			node.Content = append(node.Content, element)
+		}
+		_, err := dec.Token() // the end
+		return node, err
+	case string:
+		return scalar("!!str", v)
+	case json.Number:
+		return scalar("!!int", v.String())
+	case bool:
+		return scalar("!!bool", strconv.FormatBool(v))
+	}
+	return scalar("!!null", "")
+}
+
+// text takes a file's content as base64 in place of its path.
+func (l *loader) text(file setting, path string, n *yaml.Node) {
+	l.where[path], l.where[path+fileSuffix] = place{}, place{}
+	content, err := base64.StdEncoding.DecodeString(n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil || len(content) == 0 {
+		l.fault(path, "must be what is in the file, in base64")
+		return
+	}
+	file.value.SetString(inline.Ref(strings.TrimPrefix(path, appAt+"."), content))
+}
+
+// secretTexts are the files' contents that are never shown.
+var secretTexts = map[string]bool{"key": true, "certificate": true, "service_account": true, "vapid_key": true, "jwks": true}
+
+// isSecret reports whether a member of an app's entry is never shown.
+func isSecret(name string) bool {
+	return secretTexts[name] || name == "certificate_password" || name == "secret"
+}
+
+// Describe is the app's entry as it may be shown: its settings that have a value, without secrets, the paths of files,
+// and keys.
+func (a *App) Describe() map[string]any {
+	return describe(setting{value: reflect.ValueOf(a).Elem()})
+}
+
+func describe(group setting) map[string]any {
+	shown := map[string]any{}
+	for name, m := range group.members() {
+		switch {
+		case m.file || name == "keys" && m.value.Type() == reflect.TypeFor[[]Key]():
+		case m.tag.Get("secret") != "" || m.tag.Get("file") != "": // a path is the host's, a content secret, or long
+		case m.isGroup():
+			if inner := describe(m); len(inner) > 0 && given(m) {
+				shown[name] = inner
+			}
+		case m.isList() && m.element().isGroup():
+			list := []any{}
+			for i := range m.len() {
+				list = append(list, describe(m.at(i)))
+			}
+			if len(list) > 0 {
+				shown[name] = list
+			}
+		case !m.value.IsZero():
+			shown[name] = showValue(name, m.value.Interface())
+		}
+	}
+	return shown
+}
+
+// given reports whether a platform's group is there at all: its defaults alone are not to be shown.
+func given(group setting) bool {
+	platform, is := group.value.Addr().Interface().(interface{ Given() bool })
+	return !is || platform.Given()
+}
+
+func showValue(name string, value any) any {
+	switch v := value.(type) {
+	case time.Duration:
+		return v.String()
+	case push.Route:
+		return string(v)
+	case string:
+		if name == "proxy" {
+			return redacted(v)
+		}
+	}
+	return value
+}
+
+// redacted is the URL without its password.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Redacted()
+}
+
+// MergeApp gives doc the secrets of before that it leaves out, so that an app can be changed without them: of each group
+// that has none of its own, unless its key_id is another; a proxy's password where its URL is as it is shown.
+func MergeApp(doc, before []byte) ([]byte, error) {
+	var next, old map[string]any
+	if err := json.Unmarshal(doc, &next); err != nil {
+		return nil, fmt.Errorf("parse the app's entry: %w", err)
+	}
+	if err := json.Unmarshal(before, &old); err != nil {
+		return nil, fmt.Errorf("parse the app's former entry: %w", err)
+	}
+	mergeGroup(next, old)
+	return json.Marshal(next)
+}
+
+func mergeGroup(next, old map[string]any) {
+	own := false
+	for name := range next {
+		own = own || isSecret(name)
+	}
+	id, has := next["key_id"]
+	own = own || has && id != old["key_id"]
+	for name, value := range old {
+		given, there := next[name]
+		switch value := value.(type) {
+		case map[string]any:
+			if inner, is := given.(map[string]any); is {
+				mergeGroup(inner, value)
+			}
+		case []any:
+			mergeList(given, value)
+		case string:
+			switch {
+			case isSecret(name) && !there && !own:
+				next[name] = value
+			case name == "proxy" && given == redacted(value):
+				next[name] = value
+			}
+		}
+	}
+}
+
+// mergeList merges the keys of user_tokens, which are known by their ids.
+func mergeList(given any, old []any) {
+	list, _ := given.([]any)
+	for _, element := range list {
+		next, _ := element.(map[string]any)
+		for _, former := range old {
+			if former, is := former.(map[string]any); is && next != nil && next["public_key"] == nil && next["id"] == former["id"] {
+				mergeGroup(next, former)
+			}
+		}
+	}
+}
+
+// Changed names the settings in which the two differ, without the elements of lists and without apps, keys of operators
+// and the level of the log.
+func Changed(a, b *Config) []string {
+	return changed(settingsOf(a), settingsOf(b), "")
+}
+
+func changed(a, b setting, path string) (names []string) {
+	for name, m := range a.members() {
+		at := join(path, name)
+		other, _ := b.member(name)
+		switch {
+		case m.file || at == "apps" || at == "operator_keys" || at == "log.level":
+		case m.isGroup():
+			names = append(names, changed(m, other, at)...)
+		case !reflect.DeepEqual(m.value.Interface(), other.value.Interface()):
+			names = append(names, at)
+		}
+	}
+	return names
+}

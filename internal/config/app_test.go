@@ -1,0 +1,125 @@
+package config
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lhspn/lhspn/internal/inline"
+)
+
+const appDocument = `{"apns": {"topic": "com.example.app", "key": "S0VZ", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ",
+	"proxy": "http://user:geheim@proxy:3128", "sandbox": {"certificate": "Q0VSVA==", "certificate_password": "pass"}},
+	"fcm": {"service_account": "e30="}, "webpush": {"vapid_key": "VkFQSUQ=", "subject": "mailto:a@example.com"},
+	"user_tokens": {"jwks": "SldLUw==", "keys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}]}}`
+
+func TestParseApp(t *testing.T) {
+	t.Parallel()
+	app, faults := ParseApp("hedgehog", []byte(appDocument))
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	if text, err := inline.Read(app.APNs.KeyFile); err != nil || string(text) != "KEY" || inline.Name(app.APNs.KeyFile) != "apns.key" {
+		t.Errorf("the key is %q, called %q: %v", text, inline.Name(app.APNs.KeyFile), err)
+	}
+	if app.Name != "hedgehog" || app.APNs.Connections != 2 || app.FCM.Gateway != "fcm.googleapis.com:443" || app.APNs.Of("sandbox").KeyFile != "" {
+		t.Errorf("the app is %+v", app)
+	}
+	shown, err := json.Marshal(app.Describe())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"S0VZ", "KEY", "geheim", "pass\"", "e30=", "VkFQ", "SldL", "0123456789abcdef", "inline", "\\u0000"} {
+		if strings.Contains(string(shown), secret) {
+			t.Errorf("it is shown with %q: %s", secret, shown)
+		}
+	}
+	if !strings.Contains(string(shown), `"topic":"com.example.app"`) || !strings.Contains(string(shown), `"key_id":"ABC123DEFG"`) {
+		t.Errorf("it is shown as %s", shown)
+	}
+}
+
+func TestParseAppFaults(t *testing.T) {
+	t.Parallel()
+	for doc, want := range map[string]string{
+		`[]`:                     "must be a group of settings",
+		`{}`:                     "has none of apns, fcm and webpush",
+		`{"apns": {"topic": 1}}`: "apns.key: is missing",
+		`{"apns": {"topic": "a", "key_file": "/etc/passwd", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}}`: "apns.key: is a path",
+		`{"fcm": {"service_account": "not base64!"}}`:                                                          "fcm.service_account: must be what is in the file, in base64",
+		`{"fcm": {"service_account": "e30=", "service": 1}}`:                                                   "fcm.service: is not a setting",
+		`{"name": "other", "fcm": {"service_account": "e30="}}`:                                                "name: must be hedgehog",
+		`{"fcm": {"service_account": "e30="}, "keys": [{"name": "x"}]}`:                                        "keys[0].scope: is missing",
+		`{"apns": {"topic": "a", "certificate": "e30=", "certificate_password_file": "x"}}`:                    "apns.certificate_password: is a path",
+	} {
+		_, faults := ParseApp("hedgehog", []byte(doc))
+		if !strings.Contains(faults.Error(), want) {
+			t.Errorf("%s: %v, want %s", doc, faults, want)
+		}
+	}
+}
+
+// An app can be changed without its secrets, as they are never shown.
+func TestMergeApp(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ doc, want string }{
+		"secrets left out": {
+			`{"apns": {"topic": "com.example.app", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ", "proxy": "http://user:xxxxx@proxy:3128", "sandbox": {}},
+				"fcm": {"connections": 3}, "user_tokens": {"keys": [{"id": "a"}]}}`,
+			`{"apns": {"topic": "com.example.app", "key": "S0VZ", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ", "proxy": "http://user:geheim@proxy:3128",
+				"sandbox": {"certificate": "Q0VSVA==", "certificate_password": "pass"}},
+				"fcm": {"connections": 3, "service_account": "e30="},
+				"user_tokens": {"jwks": "SldLUw==", "keys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}]}}`,
+		},
+		"another key id needs its key": {`{"apns": {"key_id": "ABC123DEFH"}}`, `{"apns": {"key_id": "ABC123DEFH"}}`},
+		"another kind of credential":   {`{"apns": {"certificate": "bmV3"}}`, `{"apns": {"certificate": "bmV3"}}`},
+		"what is not named is gone":    {`{"fcm": {}}`, `{"fcm": {"service_account": "e30="}}`},
+	} {
+		merged, err := MergeApp([]byte(c.doc), []byte(appDocument))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, want any
+		if err := json.Unmarshal(merged, &got); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(c.want), &want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s:\n%s", name, diff)
+		}
+	}
+}
+
+func TestMasterKey(t *testing.T) {
+	t.Parallel()
+	key := NewMasterKey()
+	b, err := ParseMasterKey(key)
+	if err != nil || base64.StdEncoding.EncodeToString(b) != key {
+		t.Errorf("a new key is read as %x: %v", b, err)
+	}
+	for _, wrong := range []string{"", "secret", key[:40], key + key, "hedgehog hedgehog hedgehog hedgehog"} {
+		if _, err := ParseMasterKey(wrong); err == nil {
+			t.Errorf("%q is taken", wrong)
+		}
+	}
+}
+
+func TestChanged(t *testing.T) {
+	t.Parallel()
+	a, b := &Config{}, &Config{}
+	setDefaults(a)
+	setDefaults(b)
+	b.Log.Level, b.Apps, b.OperatorKeys = "debug", []App{{Name: "x"}}, []OperatorKey{{Name: "x"}}
+	if got := Changed(a, b); len(got) != 0 {
+		t.Errorf("changed: %v", got)
+	}
+	b.Listen, b.Queue.Lease, b.MasterKey = "x", 1, "x"
+	if diff := cmp.Diff([]string{"listen", "queue.lease", "master_key"}, Changed(a, b)); diff != "" {
+		t.Error(diff)
+	}
+}
