@@ -29,8 +29,11 @@ var allowed = map[string]map[string]string{
 	"internal/database/dbtest": {
 		"internal/database": "it opens databases for the stores' tests",
 	},
+	"internal/inline":    {},
+	"internal/filewatch": {},
 	"internal/config": {
-		"internal/push": "environments are the domain's",
+		"internal/push":   "environments are the domain's",
+		"internal/inline": "an app may be given with its credentials as text",
 	},
 	"internal/tokens": {
 		"internal/push":     "device tokens",
@@ -70,7 +73,9 @@ var allowed = map[string]map[string]string{
 		"internal/ring":       "what is unconfirmed, and what is to be written",
 		"internal/push":       "groups and results",
 	},
-	"internal/apns/credentials": {},
+	"internal/apns/credentials": {
+		"internal/inline": "they may be text in place of a file",
+	},
 	"internal/apns/provider": {
 		"internal/apns":             "reasons, ids and metrics",
 		"internal/apns/credentials": "provider tokens",
@@ -82,15 +87,17 @@ var allowed = map[string]map[string]string{
 		"internal/push": "it makes notifications of their content",
 	},
 	"internal/webpush": {
-		"internal/push":  "subscriptions are device tokens; groups and results",
-		"internal/http2": "its requests",
-		"internal/drain": "what is under way",
-		"internal/ring":  "what waits for each push service",
+		"internal/push":   "subscriptions are device tokens; groups and results",
+		"internal/http2":  "its requests",
+		"internal/ring":   "what waits for each push service",
+		"internal/drain":  "what is under way",
+		"internal/inline": "the VAPID key may be text in place of a file",
 	},
 	"internal/fcm": {
-		"internal/drain": "what is under way",
-		"internal/push":  "groups and results, and the content that messages are made of",
-		"internal/http2": "its requests",
+		"internal/drain":  "what is under way",
+		"internal/push":   "groups and results, and the content that messages are made of",
+		"internal/http2":  "its requests",
+		"internal/inline": "the service account may be text in place of a file",
 	},
 	"internal/simulator": {
 		"internal/push":                 "device tokens",

@@ -21,6 +21,7 @@ var words = regexp.MustCompile(`(?i:apns|apple|iphone|ipados|macos|pushkit|voip|
 
 // named is where a platform's word may be all the same, and why.
 var named = map[string]string{
+	"api/appcontract.go":   "the contract of an app's entry does, too",
 	"api/contract.go":      "the contract names every platform's fields, and documents them",
 	"api/routes.go":        "the contract's paths, and what is said of them",
 	"push/notification.go": "the name of the platform whose tokens have none before them",

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
 )
 
@@ -17,8 +20,9 @@ const expiresSoon = 30 * 24 * time.Hour
 
 // checkCertificates looks into the client certificates that were read: one that is for other topics than the app's is
 // refused by APNs with every notification, which nothing else says before the first one.
-func (g *gateways) checkCertificates(cfg *config.Config, now time.Time) (warnings []error, err error) {
+func checkCertificates(cfg *config.Config, now time.Time) (warnings []error, err error) {
 	var errs []error
+	nowhere := credentials.NewMetrics(prometheus.NewRegistry())
 	for i := range cfg.Apps {
 		app := &cfg.Apps[i]
 		if !app.APNs.Given() {
@@ -32,9 +36,10 @@ func (g *gateways) checkCertificates(cfg *config.Config, now time.Time) (warning
 				continue
 			}
 			seen[c.CertificateFile] = true
-			file := g.certificates[app.Name+"\x00"+c.CertificateFile]
-			if file == nil {
-				continue // it has its fault
+			password, _ := config.ReadSecret(c.CertificatePassword) // without it the next has a fault
+			file, err := credentials.LoadCertificateFile(app.Name, c.CertificateFile, password, nowhere)
+			if err != nil {
+				continue // it is told by those who use it
 			}
 			if left := file.Expiry().Sub(now); left < expiresSoon {
 				warnings = append(warnings, cfg.At(at, fmt.Errorf("%s expires in %d days, on %s", c.CertificateFile,

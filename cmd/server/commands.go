@@ -18,8 +18,9 @@ import (
 )
 
 // newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
-func newLogger(c config.Log, w io.Writer) *slog.Logger {
-	var level slog.Level
+// The level can be changed while the program runs.
+func newLogger(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(c.Level)) // the configuration allows only levels
 	format := logFormat(c, w)
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -29,9 +30,9 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 		return a
 	}}
 	if format == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(slog.NewTextHandler(w, options)), level
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(slog.NewJSONHandler(w, options)), level
 }
 
 // logFormat is text or json.
@@ -80,11 +81,8 @@ func check(file string, stdout io.Writer) error {
 	if faults := config.Check(cfg); len(faults) > 0 {
 		return errors.Join(addressErr, faults)
 	}
-	g := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	all, gatewaysErr := g.openAll(cfg)
-	_, apiErr := apiApps(cfg, all)
-	warnings, certificatesErr := g.checkCertificates(cfg, time.Now())
-	if err := errors.Join(addressErr, gatewaysErr, apiErr, certificatesErr); err != nil {
+	warnings, certificatesErr := checkCertificates(cfg, time.Now())
+	if err := errors.Join(addressErr, tryApps(cfg.Apps), certificatesErr); err != nil {
 		return err
 	}
 	warnings = append(warnings, keylessApps(cfg)...)
@@ -97,6 +95,13 @@ func check(file string, stdout io.Writer) error {
 	return err
 }
 
+// tryApps says what is wrong with the apps' credentials and the keys of their users' proofs. It connects to nothing.
+func tryApps(apps []config.App) error {
+	quiet, nowhere := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	_, err := newLive(newGateways(quiet, nowhere), quiet, nowhere).start(apps, nil)
+	return err
+}
+
 // migrate brings the schema up to date. serve does so too.
 func migrate(ctx context.Context, file string, stderr io.Writer) error {
 	cfg, err := load(file)
@@ -106,7 +111,8 @@ func migrate(ctx context.Context, file string, stderr io.Writer) error {
 	if err := checkAddress(cfg); err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, newLogger(cfg.Log, stderr))
+	log, _ := newLogger(cfg.Log, stderr)
+	db, err := openDatabase(ctx, cfg, log)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ const devFolder = "data"
 
 // serveDev runs the service without a configuration: on loopback only, with SQLite, and with the simulator in place of
 // the push services.
-func serveDev(ctx context.Context, stdout, stderr io.Writer) error {
+func serveDev(ctx context.Context, hup chan os.Signal, stdout, stderr io.Writer) error {
 	cfg, err := config.Dev(os.Environ())
 	if err != nil {
 		return err
@@ -40,10 +40,12 @@ func serveDev(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := open(ctx, cfg, newLogger(cfg.Log, stderr))
+	log, level := newLogger(cfg.Log, stderr)
+	s, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
+	s.reload = newReload("", cfg, s, level, hup)
 	if err := registerDemo(ctx, s.tokens, &cfg.Apps[0], sim.WebPush()); err != nil {
 		s.close()
 		return fmt.Errorf("register the simulated devices: %w", err)

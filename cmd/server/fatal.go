@@ -16,7 +16,7 @@ func logFatal(c config.Log, err error, stderr io.Writer) error {
 	if err == nil || logFormat(c, stderr) == "text" {
 		return err
 	}
-	log := newLogger(c, stderr)
+	log, _ := newLogger(c, stderr)
 	if faults := (config.Faults)(nil); errors.As(err, &faults) {
 		for _, f := range faults {
 			log.Error("the service does not start: the configuration is wrong", "setting", f.Setting, "error", f.String())

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
@@ -16,6 +17,10 @@ type fcmWay struct {
 	g   *gateways
 	app string
 	fcm *config.FCM
+
+	mu       sync.Mutex // guards what follows
+	unfollow func()
+	closed   bool
 }
 
 func newFCMWay(g *gateways, app *config.App) *fcmWay {
@@ -45,13 +50,28 @@ func (w *fcmWay) open() (sender.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("app %s, fcm: %w", w.app, err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil, errClosed
+	}
 	if c.ServiceAccountFile != "" {
-		w.g.watch.Follow(w.app, c.ServiceAccountFile, account.Reload, func() {})
+		w.unfollow = w.g.watch.Follow(w.app, c.ServiceAccountFile, account.Reload, func() {})
 	}
 	return fcm.NewTransport(fcm.Config{
 		App: w.app, Address: c.Gateway, Credentials: account, TLS: conf, Proxy: proxy, Connections: c.Connections,
 		MaxRate: c.MaxRate, Share: w.g.share,
 	}, w.g.log, w.g.fcmMetrics), nil
+}
+
+// close implements opener.
+func (w *fcmWay) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	if w.unfollow != nil {
+		w.unfollow()
+	}
 }
 
 func (w *fcmWay) senderConfig(t sender.Transport) sender.RouteConfig {
@@ -61,8 +81,11 @@ func (w *fcmWay) senderConfig(t sender.Transport) sender.RouteConfig {
 }
 
 // openFCM opens an app's route to FCM.
-func (g *gateways) openFCM(app *config.App, all *openRoutes) {
+func (g *gateways) openFCM(app *config.App) *opened {
 	w := newFCMWay(g, app)
-	all.add(g, app.Name, fcm.Name, w, w.senderConfig)
+	o := newOpened(app.Name, app.FCM, fcm.Platform{})
+	o.add(g, fcm.Name, w, w.senderConfig)
 	g.log.Info("route", "app", app.Name, "route", fcm.Name, "transport", fcm.Name, "gateway", app.FCM.Gateway)
+	o.forget = func() { g.fcmMetrics.Forget(app.Name) }
+	return o
 }

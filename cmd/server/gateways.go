@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/binary"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
+	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/apns/provider"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/fcm"
@@ -56,9 +58,8 @@ type gateways struct {
 	queue    *queue.Queue
 
 	mu sync.Mutex // guards what follows: credentials that could not be used at the start are read later
-	// users are the transports with the same key or certificate: a new one is new for all of them.
-	users        map[any][]func()
-	certificates map[string]*credentials.CertificateFile // by app and file
+	// users are the ways with the same key or certificate, with what they do about a new one: it is new for all of them.
+	users map[any]map[*way]func()
 }
 
 func newGateways(log *slog.Logger, reg prometheus.Registerer) *gateways {
@@ -71,24 +72,33 @@ func newGateways(log *slog.Logger, reg prometheus.Registerer) *gateways {
 	return &gateways{
 		log: log, metrics: apns.NewMetrics(reg), credentials: reads, watch: credentials.NewWatch(log, reads),
 		fcmMetrics: fcm.NewMetrics(reg), webPushMetrics: webpush.NewMetrics(reg),
-		users: map[any][]func(){}, certificates: map[string]*credentials.CertificateFile{}, unusable: unusable,
+		users: map[any]map[*way]func(){}, unusable: unusable,
 	}
 }
 
 // openAPNs reads the credentials of an app's routes to APNs and makes their transports, and its feedback source.
-func (g *gateways) openAPNs(app *config.App, all *openRoutes) {
+func (g *gateways) openAPNs(app *config.App) *opened {
+	o := newOpened(app.Name, app.APNs, &payload.Platform{
+		Topic: app.APNs.Topic, Environments: app.APNs.Routes(), Binary: app.APNs.Transport == "binary",
+	})
 	var feedbacks feedbackSources
+	certificates := map[string]*credentials.CertificateFile{}
 	for _, route := range app.APNs.Routes() {
-		w := &way{g: g, app: app, route: route, apns: app.APNs.Of(route)}
+		w := &way{g: g, app: app, route: route, apns: app.APNs.Of(route), certificates: certificates}
 		if w.apns.FeedbackAddress != "" && !feedbacks.has(w) {
 			feedbacks = append(feedbacks, w)
 		}
-		all.add(g, app.Name, route, w, w.senderConfig)
+		o.add(g, route, w, w.senderConfig)
 		g.log.Info("route", "app", app.Name, "route", route, "transport", w.apns.Transport, "gateway", w.gateway())
 	}
 	if len(feedbacks) > 0 {
-		all.feedback[app.Name] = feedbacks
+		o.feedback = feedbacks
 	}
+	o.forget = func() {
+		g.metrics.Forget(app.Name)
+		g.credentials.Forget(app.Name)
+	}
+	return o
 }
 
 // way is one route of one app, with the settings that hold for it.
@@ -97,7 +107,12 @@ type way struct {
 	app   *config.App
 	route push.Route
 	apns  config.APNs
+	// certificates are those of the app's routes to APNs, by their files: both may have the same.
+	certificates map[string]*credentials.CertificateFile
 	access
+
+	unfollow func() // nil where nothing is followed
+	closed   bool
 }
 
 // open reads the route's credentials, makes its transport, and has the credentials followed. It connects to nothing
@@ -105,6 +120,9 @@ type way struct {
 func (w *way) open() (sender.Transport, error) {
 	w.g.mu.Lock()
 	defer w.g.mu.Unlock()
+	if w.closed {
+		return nil, errClosed
+	}
 	if err := w.read(); err != nil {
 		return nil, err
 	}
@@ -113,6 +131,25 @@ func (w *way) open() (sender.Transport, error) {
 		w.follow(t)
 	}
 	return t, err
+}
+
+// close implements opener.
+func (w *way) close() {
+	g := w.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w.closed = true
+	if w.unfollow != nil {
+		w.unfollow()
+	}
+	if w.tokens != nil {
+		g.tokens.Release(w.app.Name, w.tokens)
+	}
+	for _, credential := range []any{w.certificate, w.tokens} {
+		if delete(g.users[credential], w); len(g.users[credential]) == 0 {
+			delete(g.users, credential)
+		}
+	}
 }
 
 func (w *way) senderConfig(t sender.Transport) sender.RouteConfig {
@@ -144,8 +181,8 @@ func (w *way) read() (err error) {
 		}
 	}
 	if c.KeyFile != "" {
-		w.tokens, err = w.g.tokens.Load(c.KeyFile, c.KeyID, c.TeamID)
-	} else if w.certificate, err = w.g.certificate(w.app.Name, c); err == nil {
+		w.tokens, err = w.g.tokens.Load(w.app.Name, c.KeyFile, c.KeyID, c.TeamID)
+	} else if w.certificate, err = w.loadCertificate(); err == nil {
 		w.tls.GetClientCertificate = w.certificate.GetClientCertificate
 	}
 	if err != nil {
@@ -154,19 +191,19 @@ func (w *way) read() (err error) {
 	return nil
 }
 
-// certificate loads an app's certificate file once, also where both environments use it.
-func (g *gateways) certificate(app string, c *config.APNs) (*credentials.CertificateFile, error) {
-	key := app + "\x00" + c.CertificateFile
-	if f := g.certificates[key]; f != nil {
+// loadCertificate loads the certificate file once, also where both environments use it.
+func (w *way) loadCertificate() (*credentials.CertificateFile, error) {
+	c := &w.apns
+	if f := w.certificates[c.CertificateFile]; f != nil {
 		return f, nil
 	}
 	password, err := config.ReadSecret(c.CertificatePassword)
 	if err != nil {
 		return nil, fmt.Errorf("certificate_password_file: %w", err)
 	}
-	f, err := credentials.LoadCertificateFile(app, c.CertificateFile, password, g.credentials)
-	if err == nil {
-		g.certificates[key] = f
+	f, err := credentials.LoadCertificateFile(w.app.Name, c.CertificateFile, password, w.g.credentials)
+	if err == nil && w.certificates != nil {
+		w.certificates[c.CertificateFile] = f
 	}
 	return f, err
 }
@@ -183,10 +220,13 @@ func (w *way) follow(t sender.Transport) {
 	if w.tokens != nil {
 		credential = w.tokens
 	}
-	g.users[credential] = append(g.users[credential], changed)
+	if g.users[credential] == nil {
+		g.users[credential] = map[*way]func(){}
+	}
+	g.users[credential][w] = changed
 	all := func() {
 		g.mu.Lock()
-		users := slices.Clone(g.users[credential])
+		users := slices.Collect(maps.Values(g.users[credential]))
 		g.mu.Unlock()
 		for _, changed := range users {
 			changed()
@@ -194,9 +234,9 @@ func (w *way) follow(t sender.Transport) {
 	}
 	switch {
 	case w.tokens != nil:
-		g.watch.SigningKey(w.app.Name, w.apns.KeyFile, w.tokens, all)
-	case len(g.users[credential]) == 1: // else it is followed already
-		g.watch.Certificate(w.certificate, all)
+		w.unfollow = g.watch.SigningKey(w.app.Name, w.apns.KeyFile, w.tokens, all)
+	case len(g.users[credential]) == 1: // else it is followed already, by the app's other route
+		w.unfollow = g.watch.Certificate(w.certificate, all)
 	}
 }
 

@@ -7,60 +7,73 @@ import (
 	"net/url"
 
 	"github.com/lhspn/lhspn/internal/api"
-	"github.com/lhspn/lhspn/internal/apns/payload"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
+	"github.com/lhspn/lhspn/internal/webpush"
 )
 
-// openRoutes are the routes of every app on every platform, with what the other parts of the service must know of them.
-type openRoutes struct {
-	routes    map[queue.Outlet]sender.RouteConfig
-	feedback  map[string]feedback.Source // by app; nil for one without
-	platforms map[string][]api.Platform  // by app
-	errs      []error
+// opened is what an app has open on one platform: its routes with their transports, and what the other parts of the
+// service must know of it. Nothing is connected yet.
+type opened struct {
+	app      string
+	settings any // of the configuration; what is opened with equal ones is the same
+	platform api.Platform
+	routes   map[push.Route]sender.RouteConfig
+	feedback feedback.Source // nil for none
+	openers  []opener
+	forget   func() // removes what is shown of the app on this platform
+	err      error  // what is wrong with the credentials; the routes are there nevertheless, and wait for good ones
+}
+
+func newOpened(app string, settings any, platform api.Platform) *opened {
+	return &opened{app: app, settings: settings, platform: platform, routes: map[push.Route]sender.RouteConfig{}}
 }
 
 // add opens a route. Of one whose credentials cannot be used it makes a transport that waits until they can.
-func (o *openRoutes) add(g *gateways, app string, route push.Route, way opener, settings func(sender.Transport) sender.RouteConfig) {
+func (o *opened) add(g *gateways, route push.Route, way opener, settings func(sender.Transport) sender.RouteConfig) {
+	o.openers = append(o.openers, way)
 	transport, err := way.open()
 	if err != nil {
-		o.errs = append(o.errs, err)
-		transport = &unusable{opener: way, app: app, route: route, g: g, err: err}
+		o.err = errors.Join(o.err, err)
+		transport = &unusable{opener: way, app: o.app, route: route, g: g, err: err}
 	}
-	o.routes[queue.Outlet{App: app, Route: route}] = settings(transport)
+	o.routes[route] = settings(transport)
 }
 
-// openAll reads the credentials of every route and makes its transport. It connects to nothing yet. The error says what
-// is wrong with which credentials; the routes are all there nevertheless.
-func (g *gateways) openAll(cfg *config.Config) (*openRoutes, error) {
-	all := &openRoutes{
-		routes: map[queue.Outlet]sender.RouteConfig{}, feedback: map[string]feedback.Source{}, platforms: map[string][]api.Platform{},
+// close has the credentials not be followed any more. The transports are the sender's to end.
+func (o *opened) close() {
+	for _, way := range o.openers {
+		way.close()
 	}
-	for i := range cfg.Apps {
-		app := &cfg.Apps[i]
-		all.feedback[app.Name] = nil
-		var platforms []api.Platform
-		if app.APNs.Given() {
-			g.openAPNs(app, all)
-			platforms = append(platforms, &payload.Platform{
-				Topic: app.APNs.Topic, Environments: app.APNs.Routes(), Binary: app.APNs.Transport == "binary",
-			})
-		}
-		if app.FCM.Given() {
-			g.openFCM(app, all)
-			platforms = append(platforms, fcm.Platform{})
-		}
-		if app.WebPush.Given() {
-			platforms = append(platforms, g.openWebPush(app, all))
-		}
-		all.platforms[app.Name] = platforms
-	}
-	return all, errors.Join(all.errs...)
 }
+
+// platformsOf are the platforms that an app has, with how each is opened, by its settings.
+func (g *gateways) platformsOf(app *config.App) []platformOpener {
+	var all []platformOpener
+	if app.APNs.Given() {
+		all = append(all, platformOpener{push.DefaultPlatform, app.APNs, func() *opened { return g.openAPNs(app) }})
+	}
+	if app.FCM.Given() {
+		all = append(all, platformOpener{fcm.Name, app.FCM, func() *opened { return g.openFCM(app) }})
+	}
+	if app.WebPush.Given() {
+		all = append(all, platformOpener{webpush.Name, app.WebPush, func() *opened { return g.openWebPush(app) }})
+	}
+	return all
+}
+
+type platformOpener struct {
+	name     string
+	settings any
+	open     func() *opened
+}
+
+// errClosed is for a route that is gone by the time that its credentials are read again.
+var errClosed = errors.New("the route is gone")
 
 // retries gives a 0 of the configuration its meaning, where to the sender it stands for the default.
 func retries(most int) int {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -27,6 +28,7 @@ import (
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/feedback"
+	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
@@ -41,8 +43,10 @@ const startTimeout = 2 * time.Minute
 func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
 	logging := config.Log{Level: "info", Format: cmp.Or(os.Getenv("LHSPN_LOG_FORMAT"), "auto")}
 	defer func() { err = logFatal(logging, err, stderr) }()
+	hup := catchHangups()
+	defer signal.Stop(hup)
 	if file == "" {
-		return serveDev(ctx, stdout, stderr)
+		return serveDev(ctx, hup, stdout, stderr)
 	}
 	cfg, err := config.Load(file, os.Environ())
 	if err != nil {
@@ -52,16 +56,21 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	if err := checkAddress(cfg); err != nil {
 		return err
 	}
-	// Credentials that cannot be read concern their route alone, which waits for them.
-	faults := slices.DeleteFunc(config.Check(cfg), func(f config.Fault) bool { return isCredential(f.Setting) })
-	if len(faults) > 0 {
+	if faults := fatal(config.Check(cfg)); len(faults) > 0 {
 		return faults
 	}
-	s, err := open(ctx, cfg, newLogger(cfg.Log, stderr))
+	log, level := newLogger(cfg.Log, stderr)
+	s, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
+	s.reload = newReload(file, cfg, s, level, hup)
 	return s.run(ctx)
+}
+
+// fatal are the faults that concern more than one route: credentials that cannot be read are waited for.
+func fatal(faults config.Faults) config.Faults {
+	return slices.DeleteFunc(faults, func(f config.Fault) bool { return isCredential(f.Setting) })
 }
 
 // isCredential reports whether a setting concerns a single route of an app.
@@ -81,6 +90,9 @@ type service struct {
 	purger      *queue.Purger
 	credentials *credentials.Watch
 	vitals      *vitals
+	live        *live
+	reload      *reload
+	reloads     *reloadMetrics
 	api         *api.API
 	ops         http.Handler
 	metrics     *prometheus.Registry
@@ -104,10 +116,13 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 
 	g := newGateways(log, reg)
 	s.credentials = g.watch
-	all, _ := g.openAll(cfg) // a route whose credentials cannot be used says so itself, and holds up no other
-	publicApps, err := apiApps(cfg, all)
+	s.live, s.reloads = newLive(g, log, reg), newReloadMetrics(reg)
+	// A route whose credentials cannot be used says so itself, and holds up no other.
+	routes, err := s.live.start(cfg.Apps, cfg.OperatorKeys)
 	if err != nil {
-		return nil, err
+		if err := tryProofs(cfg.Apps); err != nil {
+			return nil, err
+		}
 	}
 	if s.public, err = listen(ctx, "listen", cfg.Listen); err != nil {
 		return nil, err
@@ -133,25 +148,33 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the
 	// rest is for handing back the shards.
 	part := cfg.ShutdownDeadline / 5
-	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, all.routes, log, reg); err != nil {
+	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, routes, log, reg); err != nil {
 		return nil, err
 	}
-	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, all.feedback, log, reg); err != nil {
+	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, s.live.sources(), log, reg); err != nil {
 		return nil, err
 	}
 	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log); err != nil {
 		return nil, err
 	}
 	if s.api, err = api.New(api.Config{
-		Apps: publicApps, Tokens: s.tokens, Notifications: notifications{s.queue},
+		Apps: s.live.apiApps(), Operators: s.live.operators, Tokens: s.tokens, Notifications: notifications{s.queue},
 		Feedback: deadTokens{s.queue, s.feedback, s.log},
 		Log:      log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled", MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
 	}); err != nil {
 		return nil, err
 	}
 	s.vitals = newVitals(s.queue, s.db, log, reg)
+	s.live.api, s.live.sender, s.live.feedback = s.api, s.sender, s.feedback
 	s.ops = api.NewOps(s.ready, reg, log)
 	return s, nil
+}
+
+// setFile has the configuration's apps and operators' keys be in force, and reports whether they are others.
+func (s *service) setFile(cfg *config.Config) (news bool, err error) {
+	news = !reflect.DeepEqual(s.cfg.Apps, cfg.Apps) || !reflect.DeepEqual(s.cfg.OperatorKeys, cfg.OperatorKeys)
+	s.cfg.Apps, s.cfg.OperatorKeys = cfg.Apps, cfg.OperatorKeys
+	return news, s.live.set(cfg.Apps, cfg.OperatorKeys)
 }
 
 // feedbackConfig gives a 0 of the configuration its meaning, where to the job it stands for the default.
@@ -223,23 +246,15 @@ func listen(ctx context.Context, setting, address string) (net.Listener, error) 
 	return l, nil
 }
 
-// apiApps is what the API must know of the apps.
-func apiApps(cfg *config.Config, all *openRoutes) ([]api.App, error) {
-	var apps []api.App
+// tryProofs says what is wrong with the keys of the apps' users' proofs.
+func tryProofs(apps []config.App) error {
 	var errs []error
-	for i := range cfg.Apps {
-		app := &cfg.Apps[i]
-		a := api.App{Name: app.Name, Platforms: all.platforms[app.Name], RegisterTags: app.RegisterTags}
-		for _, k := range app.Keys {
-			a.Keys = append(a.Keys, api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate})
+	for i := range apps {
+		if _, err := userTokens(&apps[i].UserTokens); err != nil {
+			errs = append(errs, fmt.Errorf("app %s: user_tokens: %w", apps[i].Name, err))
 		}
-		var err error
-		if a.UserTokens, err = userTokens(&app.UserTokens); err != nil {
-			errs = append(errs, fmt.Errorf("app %s: user_tokens: %w", app.Name, err))
-		}
-		apps = append(apps, a)
 	}
-	return apps, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // userTokens reads the keys that users' proofs are checked with; nil where there are none.
@@ -249,23 +264,23 @@ func userTokens(c *config.UserTokens) (*api.UserTokens, error) {
 	}
 	var keys []api.UserTokenKey
 	if c.JWKSFile != "" {
-		text, err := os.ReadFile(c.JWKSFile) //nolint:gosec // the configuration names it
+		text, err := inline.Read(c.JWKSFile)
 		if err != nil {
 			return nil, fmt.Errorf("jwks_file: %w", err)
 		}
 		if keys, err = api.ParseJWKS(text); err != nil {
-			return nil, fmt.Errorf("jwks_file %s: %w", c.JWKSFile, err)
+			return nil, fmt.Errorf("jwks_file %s: %w", inline.Name(c.JWKSFile), err)
 		}
 	}
 	for _, k := range c.Keys {
 		key := api.UserTokenKey{Algorithm: "HS256", Key: []byte(k.Secret)}
 		if k.PublicKeyFile != "" {
-			text, err := os.ReadFile(k.PublicKeyFile)
+			text, err := inline.Read(k.PublicKeyFile)
 			if err != nil {
 				return nil, fmt.Errorf("public_key_file: %w", err)
 			}
 			if key, err = api.ParsePublicKey(text); err != nil {
-				return nil, fmt.Errorf("public_key_file %s: %w", k.PublicKeyFile, err)
+				return nil, fmt.Errorf("public_key_file %s: %w", inline.Name(k.PublicKeyFile), err)
 			}
 		}
 		key.ID = k.ID
@@ -289,6 +304,7 @@ func (s *service) run(ctx context.Context) error {
 		{"purge", s.purger.Run},
 		{"credentials", s.credentials.Run},
 		{"vitals", s.vitals.Run},
+		{"reload", s.reload.run},
 		{"API", func(ctx context.Context) error {
 			defer s.draining.Store(true)
 			return s.serveHTTP(ctx, s.public, s.api, s.cfg.ShutdownDeadline/5)

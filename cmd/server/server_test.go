@@ -70,6 +70,7 @@ type rig struct {
 
 	process  *exec.Cmd
 	stderr   *bytes.Buffer
+	logs     *lockedBuffer // what it logs after that it serves
 	api, ops string
 	apiKey   string // where it is not testKey
 }
@@ -145,7 +146,7 @@ func (r *rig) start() {
 	}
 	hung := time.AfterFunc(time.Minute, func() { _ = r.process.Process.Kill() })
 	defer hung.Stop()
-	r.stderr = new(bytes.Buffer)
+	r.stderr, r.logs = new(bytes.Buffer), new(lockedBuffer)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		var line struct{ Msg, Listen, OpsListen string }
@@ -153,11 +154,29 @@ func (r *rig) start() {
 		text := strings.Replace(lines.Text(), "ops_listen", "opsListen", 1)
 		if json.Unmarshal([]byte(text), &line) == nil && line.Msg == "serving" {
 			r.api, r.ops = "http://"+line.Listen, "http://"+line.OpsListen
-			go io.Copy(io.Discard, out) // so that the service can go on logging
+			go io.Copy(r.logs, out) // so that the service can go on logging
 			return
 		}
 	}
 	r.t.Fatalf("the service ended before it served: %v\n%s", r.process.Wait(), r.stderr)
+}
+
+// lockedBuffer can be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 // kill ends the process as a crash does.
@@ -402,7 +421,8 @@ func TestDurationsAreLoggedWithTheirUnit(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "text"} {
 		var out bytes.Buffer
-		newLogger(config.Log{Level: "info", Format: format}, &out).Info("tried again", "every", 90*time.Second)
+		log, _ := newLogger(config.Log{Level: "info", Format: format}, &out)
+		log.Info("tried again", "every", 90*time.Second)
 		if !strings.Contains(out.String(), "1m30s") {
 			t.Errorf("%s: %s", format, &out)
 		}

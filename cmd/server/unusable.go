@@ -15,6 +15,8 @@ const retryCredentials = 2 * time.Second
 // opener reads a route's credentials and makes its transport, which connects to nothing yet.
 type opener interface {
 	open() (sender.Transport, error)
+	// close has the credentials not be followed any more, and open fail.
+	close()
 }
 
 // unusable is the transport of a route whose credentials cannot be used: the others must not wait for that. What it is

@@ -3,8 +3,8 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
+	"sync"
 
-	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/sender"
@@ -17,17 +17,21 @@ type webPushWay struct {
 	app      string
 	webpush  *config.WebPush
 	platform webpush.Platform
+
+	mu       sync.Mutex // guards what follows
+	unfollow func()
+	closed   bool
 }
 
 // openWebPush opens an app's route to browsers.
-func (g *gateways) openWebPush(app *config.App, all *openRoutes) api.Platform {
+func (g *gateways) openWebPush(app *config.App) *opened {
 	w, err := newWebPushWay(g, app)
-	if err != nil {
-		all.errs = append(all.errs, err)
-	}
-	all.add(g, app.Name, webpush.Name, w, w.senderConfig)
+	o := newOpened(app.Name, app.WebPush, &w.platform)
+	o.err = err
+	o.add(g, webpush.Name, w, w.senderConfig)
 	g.log.Info("route", "app", app.Name, "route", webpush.Name, "transport", webpush.Name)
-	return &w.platform
+	o.forget = func() { g.webPushMetrics.Forget(app.Name) }
+	return o
 }
 
 // newWebPushWay returns the way also with an error: then to the push services of the known browsers only.
@@ -58,12 +62,27 @@ func (w *webPushWay) open() (sender.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("app %s, webpush: %w", w.app, err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil, errClosed
+	}
 	w.platform.VAPID.Store(vapid)
-	w.g.watch.Follow(w.app, c.VAPIDKeyFile, vapid.Reload, func() {})
+	w.unfollow = w.g.watch.Follow(w.app, c.VAPIDKeyFile, vapid.Reload, func() {})
 	return webpush.New(webpush.Config{
 		App: w.app, Route: webpush.Name, VAPID: vapid, Origins: w.platform.Origins, Subscriptions: w.g, RootCAs: roots,
 		Connections: c.Connections,
 	}, w.g.log, w.g.webPushMetrics), nil
+}
+
+// close implements opener.
+func (w *webPushWay) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	if w.unfollow != nil {
+		w.unfollow()
+	}
 }
 
 func (w *webPushWay) senderConfig(t sender.Transport) sender.RouteConfig {

@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -85,14 +84,15 @@ type Feedback interface {
 // Scope is what an API key may do. It is a closed enum.
 type Scope string
 
-// The scopes. A register key is in every copy of a mobile app, so it reads nothing.
+// The scopes. A register key is in every copy of a mobile app, so it reads nothing. An operator's key is of no app.
 const (
 	ScopeRegister Scope = "register"
 	ScopeSend     Scope = "send"
 	ScopeAdmin    Scope = "admin"
+	ScopeOperator Scope = "operator"
 )
 
-// Valid reports whether s is one of the three.
+// Valid reports whether s is one of the three of an app.
 func (s Scope) Valid() bool { return s == ScopeRegister || s == ScopeSend || s == ScopeAdmin }
 
 // Key is an API key as the configuration has it.
@@ -101,6 +101,8 @@ type Key struct {
 	Scope Scope
 	Hash  [sha256.Size]byte // of the key's text
 	Rate  int               // requests a second; 0 means no limit
+
+	ExpiresAt time.Time // from when on it is refused; zero means never
 }
 
 // App is one app as far as the API must know it.
@@ -116,7 +118,9 @@ type App struct {
 
 // Config is what the API is made of. Zero limits take the defaults.
 type Config struct {
-	Apps          []App
+	Apps          []App // see SetApps
+	Operators     []Key
+	Operated      Apps // nil: apps cannot be set while the service runs
 	Tokens        Tokens
 	Notifications Notifications
 	Feedback      Feedback
@@ -136,14 +140,15 @@ type API struct {
 	tokens        Tokens
 	notifications Notifications
 	feedback      Feedback
-	keys          map[[sha256.Size]byte]*principal
+	directory     atomic.Pointer[directory]
+	operated      Apps
+	refusals      *refusals
 	log           *slog.Logger
 	metrics       *metrics
 	maxBody       int64
 	timeout       time.Duration
 	router        *chi.Mux
 	document      document
-	apps          map[string]*App
 	ids           requestIDs
 	// unavailable is whether the last answer said that a dependency is away: that is a line of its own, once.
 	unavailable  atomic.Bool
@@ -168,10 +173,10 @@ func New(c Config) (*API, error) {
 		metrics:       newMetrics(c.Metrics),
 		maxBody:       c.MaxBody,
 		timeout:       c.Timeout,
-		keys:          make(map[[sha256.Size]byte]*principal),
 		document:      newDocument(c.Version),
-		apps:          make(map[string]*App, len(c.Apps)),
 		ids:           newRequestIDs(),
+		operated:      c.Operated,
+		refusals:      newRefusals(),
 		failureLines:  rate.NewLimiter(failuresLogged, failuresLoggedBurst),
 		requestLog:    c.RequestLog,
 		requestLines:  rate.NewLimiter(requestsLogged, requestsLoggedBurst),
@@ -182,21 +187,8 @@ func New(c Config) (*API, error) {
 	if a.timeout == 0 {
 		a.timeout = 20 * time.Second
 	}
-	for i := range c.Apps {
-		app := &c.Apps[i]
-		if len(app.Platforms) == 0 {
-			return nil, fmt.Errorf("api: app %q has no platform", app.Name)
-		}
-		a.apps[app.Name] = app
-		for _, key := range app.Keys {
-			if !key.Scope.Valid() {
-				return nil, fmt.Errorf("api: key %q of app %q: unknown scope %q", key.Name, app.Name, key.Scope)
-			}
-			if _, taken := a.keys[key.Hash]; taken {
-				return nil, fmt.Errorf("api: key %q of app %q is there twice", key.Name, app.Name)
-			}
-			a.keys[key.Hash] = newPrincipal(app, key)
-		}
+	if err := a.SetApps(c.Apps, c.Operators); err != nil {
+		return nil, err
 	}
 	a.route()
 	return a, nil

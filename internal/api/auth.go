@@ -35,6 +35,7 @@ const (
 	mayRegister scopes = 1 << iota
 	maySend
 	mayAdmin
+	mayOperate
 )
 
 // The sets that the routes ask for. An app backend may do what its mobile app may: architecture has it set user_id.
@@ -42,6 +43,7 @@ const (
 	forRegister = mayRegister | maySend | mayAdmin
 	forSend     = maySend | mayAdmin
 	forAdmin    = mayAdmin
+	forOperator = mayOperate
 )
 
 func (s Scope) set() scopes {
@@ -52,6 +54,8 @@ func (s Scope) set() scopes {
 		return maySend
 	case ScopeAdmin:
 		return mayAdmin
+	case ScopeOperator:
+		return mayOperate
 	}
 	return 0
 }
@@ -62,6 +66,8 @@ func (s scopes) String() string {
 		return "register, send or admin"
 	case forSend:
 		return "send or admin"
+	case forOperator:
+		return "operator"
 	default:
 		return "admin"
 	}
@@ -70,12 +76,18 @@ func (s scopes) String() string {
 // authorize finds who asks and whether they may.
 func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 	p := x.api.principal(r)
-	if p == nil {
-		return errUnauthorized
+	switch {
+	case p == nil && len(r.Header["Authorization"]) == 0:
+		return x.refuseKey(r, refusedMissing, errUnauthorized)
+	case p == nil:
+		return x.refuseKey(r, refusedUnknown, errUnauthorized)
 	}
 	x.who = p
+	if p.key.expired(x.start) {
+		return x.refuseKey(r, refusedExpired, explain(errUnauthorized, "The key has expired."))
+	}
 	if p.key.Scope.set()&allowed == 0 {
-		return explain(errForbidden, "The key has the scope %s; this asks for %s.", p.key.Scope, allowed)
+		return x.refuseKey(r, refusedScope, explain(errForbidden, "The key has the scope %s; this asks for %s.", p.key.Scope, allowed))
 	}
 	if p.limiter != nil && p.limiter.OnLimit(x, r, "") {
 		return explain(errRate, "The key may make %s requests a second.", strconv.Itoa(p.key.Rate))
@@ -96,7 +108,7 @@ func (a *API) principal(r *http.Request) *principal {
 		return nil
 	}
 	hash := sha256.Sum256([]byte(strings.TrimSpace(key)))
-	p := a.keys[hash]
+	p := a.directory.Load().keys[hash]
 	if p == nil || subtle.ConstantTimeCompare(hash[:], p.key.Hash[:]) != 1 {
 		return nil
 	}

@@ -26,7 +26,7 @@ func realPlatforms(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.apps["three"].Platforms = append(apple("com.example.three"), fcm.Platform{}, &webpush.Platform{Origins: origins})
+	f.directory.Load().apps["three"].Platforms = append(apple("com.example.three"), fcm.Platform{}, &webpush.Platform{Origins: origins})
 	return f
 }
 

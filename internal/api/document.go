@@ -77,6 +77,18 @@ func (d document) add(o *operation) {
 			Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"},
 		})
 	}
+	if strings.Contains(o.path, "{name}") {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: "name", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: appName.String()},
+			Description: "The app's name", Example: "hedgehog",
+		})
+	}
+	if strings.Contains(o.path, "{key}") {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: "key", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: keyName.String()},
+			Description: "The key's name", Example: "backend",
+		})
+	}
 	for i := range o.query {
 		op.Parameters = append(op.Parameters, o.query[i].describe())
 	}
@@ -197,5 +209,5 @@ func schemaName(t reflect.Type, hint string) string {
 var schemaNames = [][2]string{
 	{"LineBody", "ImportLine"},
 	{"ListBodyDeviceBody", "DeviceList"}, {"ListBodyStatusBody", "StatusList"}, {"ListBodyFailureBody", "FailureList"},
-	{"ListBodyFeedbackBody", "FeedbackList"},
+	{"ListBodyFeedbackBody", "FeedbackList"}, {"ListBodyAppBody", "AppList"}, {"ListBodyKeyBody", "KeyList"},
 }

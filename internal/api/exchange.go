@@ -28,6 +28,8 @@ type exchange struct {
 	who    *principal // nil before authorize
 	query  query
 	token  string // the device token in the path, shortened, for the log
+	target string // the app in the path
+	about  string // what else an act is on, for the audit log
 	status int    // 0 before the header was written
 	start  time.Time
 	err    error

@@ -12,7 +12,9 @@ import (
 type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
-	unmatched *routeMetrics
+
+	refusedKeys *prometheus.CounterVec
+	unmatched   *routeMetrics
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -27,7 +29,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}, []string{"route", "method"}),
 	}
-	r.MustRegister(m.requests, m.durations)
+	m.refusedKeys = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lhspn_http_refused_keys_total",
+		Help: "Requests refused for their key: it is missing, unknown, expired, or of another scope.",
+	}, []string{"why"})
+	r.MustRegister(m.requests, m.durations, m.refusedKeys)
+	for _, why := range []string{refusedMissing, refusedUnknown, refusedExpired, refusedScope} {
+		m.refusedKeys.WithLabelValues(why)
+	}
 	m.unmatched = m.route("other", "other", http.StatusNotFound, http.StatusMethodNotAllowed)
 	return m
 }

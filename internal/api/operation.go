@@ -32,6 +32,7 @@ type operation struct {
 	idempotent  bool   // it takes an Idempotency-Key
 	userToken   bool   // it takes an X-User-Token
 
+	audit   string        // the act, where a line is to be written of it; its caller has a key
 	timeout time.Duration // 0: the API's own
 	streams bool          // it has no timeout as a whole
 }
@@ -72,6 +73,13 @@ func (a *API) serve(o operation, handle endpoint) {
 	a.router.MethodFunc(o.method, o.path, func(w http.ResponseWriter, r *http.Request) {
 		x := w.(*exchange) // ServeHTTP is the only way in
 		x.route = route
+		if o.audit != "" {
+			defer func() {
+				if x.who != nil && x.who.key.Scope.set()&o.scopes != 0 {
+					x.audit(r, o.audit, time.Since(x.start))
+				}
+			}()
+		}
 		if o.scopes != 0 {
 			if err := x.authorize(r, o.scopes); err != nil {
 				x.fail(err)

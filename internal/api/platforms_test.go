@@ -484,7 +484,7 @@ func TestPublicKey(t *testing.T) {
 	wantProblem(t, f.call("", http.MethodGet, "/v1/webpush/key?app=none", ""), 404, "not-found")
 	wantProblem(t, f.call("", http.MethodGet, "/v1/webpush/key?app=hedgehog", ""), 404, "not-found")
 	wantProblem(t, f.call("", http.MethodPost, "/v1/webpush/key?app=three", ""), 405, "method-not-allowed")
-	f.apps["three"].Platforms[2].(*subscribing).key = ""
+	f.directory.Load().apps["three"].Platforms[2].(*subscribing).key = ""
 	wantProblem(t, f.call("", http.MethodGet, "/v1/webpush/key?app=three", ""), 503, "unavailable")
 }
 

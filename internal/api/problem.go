@@ -47,6 +47,7 @@ var kinds = []kind{
 	{push.ErrConflict, "conflict", 409, "Conflict", "", 0},
 	{push.ErrTooLarge, "too-large", 413, "Too large", "", 0},
 	{errMediaType, "unsupported-media-type", 415, "Unsupported media type", "", 0},
+	{push.ErrInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
 	{errInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
 	{errRate, "over-the-rate", 429, "Too many requests", "The key's rate is used up.", 1},
 	{push.ErrBacklogFull, "backlog-full", 503, "The backlog is full", "As many recipients wait as the service is set to keep.", 10},
@@ -72,6 +73,14 @@ func explain(err error, format string, args ...any) error {
 // explainConflict gives a push.ErrConflict its text and leaves other errors as they are.
 func explainConflict(err error, detail string) error {
 	if errors.Is(err, push.ErrConflict) {
+		return explained{err, detail}
+	}
+	return err
+}
+
+// explainNotFound gives a push.ErrNotFound its text and leaves other errors as they are.
+func explainNotFound(err error, detail string) error {
+	if errors.Is(err, push.ErrNotFound) {
 		return explained{err, detail}
 	}
 	return err
@@ -130,7 +139,10 @@ func problemOf(err error) *Problem {
 		p.Detail = with.detail
 	}
 	var faults faultsError
-	if errors.As(err, &faults) {
+	if given := push.Faults(nil); errors.As(err, &given) {
+		faults = faultsError(given)
+	}
+	if faults != nil || errors.As(err, &faults) {
 		for i, f := range faults {
 			if i == maxFaults {
 				p.Detail = fmt.Sprintf("More than %d things are wrong; the first ones are listed.", maxFaults)

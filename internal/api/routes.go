@@ -18,6 +18,7 @@ const (
 	tagTokens        = "Tokens"
 	tagNotifications = "Notifications"
 	tagFeedback      = "Feedback"
+	tagApps          = "Apps"
 )
 
 const documentAbout = "Push notifications for Apple's devices, Android and browsers. A key belongs to one app, which it thereby selects. " +
@@ -27,6 +28,7 @@ var documentTags = []*huma.Tag{
 	{Name: tagTokens, Description: "What mobile apps and browsers register"},
 	{Name: tagNotifications, Description: "What app backends send"},
 	{Name: tagFeedback, Description: "What the push services called dead"},
+	{Name: tagApps, Description: "What operators set while the service runs, with a key of operator_keys"},
 }
 
 // pathPublicKey is where pages get the key that browsers subscribe with.
@@ -42,6 +44,9 @@ func (a *API) route() {
 	a.router.MethodNotAllowed(a.methodNotAllowed)
 	a.routeTokens()
 	a.routeNotifications()
+	if a.operated != nil {
+		a.routeApps()
+	}
 	a.document.finish()
 	a.documents()
 }
@@ -84,7 +89,7 @@ func (a *API) routeTokens() {
 		answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[deviceBody]]()},
 	}, a.listTokens)
 	a.serve(operation{
-		id: "import-tokens", method: http.MethodPost, path: "/v1/tokens/import", scopes: forAdmin, tag: tagTokens, streams: true,
+		id: "import-tokens", method: http.MethodPost, path: "/v1/tokens/import", scopes: forAdmin, tag: tagTokens, streams: true, audit: "import tokens",
 		summary: "Import device tokens",
 		about: "A stream of any length, one token object a line, as an export has them; only token is required, or in its place platform and " +
 			"what POST /v1/tokens takes. A last_updated that is given is kept. " +
@@ -94,7 +99,7 @@ func (a *API) routeTokens() {
 		answers: map[int]reflect.Type{200: reflect.TypeFor[importBody]()}, errors: []int{400, 415},
 	}, a.importTokens)
 	a.serve(operation{
-		id: "export-tokens", method: http.MethodGet, path: "/v1/tokens/export", scopes: forAdmin, tag: tagTokens, streams: true,
+		id: "export-tokens", method: http.MethodGet, path: "/v1/tokens/export", scopes: forAdmin, tag: tagTokens, streams: true, audit: "export tokens",
 		summary: "Export all device tokens", about: "A stream, one token object a line. One that fails on the way is cut off. " +
 			"It has what is needed to send to the devices, and so is to be kept secret.",
 		answers: map[int]reflect.Type{200: reflect.TypeFor[exportBody]()}, answerMedia: ndjson,

@@ -349,7 +349,7 @@ func (a *API) getPublicKey(platform string) endpoint {
 // publicKeyOf is the platform of the app; where that is not named, of the only app that has it.
 func (a *API) publicKeyOf(name, platform string) (found PublicKey, err error) {
 	if name != "" {
-		app := a.apps[name]
+		app := a.directory.Load().apps[name]
 		if app == nil {
 			return nil, explain(push.ErrNotFound, "There is no such app.")
 		}
@@ -359,7 +359,7 @@ func (a *API) publicKeyOf(name, platform string) (found PublicKey, err error) {
 		}
 		return p, nil
 	}
-	for _, app := range a.apps {
+	for _, app := range a.directory.Load().apps {
 		p, has := app.platform(platform).(PublicKey)
 		if has && found != nil {
 			return nil, faultsError{{Location: "query.app", Message: "is missing: several apps have this platform"}}

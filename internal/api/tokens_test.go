@@ -81,7 +81,7 @@ func TestTagsOfARegisterKey(t *testing.T) {
 	put := func(tags string) *httptest.ResponseRecorder {
 		return f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{"tags": [`+tags+`]}`)
 	}
-	app := f.apps["hedgehog"]
+	app := f.directory.Load().apps["hedgehog"]
 	for _, c := range []struct {
 		own        []string
 		good, evil string

@@ -22,6 +22,23 @@ type Fault struct {
 
 func (f Fault) Error() string { return f.Location + ": " + f.Message }
 
+// Faults are what is wrong with something that was given, as an error: an ErrInvalid.
+type Faults []Fault
+
+// ErrInvalid is what Faults unwrap to.
+var ErrInvalid = errors.New("invalid")
+
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i := range f {
+		lines[i] = f[i].Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap is ErrInvalid.
+func (f Faults) Unwrap() error { return ErrInvalid }
+
 // ErrNotJSON is wrapped by ParseJSON's errors.
 var ErrNotJSON = errors.New("not JSON")
 

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/simulator"
+)
+
+// rewrite changes the configuration file and has it read.
+func (r *rig) rewrite(change func(text string) string) {
+	r.t.Helper()
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(r.file, []byte(change(string(text))), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.process.Process.Signal(syscall.SIGHUP); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// logged waits for a line of the log.
+func (r *rig) logged(text string) {
+	r.t.Helper()
+	r.until("the log says "+text, func() bool { return strings.Contains(r.logs.String(), text) })
+}
+
+// SIGHUP takes up what the file has new, and ends nothing: a broadcast that runs meanwhile reaches everybody once.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	// Another key under another id than the gateway takes: nothing is sent by it.
+	other, _ := config.NewKey("x")
+	key := writeKey(t, filepath.Join(r.dir, "certs", "AuthKey_OTHER12345.p8"))
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := fmt.Sprintf("key_file: certs/AuthKey_%s.p8, key_id: %s,", simulator.ProviderKeyID, simulator.ProviderKeyID)
+	refused := fmt.Sprintf("key_file: %s, key_id: OTHER12345,", key)
+	if err := os.WriteFile(r.file, []byte(strings.Replace(string(text), good, refused, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	const recipients = 3000
+	var tokens []string
+	for i := range recipients {
+		tokens = append(tokens, `"`+token(i)+`"`)
+	}
+	n := r.call("POST", "/v1/notifications", `{"to": {"tokens": [`+strings.Join(tokens, ",")+`]}, "aps": {"alert": "Hello"}}`, 202)
+
+	// A wrong file changes nothing, and is told.
+	r.rewrite(func(text string) string { return text + "nonsense: 1\n" })
+	r.logged("the configuration file is wrong")
+	r.call("GET", "/v1/notifications/"+n["id"].(string), "", 200)
+
+	// The right key with its id, one more app, a key that is revoked, and what needs a restart.
+	r.rewrite(func(text string) string {
+		text = strings.Replace(text, "nonsense: 1\n", "", 1)
+		text = strings.Replace(text, refused, good, 1)
+		text = strings.Replace(text, "queue: {lease: 2s}", "queue: {lease: 3s}\nlog: {level: debug}", 1)
+		apns := text[strings.Index(text, "    apns:"):strings.Index(text, "    keys:")]
+		return text + "  - name: another\n" + apns + "    keys: [{name: new, scope: send, sha256: " + config.HashKey(other).String() + "}]\n"
+	})
+	r.logged("the configuration's apps and keys are in force")
+	r.logged(`"settings":"queue.lease"`)
+	if counts := r.done(n["id"].(string))["counts"].(map[string]any); counts["accepted"] != float64(recipients) {
+		t.Errorf("counts %v, want %d accepted", counts, recipients)
+	}
+	if got := r.sim.Totals().Accepted; got != recipients {
+		t.Errorf("the gateway took %d, want each once", got)
+	}
+	r.apiKey = other
+	n = r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}}`, token(0)), 202)
+	r.done(n["id"].(string))
+	r.logged(`"msg":"request"`) // at debug
+
+	// The key is gone, and so is the app.
+	r.rewrite(func(text string) string { return text[:strings.Index(text, "  - name: another")] })
+	r.logged("app is gone")
+	r.until("the key is refused", func() bool { return r.status("GET", "/v1/notifications") == 401 })
+	r.apiKey = ""
+	r.call("GET", "/v1/notifications", "", 200)
+	r.stop()
+}
+
+// A new file of public keys counts from its change on, and a bad one leaves the good one.
+func TestReloadOfProofs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	jwks := filepath.Join(r.dir, "jwks.json")
+	// "k" in base64url, each of 32 bytes.
+	set := func(secret string) {
+		text := fmt.Sprintf(`{"keys": [{"kty": "oct", "alg": "HS256", "k": %q}]}`, secret)
+		if err := os.WriteFile(jwks, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := strings.Repeat("A", 43), strings.Repeat("A", 42)+"E"
+	set(first)
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	register := "a register key of the tests"
+	text = append(text, "    user_tokens: {jwks_file: jwks.json}\n"...)
+	text = []byte(strings.Replace(string(text), "keys: [", "keys: [{name: mobile, scope: register, sha256: "+config.HashKey(register).String()+"}, ", 1))
+	if err := os.WriteFile(r.file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.apiKey = register
+	n := 0
+	proves := func(secret string) bool {
+		n++
+		return r.statusWith("PUT", "/v1/tokens/"+token(n), `{"user_id": "u"}`, map[string]string{"X-User-Token": userToken(t, secret, "u")}) < 300
+	}
+	if !proves(first) || proves(second) {
+		t.Fatal("proofs are not checked by the file")
+	}
+	if err := os.WriteFile(jwks, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.logged("an app's new settings cannot be used") // without SIGHUP
+	if !proves(first) {
+		t.Error("a bad file has taken the good one away")
+	}
+	set(second)
+	r.until("the new key counts", func() bool { return proves(second) })
+	if proves(first) {
+		t.Error("the former key counts still")
+	}
+	r.stop()
+}

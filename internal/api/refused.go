@@ -1,0 +1,122 @@
+package api
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Requests with keys that are not taken. A client that goes on with one (an old app, a script, somebody who guesses) is
+// slowed down by its address; keys that are good are taken from there all the same, for many may share an address.
+const (
+	refusedRate  = 1  // a second and address, beyond which such a request is answered with 429
+	refusedBurst = 200 // before that
+	// refusedKept is the number of addresses that are remembered; the limiters of more begin anew.
+	refusedKept = 10_000
+	// The lines of the log about them, over all addresses.
+	refusedLines, refusedLinesBurst = 1, 20
+)
+
+// refusals remembers who sent keys that are not taken.
+type refusals struct {
+	lines *rate.Limiter
+
+	mu        sync.Mutex // guards what follows
+	addresses map[netip.Addr]*rate.Limiter
+	unlogged  int
+}
+
+func newRefusals() *refusals {
+	return &refusals{lines: rate.NewLimiter(refusedLines, refusedLinesBurst), addresses: map[netip.Addr]*rate.Limiter{}}
+}
+
+// refuse takes in one from the address. slow says that there were too many; log that a line may be written, which
+// stands for so many others too.
+func (f *refusals) refuse(from netip.Addr) (slow, log bool, others int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.addresses[from]
+	if l == nil {
+		if len(f.addresses) >= refusedKept {
+			clear(f.addresses)
+		}
+		l = rate.NewLimiter(refusedRate, refusedBurst)
+		f.addresses[from] = l
+	}
+	slow = !l.Allow()
+	if !f.lines.Allow() {
+		f.unlogged++
+		return slow, false, 0
+	}
+	others, f.unlogged = f.unlogged, 0
+	return slow, true, others
+}
+
+// clientAddress is the client's address, that of its network for IPv6: a customer has at least a /64.
+func clientAddress(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	address = address.Unmap().WithZone("")
+	if address.Is6() {
+		prefix, _ := address.Prefix(64) // it has as many bits
+		return prefix.Addr()
+	}
+	return address
+}
+
+// refuseKey answers a request whose key is not taken: why is a word for the log and the metric.
+func (x *exchange) refuseKey(r *http.Request, why string, err error) error {
+	a := x.api
+	a.metrics.refusedKeys.WithLabelValues(why).Inc()
+	if why == refusedMissing {
+		return err
+	}
+	slow, log, others := a.refusals.refuse(clientAddress(r))
+	if log {
+		attrs := []any{"from", r.RemoteAddr, "request_id", x.id, "route", x.route.pattern, "why", why}
+		if x.who != nil {
+			attrs = append(attrs, "app", x.who.app.Name, "key", x.who.key.Name)
+		}
+		if others > 0 {
+			attrs = append(attrs, "others_not_logged", others)
+		}
+		a.log.Warn("key refused", attrs...)
+	}
+	if slow && why != refusedScope {
+		return explain(errRate, "Too many requests with keys that are not taken come from this address.")
+	}
+	return err
+}
+
+// Why keys are refused. It is a closed enum.
+const (
+	refusedMissing = "missing"
+	refusedUnknown = "unknown"
+	refusedExpired = "expired"
+	refusedScope   = "scope"
+)
+
+// audit writes the line of an act that somebody may have to answer for: who did what to which app, from where, and how
+// it ended. It holds no secret.
+func (x *exchange) audit(r *http.Request, act string, took time.Duration) {
+	attrs := []any{"act", act, "key", x.who.key.Name, "scope", string(x.who.key.Scope), "from", r.RemoteAddr, "request_id", x.id, "status", x.status}
+	if x.target != "" {
+		attrs = append(attrs, "app", x.target)
+	} else if x.who.app.Name != "" {
+		attrs = append(attrs, "app", x.who.app.Name)
+	}
+	if x.about != "" {
+		attrs = append(attrs, "about", x.about)
+	}
+	x.api.log.Info("audit", append(attrs, "took", took)...)
+}
