@@ -35,6 +35,10 @@ var allowed = map[string]map[string]string{
 		"internal/push":   "environments are the domain's",
 		"internal/inline": "an app may be given with its credentials as text",
 	},
+	"internal/apps": {
+		"internal/push":     "sentinels",
+		"internal/database": "a store",
+	},
 	"internal/tokens": {
 		"internal/push":     "device tokens",
 		"internal/database": "a store",

@@ -132,10 +132,14 @@ func keygenVAPID(stdout io.Writer) error {
 
 // keygen prints a new key, which is nowhere kept, with the hash that the configuration wants.
 func keygen(scope string, stdout io.Writer) error {
-	if !api.Scope(scope).Valid() {
-		return fmt.Errorf("--scope must be register, send or admin, not %q", scope)
+	if !api.Scope(scope).Valid() && api.Scope(scope) != api.ScopeOperator {
+		return fmt.Errorf("--scope must be register, send, admin or operator, not %q", scope)
 	}
 	key, hash := config.NewKey(scope)
+	if api.Scope(scope) == api.ScopeOperator {
+		_, err := fmt.Fprintf(stdout, "key: %s\n\nFor the configuration, under operator_keys:\n  - name: %s\n    sha256: %s\n", key, scope, hash)
+		return err
+	}
 	_, err := fmt.Fprintf(stdout, `key: %s
 
 For the configuration, under the app's keys:

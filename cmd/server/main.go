@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/lhspn/lhspn/internal/config"
 )
 
 const usage = `LHSPN, a push notification service
@@ -23,7 +25,8 @@ const usage = `LHSPN, a push notification service
   server check --config FILE          say what is wrong with the configuration, connecting to nothing
   server doctor --config FILE         connect to the database and the gateways, and say what is to be mended
   server migrate --config FILE        bring the database's schema up to date
-  server keygen --scope SCOPE         make an API key (register, send or admin) and print it with its hash
+  server keygen --scope SCOPE         make an API key (register, send, admin or operator) and print it with its hash
+  server keygen --master              make a master_key and print it
   server keygen --vapid               make a VAPID key for Web Push and print it
   server send --config FILE --token T --alert TEXT [--app NAME] [--environment production|sandbox]
                                       send one notification straight to the service that the token is of and print
@@ -77,12 +80,13 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags.Usage = func() { _, _ = fmt.Fprint(stdout, usage) } // only where it is asked for
 	configFile := flags.String("config", "", "the configuration file")
 	var scope *string
-	var vapid *bool
+	var vapid, master *bool
 	var toSend message
 	switch name {
 	case "keygen":
-		scope = flags.String("scope", "send", "register, send or admin")
+		scope = flags.String("scope", "send", "register, send, admin or operator")
 		vapid = flags.Bool("vapid", false, "make a VAPID key in place of an API key")
+		master = flags.Bool("master", false, "make a master_key in place of an API key")
 	case "send":
 		toSend.flags(flags)
 	}
@@ -108,6 +112,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	case "keygen":
 		if *vapid {
 			return keygenVAPID(stdout)
+		}
+		if *master {
+			_, err := fmt.Fprintln(stdout, config.NewMasterKey())
+			return err
 		}
 		return keygen(*scope, stdout)
 	case "send":

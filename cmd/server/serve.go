@@ -91,6 +91,7 @@ type service struct {
 	credentials *credentials.Watch
 	vitals      *vitals
 	live        *live
+	operated    *operated
 	reload      *reload
 	reloads     *reloadMetrics
 	api         *api.API
@@ -117,12 +118,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	g := newGateways(log, reg)
 	s.credentials = g.watch
 	s.live, s.reloads = newLive(g, log, reg), newReloadMetrics(reg)
-	// A route whose credentials cannot be used says so itself, and holds up no other.
-	routes, err := s.live.start(cfg.Apps, cfg.OperatorKeys)
-	if err != nil {
-		if err := tryProofs(cfg.Apps); err != nil {
-			return nil, err
-		}
+	if err := tryProofs(cfg.Apps); err != nil {
+		return nil, err
 	}
 	if s.public, err = listen(ctx, "listen", cfg.Listen); err != nil {
 		return nil, err
@@ -136,6 +133,16 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if s.db, err = openDatabase(starting, cfg, log); err != nil {
 		return nil, err
 	}
+	store, err := storeOf(s)
+	if err != nil {
+		return nil, err
+	}
+	s.operated = newOperated(store, cfg, log, reg)
+	all, err := s.operated.load(starting)
+	if err != nil {
+		return nil, err
+	}
+	routes, _ := s.live.start(all, cfg.OperatorKeys) // a route whose credentials cannot be used says so itself, and holds up no other
 	s.tokens = tokens.New(s.db, reg)
 	s.queue, err = queue.New(s.db, queue.Config{
 		Lease: cfg.Queue.Lease, MaxBacklog: cfg.Queue.MaxBacklog,
@@ -158,7 +165,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		return nil, err
 	}
 	if s.api, err = api.New(api.Config{
-		Apps: s.live.apiApps(), Operators: s.live.operators, Tokens: s.tokens, Notifications: notifications{s.queue},
+		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Tokens: s.tokens, Notifications: notifications{s.queue},
 		Feedback: deadTokens{s.queue, s.feedback, s.log},
 		Log:      log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled", MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
 	}); err != nil {
@@ -166,6 +173,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	}
 	s.vitals = newVitals(s.queue, s.db, log, reg)
 	s.live.api, s.live.sender, s.live.feedback = s.api, s.sender, s.feedback
+	s.operated.queue, s.operated.tokens, s.operated.apply = s.queue, s.tokens, s.live.set
 	s.ops = api.NewOps(s.ready, reg, log)
 	return s, nil
 }
@@ -174,7 +182,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 func (s *service) setFile(cfg *config.Config) (news bool, err error) {
 	news = !reflect.DeepEqual(s.cfg.Apps, cfg.Apps) || !reflect.DeepEqual(s.cfg.OperatorKeys, cfg.OperatorKeys)
 	s.cfg.Apps, s.cfg.OperatorKeys = cfg.Apps, cfg.OperatorKeys
-	return news, s.live.set(cfg.Apps, cfg.OperatorKeys)
+	return news, s.operated.setFile(cfg.Apps, cfg.OperatorKeys)
 }
 
 // feedbackConfig gives a 0 of the configuration its meaning, where to the job it stands for the default.
@@ -304,6 +312,7 @@ func (s *service) run(ctx context.Context) error {
 		{"purge", s.purger.Run},
 		{"credentials", s.credentials.Run},
 		{"vitals", s.vitals.Run},
+		{"apps", s.operated.run},
 		{"reload", s.reload.run},
 		{"API", func(ctx context.Context) error {
 			defer s.draining.Store(true)

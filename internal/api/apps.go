@@ -68,6 +68,9 @@ type keyRequestBody struct {
 	ExpiresAt time.Time `json:"expires_at,omitempty" doc:"From when on it is refused; left out: never"`
 }
 
+// ShowKey is a key as answers have it.
+func ShowKey(k AppKey) any { return showKey(k) }
+
 func showKey(k AppKey) keyBody {
 	body := keyBody{Name: k.Name, Scope: string(k.Scope), SHA256: hex.EncodeToString(k.Hash[:]), Rate: k.Rate}
 	if !k.ExpiresAt.IsZero() {
@@ -314,7 +317,7 @@ func (rd *reader) key(at string, v push.JSON) (key Key, hashed bool) {
 			if !ok {
 				wrong = "must be a whole number from 0 to 10000000"
 			}
-			key.Rate = int(n) //nolint:gosec // Uint bounds it
+			key.Rate = int(n)
 		case "expires_at":
 			if v.IsNull() {
 				return true

@@ -70,6 +70,9 @@ func explain(err error, format string, args ...any) error {
 	return explained{err, fmt.Sprintf(format, args...)}
 }
 
+// Explain gives an error of one of the stores a text for the caller.
+func Explain(err error, detail string) error { return explained{err, detail} }
+
 // explainConflict gives a push.ErrConflict its text and leaves other errors as they are.
 func explainConflict(err error, detail string) error {
 	if errors.Is(err, push.ErrConflict) {

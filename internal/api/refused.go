@@ -13,7 +13,7 @@ import (
 // Requests with keys that are not taken. A client that goes on with one (an old app, a script, somebody who guesses) is
 // slowed down by its address; keys that are good are taken from there all the same, for many may share an address.
 const (
-	refusedRate  = 1  // a second and address, beyond which such a request is answered with 429
+	refusedRate  = 1   // a second and address, beyond which such a request is answered with 429
 	refusedBurst = 200 // before that
 	// refusedKept is the number of addresses that are remembered; the limiters of more begin anew.
 	refusedKept = 10_000

@@ -46,12 +46,25 @@ func ParseApp(name string, doc []byte) (App, Faults) {
 	l.app(appAt, &app)
 	l.platforms(appAt, &app)
 	l.distinctKeys(app.Keys)
+	l.notOfTheHost(&app)
 	faults := make(Faults, len(l.faults))
 	for i, f := range l.faults {
 		at := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(f.Setting, appAt), "."), fileSuffix)
 		faults[i] = Fault{Setting: at, Message: f.Message}
 	}
 	return app, faults
+}
+
+// notOfTheHost refuses what would have whoever sets an app use what is the host's: its identity, its files, its programs.
+func (l *loader) notOfTheHost(app *App) {
+	const message = "only the configuration file may name it: it is the identity of the machine"
+	if app.FCM.OnMetadataServer() {
+		l.fault(appAt+".fcm.credentials", message)
+	}
+	var account struct{ Type string }
+	if text, err := inline.Read(app.FCM.ServiceAccountFile); err == nil && json.Unmarshal(text, &account) == nil && account.Type == "external_account" {
+		l.fault(appAt+".fcm.service_account", message)
+	}
 }
 
 // distinctKeys checks that no two keys of the app have the same name, by which they are revoked, or are the same.

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/simulator"
+)
+
+const operatorKey = "an operator's key of the tests"
+
+// withOperator lets an operator at the service.
+func (r *rig) withOperator() {
+	r.t.Helper()
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	master := base64.StdEncoding.EncodeToString([]byte("a master key of the tests ......"))
+	text = append([]byte(fmt.Sprintf("master_key: %s\noperator_keys: [{name: alice, sha256: %s}]\n", master, config.HashKey(operatorKey))), text...)
+	if err := os.WriteFile(r.file, text, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// as calls with another key.
+func (r *rig) as(key string) *rig {
+	other := *r
+	other.apiKey = key
+	return &other
+}
+
+// replica is another process on the same configuration and simulator.
+func (r *rig) replica() *rig {
+	other := &rig{t: r.t, dir: r.dir, sim: r.sim, file: r.file}
+	r.t.Cleanup(other.kill)
+	other.start()
+	return other
+}
+
+func (r *rig) encoded(file string) string {
+	r.t.Helper()
+	text, err := os.ReadFile(filepath.Join(r.dir, "certs", file))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(text)
+}
+
+// entry is an app that the simulator takes, by its key.
+func (r *rig) entry(more string) string {
+	return fmt.Sprintf(`{"apns": {"topic": %q, "gateway": %q, "ca": %q, "key": %q, "key_id": %q, "team_id": %q%s}}`, simulator.DefaultTopic,
+		r.sim.ProviderAddr(), r.encoded("ca.pem"), r.encoded("AuthKey_"+simulator.ProviderKeyID+".p8"), simulator.ProviderKeyID, simulator.TeamID, more)
+}
+
+// An app is added by API, used, has its credentials replaced while a broadcast runs, and its key revoked; all on
+// whatever replica. Nothing is lost, everybody gets it once, and the key is refused everywhere within 5 s.
+func TestAppsAtRunTime(t *testing.T) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		testAppsAtRunTime(t, "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"), 1)
+	})
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		testAppsAtRunTime(t, dbtest.MySQLAddress(t), 3)
+	})
+}
+
+func testAppsAtRunTime(t *testing.T, database string, count int) {
+	t.Helper()
+	r := newRig(t, "http2", database)
+	r.sim.SetFaults(simulator.Faults{Latency: 20 * time.Millisecond})
+	r.withOperator()
+	r.start()
+	replicas := []*rig{r}
+	for range count - 1 {
+		replicas = append(replicas, r.replica())
+	}
+	last := replicas[count-1]
+	everywhere := func(what string, ok func(r *rig) bool) {
+		t.Helper()
+		began := time.Now()
+		for _, replica := range replicas {
+			replica.until(what, func() bool { return ok(replica) })
+		}
+		// Five seconds are promised; that this machine is busy with other tests is not the service's fault.
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("%s: after %v", what, took)
+		}
+	}
+
+	operator := r.as(operatorKey)
+	operator.call("PUT", "/v1/apps/fox", r.entry(`, "max_rate": 1000`), 201)
+	key, _ := operator.call("POST", "/v1/apps/fox/keys", `{"name": "backend", "scope": "send"}`, 201)["key"].(string)
+	if !strings.HasPrefix(key, "lhspn_send_") {
+		t.Fatalf("the new key is %q", key)
+	}
+	everywhere("the key is taken", func(r *rig) bool { return r.as(key).status("GET", "/v1/notifications") == 200 })
+
+	const recipients = 5000
+	var tokens []string
+	for i := range recipients {
+		tokens = append(tokens, token(i))
+	}
+	list, err := json.Marshal(tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := last.as(key)
+	n := backend.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": %s}, "aps": {"alert": "Hello"}}`, list), 202)
+	r.until("some are sent", func() bool { return r.sim.Totals().Accepted > 0 })
+	// Other credentials, and no limit: a certificate in place of the key.
+	operator.call("PUT", "/v1/apps/fox", fmt.Sprintf(`{"apns": {"topic": %q, "gateway": %q, "ca": %q, "certificate": %q}}`, simulator.DefaultTopic,
+		r.sim.ProviderAddr(), r.encoded("ca.pem"), r.encoded("client.pem")), 200)
+	if sent := r.sim.Totals().Accepted; sent >= recipients {
+		t.Fatalf("all %d were sent before the credentials were replaced", sent)
+	}
+	counts := backend.done(n["id"].(string))["counts"].(map[string]any)
+	if counts["accepted"] != float64(recipients) {
+		t.Errorf("counts %v, want %d accepted", counts, recipients)
+	}
+	if got := r.sim.Totals(); got.Accepted != recipients || got.TokensAccepted != recipients {
+		t.Errorf("the gateway took %d for %d devices, want each of %d once", got.Accepted, got.TokensAccepted, recipients)
+	}
+
+	operator.call("DELETE", "/v1/apps/fox/keys/backend", "", 204)
+	if got := r.as(key).status("GET", "/v1/notifications"); got != 401 {
+		t.Errorf("right after it is revoked, on the replica that was told: %d", got)
+	}
+	everywhere("the key is refused", func(r *rig) bool { return r.as(key).status("GET", "/v1/notifications") == 401 })
+	r.logged(`"act":"revoke key","key":"alice"`)
+	if logs := r.logs.String(); strings.Contains(logs, key) || strings.Contains(logs, operatorKey) {
+		t.Error("a key is in the log")
+	}
+	for _, replica := range replicas {
+		replica.stop()
+	}
+}
+
+// What an app has is gone with it: what waits is not sent, and its tokens and notifications are removed.
+func TestAppDeleted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.withOperator()
+	r.start()
+	operator := r.as(operatorKey)
+	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
+	key, _ := operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
+	admin := r.as(key)
+	admin.call("PUT", "/v1/tokens/"+token(1), `{"user_id": "u", "tags": ["a"]}`, 201)
+	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}, "send_at": %q}`, token(1), later), 202)
+	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"all": true}, "aps": {"alert": "Hello"}, "send_at": %q}`, later), 202)
+	operator.call("DELETE", "/v1/apps/fox", "", 204)
+	if got := admin.status("GET", "/v1/notifications"); got != 401 {
+		t.Errorf("its key is answered with %d", got)
+	}
+	operator.call("GET", "/v1/apps/fox", "", 404)
+	operator.call("PUT", "/v1/apps/fox", r.entry(""), 409) // until all is removed
+	r.logged("all that a deleted app had is removed")
+	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
+	key, _ = operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
+	admin = r.as(key)
+	for _, list := range []string{"/v1/tokens", "/v1/notifications"} {
+		if items, _ := admin.call("GET", list, "", 200)["items"].([]any); len(items) != 0 {
+			t.Errorf("%s has %v still", list, items)
+		}
+	}
+	if got := r.sim.Totals().Received; got != 0 {
+		t.Errorf("%d were sent", got)
+	}
+	r.stop()
+}
+
+// What an operator gives wrongly is refused, with the place, and nothing shows a secret.
+func TestOperatorsMistakes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.withOperator()
+	r.start()
+	operator := r.as(operatorKey)
+	good := r.entry("")
+	operator.call("PUT", "/v1/apps/fox", good, 201)
+	hash := config.HashKey("x").String()
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"PUT", "/v1/apps/hedgehog", good, 409, "configuration file"},
+		{"DELETE", "/v1/apps/hedgehog", "", 409, "configuration file"},
+		{"POST", "/v1/apps/hedgehog/keys", `{"name": "x", "scope": "send"}`, 409, "configuration file"},
+		{"PUT", "/v1/apps/Fox", good, 422, "path.name"},
+		{"PUT", "/v1/apps/owl", "{", 400, "not-json"},
+		{"PUT", "/v1/apps/owl", "{}", 422, "none of apns"},
+		{"PUT", "/v1/apps/owl", strings.Replace(good, `"key": "`, `"key": "AAAA`, 1), 422, "body.apns"},
+		{"PUT", "/v1/apps/owl", strings.Replace(good, `"ca"`, `"ca_file"`, 1), 422, "body.apns.ca"},
+		{"PUT", "/v1/apps/owl", strings.Replace(good, `"topic"`, `"topik"`, 1), 422, "body.apns.topik"},
+		{"PUT", "/v1/apps/owl", `{"fcm": {"service_account": "e30=", "service_account": "e30="}}`, 422, "duplicate"},
+		{"PUT", "/v1/apps/owl", `{"fcm": {"credentials": "metadata_server", "project_id": "a-project"}}`, 422, "body.fcm.credentials"},
+		{"GET", "/v1/apps/owl", "", 404, "no such app"},
+		{"DELETE", "/v1/apps/owl", "", 404, "no such app"},
+		{"POST", "/v1/apps/owl/keys", `{"name": "x", "scope": "send"}`, 404, "no such app"},
+		{"POST", "/v1/apps/fox/keys", `{"name": "x"}`, 422, "body.scope"},
+		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "operator"}`, 422, "body.scope"},
+		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "send", "expires_at": "2001-01-01T00:00:00Z"}`, 422, "body.expires_at"},
+		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "send", "sha256": "` + hash + `"}`, 201, hash},
+		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "send"}`, 409, ""},
+		{"POST", "/v1/apps/fox/keys", `{"name": "y", "scope": "send", "sha256": "` + hash + `"}`, 409, ""},
+		{"POST", "/v1/apps/fox/keys", `{"name": "y", "scope": "send", "sha256": "` + config.HashKey(testKey).String() + `"}`, 409, ""},
+		{"DELETE", "/v1/apps/fox/keys/y", "", 404, "no such key"},
+		{"DELETE", "/v1/apps/fox/keys?name=x", "", 204, ""},
+		{"GET", "/v1/notifications", "", 403, "operator"},
+		// The credentials are never shown, and so need not be given again.
+		{"PUT", "/v1/apps/fox", fmt.Sprintf(`{"apns": {"topic": %q, "gateway": %q, "key_id": %q, "team_id": %q}}`, simulator.DefaultTopic,
+			r.sim.ProviderAddr(), simulator.ProviderKeyID, simulator.TeamID), 200, simulator.DefaultTopic},
+		{"GET", "/v1/apps", "", 200, `"source":"file"`},
+	} {
+		status, text := operator.ask(c.method, c.path, c.body)
+		if status != c.status || !strings.Contains(text, c.says) {
+			t.Errorf("%s %s %.60s: %d %s, want %d and %s", c.method, c.path, c.body, status, text, c.status, c.says)
+		}
+		if strings.Contains(text, r.encoded("AuthKey_" + simulator.ProviderKeyID + ".p8")[60:90]) {
+			t.Errorf("%s %s: the answer has the key: %s", c.method, c.path, text)
+		}
+	}
+	r.stop()
+	stored, err := os.ReadFile(filepath.Join(strings.TrimPrefix(r.database(), "sqlite:")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"PRIVATE KEY", r.encoded("AuthKey_" + simulator.ProviderKeyID + ".p8")[60:90]} {
+		if strings.Contains(string(stored), secret) {
+			t.Errorf("the database has %q", secret)
+		}
+	}
+	// It is all there after a restart.
+	r.start()
+	r.as(operatorKey).call("GET", "/v1/apps/fox", "", 200)
+	r.stop()
+}
+
+// ask is a request and what it was answered.
+func (r *rig) ask(method, path, body string) (status int, text string) {
+	r.t.Helper()
+	req, err := http.NewRequest(method, r.api+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+r.apiKey)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// database is the configuration's.
+func (r *rig) database() string {
+	r.t.Helper()
+	cfg, err := config.Load(r.file, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return cfg.Database
+}
