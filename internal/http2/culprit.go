@@ -4,8 +4,8 @@ package http2
 // for by sending fewer and fewer requests beside each other after a connection has broken, so that those without fault
 // are answered and the culprit is alone in the end.
 //
-// internal/apns/binary has a search of its own: there no single notification is answered, only all before one, so it
-// counts what a connection as a whole brought forward, where here each request counts the connections it broke.
+// A protocol in which no single request is answered, only all before one, needs a search of its own: it can only count
+// what a connection as a whole brought forward, where here each request counts the connections it broke.
 
 const (
 	// loneBreaks is the number of breaks from which on a request goes alone.

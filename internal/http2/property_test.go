@@ -168,12 +168,12 @@ func property(t *testing.T, seed uint64) {
 			n := g.from + i
 			status, body := m.verdict(n)
 			switch {
-			case got.outcome == NotSent || got.outcome == Lost:
+			case got.outcome == NotSent || got.outcome == Refused || got.outcome == Lost:
 				notSent++
 				if m.processed[n] > 0 && !m.unheard[n] {
 					t.Errorf("%d was answered and is %v", n, got.outcome)
 				}
-				if m.processed[n] > 0 && got.outcome == NotSent {
+				if m.processed[n] > 0 && got.outcome != Lost {
 					t.Errorf("%d was processed and counts as not sent", n)
 				}
 			case got.outcome != Answered || got.status != status || got.body != body || m.processed[n] == 0:
