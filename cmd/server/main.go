@@ -25,6 +25,10 @@ const usage = `LHSPN, a push notification service
   server check --config FILE          say what is wrong with the configuration, connecting to nothing
   server doctor --config FILE         connect to the database and the gateways, and say what is to be mended
   server migrate --config FILE        bring the database's schema up to date
+  server app list | get NAME | put NAME FILE | delete NAME
+  server key list APP | add APP NAME [--scope SCOPE] [--expires-at TIME] [--rate N] | revoke APP NAME
+                                      ask and tell a running service, with [--url URL] and the key of an operator:
+                                      [--key-file FILE], or the variable OPERATOR_KEY; FILE is the app as JSON, - reads it
   server keygen --scope SCOPE         make an API key (register, send, admin or operator) and print it with its hash
   server keygen --master              make a master_key and print it
   server keygen --vapid               make a VAPID key for Web Push and print it
@@ -82,6 +86,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	var scope *string
 	var vapid, master *bool
 	var toSend message
+	var operator operate
 	switch name {
 	case "keygen":
 		scope = flags.String("scope", "send", "register, send, admin or operator")
@@ -89,12 +94,21 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		master = flags.Bool("master", false, "make a master_key in place of an API key")
 	case "send":
 		toSend.flags(flags)
+	case "app", "key":
+		operator.flags(flags)
 	}
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		_, _ = fmt.Fprintln(stderr, "server:", err)
 		return errUsage
+	}
+	if name == "app" || name == "key" {
+		err := operator.run(ctx, name, flags.Args(), stdout)
+		if errors.Is(err, errUsage) {
+			_, _ = fmt.Fprint(stderr, usage)
+		}
+		return err
 	}
 	if flags.NArg() > 0 {
 		_, _ = fmt.Fprintf(stderr, "server: %s takes no argument %q\n%s", name, flags.Arg(0), usage)

@@ -101,8 +101,15 @@ func testAppsAtRunTime(t *testing.T, database string, count int) {
 	}
 
 	operator := r.as(operatorKey)
-	operator.call("PUT", "/v1/apps/fox", r.entry(`, "max_rate": 1000`), 201)
-	key, _ := operator.call("POST", "/v1/apps/fox/keys", `{"name": "backend", "scope": "send"}`, 201)["key"].(string)
+	file := filepath.Join(r.dir, "fox.json")
+	if err := os.WriteFile(file, []byte(r.entry(`, "max_rate": 1000`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.command("app", "put", "fox", file)
+	key, _ := r.command("key", "add", "fox", "backend", "--expires-at", "2100-01-01T00:00:00Z")["key"].(string)
+	if listed := r.command("app", "get", "fox"); listed["name"] != "fox" || len(listed["keys"].([]any)) != 1 {
+		t.Errorf("the app is shown as %v", listed)
+	}
 	if !strings.HasPrefix(key, "lhspn_send_") {
 		t.Fatalf("the new key is %q", key)
 	}
@@ -134,7 +141,7 @@ func testAppsAtRunTime(t *testing.T, database string, count int) {
 		t.Errorf("the gateway took %d for %d devices, want each of %d once", got.Accepted, got.TokensAccepted, recipients)
 	}
 
-	operator.call("DELETE", "/v1/apps/fox/keys/backend", "", 204)
+	r.command("key", "revoke", "fox", "backend")
 	if got := r.as(key).status("GET", "/v1/notifications"); got != 401 {
 		t.Errorf("right after it is revoked, on the replica that was told: %d", got)
 	}
@@ -249,6 +256,26 @@ func TestOperatorsMistakes(t *testing.T) {
 	r.start()
 	r.as(operatorKey).call("GET", "/v1/apps/fox", "", 200)
 	r.stop()
+}
+
+// command runs one of the commands app and key, and returns what it prints.
+func (r *rig) command(args ...string) map[string]any {
+	r.t.Helper()
+	file := filepath.Join(r.dir, "operator.key")
+	if err := os.WriteFile(file, []byte(operatorKey+"\n"), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	var out, errs strings.Builder
+	if status := run(append(args, "--url", r.api, "--key-file", file), &out, &errs); status != 0 {
+		r.t.Fatalf("server %v: %d: %s", args, status, &errs)
+	}
+	printed := map[string]any{}
+	if out.Len() > 0 {
+		if err := json.Unmarshal([]byte(out.String()), &printed); err != nil {
+			r.t.Fatalf("server %v printed %s: %v", args, &out, err)
+		}
+	}
+	return printed
 }
 
 // ask is a request and what it was answered.
