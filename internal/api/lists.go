@@ -126,10 +126,10 @@ func sinceTime(s string) (time.Time, error) {
 	if seconds, err := strconv.ParseUint(s, 10, 32); err == nil {
 		return time.Unix(int64(seconds), 0), nil
 	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
+	t, ok := parseTime(s)
+	if !ok {
 		return t, faultsError{{
-			Location: "query.since", Message: "must be a time as in RFC 3339, like 2030-01-01T00:00:00Z, or Unix seconds",
+			Location: "query.since", Message: "must be a time as in RFC 3339 from 1970 on, like 2030-01-01T00:00:00Z, or Unix seconds",
 		}}
 	}
 	return t, nil

@@ -236,8 +236,14 @@ func readTime(v push.JSON) (time.Time, bool) {
 	if !v.IsString() {
 		return time.Time{}, false
 	}
-	t, err := time.Parse(time.RFC3339, v.String())
-	return t.UTC().Truncate(time.Microsecond), err == nil
+	return parseTime(v.String())
+}
+
+// parseTime takes times from 1970 to 9999 as they are in UTC: the databases have no others.
+func parseTime(s string) (time.Time, bool) {
+	t, err := time.Parse(time.RFC3339, s)
+	t = t.UTC().Truncate(time.Microsecond)
+	return t, err == nil && t.Unix() >= 0 && t.Year() <= 9999
 }
 
 // headerText is a text that goes to a service in a header.

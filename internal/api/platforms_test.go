@@ -455,6 +455,9 @@ func TestImportRefuses(t *testing.T) {
 		`{"token": "fcm:a", "user_id": "a\u0007"}`:                            "line.user_id",
 		`{"token": "fcm:a", "tags": ["a\u0085"]}`:                             "line.tags[0]",
 		`{"token": "fcm:a", "last_updated": "2999-01-01T00:00:00Z"}`:          "line.last_updated",
+		`{"token": "fcm:a", "last_updated": "0000-01-01T00:00:00+05:00"}`:     "line.last_updated",
+		`{"token": "fcm:a", "created_at": "1969-12-31T23:59:59Z"}`:            "line.created_at",
+		`{"token": "fcm:a", "last_updated": "1970-01-01T00:00:00+01:00"}`:     "line.last_updated",
 		`{"token": "fcm:a", "kind": "liveactivity", "activity_id": "x"}`:      "line.kind",
 		`5`: "line",
 	} {

@@ -239,7 +239,7 @@ func readDevice(body push.JSON, app *App, now time.Time) (push.Device, error) {
 			}
 			t, ok := readTime(v)
 			if !ok {
-				rd.fault("line."+name, "must be a time as in RFC 3339")
+				rd.fault("line."+name, "must be a time as in RFC 3339, from 1970 on")
 			} else if t.After(now.Add(clockSkew)) {
 				rd.fault("line."+name, "must not be in the future")
 			}

@@ -59,11 +59,12 @@ func (r *recent) share() float64 { return r.dead / (r.all + deathsPrior) }
 // dead, or that one of the sample is not. It looks at two bytes that differ in tokens of every form.
 func tells(d *push.Delivery) bool {
 	if d.Result.Outcome == push.Accepted {
-		t := d.Token
-		return len(t) > 8 && (t[7]^t[len(t)-1])&15 == 3
+		return oneOfSixteen(d.Token)
 	}
 	return d.Result.Outcome == push.Unregistered
 }
+
+func oneOfSixteen(t push.Token) bool { return len(t) > 8 && (t[7]^t[len(t)-1])&15 == 3 }
 
 // add takes in a group's answers, of which so many were accepted and those at the indexes tell, and returns how large
 // the share of doubtful deaths is now. What was refused says nothing of the token's life: it may be of another route.

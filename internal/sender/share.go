@@ -12,12 +12,17 @@ type share struct {
 	mu     sync.Mutex // guards all below
 	hours  [24]hourly
 	deaths deaths
+	// accepted has tokens that were accepted: all of them, and when these are many a sample, as deaths has one.
+	accepted tokenSample
 }
 
 type hourly struct {
 	hour         int64 // since the Unix epoch
 	answers, bad int
-	deaths       float64 // the largest share of doubtful deaths
+	// known are the answers about tokens that had been accepted before, as far as accepted has these; knownBad are those
+	// of them that called the token bad.
+	known, knownBad int
+	deaths          float64 // the largest share of doubtful deaths
 }
 
 func newShare() *share { return &share{} }
@@ -37,7 +42,38 @@ func (s *share) add(g *group, sum *summary, now time.Time) {
 	}
 	h.answers += answers
 	h.bad += sum.bad
+	s.addKnown(h, g, sum)
 	h.deaths = max(h.deaths, s.deaths.add(g.Deliveries, g.telling, sum.outcomes[push.Accepted], now))
+}
+
+// addKnown counts what was answered about tokens that were accepted before: all of them, and where these are many about
+// those that tells lets through.
+func (s *share) addKnown(h *hourly, g *group, sum *summary) {
+	many := s.accepted.mask != 0
+	if sum.bad > 0 {
+		for i := range g.Deliveries {
+			d := &g.Deliveries[i]
+			if d.Result.BadToken() && (!many || oneOfSixteen(d.Token)) && s.accepted.has(d.Token) {
+				h.known++
+				h.knownBad++
+			}
+		}
+	}
+	if !many {
+		for i := range g.Deliveries {
+			s.countAccepted(h, &g.Deliveries[i])
+		}
+		return
+	}
+	for _, i := range g.telling {
+		s.countAccepted(h, &g.Deliveries[i])
+	}
+}
+
+func (s *share) countAccepted(h *hourly, d *push.Delivery) {
+	if d.Result.Outcome == push.Accepted && !s.accepted.add(d.Token) && s.accepted.has(d.Token) {
+		h.known++
+	}
 }
 
 // report sums up. Of bad tokens it tells the share among the day's answers or, where worse, among those of this hour
@@ -53,19 +89,34 @@ func (s *share) report(now time.Time) push.AnswerShare {
 		if h.hour <= hour-24 {
 			continue
 		}
-		day.answers, day.bad = day.answers+h.answers, day.bad+h.bad
+		day.add(&h)
 		if h.hour >= hour-1 {
-			recent.answers, recent.bad = recent.answers+h.answers, recent.bad+h.bad
+			recent.add(&h)
 			r.Unregistered = max(r.Unregistered, h.deaths)
 		}
 	}
-	r.Bad, r.Answers = max(ratio(day), ratio(recent)), day.answers
+	r.Bad, r.Answers = max(day.badShare(), recent.badShare()), day.answers
 	return r
 }
 
-func ratio(h hourly) float64 {
-	if h.answers == 0 {
-		return 0
+func (h *hourly) add(other *hourly) {
+	h.answers, h.bad = h.answers+other.answers, h.bad+other.bad
+	h.known, h.knownBad = h.known+other.known, h.knownBad+other.knownBad
+}
+
+// mostlyBad is the share of bad tokens from which something must be wrong where little is known of tokens that were
+// accepted before.
+const mostlyBad = 0.95
+
+// badShare is the share of bad tokens among the answers about those that were accepted before: of others anybody who
+// has the app can register as many as he likes, and none of them can have been accepted. Where little is known of such
+// tokens, as when the program starts with another gateway, it is that of all answers, if that is nearly one, and 0 else.
+func (h *hourly) badShare() float64 {
+	if h.known >= knownEnough {
+		return float64(h.knownBad) / float64(h.known)
 	}
-	return float64(h.bad) / float64(h.answers)
+	if float64(h.bad) >= mostlyBad*float64(h.answers) && h.bad > 0 {
+		return float64(h.bad) / float64(h.answers)
+	}
+	return 0
 }

@@ -8,21 +8,45 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+// give has the share take in what was answered about so many tokens from the first on: bad says which are called so.
+func give(s *share, from, n int, bad func(i int) bool) {
+	for end := from + n; from < end; from += 1000 {
+		g, sum := &group{}, &summary{}
+		g.Deliveries = answer(from, min(1000, end-from), none)
+		for i := range g.Deliveries {
+			d := &g.Deliveries[i]
+			if bad(from + i) {
+				d.Result = push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken}
+				sum.bad++
+			}
+			if tells(d) {
+				g.telling = append(g.telling, int32(i))
+			}
+			sum.outcomes[d.Result.Outcome]++
+		}
+		s.add(g, sum, time.Now())
+	}
+}
+
 func TestTheShareOfBadTokens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newShare()
-		s.add(&group{}, &summary{outcomes: [push.Cancelled + 1]int{push.Accepted: 90_000}}, time.Now())
+		give(s, 0, 90_000, none)
 		if r := s.report(time.Now()); r.Bad != 0 || r.Answers != 90_000 {
 			t.Errorf("%+v", r)
 		}
 		pass(3 * time.Hour)
-		s.add(&group{}, &summary{outcomes: [push.Cancelled + 1]int{push.Accepted: 1000}, bad: 900}, time.Now())
-		if r := s.report(time.Now()); r.Bad != 0.9 || r.Answers != 91_000 {
+		give(s, 0, 90_000, every(90))
+		if r := s.report(time.Now()); r.Bad < 0.8 || r.Answers != 180_000 {
 			t.Errorf("a bad hour after a good day: %+v", r)
 		}
 		pass(3 * time.Hour)
-		if r := s.report(time.Now()); r.Bad > 0.01 {
+		for range 20 {
+			give(s, 0, 90_000, none)
+		}
+		pass(3 * time.Hour)
+		if r := s.report(time.Now()); r.Bad > 0.06 {
 			t.Errorf("hours later: %+v", r)
 		}
 		pass(25 * time.Hour)
@@ -30,6 +54,38 @@ func TestTheShareOfBadTokens(t *testing.T) {
 			t.Errorf("a day later: %+v", r)
 		}
 	})
+}
+
+// Whoever has the app can register tokens that are bad. They do not move the guard, however many there are; a gateway
+// that is wrong does.
+func TestInventedTokensMoveNoGuard(t *testing.T) {
+	t.Parallel()
+	const real = 300
+	invented := func(i int) bool { return i >= real }
+	for _, size := range []int{20, 300, 3000} {
+		s := newShare()
+		give(s, 0, real+size, invented)
+		if r := s.report(time.Now()); r.Bad != 0 {
+			t.Errorf("%d invented, the first broadcast: %+v", size, r)
+		}
+		for range 5 {
+			give(s, 0, real+size, invented)
+		}
+		if r := s.report(time.Now()); r.Bad != 0 {
+			t.Errorf("%d invented: %+v", size, r)
+		}
+		for range 2 { // now the gateway is another
+			give(s, 0, real+size, all)
+		}
+		if r := s.report(time.Now()); r.Bad < 0.2 {
+			t.Errorf("%d invented, a wrong gateway: %+v", size, r)
+		}
+	}
+	s := newShare() // the program started with a wrong gateway
+	give(s, 0, real, all)
+	if r := s.report(time.Now()); r.Bad != 1 {
+		t.Errorf("a wrong gateway from the start: %+v", r)
+	}
 }
 
 // answer makes the answers of a group: of so many tokens from the first on, those that dead says are unregistered.

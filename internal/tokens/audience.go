@@ -255,10 +255,7 @@ func (sel *selection) matches(r *row, hasKind bool) (bool, error) {
 	if sel.tags == nil {
 		return true, nil
 	}
-	tags, err := decodeTags(r.tags)
-	if err != nil {
-		return false, err
-	}
+	tags := decodeTags(r.tags)
 	has := func(tag string) bool { return slices.Contains(tags, tag) }
 	hasNot := func(tag string) bool { return !has(tag) }
 	return (len(sel.tags.Any) == 0 || slices.ContainsFunc(sel.tags.Any, has)) &&

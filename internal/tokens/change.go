@@ -199,10 +199,7 @@ func (w *transaction) load(ctx context.Context, sorted []*record) error {
 		s := newStatement("SELECT token, "+deviceColumns+" FROM device_tokens WHERE app = ? AND token IN").add("", app).
 			list(len(run), func(i int) any { return []byte(run[i].token) }).add(w.store.forUpdate())
 		err := s.query(ctx, w.tx, dest, func() error {
-			d, err := r.device()
-			if err != nil {
-				return err
-			}
+			d := r.device()
 			e := w.records[key{app, d.Token}]
 			e.stored, e.wanted, e.exists, e.remains = d, d, true, true
 			return nil

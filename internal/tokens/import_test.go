@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jmoiron/sqlx"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database/dbtest"
@@ -140,4 +142,26 @@ func TestImportAndExport(t *testing.T) {
 		}
 		checkIndex(t, s)
 	})
+}
+
+// A row that somebody else has written costs itself, and not the page that it is of.
+func TestARowThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	s := open(t, dbtest.SQLite(t))
+	for n := range 3 {
+		register(t, s, registration(n))
+	}
+	if err := s.tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE device_tokens SET last_updated = '-001-12-31 19:00:00.000000', tags = CAST('{' AS BLOB) WHERE token = ?", []byte(token(1)))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	devices, _, err := s.List(t.Context(), app, push.DeviceFilter{}, "", 10)
+	if err != nil || len(devices) != 3 || devices[1].LastUpdated.Unix() != 0 || devices[1].Tags != nil {
+		t.Errorf("%v, %v", devices, err)
+	}
+	if d := register(t, s, registration(1)); d.LastUpdated.Year() < 2020 {
+		t.Errorf("registered again it is %v", d)
+	}
 }

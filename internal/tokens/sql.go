@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -169,7 +170,21 @@ type row struct {
 	userID, deviceID, appVersion, osVersion sql.RawBytes
 	deviceModel, locale, timeZone, address  sql.RawBytes
 	badge                                   number
-	lastUpdated, createdAt                  database.Time
+	lastUpdated, createdAt                  storedTime
+}
+
+// storedTime is a time as it is read. One that cannot be read, as only somebody else can have written it, is the
+// beginning of 1970: it costs its row alone, and not the page that the row is of.
+type storedTime struct{ time.Time }
+
+// Scan implements sql.Scanner.
+func (t *storedTime) Scan(v any) error {
+	var read database.Time
+	t.Time = time.Unix(0, 0).UTC()
+	if err := read.Scan(v); err == nil {
+		t.Time = read.Time
+	}
+	return nil
 }
 
 // deviceDest is where to scan token and deviceColumns into.
@@ -178,18 +193,17 @@ func (r *row) deviceDest() []any {
 		&r.deviceID, &r.tags, &r.appVersion, &r.osVersion, &r.deviceModel, &r.locale, &r.timeZone, &r.address}
 }
 
-func (r *row) device() (push.Device, error) {
-	tags, err := decodeTags(r.tags)
+func (r *row) device() push.Device {
 	return push.Device{
 		Token: push.Token(r.token), Environment: environment(r.environment), Kind: push.Kind(r.kind),
 		KindOf:      string(r.kindOf),
 		Badge:       uint32(r.badge),
-		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: tags,
+		LastUpdated: r.lastUpdated.Time, CreatedAt: r.createdAt.Time, Tags: decodeTags(r.tags),
 		UserID: string(r.userID), DeviceID: string(r.deviceID), AppVersion: string(r.appVersion),
 		OSVersion:   string(r.osVersion),
 		DeviceModel: string(r.deviceModel), Locale: string(r.locale), TimeZone: string(r.timeZone),
 		Address: slices.Clone([]byte(r.address)),
-	}, err
+	}
 }
 
 func environment(b []byte) push.Route {
@@ -202,12 +216,10 @@ func environment(b []byte) push.Route {
 	return push.Route(b)
 }
 
-func decodeTags(b []byte) (tags []string, err error) {
-	if len(b) == 0 {
-		return nil, nil
+// decodeTags is what is stored of the tags; what cannot be read is none.
+func decodeTags(b []byte) (tags []string) {
+	if len(b) == 0 || json.Unmarshal(b, &tags) != nil {
+		return nil
 	}
-	if err := json.Unmarshal(b, &tags); err != nil {
-		return nil, fmt.Errorf("decode stored tags: %w", err)
-	}
-	return tags, nil
+	return tags
 }

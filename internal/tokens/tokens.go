@@ -138,8 +138,8 @@ func (s *Store) Get(ctx context.Context, app string, t push.Token) (device push.
 		[]byte(t)).
 		query(ctx, s.db.Reader(), r.deviceDest(), func() (err error) {
 			found = true
-			device, err = r.device()
-			return err
+			device = r.device()
+			return nil
 		})
 	if err != nil {
 		return push.Device{}, fmt.Errorf("read token: %w", database.MarkUnavailable(err))
@@ -176,9 +176,8 @@ func (s *Store) List(
 	sel.addEnvironment()
 	var r row
 	next, err = sel.each(ctx, s.db.Reader(), &r, r.deviceDest(), after, limit, func() error {
-		device, err := r.device()
-		devices = append(devices, device)
-		return err
+		devices = append(devices, r.device())
+		return nil
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("list tokens: %w", database.MarkUnavailable(err))
