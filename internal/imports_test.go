@@ -50,6 +50,7 @@ var allowed = map[string]map[string]string{
 	"internal/api": {
 		"internal/push": "values and sentinels; the stores are reached through interfaces of its own",
 	},
+	"internal/listener": {},
 	"internal/sender": {
 		"internal/push":  "groups and results",
 		"internal/queue": "batches and leases, the queue's own values, which the sender passes back to it; never its SQL",

@@ -78,7 +78,7 @@ func check(file string, stdout io.Writer) error {
 		return err
 	}
 	addressErr := checkAddress(cfg)
-	if faults := config.Check(cfg); len(faults) > 0 {
+	if faults := append(config.Check(cfg), config.CheckKeys(cfg)...); len(faults) > 0 {
 		return errors.Join(addressErr, faults)
 	}
 	warnings, certificatesErr := checkCertificates(cfg, time.Now())

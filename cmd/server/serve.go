@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"reflect"
@@ -29,6 +30,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/inline"
+	"github.com/lhspn/lhspn/internal/listener"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
@@ -56,7 +58,8 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	if err := checkAddress(cfg); err != nil {
 		return err
 	}
-	if faults := fatal(config.Check(cfg)); len(faults) > 0 {
+	faults := append(fatal(config.Check(cfg)), config.CheckKeys(cfg)...)
+	if len(faults) > 0 {
 		return faults
 	}
 	log, level := newLogger(cfg.Log, stderr)
@@ -101,6 +104,8 @@ type service struct {
 	draining atomic.Bool
 
 	public, private net.Listener
+	proxies         listener.Proxies
+	certificate     *listener.Certificate // nil: the public listener speaks HTTP
 }
 
 // open makes the service ready to run: listeners are open, credentials read, the schema is up to date.
@@ -121,12 +126,14 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if err := tryProofs(cfg.Apps); err != nil {
 		return nil, err
 	}
-	if s.public, err = listen(ctx, "listen", cfg.Listen); err != nil {
+	if err = s.listenPublic(ctx); err != nil {
 		return nil, err
 	}
-	if s.private, err = listen(ctx, "ops_listen", cfg.OpsListen); err != nil {
+	private, err := listen(ctx, "ops_listen", cfg.OpsListen)
+	if err != nil {
 		return nil, err
 	}
+	s.private = listener.New(private, listener.Config{Max: opsConnections})
 
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -168,6 +175,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Tokens: s.tokens, Notifications: notifications{s.queue},
 		Feedback: deadTokens{s.queue, s.feedback, s.log},
 		Log:      log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled", MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
+		RegisterRate: cfg.API.RegisterRate, MaxInFlight: cfg.API.MaxInFlight, NoDocs: cfg.API.Docs == "off",
+		Client: func(r *http.Request) netip.Addr { return listener.Prefix(s.proxies.Client(r)) },
 	}); err != nil {
 		return nil, err
 	}
@@ -175,6 +184,9 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	s.live.api, s.live.sender, s.live.feedback = s.api, s.sender, s.feedback
 	s.operated.queue, s.operated.tokens, s.operated.apply = s.queue, s.tokens, s.live.set
 	s.ops = api.NewOps(s.ready, reg, log)
+	if listener.IsLoopback(s.private) {
+		s.ops = listener.LocalHost(s.ops, api.Misdirected)
+	}
 	return s, nil
 }
 
@@ -301,6 +313,7 @@ func userTokens(c *config.UserTokens) (*api.UserTokens, error) {
 // results saved, the shards handed back, the database closed.
 func (s *service) run(ctx context.Context) error {
 	defer s.close()
+	s.warnOfPlainHTTP()
 	s.log.Info("serving", "version", version, "commit", commit(), "listen", s.public.Addr().String(),
 		"ops_listen", s.private.Addr().String(), "database", s.db.Dialect)
 	return runParts(ctx, s.log, []part{
@@ -314,40 +327,20 @@ func (s *service) run(ctx context.Context) error {
 		{"vitals", s.vitals.Run},
 		{"apps", s.operated.run},
 		{"reload", s.reload.run},
+		{"certificate", s.followCertificate},
 		{"API", func(ctx context.Context) error {
 			defer s.draining.Store(true)
-			return s.serveHTTP(ctx, s.public, s.api, s.cfg.ShutdownDeadline/5)
+			return s.serveHTTP(ctx, s.public, s.publicHandler(), s.cfg.ShutdownDeadline/5)
 		}},
 	})
 }
 
-// serveHTTP serves until ctx ends; requests in flight then have the grace time to finish.
-func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration) error {
-	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: api.ReadHeaderTimeout, IdleTimeout: api.IdleTimeout, MaxHeaderBytes: api.MaxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+// publicHandler is the API. In dev mode, whose key everybody knows, no page of elsewhere gets at it.
+func (s *service) publicHandler() http.Handler {
+	if s.cfg.Dev {
+		return listener.LocalHost(s.api, api.Misdirected)
 	}
-	if l == s.public { // a profile of the operators' listener takes as long as it was asked to
-		server.ReadTimeout, server.WriteTimeout = api.ReadTimeout, api.WriteTimeout
-	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	if l == s.public {
-		s.draining.Store(true)
-		s.delay()
-	}
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	if err := server.Shutdown(stopping); err != nil {
-		s.log.Warn("requests were cut off", "error", err)
-		_ = server.Close() // what is cut off has not been answered, and its sender repeats it
-	}
-	return nil
+	return s.api
 }
 
 // delay goes on serving for a while after the service has said that it is not ready: whoever sends it requests has to

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -129,6 +130,16 @@ type Config struct {
 	Version       string
 	// MaxBody is the length in bytes of a request's body, imports excepted; default 8 MiB.
 	MaxBody int64
+	// RegisterRate is how many requests a second an address may make with register keys, or without a good key, and ten
+	// times that at once; 0: no limit.
+	RegisterRate int
+	// MaxInFlight is how many requests with a body are worked on at the same time, where one of every 4 KiB counts as
+	// one more; 0: no limit.
+	MaxInFlight int
+	// Client is the address that a request comes from; nil: its connection's.
+	Client func(*http.Request) netip.Addr
+	// NoDocs leaves out /openapi.json and /docs.
+	NoDocs bool
 	// Timeout is how long a request may take, imports, exports and feedback checks excepted; default 20 s.
 	Timeout time.Duration
 	// RequestLog has requests logged at info: a sample of them under load.
@@ -150,6 +161,10 @@ type API struct {
 	router        *chi.Mux
 	document      document
 	ids           requestIDs
+	addresses     *addressRates // nil: no limit
+	gate          *gate
+	client        func(*http.Request) netip.Addr
+	noDocs        bool
 	// unavailable is whether the last answer said that a dependency is away: that is a line of its own, once.
 	unavailable  atomic.Bool
 	failureLines *rate.Limiter // of the lines on failed requests
@@ -180,6 +195,10 @@ func New(c Config) (*API, error) {
 		failureLines:  rate.NewLimiter(failuresLogged, failuresLoggedBurst),
 		requestLog:    c.RequestLog,
 		requestLines:  rate.NewLimiter(requestsLogged, requestsLoggedBurst),
+	}
+	a.addresses, a.gate, a.client, a.noDocs = newAddressRates(c.RegisterRate), newGate(c.MaxInFlight), c.Client, c.NoDocs
+	if a.client == nil {
+		a.client = directClient
 	}
 	if a.maxBody == 0 {
 		a.maxBody = 8 << 20

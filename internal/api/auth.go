@@ -4,26 +4,22 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/go-chi/httprate"
 )
 
 // principal is who asks: a key, and by it one app.
 type principal struct {
-	app     *App
-	key     Key
-	limiter *httprate.RateLimiter // nil: no limit
+	app  *App
+	key  Key
+	rate *keyRate // nil: no limit
 }
 
 func newPrincipal(app *App, key Key) *principal {
 	p := &principal{app: app, key: key}
 	if key.Rate > 0 {
-		p.limiter = httprate.NewRateLimiter(key.Rate, time.Second, httprate.WithResponseHeaders(httprate.ResponseHeaders{
-			Limit: "X-RateLimit-Limit", Remaining: "X-RateLimit-Remaining", RetryAfter: headerRetryAfter,
-		}))
+		p.rate = newKeyRate(key.Rate, key.Scope == ScopeRegister)
 	}
 	return p
 }
@@ -73,9 +69,24 @@ func (s scopes) String() string {
 	}
 }
 
+// least is the scope of those that may do the least.
+func (s scopes) least() Scope {
+	for _, scope := range []Scope{ScopeRegister, ScopeSend} {
+		if scope.set()&s != 0 {
+			return scope
+		}
+	}
+	return ScopeAdmin
+}
+
 // authorize finds who asks and whether they may.
 func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 	p := x.api.principal(r)
+	if p == nil || p.key.Scope == ScopeRegister {
+		if err := x.limitAddress(r); err != nil {
+			return err
+		}
+	}
 	switch {
 	case p == nil && len(r.Header["Authorization"]) == 0:
 		return x.refuseKey(r, refusedMissing, errUnauthorized)
@@ -89,10 +100,36 @@ func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 	if p.key.Scope.set()&allowed == 0 {
 		return x.refuseKey(r, refusedScope, explain(errForbidden, "The key has the scope %s; this asks for %s.", p.key.Scope, allowed))
 	}
-	if p.limiter != nil && p.limiter.OnLimit(x, r, "") {
+	if p.rate != nil && !p.rate.allow(x.Header(), x.address(r)) {
 		return explain(errRate, "The key may make %s requests a second.", strconv.Itoa(p.key.Rate))
 	}
 	return nil
+}
+
+// limitAddress bounds what anybody can send: with a key that is in every copy of an app, and without one.
+func (x *exchange) limitAddress(r *http.Request) error {
+	rates := x.api.addresses
+	if rates == nil || rates.allow(x.Header(), x.address(r)) {
+		return nil
+	}
+	return explain(errRate, "An address may make %d requests a second without a key of scope send or admin.", rates.perSecond)
+}
+
+// address is the client's, as limits count it.
+func (x *exchange) address(r *http.Request) netip.Addr {
+	if !x.client.IsValid() {
+		x.client = x.api.client(r)
+	}
+	return x.client
+}
+
+// directClient is the client where no proxy is trusted.
+func directClient(r *http.Request) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
 }
 
 // principal is nil where the request has no known key. Keys are 256 random bits, so their hash finds them in a map

@@ -37,9 +37,7 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 			buffers.Put(buf)
 		}
 	}()
-	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
+	// The buffer grows with what comes: what is announced costs nobody anything.
 	n, err := buf.ReadFrom(io.LimitReader(r.Body, limit+1))
 	if err != nil {
 		return bodyError(err)
@@ -53,6 +51,12 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 	if err := checkMediaType(r.Header); err != nil {
 		return err
 	}
+	// Only now: a body that comes slowly takes nobody's place.
+	weight := x.api.gate.weigh(buf.Len())
+	if err := x.api.gate.enter(r.Context(), x.who.app, weight); err != nil {
+		return err
+	}
+	defer x.api.gate.leave(weight)
 	body, err := push.ParseJSON(buf.Bytes())
 	if err != nil {
 		return explain(err, "%s.", capital(err.Error()))

@@ -16,7 +16,7 @@ func pages() func(http.Handler) http.Handler {
 		AllowedOrigins: []string{"*"},
 		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", headerUserToken, headerRequestID},
-		ExposedHeaders: []string{"Location", headerRequestID, headerRetryAfter},
+		ExposedHeaders: []string{"Location", headerRequestID, headerRetryAfter, headerRateLimit, headerRateLimitPolicy},
 		MaxAge:         int((2 * time.Hour).Seconds()),
 	})
 	return func(next http.Handler) http.Handler {

@@ -25,7 +25,7 @@ func (a *API) SetApps(apps []App, operators []Key) error {
 		p := newPrincipal(app, key)
 		if old != nil {
 			if former := old.keys[key.Hash]; former != nil && former.key.Rate == key.Rate {
-				p.limiter = former.limiter
+				p.rate = former.rate
 			}
 		}
 		next.keys[key.Hash] = p

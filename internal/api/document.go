@@ -12,7 +12,10 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-const headerRetryAfter = "Retry-After"
+const (
+	headerRetryAfter   = "Retry-After"
+	headerAuthenticate = "WWW-Authenticate"
+)
 
 // document is the OpenAPI document. huma makes schemas of Go's types, and serves nothing.
 type document struct {
@@ -33,6 +36,15 @@ func newDocument(version string) document {
 			Headers: map[string]*huma.Header{
 				headerRequestID: {
 					Schema: &huma.Schema{Type: huma.TypeString}, Required: true, Description: "The caller's own, if it sent one",
+				},
+				headerRateLimit: {
+					Schema: &huma.Schema{Type: huma.TypeString}, Description: "What is left of a rate, as in draft-ietf-httpapi-ratelimit-headers",
+				},
+				headerRateLimitPolicy: {
+					Schema: &huma.Schema{Type: huma.TypeString}, Description: "The rates that hold for the caller, likewise",
+				},
+				headerAuthenticate: {
+					Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"Bearer"}}, Required: true, Description: "How to say who asks",
 				},
 				headerRetryAfter: {
 					Schema: &huma.Schema{Type: huma.TypeInteger}, Required: true,
@@ -56,7 +68,7 @@ func (d document) add(o *operation) {
 	}
 	if o.scopes != 0 {
 		op.Description = strings.TrimPrefix(op.Description+"\n\nThe key's scope: "+o.scopes.String()+".", "\n\n")
-		op.Security = []map[string][]string{{"key": {}}}
+		op.Security = []map[string][]string{{"key": {string(o.scopes.least())}}}
 	}
 	for _, status := range o.codes() {
 		answer, success := o.answers[status]
@@ -64,10 +76,7 @@ func (d document) add(o *operation) {
 			op.Responses[strconv.Itoa(status)] = d.success(o, status, answer)
 			continue
 		}
-		op.Responses[strconv.Itoa(status)] = &huma.Response{
-			Description: http.StatusText(status),
-			Content:     d.content("application/problem+json", reflect.TypeFor[Problem](), "Problem"),
-		}
+		op.Responses[strconv.Itoa(status)] = d.failure(status)
 	}
 	if strings.Contains(o.path, "{token}") {
 		op.Parameters = append(op.Parameters, tokenParameter())
@@ -100,7 +109,7 @@ func (d document) add(o *operation) {
 	}
 	if o.userToken {
 		op.Parameters = append(op.Parameters, &huma.Param{
-			Name: headerUserToken, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Name: headerUserToken, In: "header", Schema: &huma.Schema{Type: huma.TypeString, Pattern: `^[\w-]+\.[\w-]+\.[\w-]*$`},
 			Description: "A JWT of the app's backend whose sub is the user: what lets a register key set user_id",
 		})
 	}
@@ -108,6 +117,19 @@ func (d document) add(o *operation) {
 		op.RequestBody = &huma.RequestBody{Required: !o.optional, Content: d.content(o.media, o.body, o.id)}
 	}
 	d.AddOperation(op)
+}
+
+// failure has an example of each problem with the status.
+func (d document) failure(status int) *huma.Response {
+	content := d.content("application/problem+json", reflect.TypeFor[Problem](), "Problem")
+	examples := map[string]*huma.Example{}
+	for _, k := range kinds {
+		if k.status == status && examples[k.slug] == nil {
+			examples[k.slug] = &huma.Example{Value: Problem{Type: problemType + k.slug, Title: k.title, Status: k.status, Detail: k.detail}}
+		}
+	}
+	content["application/problem+json"].Examples = examples
+	return &huma.Response{Description: http.StatusText(status), Content: content}
 }
 
 func (d document) success(o *operation, status int, answer reflect.Type) *huma.Response {
@@ -131,14 +153,29 @@ func (d document) content(media string, body reflect.Type, hint string) map[stri
 	if media == "" {
 		media = "application/json"
 	}
-	return map[string]*huma.MediaType{media: {Schema: d.Components.Schemas.Schema(body, true, hint)}}
+	schema := d.Components.Schemas.Schema(body, true, hint)
+	if media == ndjson { // the document can say of a stream only that it is a text
+		line := schema.Ref[strings.LastIndex(schema.Ref, "/")+1:]
+		schema = &huma.Schema{
+			Type: huma.TypeString, Description: "Newline-delimited JSON: each line is one " + line,
+			Extensions: map[string]any{"x-line-schema": map[string]string{"$ref": schema.Ref}},
+		}
+	}
+	return map[string]*huma.MediaType{media: {Schema: schema}}
 }
 
 func tokenParameter() *huma.Param {
 	return &huma.Param{
-		Name: "token", In: "path", Required: true, Schema: text(1, push.MaxTokenLen), Example: exampleToken,
+		Name: "token", In: "path", Required: true, Schema: tokenText(), Example: exampleToken,
 		Description: "A device token in its written form; hexadecimal of either case",
 	}
+}
+
+// tokenText is a device token's written form: hexadecimal, or a platform's name and a colon before what it has there.
+func tokenText() *huma.Schema {
+	s := text(1, push.MaxTokenLen)
+	s.Pattern = `^([0-9a-fA-F]{64,200}|[a-z]+:.+)$`
+	return s
 }
 
 func text(least, most int) *huma.Schema {
@@ -167,7 +204,7 @@ func (p *parameter) describe() *huma.Param {
 	return param
 }
 
-// finish writes into the document what all answers have in common, and null among the values of what may be null.
+// finish writes into the document what all answers have in common, and what is known only when all of it is there.
 func (d document) finish() {
 	header := func(name string) *huma.Param { return &huma.Param{Ref: "#/components/headers/" + name} }
 	for _, path := range d.Paths {
@@ -180,18 +217,107 @@ func (d document) finish() {
 					response.Headers = map[string]*huma.Param{}
 				}
 				response.Headers[headerRequestID] = header(headerRequestID)
-				if status == "429" || status == "503" {
+				switch status {
+				case "401":
+					response.Headers[headerAuthenticate] = header(headerAuthenticate)
+				case "429":
+					for _, name := range []string{headerRetryAfter, headerRateLimit, headerRateLimitPolicy} {
+						response.Headers[name] = header(name)
+					}
+				case "503":
 					response.Headers[headerRetryAfter] = header(headerRetryAfter)
 				}
 			}
 		}
 	}
-	for _, schema := range d.Components.Schemas.Map() {
+	d.constrain()
+	d.mayGrow()
+}
+
+// constrain writes what huma's tags cannot say. No enum has null in it, which generators fail at: a field that is null
+// is as good as left out, and that need not be among its values.
+func (d document) constrain() {
+	schemas := d.Components.Schemas.Map()
+	for _, schema := range schemas {
 		for _, field := range schema.Properties {
-			if field.Nullable && len(field.Enum) > 0 {
-				field.Enum = append(field.Enum, nil)
+			if len(field.Enum) > 0 {
+				field.Nullable = false
 			}
 		}
+	}
+	longest := func(schema, property string, most int) {
+		least := 1
+		items := schemas[schema].Properties[property].Items
+		items.MinLength, items.MaxLength = &least, &most
+	}
+	longest("Audience", "tokens", push.MaxTokenLen)
+	longest("Audience", "users", push.MaxUserID)
+	for _, list := range []string{"any", "all", "none"} {
+		longest("Tags", list, push.MaxTag)
+	}
+	for _, body := range []string{"Registration", "NewToken", "ImportLine"} {
+		longest(body, "tags", push.MaxTag)
+	}
+	exactlyOne := func(schema string, names ...string) {
+		for _, name := range names {
+			schemas[schema].OneOf = append(schemas[schema].OneOf, &huma.Schema{Required: []string{name}})
+		}
+	}
+	exactlyOne("Audience", "tokens", "users", "tags", "all")
+	exactlyOne("NewToken", "token", "subscription")
+	schemas["Notification"].Properties["expires_at"].Pattern = `^(0|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}.*)$`
+}
+
+// mayGrow lets answers have fields that are not in the document yet. Requests have none: what is unknown is refused.
+func (d document) mayGrow() {
+	requests, answers := map[string]bool{}, map[string]bool{}
+	for _, path := range d.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete} {
+			if op == nil {
+				continue
+			}
+			if op.RequestBody != nil {
+				for _, media := range op.RequestBody.Content {
+					d.reach(media.Schema, requests)
+				}
+			}
+			for _, response := range op.Responses {
+				for _, media := range response.Content {
+					d.reach(media.Schema, answers)
+				}
+			}
+		}
+	}
+	for name, schema := range d.Components.Schemas.Map() {
+		if answers[name] && !requests[name] && schema.AdditionalProperties == false {
+			schema.AdditionalProperties = nil
+		}
+	}
+}
+
+// reach notes the names of all schemas that are part of one.
+func (d document) reach(s *huma.Schema, seen map[string]bool) {
+	if s == nil {
+		return
+	}
+	ref := s.Ref
+	if line, is := s.Extensions["x-line-schema"].(map[string]string); is {
+		ref = line["$ref"]
+	}
+	if ref != "" {
+		name := ref[strings.LastIndex(ref, "/")+1:]
+		if !seen[name] {
+			seen[name] = true
+			d.reach(d.Components.Schemas.Map()[name], seen)
+		}
+		return
+	}
+	d.reach(s.Items, seen)
+	if of, is := s.AdditionalProperties.(*huma.Schema); is {
+		d.reach(of, seen)
+	}
+	for _, property := range s.Properties {
+		d.reach(property, seen)
 	}
 }
 

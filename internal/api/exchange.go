@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -27,10 +27,11 @@ type exchange struct {
 	id     string
 	who    *principal // nil before authorize
 	query  query
-	token  string // the device token in the path, shortened, for the log
-	target string // the app in the path
-	about  string // what else an act is on, for the audit log
-	status int    // 0 before the header was written
+	client netip.Addr // zero before address
+	token  string     // the device token in the path, shortened, for the log
+	target string     // the app in the path
+	about  string     // what else an act is on, for the audit log
+	status int        // 0 before the header was written
 	start  time.Time
 	err    error
 }
@@ -105,7 +106,7 @@ func (x *exchange) observe(r *http.Request) {
 	x.route.observe(x.status, took)
 	log := x.api.log
 	if x.status >= http.StatusInternalServerError && x.err != nil {
-		x.logFailure(r.Context())
+		x.logFailure(r)
 	}
 	if x.status < 300 && x.who != nil && x.api.unavailable.Load() && x.api.unavailable.Swap(false) {
 		log.Info("requests are served again")
@@ -120,7 +121,7 @@ const (
 )
 
 // logFailure writes a line for a request that we could not serve, by which its X-Request-Id finds the reason.
-func (x *exchange) logFailure(ctx context.Context) {
+func (x *exchange) logFailure(r *http.Request) {
 	log, err := x.api.log, x.err
 	if errors.Is(err, push.ErrUnavailable) && !x.api.unavailable.Swap(true) {
 		log.Warn("requests are refused: a dependency is away", "request_id", x.id, "route", x.route.pattern, "error", err)
@@ -134,11 +135,11 @@ func (x *exchange) logFailure(ctx context.Context) {
 	if x.status == http.StatusInternalServerError {
 		level = slog.LevelError
 	}
-	attrs := []any{"request_id", x.id, "route", x.route.pattern, "status", x.status, "error", err}
+	attrs := []any{"request_id", x.id, "route", x.route.pattern, "status", x.status, "client", x.address(r), "error", err}
 	if n := x.api.unlogged.Swap(0); n > 0 {
 		attrs = append(attrs, "others_not_logged", n)
 	}
-	log.Log(ctx, level, "request failed", attrs...)
+	log.Log(r.Context(), level, "request failed", attrs...)
 }
 
 const headerRequestID = "X-Request-Id"

@@ -44,7 +44,7 @@ var commonErrors = []int{401, 403, 422, 429, 500, 503}
 func (o *operation) codes() []int {
 	codes := slices.Clone(o.errors)
 	if o.scopes == 0 {
-		codes = append(codes, 422, 500, 503)
+		codes = append(codes, 422, 429, 500, 503)
 	} else {
 		codes = append(codes, commonErrors...)
 	}
@@ -85,6 +85,9 @@ func (a *API) serve(o operation, handle endpoint) {
 				x.fail(err)
 				return
 			}
+		} else if err := x.limitAddress(r); err != nil {
+			x.fail(err)
+			return
 		}
 		var err error
 		if x.query, err = readQuery(r.URL.RawQuery, o.query); err != nil {

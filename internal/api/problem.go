@@ -20,6 +20,8 @@ var (
 	errMethodNotAllowed = errors.New("method not allowed")
 	errMediaType        = errors.New("media type")
 	errInvalid          = errors.New("invalid")
+	errMisdirected      = errors.New("the request is for another host")
+	errBusy             = errors.New("too many requests wait")
 	errRate             = errors.New("over the rate")
 	errInternal         = errors.New("internal error")
 )
@@ -41,6 +43,7 @@ var kinds = []kind{
 	{errIncomplete, "incomplete-body", 400, "The body ended early", "The connection gave less than the request announced.", 0},
 	{errUnauthorized, "unauthorized", 401, "No or unknown key", "Send a key of this service as Authorization: Bearer KEY.", 0},
 	{errForbidden, "forbidden", 403, "The key may not do this", "", 0},
+	{errMisdirected, "misdirected", 421, "The request is for another host", "This listener answers to localhost and to addresses.", 0},
 	{errNoRoute, "no-such-path", 404, "There is nothing at this path", "The paths are listed in /openapi.json and /docs.", 0},
 	{push.ErrNotFound, "not-found", 404, "Not found", "The app has no such token or notification.", 0},
 	{errMethodNotAllowed, "method-not-allowed", 405, "The path does not take this method", "The header Allow names those it takes.", 0},
@@ -50,12 +53,18 @@ var kinds = []kind{
 	{push.ErrInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
 	{errInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
 	{errRate, "over-the-rate", 429, "Too many requests", "The key's rate is used up.", 1},
+	{errBusy, "unavailable", 503, "Temporarily unavailable", "Too many requests wait.", 1},
 	{push.ErrBacklogFull, "backlog-full", 503, "The backlog is full", "As many recipients wait as the service is set to keep.", 10},
 	{push.ErrUnavailable, "unavailable", 503, "Temporarily unavailable", "The service cannot do this just now.", 5},
 	{context.DeadlineExceeded, "unavailable", 503, "Temporarily unavailable", "It took too long.", 5},
 	{context.Canceled, "unavailable", 503, "Temporarily unavailable", "The request was given up.", 5},
 	{errInternal, "internal", 500, "Internal error", "The service failed. Its log has the reason under this answer's X-Request-Id.", 0},
 }
+
+// Misdirected answers requests whose Host is of another service.
+var Misdirected http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	problemOf(errMisdirected).write(w)
+})
 
 // explained is an error with a text that was made for the caller to read.
 type explained struct {
@@ -173,7 +182,7 @@ func (p *Problem) headers(h http.Header) {
 		h.Set(headerRetryAfter, strconv.Itoa(p.retryAfter))
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set(headerAuthenticate, "Bearer")
 	}
 }
 

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -56,24 +55,6 @@ func (f *refusals) refuse(from netip.Addr) (slow, log bool, others int) {
 	return slow, true, others
 }
 
-// clientAddress is the client's address, that of its network for IPv6: a customer has at least a /64.
-func clientAddress(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	address = address.Unmap().WithZone("")
-	if address.Is6() {
-		prefix, _ := address.Prefix(64) // it has as many bits
-		return prefix.Addr()
-	}
-	return address
-}
-
 // refuseKey answers a request whose key is not taken: why is a word for the log and the metric.
 func (x *exchange) refuseKey(r *http.Request, why string, err error) error {
 	a := x.api
@@ -81,9 +62,9 @@ func (x *exchange) refuseKey(r *http.Request, why string, err error) error {
 	if why == refusedMissing {
 		return err
 	}
-	slow, log, others := a.refusals.refuse(clientAddress(r))
+	slow, log, others := a.refusals.refuse(x.address(r))
 	if log {
-		attrs := []any{"from", r.RemoteAddr, "request_id", x.id, "route", x.route.pattern, "why", why}
+		attrs := []any{"from", x.address(r).String(), "request_id", x.id, "route", x.route.pattern, "why", why}
 		if x.who != nil {
 			attrs = append(attrs, "app", x.who.app.Name, "key", x.who.key.Name)
 		}
@@ -109,7 +90,7 @@ const (
 // audit writes the line of an act that somebody may have to answer for: who did what to which app, from where, and how
 // it ended. It holds no secret.
 func (x *exchange) audit(r *http.Request, act string, took time.Duration) {
-	attrs := []any{"act", act, "key", x.who.key.Name, "scope", string(x.who.key.Scope), "from", r.RemoteAddr, "request_id", x.id, "status", x.status}
+	attrs := []any{"act", act, "key", x.who.key.Name, "scope", string(x.who.key.Scope), "from", x.address(r).String(), "request_id", x.id, "status", x.status}
 	if x.target != "" {
 		attrs = append(attrs, "app", x.target)
 	} else if x.who.app.Name != "" {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -30,7 +29,7 @@ func (x *exchange) logRequest(r *http.Request, took time.Duration) {
 	}
 	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("request_id", x.id), slog.String("method", r.Method), slog.String("route", x.route.pattern),
-		slog.Int("status", x.status), slog.Duration("took", took), slog.String("client", clientOf(r)))
+		slog.Int("status", x.status), slog.Duration("took", took), slog.String("client", x.address(r).String()))
 	if x.who != nil {
 		attrs = append(attrs, slog.String("app", x.who.app.Name), slog.String("key", x.who.key.Name))
 	}
@@ -44,15 +43,6 @@ func (x *exchange) logRequest(r *http.Request, took time.Duration) {
 		attrs = append(attrs, slog.Int64("others_not_logged", n))
 	}
 	a.log.LogAttrs(r.Context(), level, "request", attrs...)
-}
-
-// clientOf is the address that the request came from, without its port.
-func clientOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 // logAccepted is the beginning of each notification's life, at debug; the sender logs the rest.

@@ -48,7 +48,9 @@ func (a *API) route() {
 		a.routeApps()
 	}
 	a.document.finish()
-	a.documents()
+	if !a.noDocs {
+		a.documents()
+	}
 }
 
 func (a *API) routeTokens() {

@@ -3,10 +3,12 @@ package config
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,6 +112,17 @@ func (l *loader) check(c *Config) {
 	if c.Listen == c.OpsListen && !strings.HasSuffix(c.Listen, ":0") { // port 0 is another one each time
 		l.fault("ops_listen", "must differ from listen: the operators' endpoints ask for no key")
 	}
+	if (c.TLSCertificateFile == "") != (c.TLSKeyFile == "") {
+		l.fault("tls_key_file", "goes with tls_certificate_file: set both or none")
+	}
+	for i, proxy := range c.API.TrustedProxies {
+		if _, err := netip.ParsePrefix(proxy); err == nil {
+			continue
+		}
+		if _, err := netip.ParseAddr(proxy); err != nil {
+			l.fault("api.trusted_proxies["+strconv.Itoa(i)+"]", "must be an address or a network, like 10.0.0.0/8, not %q", proxy)
+		}
+	}
 	if c.Database != "" && !strings.HasPrefix(c.Database, "mysql://") && !strings.HasPrefix(c.Database, "sqlite:") {
 		l.fault("database", "must begin with mysql:// or sqlite:")
 	}
@@ -163,6 +176,11 @@ func (l *loader) check(c *Config) {
 	if c.MasterKeyPrevious != "" && c.MasterKey == "" {
 		l.fault("master_key_previous", "goes with master_key, which is not set")
 	}
+}
+
+// exampleKeys are keys that stand in examples, and those that come to mind first.
+var exampleKeys = []string{
+	"", "password", "change-me", "changeme", "change_me", "secret", "KEY",
 }
 
 var (
@@ -376,6 +394,20 @@ func (c *Config) At(setting string, wrong error) error {
 func Check(c *Config) Faults {
 	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
 	l.files(settingsOf(c), "")
+	return l.sorted()
+}
+
+// CheckKeys refuses the keys of examples.
+func CheckKeys(c *Config) Faults {
+	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
+	for i := range c.Apps {
+		for j, key := range c.Apps[i].Keys {
+			if slices.ContainsFunc(exampleKeys, func(example string) bool { return key.SHA256 == HashKey(example) }) {
+				l.fault("apps["+strconv.Itoa(i)+"].keys["+strconv.Itoa(j)+"].sha256",
+					"is the hash of a key that anybody would guess: make one with server keygen")
+			}
+		}
+	}
 	return l.sorted()
 }
 

@@ -23,6 +23,8 @@ import (
 // used: a file that cannot be read must not stop what does not need it.
 type Config struct {
 	Listen                  string        `yaml:"listen" default:"127.0.0.1:8080" doc:"Where the REST API listens: host:port."`
+	TLSCertificateFile      string        `yaml:"tls_certificate_file" file:"true" doc:"PEM file of the certificate of listen, with its chain: HTTPS (TLS 1.2 or later; HTTP/2 and HTTP/1.1). A new one is taken up without a restart. With tls_key_file."`
+	TLSKeyFile              string        `yaml:"tls_key_file" file:"true" doc:"PEM file of that certificate's key."`
 	OpsListen               string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/. They ask for no key, so not where the public can reach them."`
 	Database                string        `yaml:"database" required:"true" secret:"true" doc:"mysql://user:password@tcp(host:port)/name (MySQL 8 or MariaDB 10.6, or later), or sqlite:path for one process."`
 	DatabaseCAFile          string        `yaml:"database_ca_file" file:"true" doc:"PEM file of the authorities that MySQL's certificate may be of. With it, or a client certificate, the connection must be encrypted and the server's name right."`
@@ -58,6 +60,17 @@ type Log struct {
 type API struct {
 	MaxBody int64         `yaml:"max_body" default:"8388608" min:"65536" max:"1073741824" doc:"Bytes of a request's body at the most. Imports have no limit."`
 	Timeout time.Duration `yaml:"timeout" default:"20s" min:"1s" max:"5m" doc:"How long a request may take before it is answered with 503. Not for imports, exports and a feedback pass."`
+
+	RegisterRate             int           `yaml:"register_rate" default:"10" min:"0" max:"1000000" doc:"Requests a second that a client address may make with register keys, without a good key, and to what needs none, and ten times that at once; an IPv6 address by its first 64 bits. For each replica. 0: no limit."`
+	TrustedProxies           []string      `yaml:"trusted_proxies" doc:"Addresses and networks, as 10.0.0.0/8, of the proxies whose X-Forwarded-For says where a request comes from. Without them a proxy's own address counts, for all who come through it."`
+	MaxInFlight              int           `yaml:"max_in_flight" default:"256" min:"1" max:"1000000" doc:"Requests with a body that are worked on at the same time; each 4 KiB of a body count as one more. Others wait, and get in by turns of their apps."`
+	MaxConnections           int           `yaml:"max_connections" default:"10000" min:"1" max:"1000000" doc:"Connections to listen, and half of the files that the process may open at the most. For each one more the one that has been without a request for the longest is closed, those first that never had one."`
+	MaxConnectionsPerAddress int           `yaml:"max_connections_per_address" default:"1000" min:"1" max:"1000000" doc:"Connections of one client address, trusted_proxies excepted; likewise."`
+	ReadHeaderTimeout        time.Duration `yaml:"read_header_timeout" default:"10s" min:"100ms" max:"10m" doc:"How long the header of a request may take to come, and a TLS handshake."`
+	ReadTimeout              time.Duration `yaml:"read_timeout" default:"30s" min:"100ms" max:"1h" doc:"How long a whole request may take to come. Imports have a minute for each page of 1,000 lines."`
+	WriteTimeout             time.Duration `yaml:"write_timeout" default:"60s" min:"1s" max:"1h" doc:"How long after the header of a request its answer may have been taken; longer where a call says so."`
+	IdleTimeout              time.Duration `yaml:"idle_timeout" default:"2m" min:"100ms" max:"24h" doc:"How long a connection is kept without a request."`
+	Docs                     string        `yaml:"docs" default:"on" enum:"on,off" doc:"Whether /docs and /openapi.json are there."`
 }
 
 // Queue is the settings of the durable queue.

@@ -61,7 +61,10 @@ func TestLoad(t *testing.T) {
 	c.name, c.where = "", nil
 	want := &Config{
 		Listen: "127.0.0.1:1", OpsListen: "127.0.0.1:9090", Database: "mysql://lhspn:secret@tcp(127.0.0.1:3306)/lhspn", DatabaseConnections: 16,
-		ShutdownDelay: 5 * time.Second, ShutdownDeadline: 20 * time.Second, Log: Log{"info", "auto", "sampled"}, API: API{8 << 20, 20 * time.Second},
+		ShutdownDelay: 5 * time.Second, ShutdownDeadline: 20 * time.Second, Log: Log{"info", "auto", "sampled"}, API: API{
+			MaxBody: 8 << 20, Timeout: 20 * time.Second, RegisterRate: 10, MaxInFlight: 256, MaxConnections: 10_000, MaxConnectionsPerAddress: 1000,
+			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, Docs: "on",
+		},
 		Queue:    Queue{10 * time.Second, 10_000_000, 168 * time.Hour},
 		Feedback: Feedback{Interval: 30 * time.Minute, BadTokenAfter: 3, BadTokenOver: 24 * time.Hour, BadTokenGuard: 0.5, UnregisteredGuard: 0.5},
 		Apps: []App{{

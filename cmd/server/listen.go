@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"github.com/lhspn/lhspn/internal/api"
+	"github.com/lhspn/lhspn/internal/listener"
+)
+
+// opsConnections is how many connections the operators' listener has at the most: the files that the public one leaves
+// are for the database and the push services, too.
+const opsConnections = 32
+
+// listenPublic opens the public listener, with its bounds and its certificate.
+func (s *service) listenPublic(ctx context.Context) (err error) {
+	c := &s.cfg.API
+	if s.proxies, err = listener.ParseProxies(c.TrustedProxies); err != nil {
+		return fmt.Errorf("api.trusted_proxies: %w", err)
+	}
+	if s.cfg.TLSCertificateFile != "" {
+		s.certificate, err = listener.LoadCertificate(s.cfg.TLSCertificateFile, s.cfg.TLSKeyFile, s.log)
+		if err != nil {
+			return err
+		}
+	}
+	most := c.MaxConnections
+	if files := openFiles(); files > 0 && most > files/2 {
+		s.log.Warn("the process may open few files; fewer connections are taken than api.max_connections",
+			"files", files, "max_connections", files/2)
+		most = files / 2
+	}
+	l, err := listen(ctx, "listen", s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	closed := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "lhspn_http_connections_closed_total", Help: "Connections that were closed because of api.max_connections and max_connections_per_address.",
+	})
+	s.metrics.MustRegister(closed)
+	s.public = listener.New(l, listener.Config{
+		Max: most, PerAddress: min(c.MaxConnectionsPerAddress, most), Trusted: s.proxies, Closed: closed.Inc,
+	})
+	return nil
+}
+
+// openFiles is how many files the process may open; 0 where that is not known.
+func openFiles() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<30 {
+		return 0
+	}
+	return int(limit.Cur)
+}
+
+// warnOfPlainHTTP says, once, that whoever is on the way can read keys and device tokens.
+func (s *service) warnOfPlainHTTP() {
+	if s.certificate == nil && len(s.proxies) == 0 && !listener.IsLoopback(s.public) {
+		s.log.Warn("the API is served over plain HTTP, and not on loopback: set tls_certificate_file and tls_key_file, or api.trusted_proxies "+
+			"where a proxy has TLS", "listen", s.public.Addr().String())
+	}
+}
+
+func (s *service) followCertificate(ctx context.Context) error {
+	if s.certificate == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.certificate.Run(ctx)
+}
+
+// serveHTTP serves until ctx ends; requests in flight then have the grace time to finish.
+func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration) error {
+	server := &http.Server{
+		Handler: listener.Track(h), ConnContext: listener.ConnContext, MaxHeaderBytes: api.MaxHeaderBytes,
+		ReadHeaderTimeout: s.cfg.API.ReadHeaderTimeout, IdleTimeout: s.cfg.API.IdleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	serve := server.Serve
+	if l == s.public { // a profile of the operators' listener takes as long as it was asked to
+		server.ReadTimeout, server.WriteTimeout = s.cfg.API.ReadTimeout, s.cfg.API.WriteTimeout
+		if s.certificate != nil {
+			server.TLSConfig = s.certificate.TLS()
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if l == s.public {
+		s.draining.Store(true)
+		s.delay()
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := server.Shutdown(stopping); err != nil {
+		s.log.Warn("requests were cut off", "error", err)
+		_ = server.Close() // what is cut off has not been answered, and its sender repeats it
+	}
+	return nil
+}

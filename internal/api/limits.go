@@ -1,0 +1,259 @@
+package api
+
+import (
+	"container/list"
+	"context"
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// The IETF's header fields on rates (draft-ietf-httpapi-ratelimit-headers), RateLimit and RateLimit-Policy, in the case
+// that net/http gives every name.
+const (
+	headerRateLimit       = "Ratelimit"
+	headerRateLimitPolicy = "Ratelimit-Policy"
+)
+
+// policy names a rate in the header fields.
+type policy struct {
+	name           string
+	perSecond, all int // all at once at the most
+}
+
+// tell writes what is left of the rate, and when to try again where it is used up.
+func (p policy) tell(h http.Header, tokens float64, allowed bool) {
+	window := max(1, p.all/max(1, p.perSecond))
+	left := max(0, int(tokens))
+	wait := int(math.Ceil(max(0, float64(p.all)-tokens) / float64(p.perSecond)))
+	h[headerRateLimitPolicy] = []string{`"` + p.name + `";q=` + strconv.Itoa(p.all) + ";w=" + strconv.Itoa(window)}
+	h[headerRateLimit] = []string{`"` + p.name + `";r=` + strconv.Itoa(left) + ";t=" + strconv.Itoa(wait)}
+	if !allowed {
+		next := math.Ceil(max(0, 1-tokens) / float64(p.perSecond))
+		h[headerRetryAfter] = []string{strconv.Itoa(max(1, int(next)))}
+	}
+}
+
+// addressRates is a rate for each client address. What has not been used for long is forgotten: by then it is whole
+// again.
+type addressRates struct {
+	policy
+	mu          sync.Mutex // guards all below
+	now, before map[netip.Addr]*rate.Limiter
+	since       time.Time
+}
+
+const (
+	// addressWindow is longer than a rate takes to be whole again.
+	addressWindow = 2 * time.Minute
+	maxAddresses  = 100_000 // that are remembered
+)
+
+func newAddressRates(perSecond int) *addressRates {
+	if perSecond <= 0 {
+		return nil
+	}
+	return &addressRates{policy: policy{"address", perSecond, 10 * perSecond}, now: map[netip.Addr]*rate.Limiter{}}
+}
+
+// allow takes one request of the address's rate, if there is one left, and tells the caller.
+func (a *addressRates) allow(h http.Header, address netip.Addr) bool {
+	at := time.Now()
+	a.mu.Lock()
+	if at.Sub(a.since) > addressWindow || len(a.now) >= maxAddresses {
+		a.now, a.before, a.since = make(map[netip.Addr]*rate.Limiter, len(a.now)/2), a.now, at
+	}
+	l := a.now[address]
+	if l == nil {
+		if l = a.before[address]; l == nil {
+			l = rate.NewLimiter(rate.Limit(a.perSecond), a.all)
+		}
+		a.now[address] = l
+	}
+	a.mu.Unlock()
+	allowed := l.AllowN(at, 1)
+	a.tell(h, l.TokensAt(at), allowed)
+	return allowed
+}
+
+// keyRate is a key's rate. All phones share the one of a register key: of that an address has no more than its share of
+// what those that came lately have, and a part is kept for those that come new.
+type keyRate struct {
+	policy
+	limiter *rate.Limiter
+	shared  bool
+
+	mu          sync.Mutex // guards all below
+	now, before map[netip.Addr]int
+	since       time.Time
+}
+
+const shareWindow = 10 * time.Second
+
+func newKeyRate(perSecond int, shared bool) *keyRate {
+	k := &keyRate{policy: policy{"key", perSecond, perSecond}, shared: shared, now: map[netip.Addr]int{}}
+	k.limiter = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+	if shared {
+		k.limiter.SetBurst(perSecond + k.kept())
+	}
+	return k
+}
+
+// kept is what is for those that come new.
+func (k *keyRate) kept() int { return max(1, k.perSecond/5) }
+
+func (k *keyRate) allow(h http.Header, address netip.Addr) bool {
+	at := time.Now()
+	allowed := (!k.shared || k.fair(at, address)) && k.limiter.AllowN(at, 1)
+	if allowed && k.shared {
+		k.mu.Lock()
+		k.now[address]++
+		k.mu.Unlock()
+	}
+	k.tell(h, min(k.limiter.TokensAt(at), float64(k.all)), allowed)
+	return allowed
+}
+
+// fair reports whether the address may have one more.
+func (k *keyRate) fair(at time.Time, address netip.Addr) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at.Sub(k.since) > shareWindow {
+		k.now, k.before, k.since = make(map[netip.Addr]int, len(k.now)), k.now, at
+	}
+	had := k.now[address]
+	if len(k.now) < maxAddresses {
+		k.now[address] = had // it is counted among those that came, whatever it gets
+	}
+	if had == 0 {
+		return true
+	}
+	share := max(1, k.perSecond*int(shareWindow.Seconds())/max(len(k.now), len(k.before)))
+	return had < share && k.limiter.TokensAt(at) >= float64(1+k.kept())
+}
+
+// gate bounds the requests that are worked on at the same time, by their weight. Those that wait get in by turns of
+// their apps, so that the many of one app do not hold up another's few.
+type gate struct {
+	mu      sync.Mutex // guards all below
+	free    int
+	most    int
+	waiting map[*App]*list.List // of *waiter
+	turns   []*App              // those that have some waiting, the next one first
+	waiters int
+}
+
+type waiter struct {
+	weight int
+	in     chan struct{} // closed when it is let in
+}
+
+const (
+	// maxWaiting is how many requests wait at the gate at the most.
+	maxWaiting  = 4096
+	longestWait = 10 * time.Second
+	// weightBytes is how long a body is that weighs one.
+	weightBytes = 4 << 10
+)
+
+func newGate(most int) *gate {
+	if most <= 0 {
+		most = math.MaxInt
+	}
+	return &gate{free: most, most: most, waiting: map[*App]*list.List{}}
+}
+
+func (g *gate) weigh(body int) int { return min(1+body/weightBytes, max(1, g.most/4)) }
+
+// enter waits for its turn. Whoever is let in must leave.
+func (g *gate) enter(ctx context.Context, app *App, weight int) error {
+	g.mu.Lock()
+	if g.waiters == 0 && weight <= g.free {
+		g.free -= weight
+		g.mu.Unlock()
+		return nil
+	}
+	if g.waiters >= maxWaiting {
+		g.mu.Unlock()
+		return errBusy
+	}
+	w := &waiter{weight: weight, in: make(chan struct{})}
+	queue := g.waiting[app]
+	if queue == nil {
+		queue = list.New()
+		g.waiting[app] = queue
+	}
+	if queue.Len() == 0 {
+		g.turns = append(g.turns, app)
+	}
+	at := queue.PushBack(w)
+	g.waiters++
+	g.mu.Unlock()
+	long := time.NewTimer(longestWait)
+	defer long.Stop()
+	err := errBusy
+	select {
+	case <-w.in:
+		return nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-long.C:
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-w.in: // at the same moment
+		g.free += weight
+	default:
+		queue.Remove(at)
+		g.waiters--
+		if queue.Len() == 0 {
+			g.drop(app)
+		}
+	}
+	g.next()
+	return err
+}
+
+func (g *gate) leave(weight int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.free += weight
+	g.next()
+}
+
+// next lets in those whose turn it is. mu is held.
+func (g *gate) next() {
+	for len(g.turns) > 0 {
+		app := g.turns[0]
+		queue := g.waiting[app]
+		w := queue.Front().Value.(*waiter) // nothing else is put there
+		if w.weight > g.free {
+			return
+		}
+		queue.Remove(queue.Front())
+		g.waiters--
+		g.free -= w.weight
+		close(w.in)
+		g.turns = append(g.turns[1:], app)
+		if queue.Len() == 0 {
+			g.drop(app)
+		}
+	}
+}
+
+// drop takes an app of which none waits out of the turns. mu is held.
+func (g *gate) drop(app *App) {
+	delete(g.waiting, app)
+	for i, a := range g.turns {
+		if a == app {
+			g.turns = append(g.turns[:i:i], g.turns[i+1:]...)
+			return
+		}
+	}
+}

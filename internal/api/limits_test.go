@@ -1,0 +1,138 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func callFrom(f *fixture, address, key, method, path, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.RemoteAddr = address
+	if key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
+	}
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	return w
+}
+
+// An address has its own rate with a register key, and with a wrong one; others, and other keys, are not slowed.
+func TestRateOfAnAddress(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{registerKey, "a wrong key", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			f.addresses = newAddressRates(10)
+			put := func(address, key string) *httptest.ResponseRecorder {
+				return callFrom(f, address, key, http.MethodPut, "/v1/tokens/"+token1, "")
+			}
+			for range 100 {
+				if w := put("192.0.2.1:1", key); w.Code == 429 {
+					t.Fatal("within the burst")
+				}
+			}
+			w := put("192.0.2.1:2", key)
+			wantProblem(t, w, 429, "over-the-rate")
+			if h := w.Header(); h.Get("Retry-After") != "1" || h.Get("RateLimit") != `"address";r=0;t=10` || h.Get("RateLimit-Policy") != `"address";q=100;w=10` {
+				t.Errorf("%v", h)
+			}
+			if put("192.0.2.2:1", key).Code == 429 || put("192.0.2.1:1", sendKey).Code == 429 {
+				t.Error("others are slowed")
+			}
+			time.Sleep(time.Second) //nolint:forbidigo // synctest's time
+			for i := range 11 {
+				if w := put("192.0.2.1:1", key); (w.Code == 429) != (i == 10) {
+					t.Errorf("%d a second later: %d", i, w.Code)
+				}
+			}
+			time.Sleep(3 * addressWindow) //nolint:forbidigo // synctest's time
+			put("192.0.2.3:1", key)
+			put("192.0.2.3:1", key)
+			if n := len(f.addresses.now) + len(f.addresses.before); n > 4 {
+				t.Errorf("%d addresses are remembered", n)
+			}
+		})
+	}
+}
+
+// Of the rate that all phones share one of them takes no more than is left over.
+func TestOneClientTakesNotTheRateOfAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeyRate(5, true)
+		greedy, refused, phones := netip.MustParseAddr("192.0.2.1"), 0, 0
+		for tick := range 600 { // a minute
+			for range 10 {
+				k.allow(http.Header{}, greedy)
+			}
+			if tick%10 == 0 {
+				phones++
+				if !k.allow(http.Header{}, netip.AddrFrom4([4]byte{10, 0, byte(tick / 256), byte(tick)})) {
+					refused++
+				}
+			}
+			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // synctest's time
+		}
+		if refused > phones/20 {
+			t.Errorf("%d of %d phones were refused", refused, phones)
+		}
+	})
+}
+
+func TestGateTakesAppsInTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(4)
+		busy, calm := &App{Name: "busy"}, &App{Name: "calm"}
+		if err := g.enter(t.Context(), busy, 4); err != nil {
+			t.Fatal(err)
+		}
+		var order []string
+		done := make(chan string, 100)
+		begin := func(app *App) {
+			go func() {
+				if err := g.enter(t.Context(), app, 4); err != nil {
+					done <- fmt.Sprint(err)
+					return
+				}
+				done <- app.Name
+				g.leave(4)
+			}()
+			synctest.Wait()
+		}
+		for range 5 {
+			begin(busy)
+		}
+		begin(calm)
+		gone, cancel := context.WithCancel(t.Context())
+		refused := make(chan error, 1)
+		go func() { refused <- g.enter(gone, calm, 1) }()
+		synctest.Wait()
+		cancel()
+		if err := <-refused; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		g.leave(4)
+		for range 6 {
+			order = append(order, <-done)
+		}
+		if at := strings.Index(strings.Join(order, " "), "calm"); at < 0 || at > len("busy busy ") {
+			t.Errorf("let in as %q", order)
+		}
+		if g.free != 4 || g.waiters != 0 || len(g.turns)+len(g.waiting) != 0 {
+			t.Errorf("left over: %+v", g)
+		}
+		_ = g.enter(t.Context(), busy, 4)
+		if err := g.enter(t.Context(), calm, 1); !errors.Is(err, errBusy) {
+			t.Errorf("after long: %v", err)
+		}
+	})
+}

@@ -1,0 +1,280 @@
+package listener
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve serves over a bounded listener, and stops before the test ends.
+func serve(t *testing.T, c Config, h http.Handler) *Listener {
+	t.Helper()
+	under, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(under, c)
+	server := &http.Server{Handler: Track(h), ConnContext: ConnContext, ReadHeaderTimeout: time.Minute}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+	})
+	return l
+}
+
+func dial(t *testing.T, l *Listener) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// ask sends a request over the connection and reads the answer.
+func ask(t *testing.T, c net.Conn) {
+	t.Helper()
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal("no answer:", err)
+	}
+	_, _ = io.Copy(io.Discard, answer.Body)
+	_ = answer.Body.Close()
+}
+
+// isClosed waits until the other side has closed the connection.
+func isClosed(t *testing.T, c net.Conn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := c.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("it is open: %v", err)
+	}
+}
+
+// However many connections are opened and say nothing, one more gets in, and those that are in use stay.
+func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]Config{"in all": {Max: 5}, "of an address": {PerAddress: 5}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			closed := make(chan struct{}, 100)
+			c.Closed = func() { closed <- struct{}{} }
+			l := serve(t, c, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			used := dial(t, l)
+			ask(t, used)
+			var silent []net.Conn
+			for range 20 {
+				silent = append(silent, dial(t, l))
+			}
+			for range 16 { // there is room for four of them beside the used one
+				<-closed
+			}
+			for _, c := range silent[:16] {
+				isClosed(t, c)
+			}
+			ask(t, used)
+			ask(t, dial(t, l))
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if len(l.conns) > 5 || l.fresh.Len()+l.idle.Len() > 5 {
+				t.Errorf("%d connections, %d and %d listed", len(l.conns), l.fresh.Len(), l.idle.Len())
+			}
+		})
+	}
+}
+
+// A connection whose request is being served is closed for no other.
+func TestConnectionsThatServeStay(t *testing.T) {
+	t.Parallel()
+	begun, end := make(chan struct{}), make(chan struct{})
+	l := serve(t, Config{Max: 2}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		begun <- struct{}{}
+		<-end
+	}))
+	var serving []net.Conn
+	for range 2 {
+		c := dial(t, l)
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		<-begun
+		serving = append(serving, c)
+	}
+	isClosed(t, dial(t, l))
+	close(end)
+	for _, c := range serving {
+		if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestClientBehindProxies(t *testing.T) {
+	t.Parallel()
+	proxies, err := ParseProxies([]string{"10.0.0.0/8", "::1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		remote    string
+		forwarded []string
+		want      string
+	}{
+		{"192.0.2.1:1", []string{"203.0.113.9"}, "192.0.2.1"}, // anybody can write that
+		{"10.0.0.1:1", nil, "10.0.0.1"},
+		{"10.0.0.1:1", []string{"203.0.113.9"}, "203.0.113.9"},
+		{"10.0.0.1:1", []string{"1.1.1.1, 203.0.113.9, 10.9.9.9"}, "203.0.113.9"},
+		{"10.0.0.1:1", []string{"1.1.1.1", "203.0.113.9:4711"}, "203.0.113.9"},
+		{"10.0.0.1:1", []string{"1.1.1.1, nonsense"}, "10.0.0.1"},
+		{"[::1]:1", []string{"[2001:db8::1]:99"}, "2001:db8::1"},
+		{"[::ffff:10.0.0.1]:1", []string{"::ffff:203.0.113.9"}, "203.0.113.9"},
+	} {
+		r := &http.Request{RemoteAddr: c.remote, Header: http.Header{"X-Forwarded-For": c.forwarded}}
+		if got := proxies.Client(r); got.String() != c.want {
+			t.Errorf("%s, %q: %s, want %s", c.remote, c.forwarded, got, c.want)
+		}
+	}
+	if _, err := ParseProxies([]string{"proxy.example.com"}); err == nil {
+		t.Error("a name was taken")
+	}
+	for in, want := range map[string]string{"203.0.113.9": "203.0.113.9", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::"} {
+		if got := Prefix(netip.MustParseAddr(in)); got.String() != want {
+			t.Errorf("%s counts as %s", in, got)
+		}
+	}
+}
+
+func TestLocalHost(t *testing.T) {
+	t.Parallel()
+	h := LocalHost(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), http.NotFoundHandler())
+	for host, want := range map[string]int{
+		"localhost": 200, "localhost:8080": 200, "127.0.0.1:8080": 200, "[::1]:8080": 200, "10.1.2.3": 200,
+		"evil.example": 404, "evil.example:8080": 404, "127.0.0.1.evil.example": 404, "localhost.evil.example": 404,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%s: %d", host, w.Code)
+		}
+	}
+}
+
+// pair writes a certificate for localhost and its key, and returns the certificate's number.
+func pair(t *testing.T, certificate, key string, number int64) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(number), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCertificateFollowsItsFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certificate, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	log := &strings.Builder{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	if _, err := LoadCertificate(certificate, key, logger); err == nil {
+		t.Error("no file was taken")
+	}
+	pair(t, certificate, key, 1)
+	c, err := LoadCertificate(certificate, key, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	under, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(under, Config{Max: 10})
+	server := &http.Server{Handler: Track(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, tracked := r.Context().Value(connKey{}).(*conn)
+		fmt.Fprintf(w, "%s %t", r.Proto, tracked)
+	})), ConnContext: ConnContext, TLSConfig: c.TLS(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	done := make(chan error, 1)
+	go func() { done <- server.ServeTLS(l, "", "") }()
+	defer func() {
+		_ = server.Close()
+		<-done
+	}()
+	get := func(h2 bool, most uint16) (number int64, body string, err error) {
+		transport := &http.Transport{ForceAttemptHTTP2: h2, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: most}}
+		defer transport.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+l.Addr().String(), nil)
+		if err != nil {
+			return 0, "", err
+		}
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			return 0, "", err
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		return res.TLS.PeerCertificates[0].SerialNumber.Int64(), string(b), err
+	}
+	for _, h2 := range []bool{false, true} {
+		want := map[bool]string{false: "HTTP/1.1 true", true: "HTTP/2.0 true"}[h2]
+		if n, body, err := get(h2, 0); err != nil || n != 1 || body != want {
+			t.Errorf("%d, %q, %v", n, body, err)
+		}
+	}
+	if _, _, err := get(false, tls.VersionTLS11); err == nil {
+		t.Error("TLS 1.1 was spoken")
+	}
+	if err := os.WriteFile(certificate, []byte("half of it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.look()
+	c.look()
+	if n, _, err := get(true, 0); err != nil || n != 1 || strings.Count(log.String(), "cannot be used") != 1 {
+		t.Errorf("a broken file: %d, %v, %s", n, err, log)
+	}
+	pair(t, certificate, key, 2)
+	c.look()
+	if n, _, err := get(true, 0); err != nil || n != 2 {
+		t.Errorf("after the change: %d, %v", n, err)
+	}
+}
