@@ -294,6 +294,12 @@ func keyHash(key string) [32]byte { return sha256.Sum256([]byte(key)) }
 
 func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
+	return newFixtureOperated(tb, nil)
+}
+
+// newFixtureOperated has apps that are set while the service runs.
+func newFixtureOperated(tb testing.TB, operated Apps) *fixture {
+	tb.Helper()
 	s := newStores()
 	log := &strings.Builder{}
 	registry := prometheus.NewRegistry()
@@ -302,7 +308,7 @@ func newFixture(tb testing.TB) *fixture {
 		tb.Fatal(err)
 	}
 	a, err := New(Config{
-		Tokens: s, Notifications: queue{s}, Feedback: inbox{s}, Metrics: registry, Version: "1.2.3",
+		Operated: operated, Tokens: s, Notifications: queue{s}, Feedback: inbox{s}, Metrics: registry, Version: "1.2.3",
 		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Apps: []App{
 			{Name: "hedgehog", Platforms: apple("com.example.hedgehog"), UserTokens: proofs, Keys: []Key{

@@ -321,7 +321,7 @@ func TestOpenAPI(t *testing.T) {
 func TestOpenAPIIsUnchanged(t *testing.T) {
 	t.Parallel()
 	const golden = "../../docs/openapi.json"
-	f := newFixture(t)
+	f := newFixtureOperated(t, struct{ Apps }{}) // none of their calls is made
 	f.document.Info.Version = "dev"
 	got := f.call("", http.MethodGet, "/openapi.json", "").Body.Bytes()
 	if *update {
