@@ -9,74 +9,47 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/bench/internal/drive"
 	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/program"
 	"github.com/lhspn/lhspn/bench/internal/rig"
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/binary"
 )
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/binary:", err)
-		os.Exit(1)
-	}
-}
-
 type options struct {
-	client               bool
-	address, credentials string
-	warmup, count        int
-	connections, window  int
-
-	bin, npm string
-	runs     int
-	scale    float64
+	program.Options
+	window int
 }
 
-func run() error {
-	var o options
-	flag.BoolVar(&o.client, "client", false, "be our client")
-	flag.StringVar(&o.address, "address", "", "with -client: host:port of the gateway")
-	flag.StringVar(&o.credentials, "credentials", "", "with -client: the simulator's credentials")
-	flag.IntVar(&o.warmup, "warmup", 10_000, "with -client: notifications before the measured part")
-	flag.IntVar(&o.count, "count", 100_000, "with -client: notifications in the measured part")
-	flag.IntVar(&o.connections, "connections", 1, "with -client: connections")
+func main() {
+	o := options{Options: program.Options{Warmup: 10_000, Count: 100_000, Connections: 1, NPM: "bench/npm", Runs: 5}}
+	o.Flags("notifications")
 	flag.IntVar(&o.window, "window", 0, "with -client: unconfirmed notifications on a connection; 0 is the service's default")
-	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
-	flag.StringVar(&o.npm, "npm", "bench/npm", "the npm drivers")
-	flag.IntVar(&o.runs, "runs", 5, "interleaved runs of every client")
-	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is about two seconds for each client and run")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("the benchmark took longer than ten minutes"))
-	defer cancel()
-	if o.client {
-		return client(ctx, o)
-	}
-	return benchmark(ctx, o)
+	program.Main("binary", 10*time.Minute, func(ctx context.Context) error {
+		if o.Client {
+			return client(ctx, o)
+		}
+		return benchmark(ctx, o)
+	})
 }
 
 func client(ctx context.Context, o options) error {
-	pair := filepath.Join(o.credentials, "client.pem")
+	pair := filepath.Join(o.Credentials, "client.pem")
 	certificate, err := tls.LoadX509KeyPair(pair, pair)
 	if err != nil {
 		return fmt.Errorf("read the client certificate: %w", err)
 	}
-	ca, err := os.ReadFile(filepath.Join(o.credentials, "ca.pem"))
+	ca, err := os.ReadFile(filepath.Join(o.Credentials, "ca.pem"))
 	if err != nil {
 		return fmt.Errorf("read the CA: %w", err)
 	}
@@ -84,7 +57,7 @@ func client(ctx context.Context, o options) error {
 	roots.AppendCertsFromPEM(ca)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	transport := binary.New(binary.Config{
-		App: "bench", Address: o.address, Connections: o.connections, Window: o.window,
+		App: "bench", Address: o.Address, Connections: o.Connections, Window: o.window,
 		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: roots, MinVersion: tls.VersionTLS12},
 	}, log, apns.NewMetrics(prometheus.NewRegistry()))
 	const groupSize = 1000
@@ -94,7 +67,7 @@ func client(ctx context.Context, o options) error {
 		window = binary.DefaultWindow
 	}
 	report, err := drive.Run(ctx, transport, drive.Options{
-		Warmup: o.warmup, Count: o.count, Tokens: 100_000, Groups: 4*window*o.connections/groupSize + 16, GroupSize: groupSize,
+		Warmup: o.Warmup, Count: o.Count, Tokens: 100_000, Groups: 4*window*o.Connections/groupSize + 16, GroupSize: groupSize,
 	})
 	if err != nil {
 		return err
@@ -119,7 +92,7 @@ func benchmark(ctx context.Context, o options) error {
 		return err
 	}
 	defer discard()
-	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals")
+	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals")
 	if err != nil {
 		return err
 	}
@@ -129,7 +102,7 @@ func benchmark(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	npm, err := filepath.Abs(filepath.Join(o.npm, "apn.js"))
+	npm, err := filepath.Abs(filepath.Join(o.NPM, "apn.js"))
 	if err != nil {
 		return fmt.Errorf("find the npm driver: %w", err)
 	}
@@ -138,11 +111,11 @@ func benchmark(ctx context.Context, o options) error {
 	contenders := []*contender{
 		{name: "ours", program: self, args: []string{"-client"}, count: 3_000_000},
 		{name: "ours, window 262,144", program: self, args: []string{"-client", "-window", "262144"}, count: 3_000_000},
-		{name: "joekarl/go-libapns", program: filepath.Join(o.bin, "libapns"), env: trust, count: 200_000},
-		{name: "anachronistic/apns, codec, kept connection", program: filepath.Join(o.bin, "anachronistic"), env: trust, count: 100_000},
+		{name: "joekarl/go-libapns", program: filepath.Join(o.Bin, "libapns"), env: trust, count: 200_000},
+		{name: "anachronistic/apns, codec, kept connection", program: filepath.Join(o.Bin, "anachronistic"), env: trust, count: 100_000},
 		{name: "npm apn@1.7.8", program: "node", args: []string{"--no-deprecation", npm}, count: 100_000},
 	}
-	for range o.runs {
+	for range o.Runs {
 		for _, c := range contenders {
 			report, err := one(ctx, o, sim, c)
 			if err != nil {
@@ -151,7 +124,7 @@ func benchmark(ctx context.Context, o options) error {
 			c.reports = append(c.reports, report)
 		}
 	}
-	write(contenders, o.runs)
+	write(contenders, o.Runs)
 	return nil
 }
 
@@ -160,7 +133,7 @@ func one(ctx context.Context, o options, sim *rig.Simulator, c *contender) (meas
 	if err := sim.Reset(ctx); err != nil {
 		return measure.Report{}, err
 	}
-	count := max(int(float64(c.count)*o.scale), 1000)
+	count := max(int(float64(c.count)*o.Scale), 1000)
 	warmup := count / 10
 	ctx, cancel := context.WithTimeoutCause(ctx, 90*time.Second, fmt.Errorf("%s took longer than 90 s", c.name))
 	defer cancel()

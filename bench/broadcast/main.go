@@ -12,15 +12,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/program"
 	"github.com/lhspn/lhspn/bench/internal/rig"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator"
@@ -36,17 +35,9 @@ type options struct {
 	runs      int
 	probes    int
 	every     time.Duration
-	timeout   time.Duration
 }
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/broadcast:", err)
-		os.Exit(1)
-	}
-}
-
-func run() error {
 	var o options
 	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
 	flag.StringVar(&o.base, "base", "", "the built programs of another commit, which are run in turns with those of bin")
@@ -57,13 +48,7 @@ func run() error {
 	flag.IntVar(&o.runs, "runs", 3, "broadcasts of each kind and size")
 	flag.IntVar(&o.probes, "probes", 50, "notifications to one token without a broadcast")
 	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "time between notifications to one token")
-	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "the whole benchmark")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
-	defer cancel()
-	return benchmark(ctx, o)
+	program.Main("broadcast", 10*time.Minute, func(ctx context.Context) error { return benchmark(ctx, o) })
 }
 
 // bench is one service with its registry.

@@ -13,34 +13,19 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/program"
 	"github.com/lhspn/lhspn/bench/internal/rig"
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 )
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/fcm:", err)
-		os.Exit(1)
-	}
-}
-
 type options struct {
-	client               bool
-	address, credentials string
-	warmup, count        int
-	connections          int
-
-	bin, npm, redirect string
-	runs               int
-	scale              float64
-	timeout            time.Duration
+	program.Options
+	redirect string
 }
 
 // tokens is the number of different device tokens.
@@ -49,29 +34,16 @@ const tokens = 1000
 // streams is what every server allows on a connection.
 const streams = 100
 
-func run() error {
-	var o options
-	flag.BoolVar(&o.client, "client", false, "be our client")
-	flag.StringVar(&o.address, "address", "", "with -client: host:port")
-	flag.StringVar(&o.credentials, "credentials", "", "with -client: the simulator's credentials")
-	flag.IntVar(&o.warmup, "warmup", 1000, "with -client: messages before the measured part")
-	flag.IntVar(&o.count, "count", 10_000, "with -client: messages in the measured part")
-	flag.IntVar(&o.connections, "connections", 1, "with -client: connections")
-	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
-	flag.StringVar(&o.npm, "npm", "bench/npm", "the npm drivers")
+func main() {
+	o := options{Options: program.Options{Warmup: 1000, Count: 10_000, Connections: 1, NPM: "bench/npm", Runs: 3}}
+	o.Flags("messages")
 	flag.StringVar(&o.redirect, "redirect", "interop/fcm/node/redirect.js", "what leads npm clients from Google's hosts to ours")
-	flag.IntVar(&o.runs, "runs", 3, "interleaved runs of every client")
-	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is one to three seconds for each client and run")
-	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "the whole benchmark")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
-	defer cancel()
-	if o.client {
-		return client(ctx, o)
-	}
-	return benchmark(ctx, o)
+	program.Main("fcm", 5*time.Minute, func(ctx context.Context) error {
+		if o.Client {
+			return client(ctx, o)
+		}
+		return benchmark(ctx, o)
+	})
 }
 
 // contender is one client under test.
@@ -90,7 +62,7 @@ func benchmark(ctx context.Context, o options) error {
 		return err
 	}
 	defer discard()
-	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals", "--host", "fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com")
+	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals", "--host", "fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com")
 	if err != nil {
 		return err
 	}
@@ -99,7 +71,7 @@ func benchmark(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	script, err := filepath.Abs(filepath.Join(o.npm, "fcm-v1-http2.js"))
+	script, err := filepath.Abs(filepath.Join(o.NPM, "fcm-v1-http2.js"))
 	if err != nil {
 		return fmt.Errorf("find the npm driver: %w", err)
 	}
@@ -109,7 +81,7 @@ func benchmark(ctx context.Context, o options) error {
 	}
 	contenders := []contender{
 		{"ours", self, []string{"-client"}, 500_000},
-		{"firebase.google.com/go SendEach", filepath.Join(o.bin, "fcm-firebase"), nil, 10_000},
+		{"firebase.google.com/go SendEach", filepath.Join(o.Bin, "fcm-firebase"), nil, 10_000},
 		{"npm fcm-v1-http2", "node", []string{"-r", redirect, script}, 10_000},
 	}
 	servers := []server{{"the simulator", sim.FCM}}
@@ -179,12 +151,12 @@ func one(ctx context.Context, c contender, sim *rig.Simulator, to server, count 
 	return report, nil
 }
 
-func (o options) scaled(count int) int { return max(int(float64(count)*o.scale), 1000) }
+func (o options) scaled(count int) int { return max(int(float64(count)*o.Scale), 1000) }
 
 // rates compares the clients at one server.
 func rates(ctx context.Context, o options, contenders []contender, sim *rig.Simulator, to server) error {
 	reports := make([][]measure.Report, len(contenders))
-	for range o.runs {
+	for range o.Runs {
 		for i, c := range contenders {
 			report, err := one(ctx, c, sim, to, o.scaled(c.count))
 			if err != nil {
@@ -193,7 +165,7 @@ func rates(ctx context.Context, o options, contenders []contender, sim *rig.Simu
 			reports[i] = append(reports[i], report)
 		}
 	}
-	fmt.Printf("### FCM to %s, one connection of %d streams, median of %d interleaved runs\n\n", to.name, streams, o.runs)
+	fmt.Printf("### FCM to %s, one connection of %d streams, median of %d interleaved runs\n\n", to.name, streams, o.Runs)
 	t := measure.Table{Columns: []string{
 		"client", "messages/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
 	rate := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.Rate) }

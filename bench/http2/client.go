@@ -18,7 +18,7 @@ import (
 
 // client is our transport, driven as the sender drives it.
 func client(ctx context.Context, o options) error {
-	key, err := credentials.LoadSigningKey(filepath.Join(o.credentials, "AuthKey_"+simulator.ProviderKeyID+".p8"))
+	key, err := credentials.LoadSigningKey(filepath.Join(o.Credentials, "AuthKey_"+simulator.ProviderKeyID+".p8"))
 	if err != nil {
 		return err
 	}
@@ -26,18 +26,18 @@ func client(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	roots, err := credentials.LoadCAs(filepath.Join(o.credentials, "ca.pem"))
+	roots, err := credentials.LoadCAs(filepath.Join(o.Credentials, "ca.pem"))
 	if err != nil {
 		return err
 	}
 	const groupSize, perConnection = 1000, 16_384 // the latter is what the transport takes for each connection by default
 	transport := provider.New(provider.Config{
-		App: "bench", Address: o.address, Connections: o.connections, MaxInFlight: perConnection * o.connections,
+		App: "bench", Address: o.Address, Connections: o.Connections, MaxInFlight: perConnection * o.Connections,
 		TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Tokens: keys,
 	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), apns.NewMetrics(prometheus.NewRegistry()))
 	report, err := drive.Run(ctx, transport, drive.Options{
-		Warmup: o.warmup, Count: o.count, Tokens: tokens, Settle: true,
-		Groups: perConnection*o.connections/groupSize + 16, GroupSize: groupSize,
+		Warmup: o.Warmup, Count: o.Count, Tokens: tokens, Settle: true,
+		Groups: perConnection*o.Connections/groupSize + 16, GroupSize: groupSize,
 	})
 	if err != nil {
 		return err

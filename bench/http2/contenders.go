@@ -26,7 +26,7 @@ import (
 
 // contenders are the clients; ours is the first, h2load, where it is installed, the last.
 func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) {
-	npm, err := filepath.Abs(filepath.Join(o.npm, "node-apn.js"))
+	npm, err := filepath.Abs(filepath.Join(o.NPM, "node-apn.js"))
 	if err != nil {
 		return nil, fmt.Errorf("find the npm driver: %w", err)
 	}
@@ -42,8 +42,8 @@ func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) 
 		contender{"ours", 1_000_000, true, func(ctx context.Context, address string, connections, count int) (measure.Report, error) {
 			return oursAt(ctx, sim.Credentials, address, connections, count)
 		}},
-		contender{"sideshow/apns2, 100 goroutines", 40_000, false, peer(filepath.Join(o.bin, "apns2"), nil, 100, trust)},
-		contender{"sideshow/apns2, 1,000 goroutines", 40_000, true, peer(filepath.Join(o.bin, "apns2"), nil, streams, trust)},
+		contender{"sideshow/apns2, 100 goroutines", 40_000, false, peer(filepath.Join(o.Bin, "apns2"), nil, 100, trust)},
+		contender{"sideshow/apns2, 1,000 goroutines", 40_000, true, peer(filepath.Join(o.Bin, "apns2"), nil, streams, trust)},
 		contender{"npm @parse/node-apn", 20_000, true, peer("node", []string{npm}, streams)},
 	)
 	h2load, _ := exec.LookPath("h2load")
@@ -148,13 +148,13 @@ func runH2load(ctx context.Context, program, dir, payload, bearer, address strin
 
 // serve is a net/http server that reads a request and answers 200 with its apns-id.
 func serve(ctx context.Context, o options) error {
-	pair := filepath.Join(o.credentials, "server.pem")
+	pair := filepath.Join(o.Credentials, "server.pem")
 	certificate, err := tls.LoadX509KeyPair(pair, pair)
 	if err != nil {
 		return fmt.Errorf("read the server certificate: %w", err)
 	}
 	server := &http.Server{
-		Addr:              o.address,
+		Addr:              o.Address,
 		ReadHeaderTimeout: 10 * time.Second,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streams},

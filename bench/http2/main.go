@@ -13,34 +13,19 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/program"
 	"github.com/lhspn/lhspn/bench/internal/rig"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/http2:", err)
-		os.Exit(1)
-	}
-}
-
 type options struct {
-	client, serve        bool
-	address, credentials string
-	warmup, count        int
-	connections          int
-
-	bin, npm string
-	runs     int
-	scale    float64
-	timeout  time.Duration
+	program.Options
+	serve bool
 }
 
 // tokens is the number of different device tokens: as few as nghttpd can have files for.
@@ -49,32 +34,19 @@ const tokens = 1000
 // streams is what every server allows.
 const streams = 1000
 
-func run() error {
-	var o options
-	flag.BoolVar(&o.client, "client", false, "be our client")
+func main() {
+	o := options{Options: program.Options{Warmup: 10_000, Count: 100_000, Connections: 1, NPM: "bench/npm", Runs: 3}}
+	o.Flags("notifications")
 	flag.BoolVar(&o.serve, "serve", false, "be the net/http server")
-	flag.StringVar(&o.address, "address", "", "with -client, -serve: host:port")
-	flag.StringVar(&o.credentials, "credentials", "", "with -client, -serve: the simulator's credentials")
-	flag.IntVar(&o.warmup, "warmup", 10_000, "with -client: notifications before the measured part")
-	flag.IntVar(&o.count, "count", 100_000, "with -client: notifications in the measured part")
-	flag.IntVar(&o.connections, "connections", 1, "with -client: connections")
-	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
-	flag.StringVar(&o.npm, "npm", "bench/npm", "the npm drivers")
-	flag.IntVar(&o.runs, "runs", 3, "interleaved runs of every client")
-	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is one to two seconds for each client and run")
-	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "the whole benchmark")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
-	defer cancel()
-	switch {
-	case o.client:
-		return client(ctx, o)
-	case o.serve:
-		return serve(ctx, o)
-	}
-	return benchmark(ctx, o)
+	program.Main("http2", 10*time.Minute, func(ctx context.Context) error {
+		switch {
+		case o.Client:
+			return client(ctx, o)
+		case o.serve:
+			return serve(ctx, o)
+		}
+		return benchmark(ctx, o)
+	})
 }
 
 // send has a client send count notifications to the address, over so many connections.
@@ -90,7 +62,7 @@ type contender struct {
 	run send
 }
 
-func (o options) scaled(count int) int { return max(int(float64(count)*o.scale), 2*streams) }
+func (o options) scaled(count int) int { return max(int(float64(count)*o.Scale), 2*streams) }
 
 func benchmark(ctx context.Context, o options) error {
 	dir, discard, err := rig.TempDir()
@@ -98,7 +70,7 @@ func benchmark(ctx context.Context, o options) error {
 		return err
 	}
 	defer discard()
-	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams))
+	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams))
 	if err != nil {
 		return err
 	}
@@ -192,7 +164,7 @@ func servers(ctx context.Context, sim *rig.Simulator, dir string) (list []server
 // rates compares the clients at one server and number of connections.
 func rates(ctx context.Context, o options, contenders []contender, to server, connections int) error {
 	reports := make([][]measure.Report, len(contenders))
-	for range o.runs {
+	for range o.Runs {
 		for i, c := range contenders {
 			report, err := one(ctx, c, to.address, connections, o.scaled(c.count))
 			if err != nil {
@@ -204,7 +176,7 @@ func rates(ctx context.Context, o options, contenders []contender, to server, co
 			reports[i] = append(reports[i], report)
 		}
 	}
-	fmt.Printf("### HTTP/2 to %s, %d connection(s) of %d streams, median of %d interleaved runs\n\n", to.name, connections, streams, o.runs)
+	fmt.Printf("### HTTP/2 to %s, %d connection(s) of %d streams, median of %d interleaved runs\n\n", to.name, connections, streams, o.Runs)
 	t := measure.Table{Columns: []string{
 		"client", "notifications/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
 	rate := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.Rate) }
@@ -257,7 +229,7 @@ func roundTrip(ctx context.Context, o options, contenders []contender, sim *rig.
 // simulator keeps every apns-id for that, in both runs.
 func faulty(ctx context.Context, o options, ours contender, dir string) error {
 	dir = filepath.Join(dir, "faulty")
-	sim, err := rig.StartSimulator(ctx, o.bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams), "--track-ids")
+	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams), "--track-ids")
 	if err != nil {
 		return err
 	}
@@ -268,7 +240,7 @@ func faulty(ctx context.Context, o options, ours contender, dir string) error {
 		"", "notifications/s", "accepted", "unregistered", "sent again", "accepted twice", "lost"}}
 	rate := map[bool][]float64{}
 	count := o.scaled(ours.count) / 2
-	for range o.runs {
+	for range o.Runs {
 		for _, faults := range []bool{false, true} {
 			f := simulator.Faults{}
 			if faults {

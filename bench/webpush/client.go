@@ -108,19 +108,19 @@ func (r registry) Addresses(context.Context, string, []push.Token) (map[push.Tok
 
 // client is our transport, driven as the sender drives it.
 func client(ctx context.Context, o options) error {
-	vapid, err := webpush.LoadVAPID(filepath.Join(o.directory, "vapid.private"), subject)
+	vapid, err := webpush.LoadVAPID(filepath.Join(o.Credentials, "vapid.private"), subject)
 	if err != nil {
 		return err
 	}
-	roots, err := credentials.LoadCAs(filepath.Join(o.directory, "ca.pem"))
+	roots, err := credentials.LoadCAs(filepath.Join(o.Credentials, "ca.pem"))
 	if err != nil {
 		return err
 	}
-	origins, err := webpush.ParseOrigins([]string{"https://" + o.address})
+	origins, err := webpush.ParseOrigins([]string{"https://" + o.Address})
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(filepath.Join(o.directory, "subscriptions.json"))
+	text, err := os.ReadFile(filepath.Join(o.Credentials, "subscriptions.json"))
 	if err != nil {
 		return fmt.Errorf("read the subscriptions: %w", err)
 	}
@@ -141,7 +141,7 @@ func client(ctx context.Context, o options) error {
 	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), webpush.NewMetrics(prometheus.NewRegistry()))
 	const groupSize, inFlight = 500, 4000
 	report, err := drive.Run(ctx, transport, drive.Options{
-		Warmup: o.warmup, Count: o.count, Tokens: subscriptions, Settle: true, Groups: inFlight / groupSize, GroupSize: groupSize,
+		Warmup: o.Warmup, Count: o.Count, Rest: o.rest, Tokens: subscriptions, Settle: true, Groups: inFlight / groupSize, GroupSize: groupSize,
 	})
 	if err != nil {
 		return err

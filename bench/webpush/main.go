@@ -17,57 +17,35 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
+	"github.com/lhspn/lhspn/bench/internal/program"
 	"github.com/lhspn/lhspn/bench/internal/rig"
 )
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/webpush:", err)
-		os.Exit(1)
-	}
-}
-
 type options struct {
-	client, serve      bool
-	address, directory string
-	warmup, count      int
-	bin                string
-	runs               int
-	scale              float64
-	timeout            time.Duration
+	program.Options
+	serve bool
+	rest  time.Duration
 }
 
-func run() error {
-	var o options
-	flag.BoolVar(&o.client, "client", false, "be our client")
+func main() {
+	o := options{Options: program.Options{Warmup: 1000, Count: 10_000, Runs: 3}}
+	o.Flags("messages")
 	flag.BoolVar(&o.serve, "serve", false, "be the push service")
-	flag.StringVar(&o.address, "address", "", "with -client, -serve: host:port")
-	flag.StringVar(&o.directory, "credentials", "", "with -client, -serve: the directory that the benchmark wrote")
-	flag.IntVar(&o.warmup, "warmup", 1000, "with -client: messages before the measured part")
-	flag.IntVar(&o.count, "count", 10_000, "with -client: messages in the measured part")
-	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
-	flag.IntVar(&o.runs, "runs", 3, "interleaved runs of every client")
-	flag.Float64Var(&o.scale, "scale", 1, "scale of the counts: 1 is one to three seconds for each client and run")
-	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "the whole benchmark")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
-	defer cancel()
-	switch {
-	case o.client:
-		return client(ctx, o)
-	case o.serve:
-		return serve(ctx, o)
-	}
-	return benchmark(ctx, o)
+	flag.DurationVar(&o.rest, "rest", 0, "with -client: idle time before the measured part, in which key pairs are made ahead")
+	program.Main("webpush", 5*time.Minute, func(ctx context.Context) error {
+		switch {
+		case o.Client:
+			return client(ctx, o)
+		case o.serve:
+			return serve(ctx, o)
+		}
+		return benchmark(ctx, o)
+	})
 }
 
 // contender is one client under test.
@@ -105,13 +83,15 @@ func benchmark(ctx context.Context, o options) error {
 	}
 	contenders := []contender{
 		{"ours", self, []string{"-client"}, 40_000},
-		{"SherClockHolmes/webpush-go, 100 goroutines", filepath.Join(o.bin, "webpushgo"), []string{"-workers", "100"}, 5000},
+		// As many as are made ahead, in a burst: see the transport's keyPairsAhead.
+		{"ours, a burst after a second of rest", self, []string{"-client", "-rest", "1s"}, 4000},
+		{"SherClockHolmes/webpush-go, 100 goroutines", filepath.Join(o.Bin, "webpushgo"), []string{"-workers", "100"}, 5000},
 	}
 	reports := make([][]measure.Report, len(contenders))
 	var floors [2][]float64
-	for range o.runs {
+	for range o.Runs {
 		for i, c := range contenders {
-			count := max(int(float64(c.count)*o.scale), 500)
+			count := max(int(float64(c.count)*o.Scale), 500)
 			report, err := rig.Client(ctx, rig.Spec{
 				Name: c.name, Program: c.program, Env: []string{"SSL_CERT_FILE=" + filepath.Join(dir, "ca.pem")},
 				Args: append(c.args[:len(c.args):len(c.args)], "-address", address, "-credentials", dir,
@@ -125,14 +105,14 @@ func benchmark(ctx context.Context, o options) error {
 			}
 			reports[i] = append(reports[i], report)
 		}
-		pair, agreement, err := floor(max(int(20_000*o.scale), 500))
+		pair, agreement, err := floor(max(int(20_000*o.Scale), 500))
 		if err != nil {
 			return err
 		}
 		floors[0], floors[1] = append(floors[0], pair+agreement), append(floors[1], agreement)
 	}
 
-	fmt.Printf("### Web Push: a payload of 130 bytes to 1,000 subscriptions, %d interleaved runs\n\n", o.runs)
+	fmt.Printf("### Web Push: a payload of 130 bytes to 1,000 subscriptions, %d interleaved runs\n\n", o.Runs)
 	both := measure.Median(floors[0])
 	table := measure.Table{Columns: []string{"client", "messages/s", "client CPU each (µs)", "messages/s of one core", "of the limit", "allocations each", "RSS (MiB)"}}
 	for i, c := range contenders {
@@ -175,12 +155,12 @@ func floor(count int) (pair, agreement float64, err error) {
 
 // serve is a push service that reads a message and takes it.
 func serve(ctx context.Context, o options) error {
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.directory, "ca.pem"), filepath.Join(o.directory, "key.pem"))
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.Credentials, "ca.pem"), filepath.Join(o.Credentials, "key.pem"))
 	if err != nil {
 		return fmt.Errorf("read the server certificate: %w", err)
 	}
 	server := &http.Server{
-		Addr: o.address, ReadHeaderTimeout: 10 * time.Second,
+		Addr: o.Address, ReadHeaderTimeout: 10 * time.Second,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
 		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 100},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -31,6 +31,8 @@ type Options struct {
 	// Token is the i-th of them, and Notification what is sent, anew for each round over them; nil for those of APNs.
 	Token        func(i int) push.Token
 	Notification func(now time.Time) *push.Notification
+	// Rest is how long nothing is sent before the measured part.
+	Rest time.Duration
 	// Groups are in flight at the most, each of GroupSize deliveries.
 	Groups, GroupSize int
 	// Settle waits for all results before the transport is drained, so that what has to be sent again can be. Over the
@@ -66,6 +68,11 @@ func Run(ctx context.Context, t Transport, o Options) (measure.Report, error) {
 	}
 	clear(d.outcomes)
 	d.resent, d.failed = 0, 0
+	select {
+	case <-ctx.Done():
+		return measure.Report{}, ctx.Err()
+	case <-time.After(o.Rest):
+	}
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
