@@ -156,6 +156,7 @@ func (w *Watch) SigningKey(app, file string, p *ProviderTokens, changed func()) 
 }
 
 func (w *Watch) add(f *watchedCredential) (stop func()) {
+	w.metrics.refused.WithLabelValues(f.app).Add(0) // it is there from the start
 	for _, result := range []string{"ok", "refused"} {
 		w.metrics.reloads.WithLabelValues(f.app, result)
 	}
