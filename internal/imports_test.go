@@ -40,10 +40,16 @@ var allowed = map[string]map[string]string{
 		"internal/database": "a store",
 	},
 	"internal/tokens": {
+		"internal/events":   "tokens that are removed are told in the same transaction",
 		"internal/push":     "device tokens",
 		"internal/database": "a store",
 	},
+	"internal/events": {
+		"internal/push":     "what events tell of",
+		"internal/database": "a store",
+	},
 	"internal/queue": {
+		"internal/events":   "what became of notifications is told in the same transaction",
 		"internal/push":     "notifications and results",
 		"internal/database": "a store",
 	},

@@ -101,6 +101,7 @@ func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler,
 	if l == s.public {
 		s.draining.Store(true)
 		s.delay()
+		s.api.EndStreams()
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()

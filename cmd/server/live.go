@@ -31,6 +31,8 @@ type live struct {
 	sender   *sender.Sender
 	feedback *feedback.Job
 
+	silent sync.Map // by name, the apps whose events are not kept: asked for each transaction
+
 	mu        sync.Mutex // guards what follows
 	apps      map[string]*liveApp
 	operators []api.Key
@@ -53,6 +55,12 @@ func newLive(g *gateways, log *slog.Logger, reg prometheus.Registerer) *live {
 	}, []string{"app"})}
 	reg.MustRegister(l.refusals)
 	return l
+}
+
+// wantsEvents reports whether the app's events are kept.
+func (l *live) wantsEvents(app string) bool {
+	_, silent := l.silent.Load(app)
+	return !silent
 }
 
 // change is what is to be done so that the apps' new settings are in force.
@@ -79,6 +87,11 @@ func (l *live) prepare(apps []config.App) (*change, error) {
 			l.refusals.WithLabelValues(app.Name)
 		}
 		a.settings = *app
+		if app.Events {
+			l.silent.Delete(app.Name)
+		} else {
+			l.silent.Store(app.Name, true)
+		}
 		errs = append(errs, l.preparePlatforms(c, a), l.prepareProofs(a))
 		l.refusals.WithLabelValues(app.Name).Set(float64(min(1, len(a.refused))))
 	}

@@ -40,6 +40,9 @@ const usage = `LHSPN, a push notification service
   server send --config FILE --token T --payload JSON [--push-type TYPE]
                                       the same with a payload: on APNs the whole of it, as {"aps": {...}}, on FCM the
                                       message without its target, in browsers any JSON; @NAME reads it from a file
+  server tail --app NAME [--config FILE] [--after CURSOR] [--types LIST]
+                                      print the app's events as they come, a line of JSON each; it reads the database.
+                                      Without a configuration those of dev mode
   server version, or --version        the version and the commit that it was built from
 
 Every setting is described in docs/configuration.md.
@@ -87,6 +90,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	var vapid, master *bool
 	var toSend message
 	var operator operate
+	var toTail tailing
 	switch name {
 	case "keygen":
 		scope = flags.String("scope", "send", "register, send, admin or operator")
@@ -96,6 +100,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		toSend.flags(flags)
 	case "app", "key":
 		operator.flags(flags)
+	case "tail":
+		toTail.flags(flags)
 	}
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil
@@ -134,6 +140,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return keygen(*scope, stdout)
 	case "send":
 		return send(ctx, *configFile, toSend, stdout)
+	case "tail":
+		return tail(ctx, *configFile, toTail, stdout, stderr)
 	case "version":
 		return printVersion(stdout)
 	case "help":

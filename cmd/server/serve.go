@@ -28,6 +28,7 @@ import (
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/listener"
@@ -91,6 +92,7 @@ type service struct {
 	sender      *sender.Sender
 	feedback    *feedback.Job
 	purger      *queue.Purger
+	events      *events.Store
 	credentials *credentials.Watch
 	vitals      *vitals
 	live        *live
@@ -150,9 +152,14 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		return nil, err
 	}
 	routes, _ := s.live.start(all, cfg.OperatorKeys) // a route whose credentials cannot be used says so itself, and holds up no other
-	s.tokens = tokens.New(s.db, reg)
+	s.events = events.New(s.db, events.Config{
+		Wanted: s.live.wantsEvents, Retention: cfg.Queue.Retention,
+		OwnsJob: func(name string) bool { return s.queue.OwnsJob(name) },
+	}, log, reg)
+	s.tokens = tokens.New(s.db, reg).WithEvents(s.events)
 	s.queue, err = queue.New(s.db, queue.Config{
 		Lease: cfg.Queue.Lease, MaxBacklog: cfg.Queue.MaxBacklog,
+		Events:  s.events,
 		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
 	}, s.tokens, log, reg)
 	if err != nil {
@@ -172,7 +179,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		return nil, err
 	}
 	if s.api, err = api.New(api.Config{
-		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Tokens: s.tokens, Notifications: notifications{s.queue},
+		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Events: s.events, Tokens: s.tokens, Notifications: notifications{s.queue},
 		Feedback: deadTokens{s.queue, s.feedback, s.log},
 		Log:      log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled", MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
 		RegisterRate: cfg.API.RegisterRate, MaxInFlight: cfg.API.MaxInFlight, NoDocs: cfg.API.Docs == "off",
@@ -320,6 +327,7 @@ func (s *service) run(ctx context.Context) error {
 		{"operators' endpoints", func(ctx context.Context) error { return s.serveHTTP(ctx, s.private, s.ops, time.Second) }},
 		{"queue", s.queue.Run},
 		{"token store", s.tokens.Run},
+		{"events", s.events.Run},
 		{"sender", s.sender.Run},
 		{"feedback", s.feedback.Run},
 		{"purge", s.purger.Run},

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -125,6 +126,7 @@ type Config struct {
 	Tokens        Tokens
 	Notifications Notifications
 	Feedback      Feedback
+	Events        Events
 	Log           *slog.Logger
 	Metrics       prometheus.Registerer
 	Version       string
@@ -154,6 +156,9 @@ type API struct {
 	directory     atomic.Pointer[directory]
 	operated      Apps
 	refusals      *refusals
+	events        Events
+	ending        chan struct{} // closed when those who wait for events are to be answered
+	endOnce       sync.Once
 	log           *slog.Logger
 	metrics       *metrics
 	maxBody       int64
@@ -177,13 +182,15 @@ type API struct {
 
 // New makes the handler and starts nothing.
 func New(c Config) (*API, error) {
-	if c.Tokens == nil || c.Notifications == nil || c.Feedback == nil || c.Log == nil || c.Metrics == nil {
+	if c.Tokens == nil || c.Notifications == nil || c.Feedback == nil || c.Events == nil || c.Log == nil || c.Metrics == nil {
 		return nil, errors.New("api: a store, the log or the metrics are missing")
 	}
 	a := &API{
 		tokens:        c.Tokens,
 		notifications: c.Notifications,
 		feedback:      c.Feedback,
+		events:        c.Events,
+		ending:        make(chan struct{}),
 		log:           c.Log,
 		metrics:       newMetrics(c.Metrics),
 		maxBody:       c.MaxBody,

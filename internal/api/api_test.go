@@ -46,6 +46,7 @@ type stores struct {
 	err         error
 	panics      bool
 	devices     map[string]map[push.Token]push.Device
+	feed        *fakeFeed
 	imports     [][]push.Device
 	registered  []push.Registration
 	requests    []*push.Request
@@ -60,7 +61,9 @@ type stores struct {
 }
 
 func newStores() *stores {
-	return &stores{devices: map[string]map[push.Token]push.Device{}, answers: map[string]*push.Request{}}
+	s := &stores{devices: map[string]map[push.Token]push.Device{}, answers: map[string]*push.Request{}, feed: newFakeFeed()}
+	s.feed.of = s
+	return s
 }
 
 func (s *stores) begin() func() {
@@ -308,7 +311,7 @@ func newFixtureOperated(tb testing.TB, operated Apps) *fixture {
 		tb.Fatal(err)
 	}
 	a, err := New(Config{
-		Operated: operated, Tokens: s, Notifications: queue{s}, Feedback: inbox{s}, Metrics: registry, Version: "1.2.3",
+		Operated: operated, Tokens: s, Notifications: queue{s}, Feedback: inbox{s}, Events: s.feed, Metrics: registry, Version: "1.2.3",
 		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Apps: []App{
 			{Name: "hedgehog", Platforms: apple("com.example.hedgehog"), UserTokens: proofs, Keys: []Key{

@@ -44,6 +44,7 @@ var routes = []struct {
 	{http.MethodPost, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057/cancel", "", ScopeSend},
 	{http.MethodGet, "/v1/feedback", "", ScopeAdmin},
 	{http.MethodPost, "/v1/feedback/check", "", ScopeAdmin},
+	{http.MethodGet, "/v1/events", "", ScopeSend},
 }
 
 func TestScopes(t *testing.T) {
@@ -97,7 +98,7 @@ func keyHashText(key string) string {
 
 func TestKeysBelongToOneApp(t *testing.T) {
 	t.Parallel()
-	c := Config{Tokens: newStores(), Notifications: queue{newStores()}, Feedback: inbox{newStores()}, Log: newFixture(t).API.log}
+	c := Config{Tokens: newStores(), Notifications: queue{newStores()}, Feedback: inbox{newStores()}, Events: newFakeFeed(), Log: newFixture(t).API.log}
 	for name, apps := range map[string][]App{
 		"the same key twice": {{Keys: []Key{{Scope: ScopeSend}}}, {Keys: []Key{{Scope: ScopeSend}}}},
 		"an unknown scope":   {{Keys: []Key{{Scope: "root"}}}},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"time"
@@ -252,6 +253,18 @@ type feedbackBody struct {
 	Source      string    `json:"source" enum:"feedback,unregistered,bad_token"`
 	Removed     bool      `json:"removed" doc:"False where the token was registered again after timestamp, or was not there"`
 	CheckedAt   time.Time `json:"checked_at"`
+}
+
+type eventsBody struct {
+	Items      []eventBody `json:"items" nullable:"false"`
+	NextCursor string      `json:"next_cursor" doc:"Where to go on, also where there was nothing"`
+}
+
+type eventBody struct {
+	ID   string          `json:"id" doc:"Of the event, and as after the place behind it"`
+	Type string          `json:"type" enum:"notification.sending,notification.done,notification.cancelled,deliveries.failed,token.removed,token.replaced,app.held,app.resumed,receipts"`
+	At   time.Time       `json:"at"`
+	Data json.RawMessage `json:"data" doc:"As docs/events.md has it for each type"`
 }
 
 type refusedLine struct {

@@ -47,6 +47,7 @@ var kinds = []kind{
 	{errNoRoute, "no-such-path", 404, "There is nothing at this path", "The paths are listed in /openapi.json and /docs.", 0},
 	{push.ErrNotFound, "not-found", 404, "Not found", "The app has no such token or notification.", 0},
 	{errMethodNotAllowed, "method-not-allowed", 405, "The path does not take this method", "The header Allow names those it takes.", 0},
+	{push.ErrGone, "gone", 410, "It is kept no longer", "", 0},
 	{push.ErrConflict, "conflict", 409, "Conflict", "", 0},
 	{push.ErrTooLarge, "too-large", 413, "Too large", "", 0},
 	{errMediaType, "unsupported-media-type", 415, "Unsupported media type", "", 0},

@@ -19,6 +19,7 @@ const (
 	tagNotifications = "Notifications"
 	tagFeedback      = "Feedback"
 	tagApps          = "Apps"
+	tagEvents        = "Events"
 )
 
 const documentAbout = "Push notifications for Apple's devices, Android and browsers. A key belongs to one app, which it thereby selects. " +
@@ -29,6 +30,7 @@ var documentTags = []*huma.Tag{
 	{Name: tagNotifications, Description: "What app backends send"},
 	{Name: tagFeedback, Description: "What the push services called dead"},
 	{Name: tagApps, Description: "What operators set while the service runs, with a key of operator_keys"},
+	{Name: tagEvents, Description: "What became of it all, as it becomes true"},
 }
 
 // pathPublicKey is where pages get the key that browsers subscribe with.
@@ -47,6 +49,7 @@ func (a *API) route() {
 	if a.operated != nil {
 		a.routeApps()
 	}
+	a.routeEvents()
 	a.document.finish()
 	if !a.noDocs {
 		a.documents()
@@ -160,6 +163,17 @@ func (a *API) routeNotifications() {
 		summary: "Run a pass of the feedback job now", timeout: checkTimeout, query: checkFeedbackQuery, answers: dead,
 		about: "The answer has the items of that pass. Where one is running, it begins when that has ended.",
 	}, a.checkFeedback)
+}
+
+func (a *API) routeEvents() {
+	a.serve(operation{
+		id: "events", method: http.MethodGet, path: "/v1/events", scopes: forSend, tag: tagEvents, streams: true,
+		summary: "What became true, in its order", query: eventsQuery,
+		about: "Each event once, in the order of the commits that made them true; none is passed over. Kept for queue.retention: a cursor " +
+			"older than that is answered with 410.\n\nWith Accept: text/event-stream the same comes as server-sent events, " +
+			"which are resumed by Last-Event-ID.",
+		answers: map[int]reflect.Type{200: reflect.TypeFor[eventsBody]()}, errors: []int{410},
+	}, a.getEvents)
 }
 
 // methodNotAllowed also names the methods that the path takes.

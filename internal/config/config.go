@@ -77,7 +77,7 @@ type API struct {
 type Queue struct {
 	Lease      time.Duration `yaml:"lease" default:"10s" min:"2s" max:"5m" doc:"How long a replica may be silent before the others take over what it was sending."`
 	MaxBacklog int64         `yaml:"max_backlog" default:"10000000" min:"1000" max:"1000000000000" doc:"Recipients that may wait. Beyond it new notifications are answered with 503 until it has shrunk."`
-	Retention  time.Duration `yaml:"retention" default:"168h" min:"1h" max:"87600h" doc:"How long finished notifications, their failures and the history of feedback are kept."`
+	Retention  time.Duration `yaml:"retention" default:"168h" min:"1h" max:"87600h" doc:"How long finished notifications, their failures, the history of feedback and events are kept."`
 }
 
 // Feedback is the settings of the job that removes dead device tokens.
@@ -95,6 +95,7 @@ type App struct {
 	APNs         APNs       `yaml:"apns" optional:"true" doc:"How APNs is reached, for iPhones, iPads, Macs and watches. An app has at least one of apns, fcm and webpush."`
 	FCM          FCM        `yaml:"fcm" optional:"true" doc:"How FCM is reached, for Android."`
 	WebPush      WebPush    `yaml:"webpush" optional:"true" doc:"How browsers are reached, each by the push service of its vendor."`
+	Events       bool       `yaml:"events" default:"true" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none, which spares the database a few percent of its work."`
 	Keys         []Key      `yaml:"keys" doc:"API keys."`
 	RegisterTags []string   `yaml:"register_tags" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`

@@ -68,7 +68,7 @@ func TestLoad(t *testing.T) {
 		Queue:    Queue{10 * time.Second, 10_000_000, 168 * time.Hour},
 		Feedback: Feedback{Interval: 30 * time.Minute, BadTokenAfter: 3, BadTokenOver: 24 * time.Hour, BadTokenGuard: 0.5, UnregisteredGuard: 0.5},
 		Apps: []App{{
-			Name: "hedgehog",
+			Name: "hedgehog", Events: true,
 			APNs: APNs{
 				Topic: "com.example.other", Transport: "http2", Environment: push.Production, KeyFile: filepath.Join(filepath.Dir(path), "AuthKey_ABC123DEFG.p8"), KeyID: "ABC123DEFG", TeamID: "DEF123GHIJ",
 				Connections: 4, MaxRate: 5, MaxRetries: 3, RetryStatuses: []int{1, 10}, Window: 16384, ConfirmAfter: 3 * time.Second, EndAfter: time.Minute, IdleClose: time.Second,

@@ -184,6 +184,12 @@ func (s setting) set(text string) error {
 			return err
 		}
 		s.value.SetInt(n)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil || text != "true" && text != "false" {
+			return fmt.Errorf("must be true or false, not %q", text)
+		}
+		s.value.SetBool(b)
 	case reflect.Float64:
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil || n != n {

@@ -31,6 +31,8 @@ type Options struct {
 	TLS *tls.Config
 	// StatementLimit is how long MySQL may run one statement; default 30 s. Migrations are not limited.
 	StatementLimit time.Duration
+	// ReadOnly opens an SQLite file for reading beside the process that it belongs to. It runs no transaction.
+	ReadOnly bool
 	// SQLite, where not nil, is put around what opens connections to SQLite, as to look at their statements.
 	SQLite func(driver.Connector) driver.Connector
 }
@@ -145,6 +147,9 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	if path == "" {
 		return nil, fmt.Errorf("sqlite: needs the path of a file, as in sqlite:./data/lhspn.db")
 	}
+	if opts.ReadOnly {
+		return openSQLiteReader(ctx, path)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database's folder: %w", err)
 	}
@@ -156,8 +161,7 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	if f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_RDWR, 0o600); err == nil { // SQLite says why not
 		_ = f.Close()
 	}
-	common := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)" +
-		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+	common := sqliteFile(path) + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)" +
 		// 16 MiB: tokens come in no order, so that a transaction of many changes as many pages, and what several of them
 		// change is then copied into the file once.
@@ -181,4 +185,22 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	db.read.SetMaxOpenConns(max(2, runtime.NumCPU()))
 	db.read.SetMaxIdleConns(max(2, runtime.NumCPU()))
 	return db, nil
+}
+
+func sqliteFile(path string) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)"
+}
+
+// openSQLiteReader opens a file that is there, for reading only.
+func openSQLiteReader(ctx context.Context, path string) (*DB, error) {
+	connector, err := sqlite.NewConnector(sqliteFile(path) + "&mode=ro")
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite %s: %w", path, err)
+	}
+	pool := sqlx.NewDb(sql.OpenDB(connector), string(SQLite))
+	pool.SetMaxOpenConns(1)
+	if err := pool.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open SQLite %s: %w", path, err), pool.Close())
+	}
+	return &DB{Dialect: SQLite, write: pool, read: pool}, nil
 }

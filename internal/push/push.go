@@ -12,6 +12,7 @@ var (
 	ErrConflict    = errors.New("conflict")
 	ErrForbidden   = errors.New("forbidden")
 	ErrTooLarge    = errors.New("too large")
+	ErrGone        = errors.New("gone") // it was there, and is kept no longer
 	ErrBacklogFull = errors.New("backlog full")
 	// ErrUnavailable means that a dependency (the database) cannot be reached now; repeating the call later may
 	// succeed.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -22,6 +23,8 @@ type Config struct {
 	// them. It must not block, and may forget what it is told: a batch stays a row, found by polling, until it is
 	// settled.
 	Handoff func(n *push.Notification, batches []*Batch)
+	// Events are written in the transactions that make them true; nil: none are.
+	Events *events.Store
 }
 
 // Replay is what a repeated request was answered the first time; nothing new was accepted.

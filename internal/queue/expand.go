@@ -26,7 +26,7 @@ func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready
 	start := time.Now()
 	var found int64
 	err = q.fencedOne(ctx, l, func(ctx context.Context, tx *sqlx.Tx) error {
-		ready, next, found, err = q.expand(ctx, tx, b, limit)
+		ready, next, found, err = q.expand(ctx, tx, l, b, limit)
 		if err != nil || found == 0 {
 			return err
 		}
@@ -48,7 +48,7 @@ func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready
 }
 
 func (q *Queue) expand(
-	ctx context.Context, tx *sqlx.Tx, b *Batch, limit int,
+	ctx context.Context, tx *sqlx.Tx, l Lease, b *Batch, limit int,
 ) (ready []*Batch, next *Batch, found int64, err error) {
 	n, err := consume(ctx, tx, []Key{b.Key})
 	if err != nil {
@@ -113,6 +113,11 @@ func (q *Queue) expand(
 	c := change{expanded: expanded, recipients: len(recipients)}
 	if err = c.apply(ctx, tx, b.App, []uuid.UUID{b.Notification}, now); err == nil {
 		err = q.addToPlatforms(ctx, tx, platforms)
+	}
+	if err == nil && expanded { // so it may be done
+		news := q.newNews(now)
+		news.of(b.App, b.Notification, &l)
+		err = news.flush(ctx, tx)
 	}
 	return ready, next, int64(len(recipients)), err
 }

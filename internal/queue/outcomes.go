@@ -10,13 +10,15 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
 // outputs are the rows that settling adds.
 type outputs struct {
 	failures, invalidations, badTokens, batches *database.Insert
-	now                                         any
+	at                                          time.Time
+	now                                         any // at, as the engines take it
 }
 
 func (q *Queue) newOutputs(now time.Time) *outputs {
@@ -30,6 +32,7 @@ func (q *Queue) newOutputs(now time.Time) *outputs {
 		invalidations: q.newInvalidations(),
 		badTokens:     database.NewInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", oneMore),
 		batches:       database.NewInsert("batches", batchColumns, ""),
+		at:            now.Truncate(time.Microsecond),
 		now:           stamp(now),
 	}
 }
@@ -45,7 +48,7 @@ func (o *outputs) flush(ctx context.Context, tx *sqlx.Tx) error {
 
 // add notes what one result leaves behind.
 func (o *outputs) add(
-	ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient *push.Recipient, r *push.Result,
+	ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient *push.Recipient, r *push.Result, told *told,
 ) error {
 	if !r.Outcome.Final() || r.Outcome == push.Accepted {
 		return nil
@@ -61,6 +64,11 @@ func (o *outputs) add(
 	}
 	if (r.Outcome == push.Failed || r.Outcome == push.Unregistered) && attempts < math.MaxUint8 {
 		attempts++ // the one that was answered now
+	}
+	if told != nil {
+		told.failed = append(told.failed, events.FailureOf(&push.Failure{
+			Token: recipient.Token, Reason: reason.String(), Status: r.Status, Attempts: attempts, At: o.at,
+		}))
 	}
 	token := []byte(recipient.Token)
 	err := o.failures.Add(ctx, tx, s.Batch.Notification[:], token, reason.String(), r.Status, attempts, o.now)

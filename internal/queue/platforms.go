@@ -156,7 +156,7 @@ func (q *Queue) addToPlatforms(ctx context.Context, tx *sqlx.Tx, changes map[pla
 
 // readPlatforms gives those of the statuses that are of several platforms their counts by platform. What is added up of
 // these is what the status shows: read a moment later, they may be ahead of the notification's own row.
-func (q *Queue) readPlatforms(ctx context.Context, app string, statuses []*push.Status) error {
+func readPlatforms(ctx context.Context, from sqlx.QueryerContext, app string, statuses []*push.Status) error {
 	byID := map[uuid.UUID]*push.Status{}
 	ids := make([]uuid.UUID, 0, len(statuses))
 	for _, s := range statuses {
@@ -170,7 +170,7 @@ func (q *Queue) readPlatforms(ctx context.Context, app string, statuses []*push.
 			Platform                                                       string
 			Recipients, Accepted, Failed, Unregistered, Expired, Cancelled int64
 		}
-		err := q.db.Reader().SelectContext(ctx, &rows, `SELECT notification_id, platform, recipients, accepted, failed, unregistered, expired, cancelled
+		err := sqlx.SelectContext(ctx, from, &rows, `SELECT notification_id, platform, recipients, accepted, failed, unregistered, expired, cancelled
 			FROM notification_platforms WHERE app = ? AND notification_id IN `+list(len(chunk)), append([]any{app}, idArgs(chunk)...)...)
 		if err != nil {
 			return err

@@ -130,6 +130,7 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	tallies := map[uuid.UUID]*tally{}
 	var platforms map[platformKey]*platformCounts
 	out := q.newOutputs(now)
+	news := q.newNews(now)
 	for _, s := range settlements {
 		t := tallies[s.Batch.Notification]
 		switch {
@@ -145,11 +146,12 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 			}
 		}
 		followUp, before := s.followUp(now), t.counts
+		told := news.settled(s)
 		for i := range s.Results {
 			r, recipient := &s.Results[i], &s.Batch.Recipients[i]
 			done.outcomes[r.Outcome]++
 			t.add(r.Outcome, s.SentAt)
-			if err := out.add(ctx, tx, s, recipient, r); err != nil {
+			if err := out.add(ctx, tx, s, recipient, r, told); err != nil {
 				return done, err
 			}
 			if r.Outcome == push.Unregistered || r.BadToken() {
@@ -184,10 +186,16 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 			return done, err
 		}
 	}
+	if err := news.before(ctx, tx); err != nil {
+		return done, err
+	}
 	if err := updateCounts(ctx, tx, tallies, now); err != nil {
 		return done, err
 	}
-	return done, q.addToPlatforms(ctx, tx, platforms)
+	if err := q.addToPlatforms(ctx, tx, platforms); err != nil {
+		return done, err
+	}
+	return done, news.flush(ctx, tx)
 }
 
 // consumeAll consumes the batches: those that are rows of their own by removing them, those that wait in their

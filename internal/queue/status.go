@@ -61,7 +61,7 @@ func (q *Queue) Get(ctx context.Context, app string, id uuid.UUID) (push.Status,
 		err = push.ErrNotFound
 	}
 	if several {
-		err = q.readPlatforms(ctx, app, []*push.Status{&s})
+		err = readPlatforms(ctx, q.db.Reader(), app, []*push.Status{&s})
 	}
 	if err == nil {
 		err = q.readContents(ctx, app, []*push.Status{&s})
@@ -122,7 +122,7 @@ func (q *Queue) List(
 	if err := rows.Err(); err != nil {
 		return nil, uuid.Nil, wrap(err, "list notifications")
 	}
-	if err := q.readPlatforms(ctx, app, several); err != nil {
+	if err := readPlatforms(ctx, q.db.Reader(), app, several); err != nil {
 		return nil, uuid.Nil, wrap(err, "list notifications")
 	}
 	if err := q.readContents(ctx, app, pointers(page)); err != nil {

@@ -45,6 +45,8 @@ type record struct {
 	exists, remains bool
 	// replaced says that the device has got another token.
 	replaced bool
+	// by is that other token, where it is replaced.
+	by push.Token
 	// imported says that wanted is of an import, and so of its own time and not of now.
 	imported bool
 }
@@ -228,7 +230,7 @@ func (w *transaction) change(c *change, e *record) {
 		}
 		update(&e.wanted, c.register)
 		if old := w.records[key{c.app, c.register.Replaces}]; old != nil && old != e && old.remains {
-			old.remains, old.replaced = false, true
+			old.remains, old.replaced, old.by = false, true, e.token
 		}
 		if e.wanted.LastUpdated.Before(w.now) { // the clock of another replica may be ahead
 			e.wanted.LastUpdated = w.now
@@ -281,10 +283,10 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 		case bounds != nil && !bounds.Proves(&other.wanted):
 			continue
 		case e.outdated(&other.wanted):
-			e.remains, e.replaced = false, true
+			e.remains, e.replaced, e.by = false, true, other.token
 			return
 		default:
-			other.remains, other.replaced = false, true
+			other.remains, other.replaced, other.by = false, true, e.token
 		}
 		taken = taken || other != e
 	}
@@ -292,6 +294,17 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 	if !had || taken {
 		w.moves(k, e, bounds)
 	}
+}
+
+// holder is the token that has the device of the stored record now; empty where none of those that are known has.
+func (w *transaction) holder(e *record) push.Token {
+	slot := slotOf(&e.stored)
+	for _, other := range w.devices[deviceKey{e.app, slot}] {
+		if other.has(slot) {
+			return other.token
+		}
+	}
+	return ""
 }
 
 func (w *transaction) moves(k deviceKey, e *record, bounds *push.Bounds) {
@@ -436,7 +449,7 @@ func (w *transaction) replace(ctx context.Context) error {
 			return err
 		}
 		if replaced {
-			e.remains, e.replaced = false, true
+			e.remains, e.replaced, e.by = false, true, w.holder(e)
 		}
 	}
 	return others.write(ctx, others.sorted)

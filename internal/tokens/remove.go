@@ -9,6 +9,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -31,6 +32,7 @@ func (s *Store) RemoveUnchanged(
 		return nil, fmt.Errorf("read tokens to remove: %w", err)
 	}
 	removed = make([]bool, len(invalidations))
+	told := s.events.Write(s.now())
 	until := map[*record]time.Time{}
 	for i, inv := range invalidations {
 		e := w.records[key{inv.App, inv.Token}]
@@ -38,6 +40,9 @@ func (s *Store) RemoveUnchanged(
 		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !elsewhere && !e.stored.LastUpdated.After(at) {
 			e.remains, removed[i], until[e] = false, true, at
 			s.metrics.removals.WithLabelValues(string(inv.Source)).Inc()
+			if err := told.Add(inv.App, push.EventTokenRemoved, removal(e, inv)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	var drop []indexRow
@@ -61,5 +66,19 @@ func (s *Store) RemoveUnchanged(
 			return nil, fmt.Errorf("remove tokens: %w", err)
 		}
 	}
-	return removed, deleteIndex(ctx, tx, drop)
+	if err := deleteIndex(ctx, tx, drop); err != nil {
+		return nil, err
+	}
+	return removed, told.Flush(ctx, tx)
+}
+
+// removal is what is told of the token's removal.
+func removal(e *record, inv push.Invalidation) events.TokenRemoved {
+	reason := map[push.Source]string{
+		push.SourceFeedback: "Feedback", push.SourceUnregistered: "Unregistered", push.SourceBadToken: "BadToken",
+	}[inv.Source]
+	return events.TokenRemoved{
+		Platform: e.token.PlatformName(), Token: e.token.String(), UserID: events.TextOrNull(e.stored.UserID),
+		Reason: reason, Source: string(inv.Source), Timestamp: inv.At.Unix(),
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -26,6 +27,7 @@ type Store struct {
 	db      *database.DB
 	changes *database.GroupCommit[*change]
 	metrics *metrics
+	events  *events.Store
 	now     func() time.Time
 	// tx is db.Tx, but for tests.
 	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
@@ -45,6 +47,12 @@ const (
 func New(db *database.DB, reg prometheus.Registerer) *Store {
 	s := &Store{db: db, metrics: newMetrics(reg), now: time.Now, tx: db.Tx}
 	s.changes = database.NewGroupCommit(maxGroup, s.commit)
+	return s
+}
+
+// WithEvents has the removal and the replacement of tokens told. It is to be called before anything else.
+func (s *Store) WithEvents(e *events.Store) *Store {
+	s.events = e
 	return s
 }
 

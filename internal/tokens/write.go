@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/events"
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // touch is the common change of a known token: another badge and perhaps another time, nothing else. The tokens with
@@ -87,10 +89,34 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 			w.store.metrics.removals.WithLabelValues(source).Inc()
 		}
 	}
+	if err := w.tell(ctx, removals); err != nil {
+		return err
+	}
 	if err := deleteIndex(ctx, w.tx, drop); err != nil {
 		return err
 	}
 	return w.store.insertIndex(ctx, w.tx, put)
+}
+
+// tell writes the events of tokens that were removed by request, or because their device came with another one.
+func (w *transaction) tell(ctx context.Context, removals []*record) error {
+	told := w.store.events.Write(w.store.now())
+	for _, e := range removals {
+		kind, data := push.EventTokenRemoved, any(events.TokenRemoved{
+			Platform: e.token.PlatformName(), Token: e.token.String(), UserID: events.TextOrNull(e.stored.UserID),
+			Reason: "Deleted", Source: "request", Timestamp: w.store.now().Unix(),
+		})
+		if e.replaced && e.by != "" {
+			kind, data = push.EventTokenReplaced, events.TokenReplaced{
+				Platform: e.token.PlatformName(), Token: e.token.String(), ReplacedBy: e.by.String(),
+				UserID: events.TextOrNull(e.stored.UserID), DeviceID: events.TextOrNull(e.stored.DeviceID),
+			}
+		}
+		if err := told.Add(e.app, kind, data); err != nil {
+			return err
+		}
+	}
+	return told.Flush(ctx, w.tx)
 }
 
 func compareTouches(a, b touch) int {

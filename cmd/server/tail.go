@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/events"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// tailing is what the command tail is asked for.
+type tailing struct {
+	app, after string
+	types      []string
+}
+
+func (t *tailing) flags(flags *pflag.FlagSet) {
+	flags.StringVar(&t.app, "app", "", "the app's name")
+	flags.StringVar(&t.after, "after", events.Latest, "an event's id, or next_cursor of GET /v1/events")
+	flags.StringSliceVar(&t.types, "types", nil, "only events of these types")
+}
+
+// tailPage is how many events are read at once, and tailPause what is waited where the database is away.
+const (
+	tailPage  = 100
+	tailPause = time.Second
+)
+
+// tail prints the app's events until ctx ends. It reads the database beside the service, and changes nothing.
+func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer) error {
+	var cfg *config.Config
+	var err error
+	if file == "" {
+		cfg, err = config.Dev(os.Environ())
+	} else {
+		cfg, err = config.Load(file, os.Environ())
+	}
+	if err != nil {
+		return err
+	}
+	app := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == t.app })
+	if app < 0 && len(cfg.OperatorKeys) == 0 { // with them there are apps that the file does not have
+		return fmt.Errorf("--app: there is no app %q", t.app)
+	}
+	if app >= 0 && !cfg.Apps[app].Events {
+		return fmt.Errorf("the app %s has no events: they are off in its configuration", t.app)
+	}
+	var types []push.EventType
+	for _, name := range t.types {
+		if !slices.Contains(push.EventTypes(), push.EventType(name)) {
+			return fmt.Errorf("--types: there is no type %q", name)
+		}
+		types = append(types, push.EventType(name))
+	}
+	conf, err := databaseTLS(cfg)
+	if err != nil {
+		return err
+	}
+	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: 2, TLS: conf, ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	defer db.Close() //nolint:errcheck // it was read only
+	feed := events.New(db, events.Config{OwnsJob: func(string) bool { return false }, Retention: cfg.Queue.Retention},
+		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return feed.Run(ctx) })
+	g.Go(func() error { return follow(ctx, feed, t.app, t.after, types, stdout, stderr) })
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// follow prints events until ctx ends.
+func follow(
+	ctx context.Context, feed *events.Store, app, after string, types []push.EventType, stdout, stderr io.Writer,
+) error {
+	lines := json.NewEncoder(stdout)
+	lines.SetEscapeHTML(false)
+	for cursor := after; ; {
+		changed := feed.Changed(app)
+		items, next, err := feed.Read(ctx, app, cursor, types, tailPage)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, push.ErrNotFound):
+			return errors.New("--after is no cursor of this app")
+		case errors.Is(err, push.ErrGone):
+			return errors.New("--after is older than the events that are kept")
+		case err != nil:
+			_, _ = fmt.Fprintln(stderr, "server:", strings.TrimSpace(err.Error()))
+			changed = closedAfter(ctx, tailPause)
+		}
+		for _, e := range items {
+			line := struct {
+				ID   string          `json:"id"`
+				Type push.EventType  `json:"type"`
+				At   time.Time       `json:"at"`
+				Data json.RawMessage `json:"data"`
+			}{e.ID, e.Type, e.At.UTC(), e.Data}
+			if err := lines.Encode(line); err != nil {
+				return fmt.Errorf("print an event: %w", err)
+			}
+		}
+		more := err == nil && next != cursor
+		if err == nil {
+			cursor = next
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// closedAfter is closed after the pause, or when ctx ends.
+func closedAfter(ctx context.Context, pause time.Duration) <-chan struct{} {
+	ctx, cancel := context.WithTimeout(ctx, pause)
+	context.AfterFunc(ctx, cancel)
+	return ctx.Done()
+}

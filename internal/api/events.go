@@ -1,0 +1,254 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Events is the feed of what an app's backend is told.
+type Events interface {
+	// Read returns the events after the cursor, of the types (none: of all), and the cursor after them, which moves on
+	// also where there are none. An empty cursor is the oldest that is kept, "latest" the end. push.ErrNotFound: the
+	// app was given no such cursor; push.ErrGone: it is older than what is kept.
+	Read(ctx context.Context, app, cursor string, types []push.EventType, limit int) (
+		items []push.Event, next string, err error)
+	// Changed is closed at the app's next event.
+	Changed(app string) <-chan struct{}
+}
+
+const (
+	eventStream       = "text/event-stream"
+	headerLastEventID = "Last-Event-ID"
+	// maxCursor is longer than any cursor of the feed.
+	maxCursor = 64
+	// readEvents is how long one read of the feed may take.
+	readEvents = 20 * time.Second
+	// heartbeat is how often a stream without events tells that it is there, and where it is.
+	heartbeat = 15 * time.Second
+	// streamFor is how long a stream lasts: its client comes again, with a key that is still good.
+	streamFor = time.Hour
+	// streamItems is how many events of a stream are read at once.
+	streamItems = 100
+)
+
+var eventsQuery = []parameter{
+	{name: "after", longest: maxCursor, doc: "next_cursor of the answer before, or an event's id; left out: from the oldest event " +
+		"that is kept; latest: from now on"},
+	{name: "types", longest: 500, example: "notification.done,deliveries.failed",
+		doc: "Only events of these types, separated by commas"},
+	limitParameter,
+	{name: "wait", least: 0, most: 60, otherwise: "0", doc: "Seconds to wait for an event where there is none"},
+}
+
+// feed is one request for events.
+type feed struct {
+	api    *API
+	app    string
+	cursor string
+	types  []push.EventType
+	limit  int
+}
+
+func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error {
+	f := feed{api: a, app: x.who.app.Name, cursor: x.query["after"], limit: x.query.number("limit")}
+	var err error
+	if f.types, err = eventTypes(x.query["types"]); err != nil {
+		return err
+	}
+	wrong := faultsError{{Location: "query.after", Message: "is no next_cursor and no event's id of this app"}}
+	if last := r.Header.Get(headerLastEventID); last != "" {
+		f.cursor = last
+		wrong[0].Location = "header." + headerLastEventID
+	}
+	// The listener's own deadlines are for a request that is answered at once.
+	deadlines := http.NewResponseController(x)
+	_ = deadlines.SetReadDeadline(time.Time{})
+	if acceptsStream(r.Header) {
+		err = f.stream(ctx, x, deadlines)
+	} else {
+		wait := time.Duration(x.query.number("wait")) * time.Second
+		_ = deadlines.SetWriteDeadline(time.Now().Add(wait + readEvents + progress))
+		err = f.page(ctx, x, wait)
+	}
+	switch {
+	case f.cursor != "" && isNotFound(err):
+		return wrong
+	case errors.Is(err, push.ErrGone):
+		return explain(err, "The cursor is older than the events that are kept: some have been missed. "+
+			"Without it the answer begins with the oldest.")
+	}
+	return err
+}
+
+func acceptsStream(h http.Header) bool {
+	for _, accept := range h["Accept"] {
+		for media := range strings.SplitSeq(accept, ",") {
+			media, _, _ = strings.Cut(media, ";")
+			if strings.EqualFold(strings.TrimSpace(media), eventStream) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func eventTypes(list string) (types []push.EventType, err error) {
+	if list == "" {
+		return nil, nil
+	}
+	known := push.EventTypes()
+	for name := range strings.SplitSeq(list, ",") {
+		t := push.EventType(strings.TrimSpace(name))
+		if !slices.Contains(known, t) {
+			texts := make([]string, len(known))
+			for i := range known {
+				texts[i] = string(known[i])
+			}
+			return nil, faultsError{{Location: "query.types", Message: "must be some of: " + strings.Join(texts, ", ")}}
+		}
+		types = append(types, t)
+	}
+	return types, nil
+}
+
+// next is what comes after the cursor, which moves on. more says that there may be more at once.
+func (f *feed) next(ctx context.Context, limit int) (items []push.Event, more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readEvents)
+	defer cancel()
+	items, next, err := f.api.events.Read(ctx, f.app, f.cursor, f.types, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	more = len(items) > 0 || next != f.cursor
+	f.cursor = next
+	return items, more, nil
+}
+
+// page answers with the events that there are or, where there are none, that come in time.
+func (f *feed) page(ctx context.Context, x *exchange, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	body := eventsBody{Items: []eventBody{}}
+	for ended := wait == 0; ; {
+		changed := f.api.events.Changed(f.app)
+		items, more, err := f.next(ctx, f.limit)
+		if err != nil {
+			return err
+		}
+		for i := range items {
+			body.Items = append(body.Items, showEvent(&items[i]))
+		}
+		if len(items) > 0 || ended {
+			body.NextCursor = f.cursor
+			return x.answer(http.StatusOK, body)
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			ended = true
+		case <-f.api.ending:
+			ended = true
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// stream answers with server-sent events. It ends after an hour, or with the service.
+func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.ResponseController) error {
+	var out strings.Builder
+	end := time.NewTimer(streamFor)
+	defer end.Stop()
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for started := false; ; started = true {
+		changed := f.api.events.Changed(f.app)
+		items, more, err := f.next(ctx, streamItems)
+		if err != nil && !started {
+			return err
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				f.api.log.Warn("event stream cut off", "app", f.app, "error", err)
+			}
+			return nil // the client comes again with the last event's id
+		}
+		out.Reset()
+		for i := range items {
+			if err := appendEvent(&out, &items[i]); err != nil {
+				return err
+			}
+		}
+		if !started {
+			h := x.Header()
+			h.Set("Content-Type", eventStream)
+			h.Set("Cache-Control", "no-store")
+			h.Set("X-Accel-Buffering", "no") // a proxy that gathers answers would keep the events
+			x.WriteHeader(http.StatusOK)
+			if out.Len() == 0 {
+				out.WriteString(":\n\n")
+			}
+		}
+		if err := f.send(x, deadlines, out.String()); err != nil {
+			return nil // the client is gone
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-beat.C:
+			// An id without data is no event: it moves the client's Last-Event-ID on.
+			if err := f.send(x, deadlines, "id: "+f.cursor+"\n\n"); err != nil {
+				return nil // the client is gone
+			}
+		case <-end.C:
+			return nil
+		case <-f.api.ending:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (f *feed) send(x *exchange, deadlines *http.ResponseController, text string) error {
+	if text == "" {
+		return nil
+	}
+	_ = deadlines.SetWriteDeadline(time.Now().Add(progress)) // a writer without deadlines, as in tests, does as well
+	if _, err := x.Write([]byte(text)); err != nil {
+		return err
+	}
+	if err := deadlines.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+func appendEvent(out *strings.Builder, e *push.Event) error {
+	data, err := json.Marshal(showEvent(e)) // which has no line break
+	if err != nil {
+		return fmt.Errorf("encode an event: %w", err)
+	}
+	_, _ = fmt.Fprintf(out, "id: %s\nevent: %s\ndata: %s\n\n", e.ID, e.Type, data)
+	return nil
+}
+
+func showEvent(e *push.Event) eventBody {
+	return eventBody{ID: e.ID, Type: string(e.Type), At: e.At.UTC(), Data: e.Data}
+}
+
+// EndStreams has those who wait for events answered, and streams ended, so that the listener can be shut down.
+func (a *API) EndStreams() { a.endOnce.Do(func() { close(a.ending) }) }

@@ -1,0 +1,124 @@
+package events
+
+import (
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// The data of each type of event.
+
+// Notification is the data of the events of a notification: what GET of it answers, without what is sent and to whom.
+type Notification struct {
+	ID          string            `json:"id"`
+	Name        *string           `json:"name"`
+	State       string            `json:"state"`
+	Recipients  *int64            `json:"recipients"`
+	Counts      Counts            `json:"counts"`
+	ByPlatform  map[string]Counts `json:"by_platform"`
+	CreatedAt   time.Time         `json:"created_at"`
+	SendAt      time.Time         `json:"send_at"`
+	FirstSentAt *time.Time        `json:"first_sent_at"`
+	FinishedAt  *time.Time        `json:"finished_at"`
+}
+
+// Counts are the recipients by what became of them.
+type Counts struct {
+	Pending      int64 `json:"pending"`
+	Accepted     int64 `json:"accepted"`
+	Failed       int64 `json:"failed"`
+	Unregistered int64 `json:"unregistered"`
+	Expired      int64 `json:"expired"`
+	Cancelled    int64 `json:"cancelled"`
+}
+
+// NotificationOf is the data of an event of the notification.
+func NotificationOf(s *push.Status) Notification {
+	n := Notification{
+		ID: s.ID.String(), State: string(s.State), Counts: Counts(s.Counts),
+		ByPlatform: make(map[string]Counts, len(s.ByPlatform)),
+		CreatedAt:  s.CreatedAt.UTC(), SendAt: s.SendAt.UTC(),
+		FirstSentAt: orNull(s.FirstSentAt), FinishedAt: orNull(s.FinishedAt),
+	}
+	for platform, counts := range s.ByPlatform {
+		n.ByPlatform[platform] = Counts(counts)
+	}
+	if s.Notification != nil {
+		n.Name = TextOrNull(s.Notification.Name)
+	}
+	if s.Expanded {
+		n.Recipients = &s.Recipients
+	}
+	return n
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// Failures is the data of deliveries.failed.
+type Failures struct {
+	Notification string    `json:"notification_id"`
+	Items        []Failure `json:"items"`
+}
+
+// MaxFailures is the number of recipients of one such event at the most.
+const MaxFailures = 1000
+
+// Failure is one recipient that was not accepted.
+type Failure struct {
+	Platform string    `json:"platform"`
+	Token    string    `json:"token"`
+	Reason   string    `json:"reason"`
+	Status   uint16    `json:"status"`
+	Attempts uint8     `json:"attempts"`
+	At       time.Time `json:"at"`
+}
+
+// FailureOf is the recipient in an event.
+func FailureOf(f *push.Failure) Failure {
+	return Failure{
+		Platform: f.Token.PlatformName(), Token: f.Token.String(), Reason: f.Reason, Status: f.Status,
+		Attempts: f.Attempts, At: f.At.UTC(),
+	}
+}
+
+// TokenRemoved is the data of token.removed.
+type TokenRemoved struct {
+	Platform string  `json:"platform"`
+	Token    string  `json:"token"`
+	UserID   *string `json:"user_id"`
+	// Reason says in a word why, and Source who said so, as in the list of feedback.
+	Reason string `json:"reason"`
+	Source string `json:"source"`
+	// Timestamp is since when the token is dead, in Unix seconds, as in the list of feedback.
+	Timestamp int64 `json:"timestamp"`
+}
+
+// TokenReplaced is the data of token.replaced: the device came with another one.
+type TokenReplaced struct {
+	Platform   string  `json:"platform"`
+	Token      string  `json:"token"`
+	ReplacedBy string  `json:"replaced_by"`
+	UserID     *string `json:"user_id"`
+	DeviceID   *string `json:"device_id"`
+}
+
+// Held is the data of app.held and app.resumed.
+type Held struct {
+	Route  string `json:"route"`
+	Reason string `json:"reason"`
+	Remedy string `json:"remedy"`
+}
+
+// TextOrNull is a text that may be missing.
+func TextOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

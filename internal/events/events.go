@@ -1,0 +1,131 @@
+// Package events keeps what app backends are told: the outbox that the stores write in the transactions that make an
+// event true, the feed that it is read from, and the places of the events in that feed. All SQL on them is here.
+//
+// It decides nothing about what is an event's data beyond its form (data.go), and knows neither HTTP nor the queue's
+// tables.
+//
+// Transactions become visible in another order than they began in, so no number that a writer takes can be a place in
+// the feed: a reader could pass it over. A row is written without a place. One replica gives the rows that it sees
+// their places, in one transaction after the other, each holding the row of event_feed (sequence.go). What has a place is
+// committed, and so is everything before it.
+package events
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/database"
+)
+
+// Config is what the store is told.
+type Config struct {
+	// Wanted reports whether the app's events are kept. Nil: those of every app.
+	Wanted func(app string) bool
+	// Retention is how long they are kept.
+	Retention time.Duration
+	// OwnsJob reports whether this is the one replica to do the named job. That two do it for a moment does no harm.
+	OwnsJob func(name string) bool
+}
+
+// Store is the outbox and the feed. A nil Store keeps no events.
+type Store struct {
+	db      *database.DB
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	// epoch stands for the process where an event is written under no lease.
+	epoch uint64
+	// last is the last id of a row that was given out.
+	last atomic.Int64
+	// wake has an element when a row was written here.
+	wake chan struct{}
+	now  func() time.Time
+
+	mu      sync.Mutex               // guards what follows
+	secret  []byte                   // nil until it was read
+	changed map[string]chan struct{} // by app, closed at its next event: those that somebody waits for
+}
+
+// New returns the store on a migrated database. It starts nothing: see Run.
+func New(db *database.DB, cfg Config, log *slog.Logger, reg prometheus.Registerer) *Store {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it cannot fail
+	return &Store{
+		db: db, cfg: cfg, log: log, metrics: newMetrics(reg), epoch: binary.BigEndian.Uint64(b[:]) >> 1,
+		wake: make(chan struct{}, 1), now: time.Now, changed: map[string]chan struct{}{},
+	}
+}
+
+// Wanted reports whether the app's events are kept.
+func (s *Store) Wanted(app string) bool {
+	return s != nil && (s.cfg.Wanted == nil || s.cfg.Wanted(app))
+}
+
+// Changed is closed when the app has a new event. To miss none, take it before reading.
+func (s *Store) Changed(app string) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch := s.changed[app]
+	if ch == nil {
+		ch = make(chan struct{})
+		s.changed[app] = ch
+	}
+	return ch
+}
+
+func (s *Store) notify(apps []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, app := range apps {
+		if ch := s.changed[app]; ch != nil {
+			close(ch)
+			delete(s.changed, app)
+		}
+	}
+}
+
+func (s *Store) awaited() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.changed) > 0
+}
+
+// stamp is a time as both engines take it.
+func stamp(t time.Time) any { return database.Time{Time: t} }
+
+// head reads the row of the feed, which it makes where there is none yet.
+func (s *Store) head(ctx context.Context) (seq, purged uint64, err error) {
+	var secret []byte
+	for range 2 {
+		err = s.db.Reader().QueryRowContext(ctx, "SELECT seq, purged, secret FROM event_feed WHERE id = 1").
+			Scan(&seq, &purged, &secret)
+		if err == nil {
+			s.mu.Lock()
+			s.secret = secret
+			s.mu.Unlock()
+			return seq, purged, nil
+		}
+		if !isNoRows(err) {
+			return 0, 0, wrap(err, "read the head of the feed")
+		}
+		if err = s.begin(ctx); err != nil {
+			return 0, 0, err
+		}
+	}
+	return 0, 0, wrap(err, "read the head of the feed")
+}
+
+func wrap(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, database.MarkUnavailable(err))
+}

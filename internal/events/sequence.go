@@ -1,0 +1,228 @@
+package events
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+)
+
+// How often the replica whose job it is looks for rows without a place, while there are some and otherwise; how often
+// the others look whether the feed has grown; and how often what is too old is removed.
+const (
+	busyInterval  = 25 * time.Millisecond
+	idleInterval  = 200 * time.Millisecond
+	purgeInterval = 5 * time.Minute
+	passTimeout   = 30 * time.Second
+)
+
+// What one transaction does at the most.
+const (
+	sequencePage = 500
+	purgePage    = 500
+)
+
+const (
+	jobSequence = "events"
+	jobPurge    = "events purge"
+)
+
+// Run gives events their places in the feed while that is this replica's job, tells those who wait, and removes what is
+// older than the retention, until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	var seen uint64
+	var failing bool
+	purgeAt := s.now().Add(purgeInterval)
+	for {
+		n, err := s.pass(ctx, &seen)
+		if err != nil && ctx.Err() == nil && !failing {
+			s.log.Warn("events wait for their place in the feed", "error", err)
+		}
+		failing = err != nil
+		interval := idleInterval
+		if n > 0 {
+			interval = busyInterval
+		}
+		if s.now().After(purgeAt) {
+			if s.cfg.OwnsJob(jobPurge) {
+				s.purge(ctx)
+			}
+			purgeAt = s.now().Add(purgeInterval)
+		}
+		timer := time.NewTimer(interval)
+		select {
+		case <-timer.C:
+		case <-s.wake: // its transaction is committed in a moment
+			timer.Reset(busyInterval)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // what is left is for the next who runs
+		}
+	}
+}
+
+// pass does what is to be done now, and says how many rows got their place.
+func (s *Store) pass(ctx context.Context, seen *uint64) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	if s.cfg.OwnsJob(jobSequence) {
+		for {
+			rows, err := s.sequence(ctx)
+			n += rows
+			if err != nil {
+				return n, err
+			}
+			if rows < sequencePage {
+				break
+			}
+		}
+	}
+	if !s.awaited() {
+		return n, nil
+	}
+	return n, s.look(ctx, seen)
+}
+
+// begin makes the row of the feed.
+func (s *Store) begin(ctx context.Context) error {
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // it cannot fail
+	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO event_feed (id, seq, purged, secret) VALUES (1, 0, 0, ?)"+
+			s.db.Dialect.Upsert("id"), secret[:])
+		return err
+	}), "begin the feed")
+}
+
+// sequence gives a page of rows their places, in the order in which they were written under each lease. Nobody else
+// does so at the same time: each such transaction begins with the lock of the feed's row and ends with a change of it,
+// so that it also conflicts with one on another server of several that take writes.
+func (s *Store) sequence(ctx context.Context) (n int, err error) {
+	var waiting bool
+	if err := s.db.Reader().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM events WHERE seq = 0)").Scan(&waiting); err != nil || !waiting {
+		return 0, wrap(err, "look for new events")
+	}
+	if _, _, err := s.head(ctx); err != nil {
+		return 0, err
+	}
+	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		n, err = s.sequenceIn(ctx, tx)
+		return err
+	})
+	return n, wrap(err, "give events their places")
+}
+
+func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (int, error) {
+	lock := " FOR UPDATE"
+	if s.db.Dialect == database.SQLite {
+		lock = ""
+	}
+	var seq uint64
+	if err := tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1"+lock).Scan(&seq); err != nil {
+		return 0, err
+	}
+	var rows []struct {
+		Shard uint32
+		Epoch uint64
+		ID    int64
+		N     uint64
+		App   string
+	}
+	if err := tx.SelectContext(ctx, &rows, `SELECT shard, epoch, id, n, app FROM events WHERE seq = 0
+		ORDER BY shard, epoch, id LIMIT ?`, sequencePage); err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	// The rows are there, so each statement changes their seq and nothing else.
+	in := database.NewInsert("events", "shard, epoch, id, seq, n, app, at, body",
+		s.db.Dialect.Upsert("shard, epoch, id", "seq"))
+	at := stamp(s.now())
+	for _, r := range rows {
+		seq += r.N
+		if err := in.Add(ctx, tx, r.Shard, r.Epoch, r.ID, seq, r.N, r.App, at, []byte{}); err != nil {
+			return 0, err
+		}
+	}
+	if err := in.Flush(ctx, tx); err != nil {
+		return 0, err
+	}
+	_, err := tx.ExecContext(ctx, "UPDATE event_feed SET seq = ? WHERE id = 1", seq)
+	return len(rows), err
+}
+
+// look tells those who wait for an app's events that there are new ones.
+func (s *Store) look(ctx context.Context, seen *uint64) error {
+	seq, _, err := s.head(ctx)
+	if err != nil || seq == *seen {
+		return err
+	}
+	var apps []string
+	if err := s.db.Reader().SelectContext(ctx, &apps, "SELECT DISTINCT app FROM events WHERE seq > ? AND seq <= ?",
+		*seen, seq); err != nil {
+		return wrap(err, "look for new events")
+	}
+	*seen = seq
+	s.notify(apps)
+	return nil
+}
+
+// purge removes what is older than the retention.
+func (s *Store) purge(ctx context.Context) {
+	before := s.now().Add(-s.cfg.Retention)
+	for total := 0; ; {
+		n, err := s.purgeStep(ctx, before)
+		total += n
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("events are not purged; the next time goes on from here", "error", err)
+		}
+		if err != nil || n == 0 {
+			if total > 0 {
+				s.log.Info("events purged", "rows", total)
+			}
+			return
+		}
+	}
+}
+
+// purgeStep removes the first rows of the feed that were written before, and notes in the same transaction which places
+// are gone.
+func (s *Store) purgeStep(ctx context.Context, before time.Time) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		n = 0
+		var rows []struct {
+			Seq uint64
+			At  database.Time
+		}
+		if err := tx.SelectContext(ctx, &rows, "SELECT seq, at FROM events WHERE seq > 0 ORDER BY seq LIMIT ?",
+			purgePage); err != nil {
+			return err
+		}
+		for n < len(rows) && rows[n].At.Before(before) {
+			n++
+		}
+		if n == 0 {
+			return nil
+		}
+		last := rows[n-1].Seq
+		if _, err := tx.ExecContext(ctx, "UPDATE event_feed SET purged = ? WHERE id = 1", last); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq > 0 AND seq <= ?", last)
+		return err
+	})
+	return n, wrap(err, "purge events")
+}
+
+func isNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }

@@ -1,0 +1,168 @@
+package events
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Shards is more than any shard's number: it stands for none.
+const noShard = 64
+
+// What a row holds at the most: events, and bytes before they are compressed.
+const (
+	rowEvents = 1000
+	rowBytes  = 512 << 10
+	// compressFrom is the length from which compressing is worth it.
+	compressFrom = 300
+)
+
+// Lease is the right to a shard under which a transaction writes. What is written under the leases of one shard is read
+// in the order in which it was written.
+type Lease struct {
+	Shard uint8
+	Epoch uint64
+}
+
+// Writer gathers the events of one transaction. It is to be made anew when the transaction is run again.
+type Writer struct {
+	store *Store
+	now   time.Time
+	rows  map[rowKey]*row
+	order []*row
+}
+
+type rowKey struct {
+	shard uint32
+	epoch uint64
+	app   string
+}
+
+type row struct {
+	rowKey
+	n    int
+	body []byte
+}
+
+// line is an event as a row's body has it.
+type line struct {
+	Type push.EventType  `json:"t"`
+	At   time.Time       `json:"at"`
+	Data json.RawMessage `json:"d"`
+}
+
+// Write begins the events of a transaction that runs now. A nil Store gives a Writer that writes nothing.
+func (s *Store) Write(now time.Time) *Writer {
+	return &Writer{store: s, now: now.UTC().Truncate(time.Microsecond)}
+}
+
+// Wanted reports whether the app's events are kept.
+func (w *Writer) Wanted(app string) bool { return w.store.Wanted(app) }
+
+// Add adds an event that no lease stands behind.
+func (w *Writer) Add(app string, t push.EventType, data any) error {
+	if w.store == nil {
+		return nil
+	}
+	return w.add(rowKey{noShard, w.store.epoch, app}, t, data)
+}
+
+// AddUnder adds an event of what is settled under a lease.
+func (w *Writer) AddUnder(l Lease, app string, t push.EventType, data any) error {
+	return w.add(rowKey{uint32(l.Shard), l.Epoch, app}, t, data)
+}
+
+func (w *Writer) add(k rowKey, t push.EventType, data any) error {
+	if !w.store.Wanted(k.app) {
+		return nil
+	}
+	encoded, err := json.Marshal(data)
+	if err == nil {
+		encoded, err = json.Marshal(line{t, w.now, encoded})
+	}
+	if err != nil {
+		return fmt.Errorf("encode an event: %w", err)
+	}
+	r := w.rows[k]
+	if r == nil || r.n == rowEvents || len(r.body)+len(encoded) > rowBytes {
+		r = &row{rowKey: k}
+		if w.rows == nil {
+			w.rows = map[rowKey]*row{}
+		}
+		w.rows[k] = r
+		w.order = append(w.order, r)
+	}
+	r.n++
+	r.body = append(append(r.body, encoded...), '\n')
+	w.store.metrics.written.WithLabelValues(string(t)).Inc()
+	return nil
+}
+
+// Flush writes what was added.
+func (w *Writer) Flush(ctx context.Context, tx *sqlx.Tx) error {
+	if len(w.order) == 0 {
+		return nil
+	}
+	in := database.NewInsert("events", "shard, epoch, id, seq, n, app, at, body", "")
+	at := stamp(w.now)
+	for _, r := range w.order {
+		if err := in.Add(ctx, tx, r.shard, r.epoch, w.store.nextID(), 0, r.n, r.app, at, compress(r.body)); err != nil {
+			return fmt.Errorf("insert events: %w", err)
+		}
+	}
+	if err := in.Flush(ctx, tx); err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	select {
+	case w.store.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// nextID grows with each call, and follows the time so that it grows from process to process. Under a lease only one
+// process writes, and within a transaction that holds the shard's row.
+func (s *Store) nextID() int64 {
+	for {
+		last := s.last.Load()
+		next := max(last+1, s.now().UnixMicro())
+		if s.last.CompareAndSwap(last, next) {
+			return next
+		}
+	}
+}
+
+// The first byte of a body says how the rest is encoded.
+const (
+	plain byte = iota
+	deflated
+)
+
+var deflaters = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.BestSpeed) // it fails for wrong levels only
+	return w
+}}
+
+func compress(body []byte) []byte {
+	if len(body) < compressFrom {
+		return append([]byte{plain}, body...)
+	}
+	var out bytes.Buffer
+	out.Grow(len(body) / 3)
+	out.WriteByte(deflated)
+	w := deflaters.Get().(*flate.Writer)
+	defer deflaters.Put(w)
+	w.Reset(&out)
+	_, _ = w.Write(body) // a buffer takes everything
+	_ = w.Close()
+	return out.Bytes()
+}

@@ -1,0 +1,187 @@
+package queue
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/events"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// news are the events of one transaction that changes notifications: what it did to each of them.
+type news struct {
+	q     *Queue
+	out   *events.Writer
+	now   time.Time
+	told  map[uuid.UUID]*told
+	order []*told // in the order in which they came
+}
+
+// told is what is told of one notification.
+type told struct {
+	app   string
+	id    uuid.UUID
+	under *Lease // nil: none
+	// starts says that it may begin to be sent in this transaction, and not end in it; queued that it was not before.
+	starts, queued bool
+	failed         []events.Failure
+	finished       time.Time // when it finishes, if it does in this transaction
+}
+
+func (q *Queue) newNews(now time.Time) *news {
+	return &news{q: q, out: q.cfg.Events.Write(now), now: now.UTC().Truncate(time.Microsecond)}
+}
+
+// of is what is told of the notification; nil where its app's events are not kept.
+func (n *news) of(app string, id uuid.UUID, under *Lease) *told {
+	if t := n.told[id]; t != nil {
+		return t
+	}
+	if !n.out.Wanted(app) {
+		return nil
+	}
+	t := &told{app: app, id: id, under: under, finished: n.now}
+	if n.told == nil {
+		n.told = map[uuid.UUID]*told{}
+	}
+	n.told[id] = t
+	n.order = append(n.order, t)
+	return t
+}
+
+// settled notes a batch that is settled.
+func (n *news) settled(s *Settlement) *told {
+	t := n.of(s.Batch.App, s.Batch.Notification, &s.Lease)
+	switch {
+	case t == nil:
+	case s.Batch.single: // it waits so until it is settled for the first time
+		t.queued = true
+	case s.Batch.Lane != Urgent || len(s.Results) != 1 || !s.Results[0].Outcome.Final():
+		t.starts = true
+	}
+	return t
+}
+
+// doneAtOnce notes a notification that has nobody to go to.
+func (n *news) doneAtOnce(row *acceptedRow) {
+	if t := n.of(row.App, row.ID, nil); t != nil {
+		t.finished = row.CreatedAt.UTC().Truncate(time.Microsecond)
+	}
+}
+
+// before looks, before the counts are changed, which of the notifications are not being sent yet.
+func (n *news) before(ctx context.Context, tx *sqlx.Tx) error {
+	return n.each(func(t *told) bool { return t.starts }, func(app string, ids []uuid.UUID) error {
+		var queued []uuid.UUID
+		err := tx.SelectContext(ctx, &queued, "SELECT id FROM notifications WHERE app = ? AND state = ? AND id IN "+list(len(ids)),
+			append([]any{app, stateQueued}, idArgs(ids)...)...)
+		for _, id := range queued {
+			n.told[id].queued = true
+		}
+		return wrap(err, "look which notifications begin")
+	})
+}
+
+// flush writes the events, after the counts were changed.
+func (n *news) flush(ctx context.Context, tx *sqlx.Tx) error {
+	now := map[uuid.UUID]*push.Status{}
+	err := n.each(func(*told) bool { return true }, func(app string, ids []uuid.UUID) error {
+		return n.q.statusesIn(ctx, tx, app, ids, now)
+	})
+	if err != nil {
+		return wrap(err, "read what became of the notifications")
+	}
+	for _, t := range n.order {
+		s := now[t.id]
+		if s == nil { // it cannot be: its row goes after its batches
+			continue
+		}
+		if t.queued && s.State == push.StateSending {
+			if err := n.add(t, push.EventSending, events.NotificationOf(s)); err != nil {
+				return err
+			}
+		}
+		for items := range slices.Chunk(t.failed, events.MaxFailures) {
+			if err := n.add(t, push.EventFailures, events.Failures{Notification: t.id.String(), Items: items}); err != nil {
+				return err
+			}
+		}
+		if !s.FinishedAt.Equal(t.finished) { // it finishes once, so it was not now
+			continue
+		}
+		kind := push.EventDone
+		if s.State == push.StateCancelled {
+			kind = push.EventCancelled
+		}
+		if err := n.add(t, kind, events.NotificationOf(s)); err != nil {
+			return err
+		}
+	}
+	return n.out.Flush(ctx, tx)
+}
+
+func (n *news) add(t *told, kind push.EventType, data any) error {
+	if t.under == nil {
+		return n.out.Add(t.app, kind, data)
+	}
+	return n.out.AddUnder(events.Lease(*t.under), t.app, kind, data)
+}
+
+// each calls fn with the notifications of each app that are picked, in lists that fit into a statement.
+func (n *news) each(pick func(*told) bool, fn func(app string, ids []uuid.UUID) error) error {
+	byApp := map[string][]uuid.UUID{}
+	for _, t := range n.order {
+		if pick(t) {
+			byApp[t.app] = append(byApp[t.app], t.id)
+		}
+	}
+	for app, ids := range byApp {
+		for chunk := range slices.Chunk(ids, maxKeys) {
+			if err := fn(app, chunk); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// statusesIn reads notifications as the transaction has left them.
+func (q *Queue) statusesIn(
+	ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Status,
+) error {
+	rows, err := tx.QueryContext(ctx, "SELECT "+statusColumns+", name FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
+		append([]any{app}, idArgs(ids)...)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var several []*push.Status
+	for rows.Next() {
+		var name []byte
+		s, of, err := scanStatus(alsoScan{rows, &name}, q.now())
+		if err != nil {
+			return err
+		}
+		s.Notification = &push.Notification{Name: string(name)}
+		into[s.ID] = &s
+		if of {
+			several = append(several, &s)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return readPlatforms(ctx, tx, app, several)
+}
+
+// alsoScan scans one column more than it is asked for.
+type alsoScan struct {
+	row  interface{ Scan(into ...any) error }
+	last any
+}
+
+func (a alsoScan) Scan(into ...any) error { return a.row.Scan(append(into, a.last)...) }
