@@ -95,7 +95,7 @@ type App struct {
 	APNs         APNs       `yaml:"apns" optional:"true" doc:"How APNs is reached, for iPhones, iPads, Macs and watches. An app has at least one of apns, fcm and webpush."`
 	FCM          FCM        `yaml:"fcm" optional:"true" doc:"How FCM is reached, for Android."`
 	WebPush      WebPush    `yaml:"webpush" optional:"true" doc:"How browsers are reached, each by the push service of its vendor."`
-	Events       bool       `yaml:"events" default:"true" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none, which spares the database a few percent of its work."`
+	Events       bool       `yaml:"events" default:"true" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none."`
 	Keys         []Key      `yaml:"keys" doc:"API keys."`
 	RegisterTags []string   `yaml:"register_tags" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
