@@ -243,7 +243,7 @@ queue:
 `, host, port, filepath.Join(sim.Credentials, "AuthKey_SIMKEY0001.p8"))
 	file, hosts := filepath.Join(dir, "gorush.yml"), filepath.Join(dir, "hosts")
 	err = errors.Join(os.WriteFile(file, []byte(config), 0o600),
-		os.WriteFile(hosts, []byte("127.0.0.1 localhost api.push.apple.com\n"), 0o644)) //nolint:gosec // a hosts file is read by all
+		os.WriteFile(hosts, []byte("127.0.0.1 localhost api.push.apple.com\n"), 0o644))
 	if err != nil {
 		return nil, fmt.Errorf("write gorush's files: %w", err)
 	}

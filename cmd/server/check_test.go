@@ -94,7 +94,7 @@ func TestAnAddressThatIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close() //nolint:errcheck // a test's
+	defer taken.Close()
 	if l, err := listen(t.Context(), "ops_listen", taken.Addr().String()); err == nil {
 		_ = l.Close()
 		t.Error("it was free")

@@ -79,7 +79,7 @@ func TestSilentConnections(t *testing.T) {
 		}
 		defer res.Body.Close()
 		body, _ := io.ReadAll(res.Body)
-		if res.StatusCode != 200 {
+		if res.StatusCode != http.StatusOK {
 			t.Errorf("%s: %d %s", url, res.StatusCode, body)
 		}
 		return string(body)

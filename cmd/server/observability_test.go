@@ -111,7 +111,7 @@ func wantQuery(t *testing.T, known map[string]labelValues, where, query string) 
 func wantKnown(t *testing.T, known map[string]labelValues, files ...string) {
 	t.Helper()
 	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // a test's
+		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func dashboardQueries(t *testing.T) map[string][]string {
 	}
 	queries := map[string][]string{}
 	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // a test's
+		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestAlertRules(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "rules", "../../deploy/alerts.yml"}, {"test", "rules", "../../deploy/alerts_test.yml"},
 	} {
-		if out, err := exec.CommandContext(t.Context(), tool, args...).CombinedOutput(); err != nil { //nolint:gosec // a test's
+		if out, err := exec.CommandContext(t.Context(), tool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
 	}

@@ -116,7 +116,7 @@ func TestReplaces(t *testing.T) {
 	for _, body := range []string{`{"replaces": "xyz"}`, `{"replaces": 1}`} {
 		wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, body), 422, "invalid", "body.replaces")
 	}
-	f.stores.err = push.ErrForbidden
+	f.err = push.ErrForbidden
 	if p := wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, ""), 403, "forbidden"); !strings.Contains(p.Detail, "it is missing") {
 		t.Error(p.Detail)
 	}

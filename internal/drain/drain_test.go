@@ -11,7 +11,8 @@ func TestGate(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	g := NewGate()
-	if !g.Enter() || !g.Enter() || g.Leave(1) || g.Inside() != 1 {
+	first, second := g.Enter(), g.Enter()
+	if !first || !second || g.Leave(1) || g.Inside() != 1 {
 		t.Errorf("%d inside", g.Inside())
 	}
 	g.Close()

@@ -13,7 +13,7 @@ import (
 // the workload of the cluster, has. It stands at a link-local address; GCE_METADATA_HOST names another.
 type metadataServer struct{}
 
-const metadataToken = "instance/service-accounts/default/token" //nolint:gosec // a path, no secret
+const metadataToken = "instance/service-accounts/default/token"
 
 func (metadataServer) String() string { return "the metadata server" }
 

@@ -158,10 +158,11 @@ func (c *conn) serves(n int) {
 	if _, there := l.conns[c]; !there {
 		return
 	}
-	switch c.serving += n; {
-	case c.serving == 0:
+	c.serving += n
+	switch c.serving {
+	case 0:
 		l.put(c, &l.idle)
-	case c.serving == n:
+	case n:
 		l.put(c, nil)
 	}
 }

@@ -128,9 +128,12 @@ func TestConnectionsThatServeStay(t *testing.T) {
 	isClosed(t, dial(t, l))
 	close(end)
 	for _, c := range serving {
-		if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
 			t.Error(err)
+			continue
 		}
+		res.Body.Close()
 	}
 }
 

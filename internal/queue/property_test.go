@@ -361,6 +361,8 @@ func (m *model) finish() {
 						m.devices[recipient.Token] += int64(m.wants[b.Notification].increment)
 					}
 				}
+			case Singles:
+				m.t.Fatal("an entry is held, and not what it names")
 			}
 		}
 	}

@@ -200,11 +200,7 @@ func (sel *selection) each(
 				return nil
 			}
 			last = append(last[:0], r.token...)
-			ok, err := sel.matches(r, len(prefix) == 0)
-			if err != nil {
-				return err
-			}
-			if !ok {
+			if !sel.matches(r, len(prefix) == 0) {
 				sel.passedOver++
 				return nil
 			}
@@ -234,32 +230,32 @@ func (sel *selection) each(
 }
 
 // matches checks the conditions. Only tokens of the default platform have a kind.
-func (sel *selection) matches(r *row, hasKind bool) (bool, error) {
+func (sel *selection) matches(r *row, hasKind bool) bool {
 	if r.environment == nil { // an index row without its device
-		return false, nil
+		return false
 	}
 	if sel.environment != "" && string(r.environment) != string(sel.environment) || sel.userID != "" &&
 		string(r.userID) != sel.userID {
-		return false, nil
+		return false
 	}
 	if len(sel.routes) > 0 && !slices.Contains(sel.routes, environment(r.environment)) {
-		return false, nil
+		return false
 	}
 	if !sel.idleBefore.IsZero() && !r.lastUpdated.Before(sel.idleBefore) {
-		return false, nil
+		return false
 	}
 	if hasKind && !sel.anyKind && (string(r.kind) != string(sel.kind) || sel.kindOf != "" &&
 		string(r.kindOf) != sel.kindOf) {
-		return false, nil
+		return false
 	}
 	if sel.tags == nil {
-		return true, nil
+		return true
 	}
 	tags := decodeTags(r.tags)
 	has := func(tag string) bool { return slices.Contains(tags, tag) }
 	hasNot := func(tag string) bool { return !has(tag) }
 	return (len(sel.tags.Any) == 0 || slices.ContainsFunc(sel.tags.Any, has)) &&
-		!slices.ContainsFunc(sel.tags.All, hasNot) && !slices.ContainsFunc(sel.tags.None, has), nil
+		!slices.ContainsFunc(sel.tags.All, hasNot) && !slices.ContainsFunc(sel.tags.None, has)
 }
 
 // sparsest is the list that ends within its next few tokens, or else the one whose tokens reach farthest.

@@ -36,6 +36,6 @@ func (a *turnAway) next(wait time.Duration, answers uint64, now time.Time) time.
 	if a.promised.Sub(now) < awayMost {
 		a.promised = a.promised.Add(a.each)
 	}
-	waits := (a.promised.Sub(now) + wait - 1) / wait
-	return min(max(waits, 1)*wait, max(awayMost, wait))
+	turns := (a.promised.Sub(now) + wait - 1).Truncate(wait) // whole waits, at least one
+	return min(max(turns, wait), max(awayMost, wait))
 }
