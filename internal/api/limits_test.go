@@ -124,6 +124,7 @@ func TestGateTakesAppsInTurn(t *testing.T) {
 		for range 6 {
 			order = append(order, <-done)
 		}
+		synctest.Wait() // until the last has left
 		if at := strings.Index(strings.Join(order, " "), "calm"); at < 0 || at > len("busy busy ") {
 			t.Errorf("let in as %q", order)
 		}

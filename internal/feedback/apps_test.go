@@ -22,11 +22,13 @@ func TestAppsComeAndGo(t *testing.T) {
 		passed := func(app string) float64 { return value(t, r.job.metrics.passes.WithLabelValues(app, "ok")) }
 		another := &source{tuples: []tuple{{time.Now(), token(7)}}}
 		time.Sleep(2 * time.Minute) //nolint:forbidigo // in a synctest bubble
+		synctest.Wait()
 		if passed("a") != 1 || passed("h") != 1 {
 			t.Fatalf("passes: a %v, h %v, want one of each", passed("a"), passed("h"))
 		}
 		r.job.SetApps(map[string]Source{"a": another, "new": nil})
 		time.Sleep(3 * time.Hour) //nolint:forbidigo // in a synctest bubble
+		synctest.Wait()
 		if passed("a") < 3 || passed("new") < 2 {
 			t.Errorf("passes: a %v, new %v, want those of three hours", passed("a"), passed("new"))
 		}
