@@ -34,7 +34,8 @@ type options struct {
 func main() {
 	o := options{Options: program.Options{Warmup: 10_000, Count: 100_000, Connections: 1, NPM: "bench/npm", Runs: 5}}
 	o.Flags("notifications")
-	flag.IntVar(&o.window, "window", 0, "with -client: unconfirmed notifications on a connection; 0 is the service's default")
+	flag.IntVar(&o.window, "window", 0,
+		"with -client: unconfirmed notifications on a connection; 0 is the service's default")
 	program.Main("binary", 10*time.Minute, func(ctx context.Context) error {
 		if o.Client {
 			return client(ctx, o)
@@ -67,7 +68,8 @@ func client(ctx context.Context, o options) error {
 		window = binary.DefaultWindow
 	}
 	report, err := drive.Run(ctx, transport, drive.Options{
-		Warmup: o.Warmup, Count: o.Count, Tokens: 100_000, Groups: 4*window*o.Connections/groupSize + 16, GroupSize: groupSize,
+		Warmup: o.Warmup, Count: o.Count, Tokens: 100_000, Groups: 4*window*o.Connections/groupSize + 16,
+		GroupSize: groupSize,
 	})
 	if err != nil {
 		return err
@@ -112,7 +114,8 @@ func benchmark(ctx context.Context, o options) error {
 		{name: "ours", program: self, args: []string{"-client"}, count: 3_000_000},
 		{name: "ours, window 262,144", program: self, args: []string{"-client", "-window", "262144"}, count: 3_000_000},
 		{name: "joekarl/go-libapns", program: filepath.Join(o.Bin, "libapns"), env: trust, count: 200_000},
-		{name: "anachronistic/apns, codec, kept connection", program: filepath.Join(o.Bin, "anachronistic"), env: trust, count: 100_000},
+		{name: "anachronistic/apns, codec, kept connection", program: filepath.Join(o.Bin, "anachronistic"), env: trust,
+			count: 100_000},
 		{name: "npm apn@1.7.8", program: "node", args: []string{"--no-deprecation", npm}, count: 100_000},
 	}
 	for range o.Runs {

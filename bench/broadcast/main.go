@@ -132,7 +132,8 @@ func benchmark(ctx context.Context, o options) (err error) {
 	}
 
 	broadcasts := measure.Table{Columns: []string{
-		"programs", "tokens", "", "received by all", "done", "recipients/s", "RSS before", "RSS peak", "server CPU each", "MariaDB", "simulator"}}
+		"programs", "tokens", "", "received by all", "done", "recipients/s", "RSS before", "RSS peak", "server CPU each",
+		"MariaDB", "simulator"}}
 	probes := measure.Table{Columns: []string{"one token, every " + o.every.String(), "pushes", "p50", "p99", "max"}}
 	row := func(label string, h *measure.Histogram) {
 		if h.Count() > 0 {
@@ -175,7 +176,8 @@ func benchmark(ctx context.Context, o options) (err error) {
 			}
 		}
 	}
-	fmt.Printf("### Broadcast: %s, %s, simulator and load on the same cores; median of %d\n\n", o.engine, o.transport, o.runs)
+	fmt.Printf("### Broadcast: %s, %s, simulator and load on the same cores; median of %d\n\n", o.engine, o.transport,
+		o.runs)
 	broadcasts.Write(os.Stdout)
 	fmt.Print("### From POST to the simulator\n\n")
 	probes.Write(os.Stdout)
@@ -282,7 +284,8 @@ func (b *bench) broadcast(ctx context.Context, size int, kind kind, latency *mea
 	t.peak = measure.Peak(pid)
 	t.cpu, t.database, t.simulator = now[0]-cpu[0], now[1]-cpu[1], now[2]-cpu[2]
 	if state.Recipients == nil || *state.Recipients != int64(size) || state.Counts.Accepted != int64(size) {
-		return t, fmt.Errorf("%d recipients expected, all accepted; it says %v with %+v", size, state.Recipients, state.Counts)
+		return t, fmt.Errorf("%d recipients expected, all accepted; it says %v with %+v", size, state.Recipients,
+			state.Counts)
 	}
 	return t, nil
 }

@@ -43,7 +43,8 @@ func galera(ctx context.Context, t *theatre) error {
 			return fmt.Errorf("broadcast %d: %w", round, err)
 		}
 		if bound := 2 * t.duplicateBound(); d > bound {
-			return fmt.Errorf("broadcast %d: %d duplicates after the deaths of a node and a replica, which may cost %d", round, d, bound)
+			return fmt.Errorf("broadcast %d: %d duplicates after the deaths of a node and a replica, which may cost %d", round,
+				d, bound)
 		}
 		durations = append(durations, time.Since(begin).Seconds())
 		duplicates = append(duplicates, d)
@@ -76,9 +77,10 @@ func (t *theatre) cluster(ctx context.Context, fleet []*rig.Server, random *rand
 	if err := t.nodes[victim].Kill(); err != nil {
 		return 0, err
 	}
-	if err := rig.Poll(ctx, 20*time.Millisecond, "wait for the replica whose node died to say that it is not ready", func() (bool, error) {
-		return !fleet[victim].Ready(ctx), nil
-	}); err != nil {
+	if err := rig.Poll(ctx, 20*time.Millisecond, "wait for the replica whose node died to say that it is not ready",
+		func() (bool, error) {
+			return !fleet[victim].Ready(ctx), nil
+		}); err != nil {
 		return 0, err
 	}
 	notReady := time.Since(died)
@@ -150,7 +152,8 @@ func (t *theatre) insistRegister(asking, ctx context.Context, api rig.API) error
 	for asking.Err() == nil {
 		err := t.register(ctx, api)
 		var refused *rig.StatusError
-		if errors.As(err, &refused) && refused.Status != http.StatusServiceUnavailable && refused.Status != http.StatusTooManyRequests {
+		if errors.As(err, &refused) && refused.Status != http.StatusServiceUnavailable &&
+			refused.Status != http.StatusTooManyRequests {
 			return fmt.Errorf("while the database, or a part of it, was away: %w", err)
 		}
 		pause := time.NewTimer(5 * time.Millisecond)

@@ -41,13 +41,15 @@ func group(ctx context.Context, t *theatre) error {
 		durations = append(durations, time.Since(begin).Seconds())
 		duplicates = append(duplicates, d)
 	}
-	summary(fmt.Sprintf("Group Replication, %d replicas, %d broadcasts, each with a change of the primary and a replica killed -9: %s",
+	summary(fmt.Sprintf("Group Replication, %d replicas, %d broadcasts, each with a change of the primary and a "+
+		"replica killed -9: %s",
 		t.replicas, t.rounds, t.transport), durations, duplicates, 2*t.rounds, t.rounds*t.tokens)
 	return nil
 }
 
 // failover is one round, after which every stored badge must be round.
-func (t *theatre) failover(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (duplicates int, err error) {
+func (t *theatre) failover(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (duplicates int,
+	err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("not done after 5 min"))
 	defer cancel()
 	if err := t.spread(ctx, fleet); err != nil {
@@ -123,8 +125,10 @@ func (t *theatre) failover(ctx context.Context, fleet []*rig.Server, random *ran
 	}); err != nil {
 		return 0, err
 	}
-	fmt.Printf("broadcast %d: %s; all shards owned after %v, done after %v, all servers back after %v; %d duplicates\n", round, what,
-		servedAgain.Round(time.Millisecond), done.Round(time.Millisecond), time.Since(gone).Round(time.Millisecond), duplicates)
+	fmt.Printf("broadcast %d: %s; all shards owned after %v, done after %v, all servers back after %v; %d duplicates\n",
+		round, what,
+		servedAgain.Round(time.Millisecond), done.Round(time.Millisecond), time.Since(gone).Round(time.Millisecond),
+		duplicates)
 	return duplicates, nil
 }
 
@@ -175,6 +179,7 @@ func (t *theatre) loseMajority(ctx context.Context, fleet []*rig.Server, primary
 	forced := time.Since(begin)
 	err = rig.Poll(ctx, 50*time.Millisecond, "wait for the service to be ready again",
 		func() (bool, error) { return ready() == len(fleet), nil })
-	return fmt.Sprintf("majority lost, not ready after %v, membership forced after %v, ready again after %v", notReady.Round(time.Millisecond),
+	return fmt.Sprintf("majority lost, not ready after %v, membership forced after %v, ready again after %v",
+		notReady.Round(time.Millisecond),
 		forced.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond)), err
 }

@@ -7,7 +7,8 @@
 //	chaos -mode replicas    three replicas on one MariaDB; broadcasts, a replica killed every few seconds
 //	chaos -mode rolling     three replicas on one MariaDB; stopped by SIGTERM one after the other, and nothing sent twice
 //	chaos -mode galera      three replicas on the three nodes of a Galera cluster; a node killed, and a replica
-//	chaos -mode group       three replicas on the primary of three MySQL servers; the primary killed or changed, and a replica killed
+//	chaos -mode group       three replicas on the primary of three MySQL servers; the primary killed or changed, a
+//	                        replica killed
 //	chaos -mode server      three replicas on one MariaDB or MySQL; the database server killed, and a replica
 //	chaos -mode vitess      three replicas on a Vitess cluster; each of its processes killed in turn, and a replica
 //
@@ -124,7 +125,8 @@ type theatre struct {
 	parts             *rig.Parts // that can be killed
 }
 
-func stage(ctx context.Context, o options, engine, transport string, play func(context.Context, *theatre) error) (err error) {
+func stage(ctx context.Context, o options, engine, transport string,
+	play func(context.Context, *theatre) error) (err error) {
 	dir := o.keep
 	if dir == "" {
 		var discard func()
@@ -167,9 +169,10 @@ func stage(ctx context.Context, o options, engine, transport string, play func(c
 		return err
 	}
 	defer remove()
-	t := &theatre{options: o, engine: engine, transport: transport, sim: sim, nodes: nodes, group: servers, parts: parts, config: rig.ServerConfig{
-		Bin: o.bin, Dir: dir, Database: database, Transport: transport, Credentials: credentials, Connections: connections,
-	}}
+	t := &theatre{options: o, engine: engine, transport: transport, sim: sim, nodes: nodes, group: servers, parts: parts,
+		config: rig.ServerConfig{
+			Bin: o.bin, Dir: dir, Database: database, Transport: transport, Credentials: credentials, Connections: connections,
+		}}
 	if o.lease > 0 {
 		t.config.Extra = fmt.Sprintf("queue:\n  lease: %v\n", o.lease)
 	}
@@ -214,10 +217,12 @@ func (t *theatre) check(extra int) (duplicates int, err error) {
 		duplicates += n - want
 	}
 	if missing > 0 {
-		return duplicates, fmt.Errorf("%d of %d tokens were not reached as often as they should, one of them %s", missing, t.tokens, first)
+		return duplicates, fmt.Errorf("%d of %d tokens were not reached as often as they should, one of them %s", missing,
+			t.tokens, first)
 	}
 	if total := t.sim.Totals(); total.TokensAccepted != uint64(t.tokens) {
-		return duplicates, fmt.Errorf("the simulator was sent to %d tokens, of which there are %d", total.TokensAccepted, t.tokens)
+		return duplicates, fmt.Errorf("the simulator was sent to %d tokens, of which there are %d", total.TokensAccepted,
+			t.tokens)
 	}
 	return duplicates, nil
 }
@@ -243,7 +248,8 @@ func badgesOf(ctx context.Context, api rig.API, tokens int, want uint32) error {
 		return err
 	}
 	if seen != tokens || len(wrong) > 0 {
-		return fmt.Errorf("%d tokens exported of %d; badges that are not %d, with how many have them: %v", seen, tokens, want, wrong)
+		return fmt.Errorf("%d tokens exported of %d; badges that are not %d, with how many have them: %v", seen, tokens, want,
+			wrong)
 	}
 	return nil
 }

@@ -28,7 +28,8 @@ func outages(ctx context.Context, t *theatre) error {
 	if err := fleet[0].Import(ctx, half, rig.AppendToken); err != nil {
 		return err
 	}
-	if err := fleet[0].Of(secondApp).Import(ctx, t.tokens-half, func(b []byte, i int) []byte { return rig.AppendToken(b, half+i) }); err != nil {
+	if err := fleet[0].Of(secondApp).Import(ctx, t.tokens-half,
+		func(b []byte, i int) []byte { return rig.AppendToken(b, half+i) }); err != nil {
 		return err
 	}
 	if t.engine == "vitess" {
@@ -65,7 +66,8 @@ func outages(ctx context.Context, t *theatre) error {
 func apis(s *rig.Server) [2]rig.API { return [...]rig.API{s.API, s.Of(secondApp)} }
 
 // outage is one round, after which every stored badge must be round.
-func (t *theatre) outage(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (duplicates int, err error) {
+func (t *theatre) outage(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (duplicates int,
+	err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("not done after 5 min"))
 	defer cancel()
 	if err := t.spread(ctx, fleet); err != nil {
@@ -73,7 +75,8 @@ func (t *theatre) outage(ctx context.Context, fleet []*rig.Server, random *rand.
 	}
 	t.sim.Reset()
 	// Not to the token of the other environment that is registered meanwhile.
-	body := []byte(`{"to":{"all":true,"environment":"production"},"aps":{"alert":"` + rig.Alert + `"},"badge_increment":1}`)
+	body := []byte(`{"to":{"all":true,"environment":"production"},"aps":{"alert":"` + rig.Alert +
+		`"},"badge_increment":1}`)
 	var ids [2]string
 	for i := range ids {
 		err := t.call(ctx, fleet[i:i+1], func(ctx context.Context, api rig.API) error {
@@ -128,8 +131,10 @@ func (t *theatre) outage(ctx context.Context, fleet []*rig.Server, random *rand.
 			return 0, err
 		}
 	}
-	fmt.Printf("round %d: %s killed; everything back and all shards owned after %v, done after %v, all checked after %v; %d duplicates\n",
-		round, name, servedAgain.Round(time.Millisecond), done.Round(time.Millisecond), time.Since(died).Round(time.Millisecond), duplicates)
+	fmt.Printf("round %d: %s killed; everything back and all shards owned after %v, done after %v, all checked after "+
+		"%v; %d duplicates\n",
+		round, name, servedAgain.Round(time.Millisecond), done.Round(time.Millisecond),
+		time.Since(died).Round(time.Millisecond), duplicates)
 	return duplicates, nil
 }
 
@@ -148,9 +153,10 @@ func (t *theatre) without(ctx context.Context, fleet []*rig.Server, name string)
 			func() (bool, error) { return !t.parts.Whole(ctx), nil })
 	}
 	if err == nil {
-		err = rig.Poll(ctx, 50*time.Millisecond, "wait for the database and the service to be whole again", func() (bool, error) {
-			return t.parts.Whole(ctx) && !slices.ContainsFunc(fleet, func(s *rig.Server) bool { return !s.Ready(ctx) }), nil
-		})
+		err = rig.Poll(ctx, 50*time.Millisecond, "wait for the database and the service to be whole again",
+			func() (bool, error) {
+				return t.parts.Whole(ctx) && !slices.ContainsFunc(fleet, func(s *rig.Server) bool { return !s.Ready(ctx) }), nil
+			})
 	}
 	stop()
 	wait.Wait()

@@ -42,7 +42,10 @@ func platforms(ctx context.Context, t *theatre) error {
 	if err != nil {
 		return err
 	}
-	if err := server.ImportLines(ctx, len(devices), func(dst []byte, i int) []byte { return append(dst, devices[i].line...) }); err != nil {
+	if err := server.ImportLines(ctx, len(devices), func(dst []byte,
+		i int) []byte {
+		return append(dst, devices[i].line...)
+	}); err != nil {
 		return err
 	}
 	random := rand.New(rand.NewPCG(t.seed, 5))
@@ -117,7 +120,8 @@ func (t *theatre) devices(ctx context.Context, server *rig.Server) ([]device, er
 }
 
 // message is one round.
-func (t *theatre) message(ctx context.Context, server *rig.Server, devices []device, random *rand.Rand, round int) (duplicates int, err error) {
+func (t *theatre) message(ctx context.Context, server *rig.Server, devices []device, random *rand.Rand,
+	round int) (duplicates int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 4*time.Minute, errors.New("not done after 4 min"))
 	defer cancel()
 	t.sim.Reset()

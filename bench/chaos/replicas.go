@@ -32,20 +32,23 @@ func replicas(ctx context.Context, t *theatre) error {
 			return fmt.Errorf("broadcast %d: %w", round, err)
 		}
 		if d > killed*t.duplicateBound() {
-			return fmt.Errorf("broadcast %d: %d duplicates after %d kills, of which each may cost %d", round, d, killed, t.duplicateBound())
+			return fmt.Errorf("broadcast %d: %d duplicates after %d kills, of which each may cost %d", round, d, killed,
+				t.duplicateBound())
 		}
 		kills += killed
 		durations = append(durations, time.Since(begin).Seconds())
 		duplicates = append(duplicates, d)
 	}
-	summary(fmt.Sprintf("%d replicas, a kill -9 every %v, %d broadcasts: %s", t.replicas, t.killEvery, t.rounds, t.transport),
+	summary(fmt.Sprintf("%d replicas, a kill -9 every %v, %d broadcasts: %s", t.replicas, t.killEvery, t.rounds,
+		t.transport),
 		durations, duplicates, kills, t.rounds*t.tokens)
 	return nil
 }
 
 // start starts the replicas, each on the database of its number. stop stops those that were started, also after an
 // error.
-func (t *theatre) start(ctx context.Context, database func(i int) string) (fleet []*rig.Server, stop func(), err error) {
+func (t *theatre) start(ctx context.Context, database func(i int) string) (fleet []*rig.Server, stop func(),
+	err error) {
 	stop = func() {
 		for _, server := range fleet {
 			server.Stop(20 * time.Second)
@@ -100,7 +103,8 @@ func (t *theatre) done(ctx context.Context, fleet []*rig.Server, id string, reci
 }
 
 // broadcast sends one notification to everyone while replicas are killed.
-func (t *theatre) broadcast(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (kills, duplicates int, err error) {
+func (t *theatre) broadcast(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (kills,
+	duplicates int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("not done after 5 min"))
 	defer cancel()
 	t.sim.Reset()

@@ -37,13 +37,15 @@ func rolling(ctx context.Context, t *theatre) error {
 		durations = append(durations, time.Since(begin).Seconds())
 		duplicates = append(duplicates, 0) // or it would have failed
 	}
-	summary(fmt.Sprintf("rolling restarts of %d replicas by SIGTERM, %d broadcasts: %s", t.replicas, t.rounds, t.transport),
+	summary(fmt.Sprintf("rolling restarts of %d replicas by SIGTERM, %d broadcasts: %s", t.replicas, t.rounds,
+		t.transport),
 		durations, duplicates, restarts, t.rounds*t.tokens)
 	return nil
 }
 
 // upgrade restarts every replica, in random order, during one broadcast.
-func (t *theatre) upgrade(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (restarts int, err error) {
+func (t *theatre) upgrade(ctx context.Context, fleet []*rig.Server, random *rand.Rand, round int) (restarts int,
+	err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("not done after 5 min"))
 	defer cancel()
 	t.sim.Reset()

@@ -47,7 +47,8 @@ func rounds(ctx context.Context, t *theatre) error {
 		durations = append(durations, time.Since(begin).Seconds())
 		duplicates = append(duplicates, d)
 		if d > t.kills*t.duplicateBound() {
-			return fmt.Errorf("round %d: %d duplicates after %d kills, of which each may cost %d", round, d, t.kills, t.duplicateBound())
+			return fmt.Errorf("round %d: %d duplicates after %d kills, of which each may cost %d", round, d, t.kills,
+				t.duplicateBound())
 		}
 	}
 	summary(fmt.Sprintf("kill -9 in %d rounds: %s, %s", t.rounds, t.engine, t.transport),
@@ -56,7 +57,8 @@ func rounds(ctx context.Context, t *theatre) error {
 }
 
 // round sends every token one notification, kills and restarts the service meanwhile, and checks what came of it.
-func (t *theatre) round(ctx context.Context, server *rig.Server, random *rand.Rand, round int) (duplicates int, err error) {
+func (t *theatre) round(ctx context.Context, server *rig.Server, random *rand.Rand, round int) (duplicates int,
+	err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("not done after 3 min"))
 	defer cancel()
 	t.sim.Reset()

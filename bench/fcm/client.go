@@ -36,7 +36,8 @@ func client(ctx context.Context, o options) error {
 	}
 	const groupSize, inFlight = 500, 4000
 	transport := fcm.NewTransport(fcm.Config{
-		App: "bench", Address: o.Address, Credentials: account, TLS: conf, Connections: o.Connections, MaxRate: -1, MaxInFlight: inFlight,
+		App: "bench", Address: o.Address, Credentials: account, TLS: conf, Connections: o.Connections, MaxRate: -1,
+		MaxInFlight: inFlight,
 	}, log, fcm.NewMetrics(prometheus.NewRegistry()))
 	if _, faults := compose(time.Now()); len(faults) > 0 {
 		return errors.New(faults[0].Error())

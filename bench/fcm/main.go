@@ -37,7 +37,8 @@ const streams = 100
 func main() {
 	o := options{Options: program.Options{Warmup: 1000, Count: 10_000, Connections: 1, NPM: "bench/npm", Runs: 3}}
 	o.Flags("messages")
-	flag.StringVar(&o.redirect, "redirect", "interop/fcm/node/redirect.js", "what leads npm clients from Google's hosts to ours")
+	flag.StringVar(&o.redirect, "redirect", "interop/fcm/node/redirect.js",
+		"what leads npm clients from Google's hosts to ours")
 	program.Main("fcm", 5*time.Minute, func(ctx context.Context) error {
 		if o.Client {
 			return client(ctx, o)
@@ -62,7 +63,8 @@ func benchmark(ctx context.Context, o options) error {
 		return err
 	}
 	defer discard()
-	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals", "--host", "fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com")
+	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals", "--host",
+		"fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com")
 	if err != nil {
 		return err
 	}
@@ -138,8 +140,10 @@ func one(ctx context.Context, c contender, sim *rig.Simulator, to server, count 
 	defer cancel()
 	ca := filepath.Join(sim.Credentials, "ca.pem")
 	report, err := rig.Client(ctx, rig.Spec{
-		Name: c.name, Program: c.program, Env: []string{"SSL_CERT_FILE=" + ca, "NODE_EXTRA_CA_CERTS=" + ca, "SIM_FCM=" + to.address, "SIM_TOKEN=" + sim.FCM},
-		Args: append(c.args[:len(c.args):len(c.args)], "-address", to.address, "-credentials", sim.Credentials, "-connections", "1",
+		Name: c.name, Program: c.program, Env: []string{"SSL_CERT_FILE=" + ca, "NODE_EXTRA_CA_CERTS=" + ca,
+			"SIM_FCM=" + to.address, "SIM_TOKEN=" + sim.FCM},
+		Args: append(c.args[:len(c.args):len(c.args)], "-address", to.address, "-credentials", sim.Credentials,
+			"-connections", "1",
 			"-warmup", strconv.Itoa(count/10), "-count", strconv.Itoa(count)),
 	}, nil)
 	if err != nil {
@@ -175,7 +179,8 @@ func rates(ctx context.Context, o options, contenders []contender, sim *rig.Simu
 		if mallocs := measure.MedianOf(reports[i], measure.Report.MallocsEach); mallocs > 0 {
 			allocations = fmt.Sprintf("%.3f", mallocs)
 		}
-		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)), allocations,
+		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)),
+			allocations,
 			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
 	}
 	t.Write(os.Stdout)

@@ -46,8 +46,10 @@ func main() {
 func run() error {
 	var o options
 	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
-	flag.IntVar(&o.tokens, "tokens", 200_000, "tokens to register, twice: bare ones, and ones with a user, a device and two tags")
-	flag.IntVar(&o.notifications, "notifications", 50_000, "notifications to one token each, half of them with an idempotency key")
+	flag.IntVar(&o.tokens, "tokens", 200_000,
+		"tokens to register, twice: bare ones, and ones with a user, a device and two tags")
+	flag.IntVar(&o.notifications, "notifications", 50_000,
+		"notifications to one token each, half of them with an idempotency key")
 	flag.IntVar(&o.clients, "clients", 64, "requests under way at once")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "the whole run")
 	flag.Parse()
@@ -88,7 +90,8 @@ func (m meter) sizes(ctx context.Context) (map[string]int64, error) {
 			return nil, err
 		}
 	}
-	return m.pairs(ctx, "SELECT table_name, data_length + index_length FROM information_schema.tables WHERE table_schema = DATABASE()")
+	return m.pairs(ctx, "SELECT table_name, data_length + index_length FROM information_schema.tables WHERE "+
+		"table_schema = DATABASE()")
 }
 
 // pairs returns the numbers that a statement gives for names, which are its first two columns.
@@ -183,7 +186,10 @@ func footprint(ctx context.Context, o options) error {
 	}); err != nil {
 		return err
 	}
-	before, after, err := step("tokens imported", o.tokens, func() error { return server.Import(ctx, o.tokens, rig.AppendToken) })
+	before, after, err := step("tokens imported", o.tokens, func() error {
+		return server.Import(ctx, o.tokens,
+			rig.AppendToken)
+	})
 	if err != nil {
 		return err
 	}
@@ -216,7 +222,8 @@ func footprint(ctx context.Context, o options) error {
 	grown(before, after, "notifications", o.notifications, "to one token, an alert of 100 bytes")
 	grown(before, after, "idempotency_keys", o.notifications/2, "a key of 20 bytes")
 	size.Row("batches", 0,
-		fmt.Sprintf("room kept for the next, %s MiB in all", measure.Cell(float64(after.tables["batches"])/(1<<20))), "-", "-")
+		fmt.Sprintf("room kept for the next, %s MiB in all", measure.Cell(float64(after.tables["batches"])/(1<<20))), "-",
+		"-")
 
 	fmt.Print("### Bytes\n\n")
 	size.Write(os.Stdout)
@@ -261,7 +268,8 @@ func singles(ctx context.Context, server *rig.Server, o options) error {
 		wait.Go(func() {
 			for i := c; i < o.notifications; i += o.clients {
 				body, err := json.Marshal(map[string]any{
-					"to": map[string]any{"tokens": []string{rig.Token(i % o.tokens).String()}}, "aps": map[string]any{"alert": rig.Alert},
+					"to":  map[string]any{"tokens": []string{rig.Token(i % o.tokens).String()}},
+					"aps": map[string]any{"alert": rig.Alert},
 				})
 				key := ""
 				if i%2 == 1 {

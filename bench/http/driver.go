@@ -38,7 +38,8 @@ func driverLoop(ctx context.Context, o options, engine string) (float64, error) 
 		table = strings.Replace(table, "VARBINARY(100)", "BLOB", 1) + " WITHOUT ROWID"
 		upsert, _, _ = strings.Cut(upsert, "ON DUPLICATE")
 		upsert += "ON CONFLICT (app, token) DO UPDATE SET badge = excluded.badge, last_updated = excluded.last_updated"
-		db, err = sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+		db, err = sql.Open("sqlite", "file:"+path+
+			"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
 		if err == nil {
 			db.SetMaxOpenConns(1)
 		}

@@ -38,8 +38,8 @@ type sample struct {
 
 // versus measures gorush and the service on each engine in turns.
 //
-// gorush sends to Apple's host alone. So it runs in a mount namespace whose hosts file has that name at 127.0.0.1, where
-// the simulator listens on port 443: both take root.
+// gorush sends to Apple's host alone. So it runs in a mount namespace whose hosts file has that name at 127.0.0.1,
+// where the simulator listens on port 443: both take root.
 func versus(ctx context.Context, o options) error {
 	names := append([]string{"gorush"}, strings.Split(o.engines, ",")...)
 	samples := map[string][]sample{}
@@ -54,7 +54,8 @@ func versus(ctx context.Context, o options) error {
 	}
 	median := func(name string, of func(s sample) float64) float64 { return measure.MedianOf(samples[name], of) }
 	table := measure.Table{Columns: []string{
-		"service", "accepted/s", "of gorush", "delivered/s", "of gorush", "p50", "p99", "1 connection: p50", "of a durable insert",
+		"service", "accepted/s", "of gorush", "delivered/s", "of gorush", "p50", "p99", "1 connection: p50",
+		"of a durable insert",
 		"1,000 tokens each: delivered/s", "of gorush", "RSS", "not delivered"}}
 	accepted := func(s sample) float64 { return s.accepted }
 	delivered := func(s sample) float64 { return s.delivered }
@@ -68,17 +69,20 @@ func versus(ctx context.Context, o options) error {
 		duration := func(of func(s sample) time.Duration) time.Duration {
 			return time.Duration(median(name, func(s sample) float64 { return float64(of(s)) }))
 		}
-		alone, insert := duration(func(s sample) time.Duration { return s.alone }), duration(func(s sample) time.Duration { return s.aloneLoop })
+		alone, insert := duration(func(s sample) time.Duration { return s.alone }),
+			duration(func(s sample) time.Duration { return s.aloneLoop })
 		ofInsert := ""
 		if insert > 0 {
 			ofInsert = measure.Ratio(float64(alone), float64(insert))
 		}
 		table.Row(label, median(name, accepted), ratio(accepted), median(name, delivered), ratio(delivered),
-			duration(func(s sample) time.Duration { return s.p50 }), duration(func(s sample) time.Duration { return s.p99 }), alone, ofInsert,
+			duration(func(s sample) time.Duration { return s.p50 }), duration(func(s sample) time.Duration { return s.p99 }),
+			alone, ofInsert,
 			median(name, many), ratio(many), measure.MiB(int64(median(name, func(s sample) float64 { return float64(s.rss) }))),
 			median(name, func(s sample) float64 { return float64(s.lost) }))
 	}
-	fmt.Printf("### One notification a request: %d connections, medians of %d rounds in turns, %v for each figure\n\n", o.connections, o.rounds,
+	fmt.Printf("### One notification a request: %d connections, medians of %d rounds in turns, %v for each figure\n\n",
+		o.connections, o.rounds,
 		o.duration)
 	table.Write(os.Stdout)
 	return nil
@@ -142,7 +146,8 @@ func contend(ctx context.Context, o options, name string) (s sample, err error) 
 }
 
 // press runs the load, and waits until all of it is delivered, or nothing more is: lost is what was not.
-func (c *contender) press(ctx context.Context, o options, sim *rig.Simulator, request func([]byte, int64) []byte, each int64, connections int) (
+func (c *contender) press(ctx context.Context, o options, sim *rig.Simulator, request func([]byte, int64) []byte,
+	each int64, connections int) (
 	result *load.Result, delivered float64, lost int64, err error,
 ) {
 	if err := sim.Reset(ctx); err != nil {
@@ -151,13 +156,15 @@ func (c *contender) press(ctx context.Context, o options, sim *rig.Simulator, re
 	var highest highWater
 	begin := time.Now()
 	result, err = load.Run{
-		Address: c.address, Connections: connections, Warmup: o.warmup, Duration: o.duration, Requests: o.requests, Append: highest.watch(request),
+		Address: c.address, Connections: connections, Warmup: o.warmup, Duration: o.duration, Requests: o.requests,
+		Append: highest.watch(request),
 	}.Do(ctx)
 	if err != nil {
 		return nil, 0, 0, err
 	}
 	if result.Refused() > 0 {
-		return nil, 0, 0, fmt.Errorf("%d of %d requests were refused, the first with: %s", result.Refused(), result.Requests, result.FirstRefused)
+		return nil, 0, 0, fmt.Errorf("%d of %d requests were refused, the first with: %s", result.Refused(), result.Requests,
+			result.FirstRefused)
 	}
 	want := uint64(highest.value.Load() * each)
 	var received uint64
@@ -195,7 +202,8 @@ func startOurs(ctx context.Context, o options, engine, dir string, sim *rig.Simu
 func posting(path, before, after string) func([]byte, int64) []byte {
 	const quoted = 64 + 3 // with quotes and a comma
 	head := "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + rig.Key +
-		"\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(before)+manyTokens*quoted-1+len(after)) + "\r\n\r\n" + before
+		"\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(before)+manyTokens*quoted-1+len(after)) +
+		"\r\n\r\n" + before
 	return func(dst []byte, n int64) []byte {
 		dst = append(dst, head...)
 		for i := range manyTokens {
@@ -248,7 +256,8 @@ queue:
 		return nil, fmt.Errorf("write gorush's files: %w", err)
 	}
 	process, err := rig.Start(ctx, rig.Spec{
-		Name: "gorush", Program: "unshare", Env: []string{"SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem"), "GODEBUG=netdns=go"},
+		Name: "gorush", Program: "unshare", Env: []string{"SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem"),
+			"GODEBUG=netdns=go"},
 		Args: []string{"-m", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, hosts, o.gorush, "-c", file},
 	})
 	if err != nil {
@@ -261,7 +270,8 @@ queue:
 	const note = `],"platform":1,"topic":"` + rig.Topic + `","message":"` + rig.Alert + `"}]}`
 	one := func(dst []byte, n int64) []byte {
 		const before = `{"notifications":[{"tokens":["`
-		dst = append(dst, "POST /api/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "...)
+		dst = append(dst, "POST /api/push HTTP/1.1\r\nHost: localhost\r\n"+
+			"Content-Type: application/json\r\nContent-Length: "...)
 		dst = strconv.AppendInt(dst, int64(len(before)+64+1+len(note)), 10)
 		dst = append(append(dst, "\r\n\r\n"...), before...)
 		dst = rig.AppendToken(dst, int(n))

@@ -63,7 +63,8 @@ func run() error {
 	flag.IntVar(&o.connections, "connections", 64, "connections, each with one request under way")
 	flag.DurationVar(&o.warmup, "warmup", time.Second, "load before each measured part")
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "each measured part")
-	flag.StringVar(&o.profiles, "profiles", "", "keep a CPU profile of the server for each row in this directory; costs a few percent")
+	flag.StringVar(&o.profiles, "profiles", "",
+		"keep a CPU profile of the server for each row in this directory; costs a few percent")
 	flag.IntVar(&o.registry, "registry", 1_000_000, "tokens to import before all is measured again; 0 leaves that out")
 	flag.StringVar(&o.gorush, "gorush", "", "measure against this program instead, in turns; takes root")
 	flag.IntVar(&o.rounds, "rounds", 5, "with -gorush: rounds")
@@ -101,7 +102,8 @@ func reference(ctx context.Context, address string) error {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 				return
 			}
-			answer, err := json.Marshal(map[string]any{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "recipients": len(body.To.Tokens)})
+			answer, err := json.Marshal(map[string]any{"id": "01890a5d-ac96-774b-bcce-b302099a8057",
+				"recipients": len(body.To.Tokens)})
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
@@ -138,7 +140,8 @@ func registration(token func(n int64) int) func([]byte, int64) []byte {
 func acceptance(token func(n int64) int) func([]byte, int64) []byte {
 	const before, after = `{"to":{"tokens":["`, `"]},"aps":{"alert":"` + rig.Alert + `"}}`
 	head := "POST /v1/notifications HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + rig.Key +
-		"\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(before)+64+len(after)) + "\r\n\r\n" + before
+		"\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(before)+64+len(after)) + "\r\n\r\n" +
+		before
 	return func(dst []byte, n int64) []byte {
 		dst = append(dst, head...)
 		dst = rig.AppendToken(dst, token(n))
@@ -148,14 +151,16 @@ func acceptance(token func(n int64) int) func([]byte, int64) []byte {
 
 func benchmark(ctx context.Context, o options) error {
 	table := measure.Table{Columns: []string{
-		"what", "requests/s", "of bare chi", "of the driver loop", "p50", "p99", "max", "server CPU each", "delivered/s", "RSS"}}
+		"what", "requests/s", "of bare chi", "of the driver loop", "p50", "p99", "max", "server CPU each", "delivered/s",
+		"RSS"}}
 	bare, err := bareChi(ctx, o)
 	if err != nil {
 		return err
 	}
 	for _, name := range []string{"register", "accept"} {
 		b := bare[name]
-		table.Row("bare chi handler: "+name, b.Rate(), "", "", b.Latency.Quantile(.5), b.Latency.Quantile(.99), b.Latency.Max(), "", "", "")
+		table.Row("bare chi handler: "+name, b.Rate(), "", "", b.Latency.Quantile(.5), b.Latency.Quantile(.99),
+			b.Latency.Max(), "", "", "")
 	}
 	for engine := range strings.SplitSeq(o.engines, ",") {
 		loop, err := driverLoop(ctx, o, engine)
@@ -168,7 +173,8 @@ func benchmark(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	fmt.Printf("### REST API: %d connections, %v for each row, the load client on the same cores\n\n", o.connections, o.duration)
+	fmt.Printf("### REST API: %d connections, %v for each row, the load client on the same cores\n\n", o.connections,
+		o.duration)
 	table.Write(os.Stdout)
 	return nil
 }
@@ -192,7 +198,8 @@ func bareChi(ctx context.Context, o options) (map[string]*load.Result, error) {
 	}
 	results := map[string]*load.Result{}
 	each := func(n int64) int { return int(n) }
-	for name, request := range map[string]func([]byte, int64) []byte{"register": registration(each), "accept": acceptance(each)} {
+	for name, request := range map[string]func([]byte, int64) []byte{"register": registration(each),
+		"accept": acceptance(each)} {
 		if results[name], err = pressure(ctx, o, address, request); err != nil {
 			return nil, err
 		}
@@ -200,7 +207,8 @@ func bareChi(ctx context.Context, o options) (map[string]*load.Result, error) {
 	return results, nil
 }
 
-func pressure(ctx context.Context, o options, address string, request func([]byte, int64) []byte) (*load.Result, error) {
+func pressure(ctx context.Context, o options, address string, request func([]byte, int64) []byte) (*load.Result,
+	error) {
 	result, err := load.Run{
 		Address: address, Connections: o.connections, Warmup: o.warmup, Duration: o.duration, Append: request,
 	}.Do(ctx)
@@ -208,13 +216,15 @@ func pressure(ctx context.Context, o options, address string, request func([]byt
 		return nil, err
 	}
 	if result.Refused() > 0 {
-		return nil, fmt.Errorf("%d of %d requests were refused, the first with: %s", result.Refused(), result.Requests, result.FirstRefused)
+		return nil, fmt.Errorf("%d of %d requests were refused, the first with: %s", result.Refused(), result.Requests,
+			result.FirstRefused)
 	}
 	return result, nil
 }
 
 // service measures the service on one engine, first with next to nothing in the registry, then with o.registry tokens.
-func service(ctx context.Context, o options, engine string, loop float64, bare map[string]*load.Result, table *measure.Table) error {
+func service(ctx context.Context, o options, engine string, loop float64, bare map[string]*load.Result,
+	table *measure.Table) error {
 	dir, discard, err := rig.TempDir()
 	if err != nil {
 		return err
@@ -257,12 +267,14 @@ func service(ctx context.Context, o options, engine string, loop float64, bare m
 				return err
 			}
 			rate := float64(registry) / time.Since(begin).Seconds()
-			table.Row(engine+": import", rate, "", measure.Ratio(rate, loop), "", "", "", "", "", measure.MiB(measure.Peak(server.PID())))
+			table.Row(engine+": import", rate, "", measure.Ratio(rate, loop), "", "", "", "", "",
+				measure.MiB(measure.Peak(server.PID())))
 		}
 		first := fresh
 		var used int64
 		newTokens := func(n int64) int { return int(first + n) }
-		if used, err = row(ctx, o, server, table, label+": register new", loop, bare["register"], registration(newTokens)); err != nil {
+		if used, err = row(ctx, o, server, table, label+": register new", loop, bare["register"],
+			registration(newTokens)); err != nil {
 			return err
 		}
 		fresh += used
@@ -271,10 +283,12 @@ func service(ctx context.Context, o options, engine string, loop float64, bare m
 		if registry > 0 {
 			known = func(n int64) int { return int((n * 7919) % int64(registry)) }
 		}
-		if _, err = row(ctx, o, server, table, label+": register again", loop, bare["register"], registration(known)); err != nil {
+		if _, err = row(ctx, o, server, table, label+": register again", loop, bare["register"],
+			registration(known)); err != nil {
 			return err
 		}
-		if err = acceptRow(ctx, o, server, sim, table, label+": accept", loop, bare["accept"], acceptance(known)); err != nil {
+		if err = acceptRow(ctx, o, server, sim, table, label+": accept", loop, bare["accept"],
+			acceptance(known)); err != nil {
 			return err
 		}
 	}
@@ -282,7 +296,8 @@ func service(ctx context.Context, o options, engine string, loop float64, bare m
 }
 
 // row measures one kind of request and returns how many numbers it has used up.
-func row(ctx context.Context, o options, server *rig.Server, table *measure.Table, what string, loop float64, bare *load.Result,
+func row(ctx context.Context, o options, server *rig.Server, table *measure.Table, what string, loop float64,
+	bare *load.Result,
 	request func([]byte, int64) []byte) (int64, error) {
 	_ = measure.ResetPeak(server.PID()) // without it the peak is that since the start, which is no less true
 	cpu := measure.CPUSeconds(server.PID())
@@ -297,7 +312,8 @@ func row(ctx context.Context, o options, server *rig.Server, table *measure.Tabl
 	cpu = measure.CPUSeconds(server.PID()) - cpu
 	total := highest.value.Load()
 	table.Row(what, result.Rate(), measure.Ratio(result.Rate(), bare.Rate()), measure.Ratio(result.Rate(), loop),
-		result.Latency.Quantile(.5), result.Latency.Quantile(.99), result.Latency.Max(), fmt.Sprintf("%.0f µs", cpu/float64(total)*1e6), "",
+		result.Latency.Quantile(.5), result.Latency.Quantile(.99), result.Latency.Max(),
+		fmt.Sprintf("%.0f µs", cpu/float64(total)*1e6), "",
 		measure.MiB(measure.Peak(server.PID())))
 	return total, nil
 }
@@ -316,7 +332,8 @@ func (o options) profile(ctx context.Context, server *rig.Server, what string) {
 		return
 	}
 	defer answer.Body.Close()
-	file, err := os.Create(filepath.Join(o.profiles, strings.NewReplacer(" ", "-", ":", "", ",", "").Replace(what)+".pprof"))
+	file, err := os.Create(filepath.Join(o.profiles, strings.NewReplacer(" ", "-", ":", "", ",",
+		"").Replace(what)+".pprof"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "profile:", err)
 		return
@@ -329,7 +346,8 @@ func (o options) profile(ctx context.Context, server *rig.Server, what string) {
 
 // acceptRow is row for acceptance: while notifications are accepted they are delivered as well, and all of them have to
 // be.
-func acceptRow(ctx context.Context, o options, server *rig.Server, sim *rig.Simulator, table *measure.Table, what string, loop float64,
+func acceptRow(ctx context.Context, o options, server *rig.Server, sim *rig.Simulator, table *measure.Table,
+	what string, loop float64,
 	bare *load.Result, request func([]byte, int64) []byte) error {
 	if err := sim.Reset(ctx); err != nil {
 		return err

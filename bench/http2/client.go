@@ -34,7 +34,8 @@ func client(ctx context.Context, o options) error {
 	transport := provider.New(provider.Config{
 		App: "bench", Address: o.Address, Connections: o.Connections, MaxInFlight: perConnection * o.Connections,
 		TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Tokens: keys,
-	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), apns.NewMetrics(prometheus.NewRegistry()))
+	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		apns.NewMetrics(prometheus.NewRegistry()))
 	report, err := drive.Run(ctx, transport, drive.Options{
 		Warmup: o.Warmup, Count: o.Count, Tokens: tokens, Settle: true,
 		Groups: perConnection*o.Connections/groupSize + 16, GroupSize: groupSize,

@@ -39,7 +39,8 @@ func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) 
 	}
 	trust := "SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem") // apns2 has no option for a CA
 	list := append(make([]contender, 0, 5),
-		contender{"ours", 1_000_000, true, func(ctx context.Context, address string, connections, count int) (measure.Report, error) {
+		contender{"ours", 1_000_000, true, func(ctx context.Context, address string, connections, count int) (measure.Report,
+			error) {
 			return oursAt(ctx, sim.Credentials, address, connections, count)
 		}},
 		contender{"sideshow/apns2, 100 goroutines", 40_000, false, peer(filepath.Join(o.Bin, "apns2"), nil, 100, trust)},
@@ -102,7 +103,8 @@ var (
 )
 
 // runH2load runs h2load, whose CPU is that of the whole process: it has no warm-up to leave out.
-func runH2load(ctx context.Context, program, dir, payload, bearer, address string, connections, count int) (measure.Report, error) {
+func runH2load(ctx context.Context, program, dir, payload, bearer, address string, connections,
+	count int) (measure.Report, error) {
 	uris := filepath.Join(dir, "uris-"+strings.ReplaceAll(address, ":", "-"))
 	if _, err := os.Stat(uris); err != nil {
 		var list bytes.Buffer
@@ -113,10 +115,12 @@ func runH2load(ctx context.Context, program, dir, payload, bearer, address strin
 			return measure.Report{}, fmt.Errorf("write h2load's addresses: %w", err)
 		}
 	}
-	args := []string{"-n", strconv.Itoa(count), "-c", strconv.Itoa(connections), "-m", strconv.Itoa(streams), "-d", payload, "-i", uris}
+	args := []string{"-n", strconv.Itoa(count), "-c", strconv.Itoa(connections), "-m", strconv.Itoa(streams), "-d",
+		payload, "-i", uris}
 	for _, header := range []string{
 		"authorization: bearer " + bearer, "apns-topic: " + rig.Topic, "apns-push-type: alert", "apns-priority: 10",
-		"apns-expiration: " + strconv.FormatInt(time.Now().Add(24*time.Hour).Unix(), 10), "apns-id: 01890a5d-ac96-774b-bcce-b302099a8057",
+		"apns-expiration: " + strconv.FormatInt(time.Now().Add(24*time.Hour).Unix(), 10),
+		"apns-id: 01890a5d-ac96-774b-bcce-b302099a8057",
 	} {
 		args = append(args, "-H", header)
 	}
@@ -129,7 +133,8 @@ func runH2load(ctx context.Context, program, dir, payload, bearer, address strin
 	if err != nil {
 		return measure.Report{}, err
 	}
-	took, done, good := h2loadTime.FindSubmatch(out.Bytes()), h2loadDone.FindSubmatch(out.Bytes()), h2loadGood.FindSubmatch(out.Bytes())
+	took, done, good := h2loadTime.FindSubmatch(out.Bytes()), h2loadDone.FindSubmatch(out.Bytes()),
+		h2loadGood.FindSubmatch(out.Bytes())
 	if took == nil || done == nil || good == nil {
 		return measure.Report{}, fmt.Errorf("h2load printed something else than expected:\n%s", out.String())
 	}
@@ -142,7 +147,8 @@ func runH2load(ctx context.Context, program, dir, payload, bearer, address strin
 		return measure.Report{}, fmt.Errorf("h2load's count: %w", err)
 	}
 	return measure.Report{
-		Seconds: seconds.Seconds(), Count: count, Failed: count - succeeded, CPUSeconds: usage.CPU().Seconds(), MaxRSS: usage.MaxRSS,
+		Seconds: seconds.Seconds(), Count: count, Failed: count - succeeded, CPUSeconds: usage.CPU().Seconds(),
+		MaxRSS: usage.MaxRSS,
 	}, nil
 }
 

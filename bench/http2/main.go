@@ -176,7 +176,8 @@ func rates(ctx context.Context, o options, contenders []contender, to server, co
 			reports[i] = append(reports[i], report)
 		}
 	}
-	fmt.Printf("### HTTP/2 to %s, %d connection(s) of %d streams, median of %d interleaved runs\n\n", to.name, connections, streams, o.Runs)
+	fmt.Printf("### HTTP/2 to %s, %d connection(s) of %d streams, median of %d interleaved runs\n\n", to.name, connections,
+		streams, o.Runs)
 	t := measure.Table{Columns: []string{
 		"client", "notifications/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
 	rate := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.Rate) }
@@ -186,7 +187,8 @@ func rates(ctx context.Context, o options, contenders []contender, to server, co
 		if mallocs := measure.MedianOf(reports[i], measure.Report.MallocsEach); mallocs > 0 {
 			allocations = fmt.Sprintf("%.3f", mallocs)
 		}
-		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)), allocations,
+		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)),
+			allocations,
 			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
 	}
 	t.Write(os.Stdout)
@@ -229,7 +231,8 @@ func roundTrip(ctx context.Context, o options, contenders []contender, sim *rig.
 // simulator keeps every apns-id for that, in both runs.
 func faulty(ctx context.Context, o options, ours contender, dir string) error {
 	dir = filepath.Join(dir, "faulty")
-	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams), "--track-ids")
+	sim, err := rig.StartSimulator(ctx, o.Bin, dir, "--record", "totals", "--streams", strconv.Itoa(streams),
+		"--track-ids")
 	if err != nil {
 		return err
 	}
@@ -264,7 +267,8 @@ func faulty(ctx context.Context, o options, ours contender, dir string) error {
 			unregistered := report.Outcomes["unregistered"]
 			accepted := report.Count - report.Failed
 			// The warm-up has its own accepted and unregistered ones, so the sum over both is compared.
-			lost := int64(report.Count+report.Warmup) - int64(stats.Accepted-stats.IDsRepeated) - int64(stats.Verdicts["Unregistered"])
+			lost := int64(report.Count+report.Warmup) - int64(stats.Accepted-stats.IDsRepeated) -
+				int64(stats.Verdicts["Unregistered"])
 			label := "clean"
 			if faults {
 				label = "with faults"
@@ -277,6 +281,7 @@ func faulty(ctx context.Context, o options, ours contender, dir string) error {
 		}
 	}
 	t.Write(os.Stdout)
-	fmt.Printf("Median with faults over median without: %.0f %%.\n\n", 100*measure.Median(rate[true])/measure.Median(rate[false]))
+	fmt.Printf("Median with faults over median without: %.0f %%.\n\n",
+		100*measure.Median(rate[true])/measure.Median(rate[false]))
 	return nil
 }

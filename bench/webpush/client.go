@@ -63,7 +63,8 @@ func prepare(dir, address string) error {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true,
+		BasicConstraintsValid: true,
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
@@ -138,10 +139,12 @@ func client(ctx context.Context, o options) error {
 	}
 	transport := webpush.New(webpush.Config{
 		App: "bench", Route: webpush.Route, VAPID: vapid, Origins: origins, Subscriptions: stored, RootCAs: roots,
-	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), webpush.NewMetrics(prometheus.NewRegistry()))
+	}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		webpush.NewMetrics(prometheus.NewRegistry()))
 	const groupSize, inFlight = 500, 4000
 	report, err := drive.Run(ctx, transport, drive.Options{
-		Warmup: o.Warmup, Count: o.Count, Rest: o.rest, Tokens: subscriptions, Settle: true, Groups: inFlight / groupSize, GroupSize: groupSize,
+		Warmup: o.Warmup, Count: o.Count, Rest: o.rest, Tokens: subscriptions, Settle: true, Groups: inFlight / groupSize,
+		GroupSize: groupSize,
 	})
 	if err != nil {
 		return err

@@ -36,7 +36,8 @@ func main() {
 	o := options{Options: program.Options{Warmup: 1000, Count: 10_000, Runs: 3}}
 	o.Flags("messages")
 	flag.BoolVar(&o.serve, "serve", false, "be the push service")
-	flag.DurationVar(&o.rest, "rest", 0, "with -client: idle time before the measured part, in which key pairs are made ahead")
+	flag.DurationVar(&o.rest, "rest", 0,
+		"with -client: idle time before the measured part, in which key pairs are made ahead")
 	program.Main("webpush", 5*time.Minute, func(ctx context.Context) error {
 		switch {
 		case o.Client:
@@ -73,7 +74,8 @@ func benchmark(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	server, err := rig.Start(ctx, rig.Spec{Name: "push service", Program: self, Args: []string{"-serve", "-address", address, "-credentials", dir}})
+	server, err := rig.Start(ctx, rig.Spec{Name: "push service", Program: self,
+		Args: []string{"-serve", "-address", address, "-credentials", dir}})
 	if err != nil {
 		return err
 	}
@@ -114,7 +116,8 @@ func benchmark(ctx context.Context, o options) error {
 
 	fmt.Printf("### Web Push: a payload of 130 bytes to 1,000 subscriptions, %d interleaved runs\n\n", o.Runs)
 	both := measure.Median(floors[0])
-	table := measure.Table{Columns: []string{"client", "messages/s", "client CPU each (µs)", "messages/s of one core", "of the limit", "allocations each", "RSS (MiB)"}}
+	table := measure.Table{Columns: []string{"client", "messages/s", "client CPU each (µs)", "messages/s of one core",
+		"of the limit", "allocations each", "RSS (MiB)"}}
 	for i, c := range contenders {
 		cpu := measure.MedianOf(reports[i], measure.Report.CPUMicros)
 		table.Row(c.name, int64(measure.MedianOf(reports[i], measure.Report.Rate)), fmt.Sprintf("%.1f", cpu), int64(1e6/cpu),
@@ -155,7 +158,8 @@ func floor(count int) (pair, agreement float64, err error) {
 
 // serve is a push service that reads a message and takes it.
 func serve(ctx context.Context, o options) error {
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.Credentials, "ca.pem"), filepath.Join(o.Credentials, "key.pem"))
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.Credentials, "ca.pem"),
+		filepath.Join(o.Credentials, "key.pem"))
 	if err != nil {
 		return fmt.Errorf("read the server certificate: %w", err)
 	}

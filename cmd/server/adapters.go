@@ -55,7 +55,8 @@ func (d deadTokens) Check(ctx context.Context, app string, confirmed bool) ([]pu
 	}
 	items, err := run(ctx, app)
 	if len(items) > 0 && errors.Is(err, push.ErrUnavailable) {
-		d.log.Warn("feedback pass ended early; the next one goes on from here", "app", app, "checked", len(items), "error", err)
+		d.log.Warn("feedback pass ended early; the next one goes on from here", "app", app, "checked", len(items), "error",
+			err)
 		return items, nil
 	}
 	return items, err
@@ -72,7 +73,8 @@ func (i inbox) BadTokens(
 	bad, err := i.Queue.BadTokens(ctx, app, of, answers, over, limit)
 	invalidations := make([]push.Invalidation, len(bad))
 	for n, b := range bad {
-		invalidations[n] = push.Invalidation{App: app, Token: b.Token, Route: b.Route, Kind: b.Kind, At: b.FirstAt, Source: push.SourceBadToken}
+		invalidations[n] = push.Invalidation{App: app, Token: b.Token, Route: b.Route, Kind: b.Kind, At: b.FirstAt,
+			Source: push.SourceBadToken}
 	}
 	return invalidations, err
 }

@@ -125,8 +125,10 @@ func keygenVAPID(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s\n# Keep the lines above in a file that only the service can read, and name it in the configuration:\n"+
-		"#   webpush: {vapid_key_file: vapid.pem, subject: \"mailto:you@example.com\"}\n# Its public key, which GET /v1/webpush/key gives to browsers:\n#   %s\n", file, public)
+	_, err = fmt.Fprintf(stdout, "%s\n# Keep the lines above in a file that only the service can read, and name it in "+
+		"the configuration:\n"+
+		"#   webpush: {vapid_key_file: vapid.pem, subject: \"mailto:you@example.com\"}\n# Its public key, which GET "+
+		"/v1/webpush/key gives to browsers:\n#   %s\n", file, public)
 	return err
 }
 
@@ -137,7 +139,8 @@ func keygen(scope string, stdout io.Writer) error {
 	}
 	key, hash := config.NewKey(scope)
 	if api.Scope(scope) == api.ScopeOperator {
-		_, err := fmt.Fprintf(stdout, "key: %s\n\nFor the configuration, under operator_keys:\n  - name: %s\n    sha256: %s\n", key, scope, hash)
+		_, err := fmt.Fprintf(stdout, "key: %s\n\nFor the configuration, under operator_keys:\n  - name: %s\n    sha256: "+
+			"%s\n", key, scope, hash)
 		return err
 	}
 	_, err := fmt.Fprintf(stdout, `key: %s

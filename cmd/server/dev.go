@@ -98,7 +98,8 @@ func simulate(app *config.App) (*simulator.Simulator, error) {
 	}
 	simulatedAPNs(&app.APNs, sim, folder)
 	ca := filepath.Join(folder, "ca.pem")
-	app.FCM.Gateway, app.FCM.ServiceAccountFile, app.FCM.CAFile = sim.FCM().Addr(), filepath.Join(folder, "service-account.json"), ca
+	app.FCM.Gateway, app.FCM.ServiceAccountFile, app.FCM.CAFile = sim.FCM().Addr(),
+		filepath.Join(folder, "service-account.json"), ca
 	web := &app.WebPush
 	web.VAPIDKeyFile, web.Subject = filepath.Join(devFolder, "vapid.pem"), "mailto:dev@example.com"
 	web.AllowedOrigins, web.CAFile = []string{sim.WebPush().Origin()}, ca

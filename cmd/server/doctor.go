@@ -75,12 +75,14 @@ func (r *report) database(ctx context.Context, cfg *config.Config) {
 	defer cancel()
 	if path, is := strings.CutPrefix(cfg.Database, "sqlite:"); is {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) { //nolint:gosec // the configuration names it
-			r.add("database", database.Finding{What: path + " is not there", Mend: "nothing, where the service is new: serve makes it"})
+			r.add("database", database.Finding{What: path + " is not there",
+				Mend: "nothing, where the service is new: serve makes it"})
 			return
 		}
 	}
 	fail := func(err error) {
-		r.add("database", database.Finding{What: "it cannot be used: " + err.Error(), Mend: "the address, the user, the network, TLS", Fatal: true})
+		r.add("database", database.Finding{What: "it cannot be used: " + err.Error(),
+			Mend: "the address, the user, the network, TLS", Fatal: true})
 	}
 	if err := checkAddress(cfg); err != nil {
 		return // the configuration has that fault already
@@ -114,8 +116,9 @@ func (r *report) app(ctx context.Context, app *config.App) {
 	if app.APNs.Given() {
 		for _, route := range app.APNs.Routes() {
 			n := &push.Notification{
-				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: route, Type: payload.TypeAlert, Key: app.APNs.Topic, Priority: 10,
-				Payload: push.Payload{JSON: []byte(`{"aps":{"alert":"server doctor"}}`)}, CreatedAt: now, SendAt: now,
+				ID: uuid.Must(uuid.NewV7()), App: app.Name, Environment: route, Type: payload.TypeAlert, Key: app.APNs.Topic,
+				Priority: 10,
+				Payload:  push.Payload{JSON: []byte(`{"aps":{"alert":"server doctor"}}`)}, CreatedAt: now, SendAt: now,
 			}
 			log := new(errorLog)
 			w := &way{g: newGateways(slog.New(log), prometheus.NewRegistry()), app: app, route: route, apns: app.APNs.Of(route)}
@@ -125,7 +128,8 @@ func (r *report) app(ctx context.Context, app *config.App) {
 	if app.FCM.Given() {
 		log := new(errorLog)
 		n, _, err := fcm.Platform{}.Compose(&push.Content{
-			ID: uuid.Must(uuid.NewV7()), App: app.Name, Blocks: map[string]push.JSON{"message": push.JSON(`{"body":"server doctor"}`)},
+			ID: uuid.Must(uuid.NewV7()), App: app.Name,
+			Blocks:   map[string]push.JSON{"message": push.JSON(`{"body":"server doctor"}`)},
 			Priority: 10, Expires: true, CreatedAt: now, SendAt: now,
 		})
 		if err == nil {
@@ -147,7 +151,8 @@ func (r *report) app(ctx context.Context, app *config.App) {
 	}
 }
 
-func (r *report) gateway(ctx context.Context, of string, w sendWay, token push.Token, n *push.Notification, log *errorLog) {
+func (r *report) gateway(ctx context.Context, of string, w sendWay, token push.Token, n *push.Notification,
+	log *errorLog) {
 	started := time.Now()
 	transport, err := w.open()
 	if err != nil {
@@ -166,10 +171,12 @@ func (r *report) gateway(ctx context.Context, of string, w sendWay, token push.T
 	}
 	switch result.Outcome {
 	case push.Accepted, push.Failed, push.Unregistered:
-		r.add(of, database.Finding{What: fmt.Sprintf("%s takes the credentials, and answers within %v, connecting included (%s)", w.name(), took,
+		r.add(of, database.Finding{What: fmt.Sprintf("%s takes the credentials, and answers within %v, connecting "+
+			"included (%s)", w.name(), took,
 			strings.TrimSpace(result.Outcome.String()+" "+reason))})
 	default:
-		r.add(of, database.Finding{What: fmt.Sprintf("%s: %s (%s, status %d)%s", w.name(), reason, result.Outcome, result.Status, log.last()),
+		r.add(of, database.Finding{What: fmt.Sprintf("%s: %s (%s, status %d)%s", w.name(), reason, result.Outcome,
+			result.Status, log.last()),
 			Mend: strings.TrimPrefix(hint(token.PlatformName(), result), "\n"), Fatal: true})
 	}
 }

@@ -76,7 +76,8 @@ func (w *fcmWay) close() {
 
 func (w *fcmWay) senderConfig(t sender.Transport) sender.RouteConfig {
 	return sender.RouteConfig{
-		Transport: t, Platform: fcm.Name, Kind: fcm.Name, Reasons: fcm.Reasons(), MaxRetries: retries(w.fcm.MaxRetries), QueueTarget: urgentWait,
+		Transport: t, Platform: fcm.Name, Kind: fcm.Name, Reasons: fcm.Reasons(), MaxRetries: retries(w.fcm.MaxRetries),
+		QueueTarget: urgentWait,
 	}
 }
 

@@ -154,7 +154,8 @@ func (w *way) close() {
 
 func (w *way) senderConfig(t sender.Transport) sender.RouteConfig {
 	c := sender.RouteConfig{
-		Transport: t, Kind: w.apns.Transport, Reasons: apns.Reasons(), MaxRetries: retries(w.apns.MaxRetries), MaxRate: w.apns.MaxRate,
+		Transport: t, Kind: w.apns.Transport, Reasons: apns.Reasons(), MaxRetries: retries(w.apns.MaxRetries),
+		MaxRate: w.apns.MaxRate,
 	}
 	if w.apns.Transport == "http2" {
 		c.QueueTarget = urgentWait
@@ -258,7 +259,8 @@ func (w *way) transport() (sender.Transport, error) {
 		return nil, fmt.Errorf("app %s: %w", w.app.Name, err)
 	}
 	return provider.New(provider.Config{
-		App: w.app.Name, Route: w.route, Address: w.gateway(), TLS: w.tls, Tokens: w.tokens, Connections: c.Connections, Proxy: proxy,
+		App: w.app.Name, Route: w.route, Address: w.gateway(), TLS: w.tls, Tokens: w.tokens, Connections: c.Connections,
+		Proxy: proxy,
 	}, g.log, g.metrics), nil
 }
 

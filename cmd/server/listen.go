@@ -42,7 +42,8 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 		return err
 	}
 	closed := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "lhspn_http_connections_closed_total", Help: "Connections that were closed because of api.max_connections and max_connections_per_address.",
+		Name: "lhspn_http_connections_closed_total",
+		Help: "Connections that were closed because of api.max_connections and max_connections_per_address.",
 	})
 	s.metrics.MustRegister(closed)
 	s.public = listener.New(l, listener.Config{
@@ -63,7 +64,8 @@ func openFiles() int {
 // warnOfPlainHTTP says, once, that whoever is on the way can read keys and device tokens.
 func (s *service) warnOfPlainHTTP() {
 	if s.certificate == nil && len(s.proxies) == 0 && !listener.IsLoopback(s.public) {
-		s.log.Warn("the API is served over plain HTTP, and not on loopback: set tls_certificate_file and tls_key_file, or api.trusted_proxies "+
+		s.log.Warn("the API is served over plain HTTP, and not on loopback: set tls_certificate_file and tls_key_file, or "+
+			"api.trusted_proxies "+
 			"where a proxy has TLS", "listen", s.public.Addr().String())
 	}
 }

@@ -51,7 +51,8 @@ type liveApp struct {
 func newLive(g *gateways, log *slog.Logger, reg prometheus.Registerer) *live {
 	l := &live{g: g, log: log, apps: map[string]*liveApp{}, refusals: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "lhspn", Name: "app_settings_refused",
-		Help: "1 while an app's new settings, or the files that they name, cannot be used, and the former ones stay in force.",
+		Help: "1 while an app's new settings, or the files that they name, cannot be used, and the former ones stay in " +
+			"force.",
 	}, []string{"app"})}
 	reg.MustRegister(l.refusals)
 	return l
@@ -162,7 +163,8 @@ func (c *change) remove(o *opened) {
 func (l *live) refuse(a *liveApp, what string, err error) {
 	if a.refused[what] != err.Error() {
 		a.refused[what] = err.Error()
-		l.log.Error("an app's new settings cannot be used; the former ones stay in force", "app", a.settings.Name, "error", err)
+		l.log.Error("an app's new settings cannot be used; the former ones stay in force", "app", a.settings.Name, "error",
+			err)
 	}
 }
 
@@ -226,7 +228,8 @@ func proofFiles(c *config.UserTokens) (files []string) {
 }
 
 // start takes the first apps. The routes are for the sender, which is made with them, and sources for the feedback job.
-func (l *live) start(apps []config.App, operators []config.OperatorKey) (routes map[queue.Outlet]sender.RouteConfig, err error) {
+func (l *live) start(apps []config.App, operators []config.OperatorKey) (routes map[queue.Outlet]sender.RouteConfig,
+	err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.operators = operatorKeys(operators)
@@ -238,15 +241,16 @@ func (l *live) start(apps []config.App, operators []config.OperatorKey) (routes 
 	return routes, err
 }
 
-// set has these apps be in force, and no others. Apps whose settings are as before, and what they have under way, notice
-// nothing.
+// set has these apps be in force, and no others. Apps whose settings are as before, and what they have under way,
+// notice nothing.
 func (l *live) set(apps []config.App, operators []config.OperatorKey) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.operators = operatorKeys(operators)
 	c, err := l.prepare(apps)
 	// What is new is there before it is asked for, and nothing is asked for any more of what goes.
-	err = errors.Join(err, l.sender.SetRoutes(c.routes), l.api.SetApps(l.apiApps(), l.operators), l.sender.SetRoutes(c.gone))
+	err = errors.Join(err, l.sender.SetRoutes(c.routes), l.api.SetApps(l.apiApps(), l.operators),
+		l.sender.SetRoutes(c.gone))
 	l.feedback.SetApps(l.sources())
 	for _, o := range c.closing {
 		o.close()

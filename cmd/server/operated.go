@@ -53,7 +53,8 @@ type operated struct {
 
 func newOperated(store *apps.Store, cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) *operated {
 	o := &operated{
-		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys, told: map[string]string{},
+		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys,
+		told: map[string]string{},
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "lhspn", Name: "apps_refresh_errors_total",
 			Help: "Looks for apps and keys that other replicas have changed that failed; what is known stays in force.",
@@ -159,7 +160,8 @@ func (o *operated) merge() []config.App {
 				o.log.Error("a stored key is in the configuration file too, for what it says there", "app", s.Name, "key", k.Name)
 				continue
 			}
-			app.Keys = append(app.Keys, config.Key{Name: k.Name, Scope: k.Scope, SHA256: k.Hash, Rate: k.Rate, ExpiresAt: k.ExpiresAt})
+			app.Keys = append(app.Keys, config.Key{Name: k.Name, Scope: k.Scope, SHA256: k.Hash, Rate: k.Rate,
+				ExpiresAt: k.ExpiresAt})
 		}
 		all = append(all, app)
 	}
@@ -353,7 +355,8 @@ func show(file *config.App, stored *apps.App) (json.RawMessage, error) {
 func appKeys(file *config.App, stored *apps.App) (keys []api.AppKey) {
 	if file != nil {
 		for _, k := range file.Keys {
-			keys = append(keys, api.AppKey{Key: api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate, ExpiresAt: k.ExpiresAt}})
+			keys = append(keys, api.AppKey{Key: api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate,
+				ExpiresAt: k.ExpiresAt}})
 		}
 		return keys
 	}
@@ -375,7 +378,8 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 	case err != nil && !errors.Is(err, push.ErrNotFound):
 		return nil, false, err
 	case !o.masterKey:
-		return nil, false, api.Explain(push.ErrConflict, "The configuration has no master_key, under which credentials are kept.")
+		return nil, false, api.Explain(push.ErrConflict,
+			"The configuration has no master_key, under which credentials are kept.")
 	}
 	keys, replace, err := o.entryKeys(name, entry)
 	if err != nil {
@@ -437,7 +441,8 @@ func (o *operated) isFileKey(hash [sha256.Size]byte) bool {
 			return true
 		}
 	}
-	return hash == config.HashKey(config.DevKey) || slices.ContainsFunc(o.operators, func(k config.OperatorKey) bool { return k.SHA256 == hash })
+	return hash == config.HashKey(config.DevKey) || slices.ContainsFunc(o.operators,
+		func(k config.OperatorKey) bool { return k.SHA256 == hash })
 }
 
 func asFaults(faults config.Faults) push.Faults {
@@ -519,7 +524,8 @@ func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.App
 	if taken {
 		return api.AppKey{}, push.ErrConflict
 	}
-	err := o.store.AddKey(ctx, app, apps.Key{Name: key.Name, Scope: string(key.Scope), Hash: key.Hash, Rate: key.Rate, ExpiresAt: key.ExpiresAt})
+	err := o.store.AddKey(ctx, app, apps.Key{Name: key.Name, Scope: string(key.Scope), Hash: key.Hash, Rate: key.Rate,
+		ExpiresAt: key.ExpiresAt})
 	if err != nil {
 		return api.AppKey{}, err
 	}

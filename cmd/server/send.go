@@ -29,8 +29,8 @@ import (
 // sendTimeout bounds the one try.
 const sendTimeout = 45 * time.Second
 
-// send sends one notification straight to its service, past database and queue, and prints the verdict: what an operator does
-// first with new credentials.
+// send sends one notification straight to its service, past database and queue, and prints the verdict: what an
+// operator does first with new credentials.
 func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	cfg, err := load(file)
 	if err != nil {
@@ -75,11 +75,13 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	if r.Outcome == push.NotSent || token.PlatformName() != push.DefaultPlatform {
 		why = log.last()
 	}
-	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why, hint(token.PlatformName(), r))
+	return fmt.Errorf("not accepted by %s: %s (%s, status %d)%s%s", w.name(), r.Reason, r.Outcome, r.Status, why,
+		hint(token.PlatformName(), r))
 }
 
 // sendOnce runs the transport for one notification to one device.
-func sendOnce(ctx context.Context, transport sender.Transport, token push.Token, n *push.Notification) (push.Result, error) {
+func sendOnce(ctx context.Context, transport sender.Transport, token push.Token, n *push.Notification) (push.Result,
+	error) {
 	done := make(chan struct{})
 	group := &push.Group{
 		Done:       func(*push.Group) { close(done) },
@@ -110,14 +112,16 @@ type sendWay interface {
 }
 
 // way is the route to the token's platform, and the notification as it is sent there.
-func (m *message) way(g *gateways, app *config.App, token push.Token, now time.Time) (sendWay, *push.Notification, error) {
+func (m *message) way(g *gateways, app *config.App, token push.Token, now time.Time) (sendWay, *push.Notification,
+	error) {
 	if m.payloadText != "" {
 		if err := m.checkPayload(); err != nil {
 			return nil, nil, err
 		}
 	}
 	platform := token.PlatformName()
-	given := map[string]bool{push.DefaultPlatform: app.APNs.Given(), fcm.Name: app.FCM.Given(), webpush.Name: app.WebPush.Given()}
+	given := map[string]bool{push.DefaultPlatform: app.APNs.Given(), fcm.Name: app.FCM.Given(),
+		webpush.Name: app.WebPush.Given()}
 	if !given[platform] {
 		return nil, nil, fmt.Errorf("--token is of %s, for which app %s has no settings", platform, app.Name)
 	}
@@ -153,22 +157,26 @@ func (m *message) way(g *gateways, app *config.App, token push.Token, now time.T
 }
 
 // compose makes a platform's notification of the alert's text.
-func (m *message) compose(app *config.App, p api.Platform, token push.Token, now time.Time) (*push.Notification, error) {
+func (m *message) compose(app *config.App, p api.Platform, token push.Token, now time.Time) (*push.Notification,
+	error) {
 	if err := p.CheckToken(token); err != nil {
 		return nil, fmt.Errorf("--token: %w", err)
 	}
 	if m.payloadText != "" {
 		return m.composePayload(app, p, now)
 	}
-	if m.body == "" || m.locKey != "" || m.launchImage != "" || m.environment != "" || m.actionLocKey != nil || len(m.locArgs) > 0 {
-		return nil, fmt.Errorf("--alert TEXT or --payload JSON is what can be sent over %s; the other options are for APNs", p.Name())
+	if m.body == "" || m.locKey != "" || m.launchImage != "" || m.environment != "" || m.actionLocKey != nil ||
+		len(m.locArgs) > 0 {
+		return nil, fmt.Errorf("--alert TEXT or --payload JSON is what can be sent over %s; the other options are for APNs",
+			p.Name())
 	}
 	text, err := json.Marshal(map[string]string{"title": app.Name, "body": m.body})
 	if err != nil {
 		return nil, err
 	}
 	n, faults, err := p.Compose(&push.Content{
-		ID: uuid.Must(uuid.NewV7()), App: app.Name, Blocks: map[string]push.JSON{"message": text}, Priority: 10, Expires: true,
+		ID: uuid.Must(uuid.NewV7()), App: app.Name, Blocks: map[string]push.JSON{"message": text}, Priority: 10,
+		Expires:    true,
 		Expiration: now.Add(time.Hour), CreatedAt: now, SendAt: now,
 	})
 	for _, f := range faults {
@@ -191,11 +199,13 @@ func (m *message) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&m.token, "token", "", "the device token, in its written form")
 	flags.StringVar(&m.environment, "environment", "", "production or sandbox; else the app's own")
 	flags.StringVar(&m.body, "alert", "", "the alert's text")
-	flags.StringVar(&m.payloadText, "payload", "", "the payload as JSON, or @ and the name of its file, in place of --alert")
+	flags.StringVar(&m.payloadText, "payload", "",
+		"the payload as JSON, or @ and the name of its file, in place of --alert")
 	flags.StringVar(&m.pushType, "push-type", "", "of APNs, with --payload; else what the payload says")
 	flags.StringVar(&m.locKey, "loc-key", "", "the key of a text that the app has, in place of --alert")
 	flags.StringArrayVar(&m.locArgs, "loc-arg", nil, "fills a place of that text; once for each")
-	flags.Func("action-loc-key", "the key of the second button's title", func(key string) error { m.actionLocKey = &key; return nil })
+	flags.Func("action-loc-key", "the key of the second button's title",
+		func(key string) error { m.actionLocKey = &key; return nil })
 	flags.StringVar(&m.launchImage, "launch-image", "", "the image that the app shows while it starts")
 }
 
@@ -290,9 +300,11 @@ func hint(platform string, r push.Result) string {
 func hintOfAPNs(r push.Result) string {
 	switch {
 	case r.BadToken():
-		return "\nThe token is of another app or of the other environment: compare topic and environment with the build that registered it."
+		return "\nThe token is of another app or of the other environment: compare topic and environment with the build " +
+			"that registered it."
 	case r.Reason == apns.TooManyProviderTokenUpdates:
-		return "\nAPNs takes a new provider token of a key every 20 minutes at the most, and each of these tries makes one: wait, and try again."
+		return "\nAPNs takes a new provider token of a key every 20 minutes at the most, and each of these tries makes " +
+			"one: wait, and try again."
 	case r.Reason == apns.ExpiredProviderToken:
 		return "\nThe provider token was made just now: check this machine's clock."
 	case r.Outcome == push.NotSent && r.Status != 0:

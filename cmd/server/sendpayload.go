@@ -37,7 +37,8 @@ func (m *message) checkPayload() error {
 
 // composeAPNs makes the notification of a whole payload, checked as the API checks it.
 func (m *message) composeAPNs(app *config.App, route push.Route, now time.Time) (*push.Notification, error) {
-	p := &payload.Platform{Topic: app.APNs.Topic, Environments: app.APNs.Routes(), Binary: app.APNs.Of(route).Transport == "binary"}
+	p := &payload.Platform{Topic: app.APNs.Topic, Environments: app.APNs.Routes(),
+		Binary: app.APNs.Of(route).Transport == "binary"}
 	n, err := m.composePayload(app, p, now)
 	if err == nil {
 		n.Environment = route

@@ -79,7 +79,8 @@ func fatal(faults config.Faults) config.Faults {
 
 // isCredential reports whether a setting concerns a single route of an app.
 func isCredential(setting string) bool {
-	return slices.ContainsFunc([]string{"].apns.", "].fcm.", "].webpush."}, func(group string) bool { return strings.Contains(setting, group) })
+	return slices.ContainsFunc([]string{"].apns.", "].fcm.", "].webpush."},
+		func(group string) bool { return strings.Contains(setting, group) })
 }
 
 // service is everything that serve wires together.
@@ -151,7 +152,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if err != nil {
 		return nil, err
 	}
-	routes, _ := s.live.start(all, cfg.OperatorKeys) // a route whose credentials cannot be used says so itself, and holds up no other
+	// a route whose credentials cannot be used says so itself, and holds up no other
+	routes, _ := s.live.start(all, cfg.OperatorKeys)
 	s.events = events.New(s.db, events.Config{
 		Wanted: s.live.wantsEvents, Retention: cfg.Queue.Retention,
 		OwnsJob: func(name string) bool { return s.queue.OwnsJob(name) },
@@ -172,16 +174,20 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, routes, log, reg); err != nil {
 		return nil, err
 	}
-	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, s.live.sources(), log, reg); err != nil {
+	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, s.live.sources(), log,
+		reg); err != nil {
 		return nil, err
 	}
 	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log); err != nil {
 		return nil, err
 	}
 	if s.api, err = api.New(api.Config{
-		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Events: s.events, Tokens: s.tokens, Notifications: notifications{s.queue},
-		Feedback: deadTokens{s.queue, s.feedback, s.log},
-		Log:      log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled", MaxBody: cfg.API.MaxBody, Timeout: cfg.API.Timeout,
+		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Events: s.events, Tokens: s.tokens,
+		Notifications: notifications{s.queue},
+		Feedback:      deadTokens{s.queue, s.feedback, s.log},
+		Log:           log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled",
+		MaxBody:      cfg.API.MaxBody,
+		Timeout:      cfg.API.Timeout,
 		RegisterRate: cfg.API.RegisterRate, MaxInFlight: cfg.API.MaxInFlight, NoDocs: cfg.API.Docs == "off",
 		Client: func(r *http.Request) netip.Addr { return listener.Prefix(s.proxies.Client(r)) },
 	}); err != nil {

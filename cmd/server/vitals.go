@@ -31,7 +31,8 @@ func newVitals(q *queue.Queue, db *database.DB, log *slog.Logger, reg prometheus
 		queue: q, db: db, log: log,
 		oldestDue: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "lhspn", Subsystem: "queue", Name: "oldest_due_seconds",
-			Help: "For how long the first batch in this replica's shards has been due, 0 where nothing is; what is in flight counts.",
+			Help: "For how long the first batch in this replica's shards has been due, 0 where nothing is; what is in flight " +
+				"counts.",
 		}),
 		clockSkew: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "lhspn", Name: "database_clock_skew_seconds",

@@ -87,7 +87,8 @@ func (w *webPushWay) close() {
 
 func (w *webPushWay) senderConfig(t sender.Transport) sender.RouteConfig {
 	return sender.RouteConfig{
-		Transport: t, Platform: webpush.Name, Kind: webpush.Name, Reasons: webpush.Reasons(), MaxRetries: retries(w.webpush.MaxRetries),
-		MaxRate: w.webpush.MaxRate, QueueTarget: urgentWait,
+		Transport: t, Platform: webpush.Name, Kind: webpush.Name, Reasons: webpush.Reasons(),
+		MaxRetries: retries(w.webpush.MaxRetries),
+		MaxRate:    w.webpush.MaxRate, QueueTarget: urgentWait,
 	}
 }

@@ -182,7 +182,8 @@ type API struct {
 
 // New makes the handler and starts nothing.
 func New(c Config) (*API, error) {
-	if c.Tokens == nil || c.Notifications == nil || c.Feedback == nil || c.Events == nil || c.Log == nil || c.Metrics == nil {
+	if c.Tokens == nil || c.Notifications == nil || c.Feedback == nil || c.Events == nil || c.Log == nil ||
+		c.Metrics == nil {
 		return nil, errors.New("api: a store, the log or the metrics are missing")
 	}
 	a := &API{

@@ -101,28 +101,35 @@ func (a *API) routeApps() {
 	a.serve(operation{
 		id: "put-app", method: http.MethodPut, path: "/v1/apps/{name}", scopes: forOperator, tag: tagApps, audit: "put app",
 		summary: "Add an app, or change it",
-		about: "In force on every replica within 5 seconds. The credentials are tried first, without a connection; they are kept encrypted. " +
-			"Those that are left out stay as they are, as do the keys where keys is left out; all else that is left out is gone, or at its default. " +
+		about: "In force on every replica within 5 seconds. The credentials are tried first, without a connection; they " +
+			"are kept encrypted. " +
+			"Those that are left out stay as they are, as do the keys where keys is left out; all else that is left out is " +
+			"gone, or at its default. " +
 			"409 for an app of the configuration file, and while an app of that name is being removed.",
 		body: reflect.TypeFor[appRequestBody](), answers: put, errors: []int{400, 409, 413, 415},
 	}, a.putApp)
 	a.serve(operation{
-		id: "delete-app", method: http.MethodDelete, path: "/v1/apps/{name}", scopes: forOperator, tag: tagApps, audit: "delete app",
+		id: "delete-app", method: http.MethodDelete, path: "/v1/apps/{name}", scopes: forOperator, tag: tagApps,
+		audit:   "delete app",
 		summary: "Remove an app", answers: map[int]reflect.Type{204: nil}, errors: []int{404, 409},
-		about: "It takes no request any more, what waits is not sent, and its device tokens and notifications are removed in the background.",
+		about: "It takes no request any more, what waits is not sent, and its device tokens and notifications are removed " +
+			"in the background.",
 	}, a.deleteApp)
 	a.serve(operation{
 		id: "list-keys", method: http.MethodGet, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
-		summary: "List an app's keys", answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[keyBody]]()}, errors: []int{404},
+		summary: "List an app's keys", answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[keyBody]]()},
+		errors: []int{404},
 	}, a.listKeys)
 	a.serve(operation{
-		id: "add-key", method: http.MethodPost, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps, audit: "add key",
+		id: "add-key", method: http.MethodPost, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
+		audit:   "add key",
 		summary: "Make a key for an app", about: "The answer is the only one that shows it.",
 		body: reflect.TypeFor[keyRequestBody](), answers: map[int]reflect.Type{201: reflect.TypeFor[newKeyBody]()},
 		errors: []int{400, 404, 409, 413, 415},
 	}, a.addKey)
 	a.serve(operation{
-		id: "revoke-key", method: http.MethodDelete, path: "/v1/apps/{name}/keys/{key}", scopes: forOperator, tag: tagApps, audit: "revoke key",
+		id: "revoke-key", method: http.MethodDelete, path: "/v1/apps/{name}/keys/{key}", scopes: forOperator, tag: tagApps,
+		audit:   "revoke key",
 		summary: "Revoke a key", about: "It is refused by every replica within 5 seconds.",
 		answers: map[int]reflect.Type{204: nil}, errors: []int{404, 409},
 	}, func(ctx context.Context, x *exchange, r *http.Request) error {
@@ -133,8 +140,10 @@ func (a *API) routeApps() {
 		return a.deleteKey(ctx, x, r, name)
 	})
 	a.serve(operation{
-		id: "revoke-key-by-query", method: http.MethodDelete, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps, audit: "revoke key",
-		summary: "Revoke a key, named in the query", query: keyQuery, answers: map[int]reflect.Type{204: nil}, errors: []int{404, 409},
+		id: "revoke-key-by-query", method: http.MethodDelete, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
+		audit:   "revoke key",
+		summary: "Revoke a key, named in the query", query: keyQuery, answers: map[int]reflect.Type{204: nil},
+		errors: []int{404, 409},
 	}, func(ctx context.Context, x *exchange, r *http.Request) error {
 		if x.query["name"] == "" {
 			return faultsError{{Location: "query.name", Message: "is missing"}}
@@ -287,7 +296,8 @@ func (a *API) addKey(ctx context.Context, x *exchange, r *http.Request) error {
 	}
 	added, err := a.operated.AddKey(ctx, name, key)
 	if err != nil {
-		return explainApp(explainConflict(err, "The app has a key of this name, or the key is in use already; or the app is of the configuration file."))
+		return explainApp(explainConflict(err,
+			"The app has a key of this name, or the key is in use already; or the app is of the configuration file."))
 	}
 	return x.answer(http.StatusCreated, newKeyBody{showKey(added), text})
 }

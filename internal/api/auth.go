@@ -98,7 +98,8 @@ func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 		return x.refuseKey(r, refusedExpired, explain(errUnauthorized, "The key has expired."))
 	}
 	if p.key.Scope.set()&allowed == 0 {
-		return x.refuseKey(r, refusedScope, explain(errForbidden, "The key has the scope %s; this asks for %s.", p.key.Scope, allowed))
+		return x.refuseKey(r, refusedScope, explain(errForbidden, "The key has the scope %s; this asks for %s.", p.key.Scope,
+			allowed))
 	}
 	if p.rate != nil && !p.rate.allow(x.Header(), x.address(r)) {
 		return explain(errRate, "The key may make %s requests a second.", strconv.Itoa(p.key.Rate))
@@ -112,7 +113,8 @@ func (x *exchange) limitAddress(r *http.Request) error {
 	if rates == nil || rates.allow(x.Header(), x.address(r)) {
 		return nil
 	}
-	return explain(errRate, "An address may make %d requests a second without a key of scope send or admin.", rates.perSecond)
+	return explain(errRate, "An address may make %d requests a second without a key of scope send or admin.",
+		rates.perSecond)
 }
 
 // address is the client's, as limits count it.

@@ -38,13 +38,15 @@ func newDocument(version string) document {
 					Schema: &huma.Schema{Type: huma.TypeString}, Required: true, Description: "The caller's own, if it sent one",
 				},
 				headerRateLimit: {
-					Schema: &huma.Schema{Type: huma.TypeString}, Description: "What is left of a rate, as in draft-ietf-httpapi-ratelimit-headers",
+					Schema:      &huma.Schema{Type: huma.TypeString},
+					Description: "What is left of a rate, as in draft-ietf-httpapi-ratelimit-headers",
 				},
 				headerRateLimitPolicy: {
 					Schema: &huma.Schema{Type: huma.TypeString}, Description: "The rates that hold for the caller, likewise",
 				},
 				headerAuthenticate: {
-					Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"Bearer"}}, Required: true, Description: "How to say who asks",
+					Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"Bearer"}}, Required: true,
+					Description: "How to say who asks",
 				},
 				headerRetryAfter: {
 					Schema: &huma.Schema{Type: huma.TypeInteger}, Required: true,
@@ -109,7 +111,8 @@ func (d document) add(o *operation) {
 	}
 	if o.userToken {
 		op.Parameters = append(op.Parameters, &huma.Param{
-			Name: headerUserToken, In: "header", Schema: &huma.Schema{Type: huma.TypeString, Pattern: `^[\w-]+\.[\w-]+\.[\w-]*$`},
+			Name: headerUserToken, In: "header", Schema: &huma.Schema{Type: huma.TypeString,
+				Pattern: `^[\w-]+\.[\w-]+\.[\w-]*$`},
 			Description: "A JWT of the app's backend whose sub is the user: what lets a register key set user_id",
 		})
 	}
@@ -125,7 +128,8 @@ func (d document) failure(status int) *huma.Response {
 	examples := map[string]*huma.Example{}
 	for _, k := range kinds {
 		if k.status == status && examples[k.slug] == nil {
-			examples[k.slug] = &huma.Example{Value: Problem{Type: problemType + k.slug, Title: k.title, Status: k.status, Detail: k.detail}}
+			examples[k.slug] = &huma.Example{Value: Problem{Type: problemType + k.slug, Title: k.title, Status: k.status,
+				Detail: k.detail}}
 		}
 	}
 	content["application/problem+json"].Examples = examples

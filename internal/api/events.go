@@ -40,8 +40,9 @@ const (
 )
 
 var eventsQuery = []parameter{
-	{name: "after", longest: maxCursor, doc: "next_cursor of the answer before, or an event's id; left out: from the oldest event " +
-		"that is kept; latest: from now on"},
+	{name: "after", longest: maxCursor,
+		doc: "next_cursor of the answer before, or an event's id; left out: from the oldest event " +
+			"that is kept; latest: from now on"},
 	{name: "types", longest: 500, example: "notification.done,deliveries.failed",
 		doc: "Only events of these types, separated by commas"},
 	limitParameter,

@@ -129,7 +129,8 @@ func sinceTime(s string) (time.Time, error) {
 	t, ok := parseTime(s)
 	if !ok {
 		return t, faultsError{{
-			Location: "query.since", Message: "must be a time as in RFC 3339 from 1970 on, like 2030-01-01T00:00:00Z, or Unix seconds",
+			Location: "query.since", Message: "must be a time as in RFC 3339 from 1970 on, like 2030-01-01T00:00:00Z, or " +
+				"Unix seconds",
 		}}
 	}
 	return t, nil
@@ -152,7 +153,8 @@ func (a *API) listFeedback(ctx context.Context, x *exchange, _ *http.Request) er
 }
 
 var checkFeedbackQuery = []parameter{{name: "confirm_unregistered", enum: []string{"true", "false"},
-	doc: "true where you know that the tokens are dead although so many are called unregistered that the guard holds their removal"}}
+	doc: "true where you know that the tokens are dead although so many are called unregistered that the guard holds " +
+		"their removal"}}
 
 func (a *API) checkFeedback(ctx context.Context, x *exchange, _ *http.Request) error {
 	items, err := a.feedback.Check(ctx, x.who.app.Name, x.query["confirm_unregistered"] == "true")

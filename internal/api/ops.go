@@ -43,7 +43,8 @@ func NewOps(ready func(context.Context) error, metrics prometheus.Gatherer, log 
 		}
 		plain(w, http.StatusServiceUnavailable, "not ready\n") // why is in the log: it may name hosts
 	})
-	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}))
+	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(),
+		slog.LevelWarn)}))
 	r.HandleFunc("/debug/pprof/*", pprof.Index)
 	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	r.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -90,7 +90,8 @@ const (
 // audit writes the line of an act that somebody may have to answer for: who did what to which app, from where, and how
 // it ended. It holds no secret.
 func (x *exchange) audit(r *http.Request, act string, took time.Duration) {
-	attrs := []any{"act", act, "key", x.who.key.Name, "scope", string(x.who.key.Scope), "from", x.address(r).String(), "request_id", x.id, "status", x.status}
+	attrs := []any{"act", act, "key", x.who.key.Name, "scope", string(x.who.key.Scope), "from", x.address(r).String(),
+		"request_id", x.id, "status", x.status}
 	if x.target != "" {
 		attrs = append(attrs, "app", x.target)
 	} else if x.who.app.Name != "" {

@@ -28,7 +28,8 @@ func (x *exchange) logRequest(r *http.Request, took time.Duration) {
 		}
 	}
 	attrs := make([]slog.Attr, 0, 12)
-	attrs = append(attrs, slog.String("request_id", x.id), slog.String("method", r.Method), slog.String("route", x.route.pattern),
+	attrs = append(attrs, slog.String("request_id", x.id), slog.String("method", r.Method),
+		slog.String("route", x.route.pattern),
 		slog.Int("status", x.status), slog.Duration("took", took), slog.String("client", x.address(r).String()))
 	if x.who != nil {
 		attrs = append(attrs, slog.String("app", x.who.app.Name), slog.String("key", x.who.key.Name))

@@ -22,7 +22,8 @@ const (
 	tagEvents        = "Events"
 )
 
-const documentAbout = "Push notifications for Apple's devices, Android and browsers. A key belongs to one app, which it thereby selects. " +
+const documentAbout = "Push notifications for Apple's devices, Android and browsers. A key belongs to one app, " +
+	"which it thereby selects. " +
 	"Every error is a problem as in RFC 9457, and means that nothing was stored."
 
 var documentTags = []*huma.Tag{
@@ -59,7 +60,8 @@ func (a *API) route() {
 func (a *API) routeTokens() {
 	device := map[int]reflect.Type{200: reflect.TypeFor[deviceBody]()}
 	registered := map[int]reflect.Type{200: reflect.TypeFor[deviceBody](), 201: reflect.TypeFor[deviceBody]()}
-	const about = "Sets last_updated to now, and the badge. Fields that are left out keep what is stored; null and \"\" clear it.\n\n" +
+	const about = "Sets last_updated to now, and the badge. Fields that are left out keep what is stored; null and " +
+		"\"\" clear it.\n\n" +
 		"201: the token is new; 200: it was known."
 	a.serve(operation{
 		id: "register", method: http.MethodPost, path: "/v1/tokens", scopes: forRegister, tag: tagTokens,
@@ -94,18 +96,23 @@ func (a *API) routeTokens() {
 		answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[deviceBody]]()},
 	}, a.listTokens)
 	a.serve(operation{
-		id: "import-tokens", method: http.MethodPost, path: "/v1/tokens/import", scopes: forAdmin, tag: tagTokens, streams: true, audit: "import tokens",
+		id: "import-tokens", method: http.MethodPost, path: "/v1/tokens/import", scopes: forAdmin, tag: tagTokens,
+		streams: true, audit: "import tokens",
 		summary: "Import device tokens",
-		about: "A stream of any length, one token object a line, as an export has them; only token is required, or in its place platform and " +
+		about: "A stream of any length, one token object a line, as an export has them; only token is required, or in its " +
+			"place platform and " +
 			"what POST /v1/tokens takes. A last_updated that is given is kept. " +
-			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported whole pages of 1,000 lines, " +
+			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported whole pages of " +
+			"1,000 lines, " +
 			"and lines_taken says how many lines.",
 		body: reflect.TypeFor[lineBody](), media: ndjson,
 		answers: map[int]reflect.Type{200: reflect.TypeFor[importBody]()}, errors: []int{400, 415},
 	}, a.importTokens)
 	a.serve(operation{
-		id: "export-tokens", method: http.MethodGet, path: "/v1/tokens/export", scopes: forAdmin, tag: tagTokens, streams: true, audit: "export tokens",
-		summary: "Export all device tokens", about: "A stream, one token object a line. One that fails on the way is cut off. " +
+		id: "export-tokens", method: http.MethodGet, path: "/v1/tokens/export", scopes: forAdmin, tag: tagTokens,
+		streams: true, audit: "export tokens",
+		summary: "Export all device tokens",
+		about: "A stream, one token object a line. One that fails on the way is cut off. " +
 			"It has what is needed to send to the devices, and so is to be kept secret.",
 		answers: map[int]reflect.Type{200: reflect.TypeFor[exportBody]()}, answerMedia: ndjson,
 	}, a.exportTokens)
@@ -121,7 +128,8 @@ func (a *API) routeNotifications() {
 	a.serve(operation{
 		id: "send", method: http.MethodPost, path: "/v1/notifications", scopes: forSend, tag: tagNotifications,
 		summary: "Send a notification", query: sendQuery,
-		about: "202 comes once the notification is durable. The payloads, with the widest badge, may have 4,096 bytes for APNs " +
+		about: "202 comes once the notification is durable. The payloads, with the widest badge, may have 4,096 bytes for " +
+			"APNs " +
 			"(5,120 with push type voip; 2,048 over the binary protocol), 4,096 for FCM and 3,993 for Web Push.\n\n" +
 			"With dry_run nothing is sent or stored, and 200 answers what would be sent.",
 		body: reflect.TypeFor[notificationBody](), idempotent: true, location: "Where the notification is",
@@ -140,23 +148,28 @@ func (a *API) routeNotifications() {
 		answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[statusBody]]()},
 	}, a.listNotifications)
 	a.serve(operation{
-		id: "get-notification", method: http.MethodGet, path: "/v1/notifications/{id}", scopes: forSend, tag: tagNotifications,
+		id: "get-notification", method: http.MethodGet, path: "/v1/notifications/{id}", scopes: forSend,
+		tag:     tagNotifications,
 		summary: "What became of a notification", answers: status, errors: []int{404},
 	}, a.getNotification)
 	a.serve(operation{
-		id: "list-failures", method: http.MethodGet, path: "/v1/notifications/{id}/failures", scopes: forSend, tag: tagNotifications,
+		id: "list-failures", method: http.MethodGet, path: "/v1/notifications/{id}/failures", scopes: forSend,
+		tag:     tagNotifications,
 		summary: "Recipients that were not accepted, and why", about: "In the tokens' order.", query: listQuery,
 		answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[failureBody]]()}, errors: []int{404},
 	}, a.listFailures)
 	a.serve(operation{
-		id: "cancel-notification", method: http.MethodPost, path: "/v1/notifications/{id}/cancel", scopes: forSend, tag: tagNotifications,
-		summary: "Stop what is not sent yet", about: "409 where the notification is done.", answers: status, errors: []int{404, 409},
+		id: "cancel-notification", method: http.MethodPost, path: "/v1/notifications/{id}/cancel", scopes: forSend,
+		tag:     tagNotifications,
+		summary: "Stop what is not sent yet", about: "409 where the notification is done.", answers: status,
+		errors: []int{404, 409},
 	}, a.cancelNotification)
 
 	dead := map[int]reflect.Type{200: reflect.TypeFor[listBody[feedbackBody]]()}
 	a.serve(operation{
 		id: "list-feedback", method: http.MethodGet, path: "/v1/feedback", scopes: forAdmin, tag: tagFeedback,
-		summary: "Device tokens that were called dead, and what was done", about: "Oldest check first.", query: listFeedbackQuery, answers: dead,
+		summary: "Device tokens that were called dead, and what was done", about: "Oldest check first.",
+		query: listFeedbackQuery, answers: dead,
 	}, a.listFeedback)
 	a.serve(operation{
 		id: "check-feedback", method: http.MethodPost, path: "/v1/feedback/check", scopes: forAdmin, tag: tagFeedback,
@@ -169,7 +182,8 @@ func (a *API) routeEvents() {
 	a.serve(operation{
 		id: "events", method: http.MethodGet, path: "/v1/events", scopes: forSend, tag: tagEvents, streams: true,
 		summary: "What became true, in its order", query: eventsQuery,
-		about: "Each event once, in the order of the commits that made them true; none is passed over. Kept for queue.retention: a cursor " +
+		about: "Each event once, in the order of the commits that made them true; none is passed over. Kept for " +
+			"queue.retention: a cursor " +
 			"older than that is answered with 410.\n\nWith Accept: text/event-stream the same comes as server-sent events, " +
 			"which are resumed by Last-Event-ID.",
 		answers: map[int]reflect.Type{200: reflect.TypeFor[eventsBody]()}, errors: []int{410},

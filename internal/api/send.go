@@ -17,7 +17,8 @@ import (
 const headerIdempotencyKey = "Idempotency-Key"
 
 var sendQuery = []parameter{{
-	name: "dry_run", enum: []string{"true", "false"}, doc: "true: answers what would be sent, and sends and stores nothing",
+	name: "dry_run", enum: []string{"true", "false"},
+	doc: "true: answers what would be sent, and sends and stores nothing",
 }}
 
 func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request) error {

@@ -7,7 +7,8 @@ import (
 // showStatus shows a notification as it was accepted and how far it is.
 func (x *exchange) showStatus(s *push.Status) statusBody {
 	b := statusBody{
-		ID: s.ID.String(), State: string(s.State), Counts: countsBody(s.Counts), ByPlatform: map[string]countsBody{}, Payload: map[string]any{},
+		ID: s.ID.String(), State: string(s.State), Counts: countsBody(s.Counts), ByPlatform: map[string]countsBody{},
+		Payload:   map[string]any{},
 		CreatedAt: s.CreatedAt.UTC(), SendAt: s.SendAt.UTC(),
 		FirstSentAt: timeOrNull(s.FirstSentAt), FinishedAt: timeOrNull(s.FinishedAt),
 	}

@@ -78,7 +78,8 @@ func (a *API) register(ctx context.Context, x *exchange, r *http.Request, rd *re
 	}
 	device, created, err := a.tokens.Register(ctx, rd.app.Name, *reg)
 	if errors.Is(err, push.ErrForbidden) {
-		return explain(errForbidden, "The device token has a user: a register key changes its user_id, environment or kind only "+
+		return explain(errForbidden, "The device token has a user: a register key changes its user_id, environment or "+
+			"kind only "+
 			"with that user's proof in X-User-Token: %s.", unproved)
 	}
 	if err != nil {
@@ -157,7 +158,8 @@ func onlyGiven(d *push.Device, reg *push.Registration) {
 		given *string
 	}{
 		{&d.KindOf, reg.KindOf}, {&d.UserID, reg.UserID}, {&d.DeviceID, reg.DeviceID}, {&d.AppVersion, reg.AppVersion},
-		{&d.OSVersion, reg.OSVersion}, {&d.DeviceModel, reg.DeviceModel}, {&d.Locale, reg.Locale}, {&d.TimeZone, reg.TimeZone},
+		{&d.OSVersion, reg.OSVersion}, {&d.DeviceModel, reg.DeviceModel}, {&d.Locale, reg.Locale},
+		{&d.TimeZone, reg.TimeZone},
 	} {
 		if f.given == nil {
 			*f.of = ""
@@ -329,7 +331,8 @@ func timeOrNull(t time.Time) *time.Time {
 // PublicKey is a Platform whose clients need a key to subscribe with. It is empty while there is none that can be used.
 type PublicKey interface{ PublicKey() string }
 
-var publicKeyQuery = []parameter{{name: "app", longest: maxField, doc: "The app's name. It may be left out where only one app has the platform"}}
+var publicKeyQuery = []parameter{{name: "app", longest: maxField,
+	doc: "The app's name. It may be left out where only one app has the platform"}}
 
 // getPublicKey answers with the key that clients of the app subscribe with. It is no secret.
 func (a *API) getPublicKey(platform string) endpoint {

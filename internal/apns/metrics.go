@@ -43,11 +43,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ends:   counter("connection_ends_total", "Connections that ended, by cause.", "cause"),
 		resent: counter("resent_total", "Notifications put back to be written again on another connection."),
 		late: counter("late_responses_total",
-			"Error responses that came so late that silence already counted as acceptance; what they undo was not reported yet, and is sent again."),
+			"Error responses that came so late that silence already counted as acceptance; what they undo was not reported "+
+				"yet, and is sent again."),
 		written:     counter("written_bytes_total", "Bytes of frames written, before TLS."),
 		connections: gauge("connections", "Connections that are open."),
 		unconfirmed: gauge("unconfirmed", "Notifications written of which nothing is known yet."),
-		down:        gauge("gateway_down", "1 while the gateway cannot be reached or refuses this app's connections.", "gateway"),
+		down: gauge("gateway_down", "1 while the gateway cannot be reached or refuses this app's connections.",
+			"gateway"),
 	}
 }
 

@@ -96,7 +96,8 @@ func (s *Store) read(ctx context.Context, from queryer) ([]App, error) {
 		return nil, err
 	}
 	_ = rows.Close() // the next query may need its connection
-	keys, err := from.QueryContext(ctx, "SELECT app, name, scope, sha256, rate, created_at, expires_at FROM app_keys ORDER BY app, name")
+	keys, err := from.QueryContext(ctx,
+		"SELECT app, name, scope, sha256, rate, created_at, expires_at FROM app_keys ORDER BY app, name")
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +162,8 @@ func (s *Store) Put(
 		}
 		now := database.Time{Time: s.now()}
 		if created {
-			_, err = tx.ExecContext(ctx, "INSERT INTO apps (name, deleting, entry, created_at, updated_at) VALUES (?, 0, ?, ?, ?)", name, sealed, now, now)
+			_, err = tx.ExecContext(ctx, "INSERT INTO apps (name, deleting, entry, created_at, updated_at) VALUES (?, 0, ?, "+
+				"?, ?)", name, sealed, now, now)
 		} else {
 			_, err = tx.ExecContext(ctx, "UPDATE apps SET entry = ?, updated_at = ? WHERE name = ?", sealed, now, name)
 		}
@@ -182,7 +184,8 @@ func (s *Store) Put(
 }
 
 func insertKey(ctx context.Context, tx *sqlx.Tx, app string, k *Key, now database.Time) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO app_keys (app, name, scope, sha256, rate, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+	_, err := tx.ExecContext(ctx, "INSERT INTO app_keys (app, name, scope, sha256, rate, created_at, expires_at) "+
+		"VALUES (?, ?, ?, ?, ?, ?, ?)",
 		app, k.Name, k.Scope, k.Hash[:], k.Rate, now, database.Time{Time: k.ExpiresAt})
 	return err
 }
@@ -190,7 +193,8 @@ func insertKey(ctx context.Context, tx *sqlx.Tx, app string, k *Key, now databas
 // Delete has the app take no request any more: its keys are gone. push.ErrNotFound where there is none.
 func (s *Store) Delete(ctx context.Context, name string) error {
 	return s.change(ctx, "delete the app "+name, func(ctx context.Context, tx *sqlx.Tx) error {
-		if err := changedOne(tx.ExecContext(ctx, "UPDATE apps SET deleting = 1, updated_at = ? WHERE name = ? AND deleting = 0",
+		if err := changedOne(tx.ExecContext(ctx,
+			"UPDATE apps SET deleting = 1, updated_at = ? WHERE name = ? AND deleting = 0",
 			database.Time{Time: s.now()}, name)); err != nil {
 			return err
 		}

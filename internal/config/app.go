@@ -55,14 +55,16 @@ func ParseApp(name string, doc []byte) (App, Faults) {
 	return app, faults
 }
 
-// notOfTheHost refuses what would have whoever sets an app use what is the host's: its identity, its files, its programs.
+// notOfTheHost refuses what would have whoever sets an app use what is the host's: its identity, its files, its
+// programs.
 func (l *loader) notOfTheHost(app *App) {
 	const message = "only the configuration file may name it: it is the identity of the machine"
 	if app.FCM.OnMetadataServer() {
 		l.fault(appAt+".fcm.credentials", message)
 	}
 	var account struct{ Type string }
-	if text, err := inline.Read(app.FCM.ServiceAccountFile); err == nil && json.Unmarshal(text, &account) == nil && account.Type == "external_account" {
+	if text, err := inline.Read(app.FCM.ServiceAccountFile); err == nil && json.Unmarshal(text, &account) == nil &&
+		account.Type == "external_account" {
 		l.fault(appAt+".fcm.service_account", message)
 	}
 }
@@ -129,7 +131,8 @@ func (l *loader) text(file setting, path string, n *yaml.Node) {
 }
 
 // secretTexts are the files' contents that are never shown.
-var secretTexts = map[string]bool{"key": true, "certificate": true, "service_account": true, "vapid_key": true, "jwks": true}
+var secretTexts = map[string]bool{"key": true, "certificate": true, "service_account": true, "vapid_key": true,
+	"jwks": true}
 
 // isSecret reports whether a member of an app's entry is never shown.
 func isSecret(name string) bool {
@@ -196,8 +199,8 @@ func redacted(address string) string {
 	return u.Redacted()
 }
 
-// MergeApp gives doc the secrets of before that it leaves out, so that an app can be changed without them: of each group
-// that has none of its own, unless its key_id is another; a proxy's password where its URL is as it is shown.
+// MergeApp gives doc the secrets of before that it leaves out, so that an app can be changed without them: of each
+// group that has none of its own, unless its key_id is another; a proxy's password where its URL is as it is shown.
 func MergeApp(doc, before []byte) ([]byte, error) {
 	var next, old map[string]any
 	if err := json.Unmarshal(doc, &next); err != nil {
@@ -243,7 +246,8 @@ func mergeList(given any, old []any) {
 	for _, element := range list {
 		next, _ := element.(map[string]any)
 		for _, former := range old {
-			if former, is := former.(map[string]any); is && next != nil && next["public_key"] == nil && next["id"] == former["id"] {
+			if former, is := former.(map[string]any); is && next != nil && next["public_key"] == nil &&
+				next["id"] == former["id"] {
 				mergeGroup(next, former)
 			}
 		}

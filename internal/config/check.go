@@ -120,7 +120,8 @@ func (l *loader) check(c *Config) {
 			continue
 		}
 		if _, err := netip.ParseAddr(proxy); err != nil {
-			l.fault("api.trusted_proxies["+strconv.Itoa(i)+"]", "must be an address or a network, like 10.0.0.0/8, not %q", proxy)
+			l.fault("api.trusted_proxies["+strconv.Itoa(i)+"]", "must be an address or a network, like 10.0.0.0/8, not %q",
+				proxy)
 		}
 	}
 	if c.Database != "" && !strings.HasPrefix(c.Database, "mysql://") && !strings.HasPrefix(c.Database, "sqlite:") {
@@ -248,14 +249,17 @@ func (l *loader) fcm(at string, f *FCM) {
 }
 
 func (l *loader) webPush(at string, w *WebPush) {
-	if u, err := url.Parse(w.Subject); w.Subject != "" && (err != nil || u.Scheme != "mailto" && (u.Scheme != "https" || u.Host == "") ||
+	if u, err := url.Parse(w.Subject); w.Subject != "" && (err != nil || u.Scheme != "mailto" &&
+		(u.Scheme != "https" || u.Host == "") ||
 		u.Scheme == "mailto" && !strings.Contains(u.Opaque, "@")) {
 		l.fault(at+".subject", "must be mailto: and an address, like mailto:push@example.com, or an https URL")
 	}
 	for i, origin := range w.AllowedOrigins {
 		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-			l.fault(at+".allowed_origins["+strconv.Itoa(i)+"]", "must be an origin, like https://push.example.com or https://push.example.com:8443")
+		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" ||
+			u.RawQuery != "" || u.Fragment != "" {
+			l.fault(at+".allowed_origins["+strconv.Itoa(i)+"]",
+				"must be an origin, like https://push.example.com or https://push.example.com:8443")
 		}
 	}
 }
@@ -311,7 +315,8 @@ func (l *loader) apns(at string, a *APNs) {
 		}
 	} else {
 		if a.FeedbackAddress != "" {
-			l.fault(at+".feedback_address", "goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead")
+			l.fault(at+".feedback_address",
+				"goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead")
 		}
 		for _, name := range []string{"retry_statuses", "window", "confirm_after", "end_after", "idle_close"} {
 			if _, given := l.where[at+"."+name]; given {
@@ -343,7 +348,8 @@ func (l *loader) credentials(at string, a *APNs, binary bool) {
 		l.appleID(at+".key_id", a.KeyID)
 		l.appleID(at+".team_id", a.TeamID)
 	case a.CertificateFile == "":
-		l.fault(at+".key_file", "is missing: APNs takes a key (key_file, key_id, team_id) or a client certificate (certificate_file)")
+		l.fault(at+".key_file", "is missing: APNs takes a key (key_file, key_id, team_id) or a client certificate "+
+			"(certificate_file)")
 	}
 	if a.CertificatePassword != "" && a.CertificateFile == "" {
 		l.fault(at+".certificate_password", "goes with certificate_file, which is not set")
@@ -445,7 +451,8 @@ func (l *loader) loopback(at, address string) {
 	}
 	host, _, _ := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		l.fault(at, "dev mode listens on loopback only, not on %q, because everybody knows its key: write a configuration for more",
+		l.fault(at, "dev mode listens on loopback only, not on %q, because everybody knows its key: write a configuration "+
+			"for more",
 			address)
 	}
 }

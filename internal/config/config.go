@@ -286,7 +286,8 @@ func Dev(environ []string) (*Config, error) {
 	c.ShutdownDelay = 0 // nobody balances its load
 	c.Database = "sqlite:./data/lhspn.db"
 	app := App{
-		Name: "default", APNs: APNs{Topic: "com.example.app"}, FCM: FCM{ServiceAccountFile: "data/simulator/service-account.json"},
+		Name: "default", APNs: APNs{Topic: "com.example.app"},
+		FCM:     FCM{ServiceAccountFile: "data/simulator/service-account.json"},
 		WebPush: WebPush{VAPIDKeyFile: "data/simulator/vapid.pem", Subject: "mailto:dev@example.com"},
 		Keys:    []Key{{Name: "dev", Scope: "admin", SHA256: HashKey(DevKey)}},
 	}

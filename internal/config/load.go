@@ -246,7 +246,8 @@ func (l *loader) mapping(s setting, path string, n *yaml.Node) {
 				continue
 			}
 			if ok && strings.HasSuffix(key.Value, fileSuffix) {
-				l.faultAt(place{}, name, "is a path, for the configuration file: give %s, what is in the file, in base64", strings.TrimSuffix(key.Value, fileSuffix))
+				l.faultAt(place{}, name, "is a path, for the configuration file: give %s, what is in the file, in base64",
+					strings.TrimSuffix(key.Value, fileSuffix))
 				continue
 			}
 		}
@@ -294,7 +295,8 @@ func (l *loader) environment(c *Config, environ []string) {
 			l.faultAt(at, name, "%v", err)
 			continue
 		}
-		if secret := strings.TrimSuffix(path, fileSuffix); s.tag.Get("secret") != "" && l.where[secret].variable == "" && l.where[secret+fileSuffix].variable == "" {
+		if secret := strings.TrimSuffix(path, fileSuffix); s.tag.Get("secret") != "" && l.where[secret].variable == "" &&
+			l.where[secret+fileSuffix].variable == "" {
 			s.value.SetString("") // what the file has gives way, be it the secret or the path of its file
 			delete(l.where, secret)
 			delete(l.where, secret+fileSuffix)

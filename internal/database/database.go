@@ -99,7 +99,8 @@ func (db *DB) CheckServer(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("read the server's settings: %w", MarkUnavailable(err))
 	case packet < MinPacket:
-		return fmt.Errorf("the database has max_allowed_packet=%d: set it to %d (4M) or more, as statements may be that long", packet, MinPacket)
+		return fmt.Errorf("the database has max_allowed_packet=%d: set it to %d (4M) or more, as statements may be that long",
+			packet, MinPacket)
 	}
 	var binlog bool
 	var format string

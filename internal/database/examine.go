@@ -50,7 +50,8 @@ func (db *DB) Examine(ctx context.Context, connections int) []Finding {
 	case err != nil:
 		add(Finding{"schema: " + err.Error(), "server migrate", true})
 	case !migrated:
-		add(Finding{"the schema is older than this program, or not there", "server migrate, or serve, which does so, too", false})
+		add(Finding{"the schema is older than this program, or not there", "server migrate, or serve, which does so, too",
+			false})
 	default:
 		add(Finding{What: "the schema is up to date"})
 	}
@@ -115,7 +116,8 @@ func (db *DB) examineGrants(ctx context.Context) Finding {
 		missing = append(missing, step.grant)
 	}
 	if len(missing) > 0 {
-		f := Finding{"the user may not " + strings.Join(missing, ", "), "GRANT " + strings.Join(missing, ", ") + " on the database to the user", true}
+		f := Finding{"the user may not " + strings.Join(missing, ", "),
+			"GRANT " + strings.Join(missing, ", ") + " on the database to the user", true}
 		if missing[len(missing)-1] == "DROP" {
 			f.Mend += "; and drop the table " + table
 		}
@@ -130,7 +132,8 @@ func (db *DB) examineClock(ctx context.Context) Finding {
 	case err != nil:
 		return Finding{"clock: " + err.Error(), "the connection", false}
 	case skew.Abs() > riskySkew:
-		return Finding{fmt.Sprintf("the database's clock is %v ahead of this machine's", skew.Round(time.Millisecond)), "NTP on both machines", false}
+		return Finding{fmt.Sprintf("the database's clock is %v ahead of this machine's", skew.Round(time.Millisecond)),
+			"NTP on both machines", false}
 	}
 	return Finding{What: fmt.Sprintf("the clocks differ by %v", skew.Abs().Round(time.Millisecond))}
 }

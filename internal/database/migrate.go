@@ -56,7 +56,8 @@ func completeVersionTable(ctx context.Context, pool *sql.DB) error {
 		return err
 	}
 	var tables int
-	if err := pool.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
+	if err := pool.QueryRowContext(ctx,
+		"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
 		versionTable).Scan(&tables); err != nil {
 		return err
 	}
@@ -198,7 +199,8 @@ func (l *migrationLock) hold(ctx context.Context, fn func(ctx context.Context) e
 // prepare makes the lock's row, which cannot be a migration's business.
 func (l *migrationLock) prepare(ctx context.Context) error {
 	err := l.exec(ctx, "CREATE TABLE IF NOT EXISTS schema_lock (id TINYINT UNSIGNED NOT NULL, "+
-		"holder VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, beat BIGINT UNSIGNED NOT NULL, PRIMARY KEY (id)) ENGINE=InnoDB")
+		"holder VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, beat BIGINT UNSIGNED NOT NULL, PRIMARY KEY "+
+		"(id)) ENGINE=InnoDB")
 	if err == nil {
 		err = l.exec(ctx, "INSERT INTO schema_lock (id, holder, beat) VALUES (1, '', 0)"+l.db.Dialect.Upsert("id"))
 	}
@@ -227,7 +229,8 @@ func (l *migrationLock) acquire(ctx context.Context) error {
 			if now.Holder != "" {
 				l.log.WarnContext(ctx, "migration lock taken over from a process that stands still", "holder", now.Holder)
 			}
-			taken, err := l.swap(ctx, "UPDATE schema_lock SET holder = ?, beat = beat + 1 WHERE id = 1 AND holder = ? AND beat = ?",
+			taken, err := l.swap(ctx, "UPDATE schema_lock SET holder = ?, beat = beat + 1 WHERE id = 1 AND holder = ? AND "+
+				"beat = ?",
 				l.holder, now.Holder, now.Beat)
 			if err != nil && !errors.Is(err, ErrCommitUnknown) {
 				return err

@@ -6,8 +6,8 @@
 //
 // Transactions become visible in another order than they began in, so no number that a writer takes can be a place in
 // the feed: a reader could pass it over. A row is written without a place. One replica gives the rows that it sees
-// their places, in one transaction after the other, each holding the row of event_feed (sequence.go). What has a place is
-// committed, and so is everything before it.
+// their places, in one transaction after the other, each holding the row of event_feed (sequence.go). What has a place
+// is committed, and so is everything before it.
 package events
 
 import (

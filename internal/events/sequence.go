@@ -110,7 +110,8 @@ func (s *Store) begin(ctx context.Context) error {
 // so that it also conflicts with one on another server of several that take writes.
 func (s *Store) sequence(ctx context.Context) (n int, err error) {
 	var waiting bool
-	if err := s.db.Reader().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM events WHERE seq = 0)").Scan(&waiting); err != nil || !waiting {
+	if err := s.db.Reader().QueryRowContext(ctx,
+		"SELECT EXISTS (SELECT 1 FROM events WHERE seq = 0)").Scan(&waiting); err != nil || !waiting {
 		return 0, wrap(err, "look for new events")
 	}
 	if _, _, err := s.head(ctx); err != nil {

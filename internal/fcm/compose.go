@@ -356,7 +356,8 @@ func (m *composer) checkSize() {
 	}
 	if size > maxPayload {
 		m.faults = append(m.faults, push.Fault{Location: at, TooLarge: true, Message: fmt.Sprintf(
-			"the keys and values of FCM's notification and data are %d bytes long%s; FCM takes at most %d", size, badge, maxPayload)})
+			"the keys and values of FCM's notification and data are %d bytes long%s; FCM takes at most %d", size, badge,
+			maxPayload)})
 	} else if n := m.notification.Payload.MaxLen(); n > maxDocument {
 		m.faults = append(m.faults, push.Fault{Location: at, TooLarge: true, Message: fmt.Sprintf(
 			"FCM's message is %d bytes long%s; at most %d are sent", n, badge, maxDocument)})

@@ -122,7 +122,8 @@ func (e *tokenError) Error() string {
 // NewCredentials reads the file. It starts nothing and asks nobody: Run does.
 func NewCredentials(cfg CredentialsConfig, log *slog.Logger) (*Credentials, error) {
 	c := &Credentials{
-		cfg: cfg, log: log.With("app", cfg.App, "route", Name), renewing: make(chan struct{}, 1), reload: make(chan struct{}, 1),
+		cfg: cfg, log: log.With("app", cfg.App, "route", Name), renewing: make(chan struct{}, 1),
+		reload:  make(chan struct{}, 1),
 		metrics: NewMetrics(prometheus.NewRegistry()).credentials(cfg.App), // of nobody, until a transport counts them
 	}
 	if cfg.TokenURL != "" {
@@ -149,7 +150,8 @@ func NewCredentials(cfg CredentialsConfig, log *slog.Logger) (*Credentials, erro
 }
 
 func newTokenClient(cfg CredentialsConfig) *http.Client {
-	t := &http.Transport{DialContext: cfg.Dial, DisableKeepAlives: true, TLSHandshakeTimeout: tokenTimeout, ForceAttemptHTTP2: true}
+	t := &http.Transport{DialContext: cfg.Dial, DisableKeepAlives: true, TLSHandshakeTimeout: tokenTimeout,
+		ForceAttemptHTTP2: true}
 	if cfg.TLS != nil {
 		t.TLSClientConfig = cfg.TLS.Clone()
 	}
@@ -354,7 +356,8 @@ func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken
 	failed.result.RetryAfter = max(failed.result.RetryAfter, c.pauses.NextBackOff())
 	c.retryAt = time.Now().Add(failed.result.RetryAfter)
 	if c.failure == nil || c.failure.result.Reason != failed.result.Reason || c.failure.detail != failed.detail {
-		c.log.Error("no access token for FCM", "reason", failed.result.Reason.Text, "detail", failed.detail, "remedy", failed.result.Reason.Remedy,
+		c.log.Error("no access token for FCM", "reason", failed.result.Reason.Text, "detail", failed.detail, "remedy",
+			failed.result.Reason.Remedy,
 			"account", account.tokens.String(), "in_use", c.live(now) != nil)
 	}
 	c.failure = failed

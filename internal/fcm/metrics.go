@@ -50,7 +50,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		unanswered:  gauge("unanswered", "Messages sent that FCM has not answered."),
 		down:        gauge("gateway_down", "1 while FCM cannot be reached.", "gateway"),
 		expiry:      gauge("access_token_expiry_timestamp_seconds", "When the access token in use expires."),
-		rate:        gauge("rate_limit", "Messages a second that are let through now: max_rate by this replica's share, as far as it is ramped up."),
+		rate: gauge("rate_limit",
+			"Messages a second that are let through now: max_rate by this replica's share, as far as it is ramped up."),
 	}
 }
 
@@ -89,7 +90,8 @@ func (m *Metrics) resolve(app, gateway string) *transportMetrics {
 		client: http2.Metrics{
 			Connects: m.connects.WithLabelValues(app, "ok"), ConnectsFailed: m.connects.WithLabelValues(app, "failed"),
 			Resent: m.resent.WithLabelValues(app), Written: m.written.WithLabelValues(app),
-			Connections: m.connections.WithLabelValues(app), Open: m.unanswered.WithLabelValues(app), Down: m.down.WithLabelValues(app, gateway),
+			Connections: m.connections.WithLabelValues(app), Open: m.unanswered.WithLabelValues(app),
+			Down: m.down.WithLabelValues(app, gateway),
 		},
 	}
 	for o := push.Accepted; o <= push.Expired; o++ {

@@ -10,14 +10,17 @@ var (
 	InvalidRegistration = &push.Reason{Text: "InvalidRegistration", Class: push.ClassToken,
 		Remedy: "FCM does not know such a registration token: is it whole, and of this project?"}
 	SenderIDMismatch = &push.Reason{Text: "SENDER_ID_MISMATCH", Class: push.ClassToken,
-		Remedy: "the registration token belongs to another Firebase project: check service_account_file and the app's google-services.json"}
+		Remedy: "the registration token belongs to another Firebase project: check service_account_file and the app's " +
+			"google-services.json"}
 	DeviceRateExceeded = &push.Reason{Text: "DeviceMessageRateExceeded", Class: push.ClassToken,
 		Remedy: "FCM takes 240 messages a minute and 5,000 an hour for one device"}
 	ThirdPartyAuthError = &push.Reason{Text: "THIRD_PARTY_AUTH_ERROR", Class: push.ClassToken,
-		Remedy: "the project's APNs key or web push certificate is missing or wrong: Firebase console, Project settings, Cloud Messaging"}
+		Remedy: "the project's APNs key or web push certificate is missing or wrong: Firebase console, Project settings, " +
+			"Cloud Messaging"}
 
 	// Of the notification, or of nothing in particular.
-	InvalidArgument  = &push.Reason{Text: "INVALID_ARGUMENT", Remedy: "FCM refuses the message: its own words are in the log"}
+	InvalidArgument = &push.Reason{Text: "INVALID_ARGUMENT",
+		Remedy: "FCM refuses the message: its own words are in the log"}
 	Internal         = &push.Reason{Text: "INTERNAL"}
 	Unavailable      = &push.Reason{Text: "UNAVAILABLE"}
 	UnspecifiedError = &push.Reason{Text: "UNSPECIFIED_ERROR"}
@@ -29,9 +32,11 @@ var (
 	QuotaExceeded = &push.Reason{Text: "QUOTA_EXCEEDED", Class: push.ClassRoute,
 		Remedy: "the project sends more than its quota (600,000 messages a minute): lower max_rate, or have the quota raised"}
 	Unauthenticated = &push.Reason{Text: "UNAUTHENTICATED", Class: push.ClassRoute,
-		Remedy: "FCM refuses a fresh access token: check the machine's clock, and that service_account_file is of Google Cloud"}
+		Remedy: "FCM refuses a fresh access token: check the machine's clock, and that service_account_file is of Google " +
+			"Cloud"}
 	PermissionDenied = &push.Reason{Text: "PERMISSION_DENIED", Class: push.ClassRoute,
-		Remedy: "give the service account the role Firebase Cloud Messaging API Admin (roles/firebasecloudmessaging.admin) in the project; " +
+		Remedy: "give the service account the role Firebase Cloud Messaging API Admin " +
+			"(roles/firebasecloudmessaging.admin) in the project; " +
 			"it takes a minute to hold"}
 	ServiceDisabled = &push.Reason{Text: "SERVICE_DISABLED", Class: push.ClassRoute,
 		Remedy: "enable the Firebase Cloud Messaging API (fcm.googleapis.com) in the project"}
@@ -44,7 +49,8 @@ var (
 // The reasons of the token endpoint, in the spelling of RFC 6749, and what we find there ourselves.
 var (
 	InvalidGrant = &push.Reason{Text: "invalid_grant", Class: push.ClassRoute,
-		Remedy: "Google does not take the service account's signature: check the machine's clock, and that the key and the account still exist"}
+		Remedy: "Google does not take the service account's signature: check the machine's clock, and that the key and " +
+			"the account still exist"}
 	InvalidScope = &push.Reason{Text: "invalid_scope", Class: push.ClassRoute,
 		Remedy: "the service account may not have access tokens for FCM: check service_account_file"}
 	InvalidRequest = &push.Reason{Text: "invalid_request", Class: push.ClassRoute,
@@ -54,7 +60,8 @@ var (
 	UnauthorizedClient = &push.Reason{Text: "unauthorized_client", Class: push.ClassRoute,
 		Remedy: "the service account may not have access tokens: check that it is enabled"}
 	TokenRefused = &push.Reason{Text: "AccessTokenRefused", Class: push.ClassRoute,
-		Remedy: "the token endpoint gives no access token: its own words are in the log; check service_account_file and token_url"}
+		Remedy: "the token endpoint gives no access token: its own words are in the log; check service_account_file and " +
+			"token_url"}
 	TokenUnrecognized = &push.Reason{Text: "UnrecognizedTokenAnswer", Class: push.ClassRoute,
 		Remedy: "something other than Google's token endpoint answers: check token_url, proxy and the network between"}
 	TokenUnavailable = &push.Reason{Text: "TokenEndpointUnavailable", Class: push.ClassRoute,
@@ -70,7 +77,8 @@ func Reasons() []*push.Reason {
 		Unregistered, InvalidRegistration, SenderIDMismatch, DeviceRateExceeded, ThirdPartyAuthError,
 		InvalidArgument, Internal, Unavailable, UnspecifiedError,
 		QuotaExceeded, Unauthenticated, PermissionDenied, ServiceDisabled, ConsumerSuspended, NotFound, Unrecognized,
-		InvalidGrant, InvalidScope, InvalidRequest, InvalidClient, UnauthorizedClient, TokenRefused, TokenUnrecognized, TokenUnavailable,
+		InvalidGrant, InvalidScope, InvalidRequest, InvalidClient, UnauthorizedClient, TokenRefused, TokenUnrecognized,
+		TokenUnavailable,
 		SubjectTokenUnavailable,
 	}
 }

@@ -170,7 +170,8 @@ func (r *requests) finish() {
 		}
 	}
 	if s := r.said; s.reason != nil && t.said.due(s.reason, time.Now()) {
-		t.log.Warn("FCM refuses a message", "reason", s.reason.Text, "status", s.status, "says", s.words, "remedy", s.reason.Remedy)
+		t.log.Warn("FCM refuses a message", "reason", s.reason.Text, "status", s.status, "says", s.words, "remedy",
+			s.reason.Remedy)
 	}
 	r.free()
 	g.Done(g)

@@ -42,9 +42,11 @@ var (
 	androidNotificationForm = map[string]form{
 		"title": text, "body": text, "icon": text, "color": color, "sound": text, "tag": text, "click_action": text,
 		"body_loc_key": text, "body_loc_args": texts, "title_loc_key": text, "title_loc_args": texts, "channel_id": text,
-		"ticker": text, "sticky": boolean, "event_time": text, "local_only": boolean, "notification_priority": notificationPriority,
-		"default_sound": boolean, "default_vibrate_timings": boolean, "default_light_settings": boolean, "vibrate_timings": durations,
-		"visibility": visibility, "notification_count": count, "light_settings": object, "image": text,
+		"ticker": text, "sticky": boolean, "event_time": text, "local_only": boolean,
+		"notification_priority": notificationPriority,
+		"default_sound":         boolean, "default_vibrate_timings": boolean, "default_light_settings": boolean,
+		"vibrate_timings": durations,
+		"visibility":      visibility, "notification_count": count, "light_settings": object, "image": text,
 		"bypass_proxy_notification": boolean, "proxy": proxy,
 	}
 	messageForm = map[string]form{
@@ -150,7 +152,8 @@ func (c *checker) data(at string, v push.JSON) {
 	for key, value := range v.Members() {
 		c.dataKey(at, key)
 		if !value.IsString() {
-			c.fault(push.Member(at, key), "must be a string: FCM takes nothing else; in the field data of the notification it becomes JSON text")
+			c.fault(push.Member(at, key), "must be a string: FCM takes nothing else; in the field data of the notification "+
+				"it becomes JSON text")
 		}
 	}
 }
@@ -159,8 +162,10 @@ func (c *checker) data(at string, v push.JSON) {
 func (c *checker) dataKey(at string, key push.JSON) {
 	name := string(key.Text())
 	switch {
-	case name == "from", name == "message_type", name == "notification", strings.HasPrefix(name, "google"), strings.HasPrefix(name, "gcm"):
-		c.fault(push.Member(at, key), "is not allowed: FCM keeps from, message_type, notification and what begins with google or gcm for itself")
+	case name == "from", name == "message_type", name == "notification", strings.HasPrefix(name, "google"),
+		strings.HasPrefix(name, "gcm"):
+		c.fault(push.Member(at, key), "is not allowed: FCM keeps from, message_type, notification and what begins with "+
+			"google or gcm for itself")
 	}
 }
 

@@ -38,11 +38,14 @@ const getOne = "; make one in the Firebase console: Project settings, Service ac
 
 // otherKinds are credentials, and other files, that are taken for a service account's.
 var otherKinds = map[string]string{
-	"authorized_user":                  "it is the login of a person, as gcloud makes it, not a service account" + getOne,
-	externalAccount:                    "it is of workload identity federation (external_account), not a service account" + getOne,
+	"authorized_user": "it is the login of a person, as gcloud makes it, not a service account" + getOne,
+	externalAccount: "it is of workload identity federation (external_account), not a service account" +
+		getOne,
 	"external_account_authorized_user": "it is the login of a person of a workforce pool, not a service account" + getOne,
-	"impersonated_service_account":     "it lets somebody act as a service account (impersonated_service_account), which is not supported" + getOne,
-	"gdch_service_account":             "it is a service account of Google Distributed Cloud, not of Google Cloud" + getOne,
+	"impersonated_service_account": "it lets somebody act as a service account (impersonated_service_account), " +
+		"which is not supported" + getOne,
+	"gdch_service_account": "it is a service account of Google Distributed Cloud, not of Google Cloud" +
+		getOne,
 }
 
 // ParseServiceAccount reads the content of such a file.
@@ -119,9 +122,11 @@ func notJSON(text []byte, err error) error {
 	case bytes.HasPrefix(text, []byte("-----BEGIN")):
 		return errors.New("it is PEM; what is expected is the JSON file with the key in it" + getOne)
 	case bytes.HasPrefix(text, []byte("<")):
-		return errors.New("it is XML or HTML (GoogleService-Info.plist is the app's configuration); what is expected is JSON" + getOne)
+		return errors.New("it is XML or HTML (GoogleService-Info.plist is the app's configuration); " +
+			"what is expected is JSON" + getOne)
 	case bytes.HasPrefix(text, []byte("AAAA")):
-		return errors.New("it is a server key of the legacy API, which Google has shut down; what is expected is JSON" + getOne)
+		return errors.New("it is a server key of the legacy API, which Google has shut down; what is expected is JSON" +
+			getOne)
 	case text[0] == '{':
 		return errors.New("it is not whole, or was changed: its JSON does not parse; take the file as it was downloaded")
 	}

@@ -51,8 +51,10 @@ type match struct {
 
 func (m *match) matches(http int, a *answer, body []byte) bool {
 	return (m.http == 0 || m.http == http) && http >= m.above &&
-		(m.code == "" || m.code == a.errorCode) && (m.info == "" || m.info == a.info) && (m.status == "" || m.status == a.status) &&
-		(!m.token || a.blamesToken()) && (!m.device || a.device) && (!m.coded || a.errorCode != "") && (!m.isFCM || a.isFCM) &&
+		(m.code == "" || m.code == a.errorCode) && (m.info == "" || m.info == a.info) &&
+		(m.status == "" || m.status == a.status) &&
+		(!m.token || a.blamesToken()) && (!m.device || a.device) && (!m.coded || a.errorCode != "") &&
+		(!m.isFCM || a.isFCM) &&
 		(!m.accepted || isAccepted(body))
 }
 
@@ -82,7 +84,8 @@ var verdictTable = []struct {
 	{match{code: "INVALID_ARGUMENT"}, verdict{push.Failed, InvalidArgument, 0, actionNone}},
 	{match{code: "UNAVAILABLE"}, verdict{push.Retry, Unavailable, retryPause, actionNone}},
 	{match{code: "INTERNAL"}, verdict{push.Retry, Internal, retryPause, actionNone}},
-	{match{coded: true}, verdict{push.Retry, UnspecifiedError, retryPause, actionNone}}, // UNSPECIFIED_ERROR, and what is new
+	// UNSPECIFIED_ERROR, and what is new
+	{match{coded: true}, verdict{push.Retry, UnspecifiedError, retryPause, actionNone}},
 
 	// BadRequest, without an FcmError.
 	{match{http: 400, isFCM: true, token: true}, verdict{push.Failed, InvalidRegistration, 0, actionNone}},

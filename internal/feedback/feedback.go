@@ -135,14 +135,16 @@ type appJob struct {
 }
 
 // New returns a Job for the apps; those without a feedback service have a nil Source. It starts nothing: see Run.
-func New(cfg Config, inbox Inbox, shares Shares, apps map[string]Source, log *slog.Logger, reg prometheus.Registerer) (*Job, error) {
+func New(cfg Config, inbox Inbox, shares Shares, apps map[string]Source, log *slog.Logger,
+	reg prometheus.Registerer) (*Job, error) {
 	cfg = cfg.withDefaults()
 	if cfg.Interval < 0 || cfg.Check < 0 || cfg.BadTokenGuard < 0 || cfg.BadTokenGuard > 1 {
 		return nil, fmt.Errorf("feedback: interval %v, check %v, bad token guard %v: out of range",
 			cfg.Interval, cfg.Check, cfg.BadTokenGuard)
 	}
 	j := &Job{
-		cfg: cfg, inbox: inbox, shares: shares, log: log, metrics: newMetrics(reg), changed: make(chan struct{}, 1), apps: map[string]*appJob{},
+		cfg: cfg, inbox: inbox, shares: shares, log: log, metrics: newMetrics(reg), changed: make(chan struct{}, 1),
+		apps: map[string]*appJob{},
 	}
 	j.SetApps(apps)
 	return j, nil

@@ -154,15 +154,19 @@ func (j *Job) tell(a *appJob, g *guarded, s *push.AnswerShare, bad, unregistered
 	}
 	switch {
 	case unregistered && !g.unregistered:
-		log.Warn("so many tokens are answered as unregistered that the service may be at fault; no token of the route is removed "+
-			"until they are few again, or an operator confirms that it is true", "share", s.Unregistered, "guard", j.cfg.UnregisteredGuard)
+		log.Warn("so many tokens are answered as unregistered that the service may be at fault; no token of the route is "+
+			"removed "+
+			"until they are few again, or an operator confirms that it is true", "share", s.Unregistered, "guard",
+			j.cfg.UnregisteredGuard)
 	case !unregistered && g.unregistered:
-		log.Info("unregistered tokens are few again; those that were called so meanwhile stay until they are again", "share", s.Unregistered)
+		log.Info("unregistered tokens are few again; those that were called so meanwhile stay until they are again", "share",
+			s.Unregistered)
 	}
 }
 
 // afterWaves does what waves that last or are over leave to be done, before anything is removed.
-func (j *Job) afterWaves(ctx context.Context, a *appJob, c *clearance, decides bool) (kept []push.CheckedInvalidation, err error) {
+func (j *Job) afterWaves(ctx context.Context, a *appJob, c *clearance, decides bool) (kept []push.CheckedInvalidation,
+	err error) {
 	if len(c.pardon.Names) > 0 {
 		if err := j.inbox.ForgetBadTokens(ctx, a.name, c.pardon); err != nil {
 			return nil, fmt.Errorf("forget the bad tokens of %s: %w", a.name, err)

@@ -21,7 +21,8 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "lhspn", Subsystem: "feedback", Name: name, Help: help}, labels)
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "lhspn", Subsystem: "feedback", Name: name,
+			Help: help}, labels)
 		reg.MustRegister(v)
 		return v
 	}
@@ -37,13 +38,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		decisions: counters("decisions_total", "Invalidations decided on: removed, or kept for a later registration.",
 			"app", "source", "decision"),
 		passes: counters("passes_total", "Passes, by result.", "app", "result"),
-		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "lhspn", Subsystem: "feedback", Name: "pass_seconds",
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "lhspn", Subsystem: "feedback",
+			Name: "pass_seconds",
 			Help: "Duration of a pass.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 9)}),
 		last: gauges("last_success_timestamp_seconds", "When a pass last succeeded on this replica.", "app"),
 		guarded: gauges("bad_token_guard",
-			"1 while so many tokens are answered as bad that none of the platform is removed: look at its configuration.", "app", "platform"),
+			"1 while so many tokens are answered as bad that none of the platform is removed: look at its configuration.", "app",
+			"platform"),
 		doubted: gauges("unregistered_guard",
-			"1 while so many tokens are answered as unregistered that none of the platform is removed: an operator may confirm it.",
+			"1 while so many tokens are answered as unregistered that none of the platform is removed: an operator may "+
+				"confirm it.",
 			"app", "platform"),
 	}
 	reg.MustRegister(m.seconds)

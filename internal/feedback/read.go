@@ -98,7 +98,8 @@ func (j *Job) recordGroup(ctx context.Context, a *appJob, group []push.Invalidat
 			return nil
 		}
 		if pause == recordPause {
-			j.log.Warn("feedback cannot be recorded; it is tried until it succeeds", "app", a.name, "tuples", len(group), "error", err)
+			j.log.Warn("feedback cannot be recorded; it is tried until it succeeds", "app", a.name, "tuples", len(group),
+				"error", err)
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {

@@ -59,7 +59,8 @@ func (w *Watch) add(folder string) {
 		return
 	}
 	if err := w.watcher.Add(folder); err != nil {
-		w.log.Warn("a folder is not watched, and only looked into from time to time", "folder", folder, "every", again, "error", err)
+		w.log.Warn("a folder is not watched, and only looked into from time to time", "folder", folder, "every", again,
+			"error", err)
 	}
 }
 

@@ -136,7 +136,8 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 
 // skipUsual takes a field off the block that has the same name as the last one of which the value was not looked at.
 func (r *blockReader) skipUsual(block []byte) (rest []byte, ok bool) {
-	if b := block[0]; b != hpackWithout && b != hpackNever && b != hpackIncremental || len(r.last.text) == 0 || r.last.kind != kindOther {
+	if b := block[0]; b != hpackWithout && b != hpackNever && b != hpackIncremental || len(r.last.text) == 0 ||
+		r.last.kind != kindOther {
 		return nil, false
 	}
 	n := len(r.last.text) // below 127: see maxKnownName

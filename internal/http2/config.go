@@ -40,11 +40,12 @@ type Config struct {
 
 	StreamTimeout time.Duration // for the answer to one request
 	PingInterval  time.Duration // an idle connection is asked for a sign of life this often
-	PingTimeout   time.Duration // for that sign; also how long a connection with open streams may be silent before it is asked
-	DialTimeout   time.Duration // for everything up to the peer's SETTINGS
-	WriteTimeout  time.Duration // for one write: a peer that stops reading
-	BackoffMin    time.Duration // between connections that failed
-	BackoffMax    time.Duration
+	// for that sign; also how long a connection with open streams may be silent before it is asked
+	PingTimeout  time.Duration
+	DialTimeout  time.Duration // for everything up to the peer's SETTINGS
+	WriteTimeout time.Duration // for one write: a peer that stops reading
+	BackoffMin   time.Duration // between connections that failed
+	BackoffMax   time.Duration
 	// IdleTimeout ends Run when no request was under way for so long; 0 for never. A client that is used seldom then
 	// costs nothing, and the next request takes a new one.
 	IdleTimeout time.Duration

@@ -52,7 +52,8 @@ const (
 	NotHTTP2
 )
 
-var outcomeNames = [...]string{"answered", "not_sent", "lost", "no_answer", "ignored", "culprit", "unsendable", "refused", "not_http2"}
+var outcomeNames = [...]string{"answered", "not_sent", "lost", "no_answer", "ignored", "culprit", "unsendable",
+	"refused", "not_http2"}
 
 // String is the name for logs.
 func (o Outcome) String() string { return outcomeNames[o] }

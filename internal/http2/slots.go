@@ -112,7 +112,8 @@ func (cl *Client) failed(err error) {
 	if cl.active == 0 && !cl.down {
 		cl.down = true
 		cl.metrics.Down.Inc()
-		cl.log.Warn("the gateway cannot be reached; trying again with growing pauses", "gateway", cl.cfg.Address, "error", err)
+		cl.log.Warn("the gateway cannot be reached; trying again with growing pauses", "gateway", cl.cfg.Address, "error",
+			err)
 	}
 }
 

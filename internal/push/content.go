@@ -36,7 +36,8 @@ type Content struct {
 // Notification is the neutral part of what a platform makes of the content.
 func (c *Content) Notification(platform string) *Notification {
 	return &Notification{
-		ID: c.ID, App: c.App, Name: c.Name, Platform: platform, Priority: c.Priority, Expiration: c.Expiration, CollapseID: c.CollapseID,
+		ID: c.ID, App: c.App, Name: c.Name, Platform: platform, Priority: c.Priority, Expiration: c.Expiration,
+		CollapseID:     c.CollapseID,
 		BadgeIncrement: c.BadgeIncrement, Rate: c.Rate, CreatedAt: c.CreatedAt, SendAt: c.SendAt,
 	}
 }

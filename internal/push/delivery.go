@@ -36,10 +36,12 @@ const (
 	Failed                      // the service refused it for good
 	Unregistered                // the token is dead since Result.Timestamp
 	Retry                       // the service answered "try again": to be sent again, which counts as an attempt
-	NotSent                     // it did not reach the service, or nothing says that it did: to be sent again, which does not count
-	Blocked                     // the service refuses the route or the key, not the notification: sent again once that is mended
-	Expired                     // its expiration passed before it could be sent
-	Cancelled                   // cancelled before it was sent
+	// it did not reach the service, or nothing says that it did: to be sent again, which does not count
+	NotSent
+	// the service refuses the route or the key, not the notification: sent again once that is mended
+	Blocked
+	Expired   // its expiration passed before it could be sent
+	Cancelled // cancelled before it was sent
 )
 
 var outcomeNames = [...]string{
@@ -54,8 +56,8 @@ func (o Outcome) Final() bool {
 	return o == Accepted || o == Failed || o == Unregistered || o == Expired || o == Cancelled
 }
 
-// Result is the verdict on one delivery. It is data, not an error. There is one for each recipient in memory, so its small
-// fields stand together: 48 bytes.
+// Result is the verdict on one delivery. It is data, not an error. There is one for each recipient in memory, so its
+// small fields stand together: 48 bytes.
 type Result struct {
 	Outcome Outcome
 	// GaveUp says that it failed because its attempts were used up, and not because the service refused it for good.

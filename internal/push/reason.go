@@ -37,7 +37,8 @@ var (
 
 // OwnReasons lists the reasons of this package, to initialise metrics with.
 func OwnReasons() []*Reason {
-	return []*Reason{UnknownReason, ConnectionLost, NoAnswer, ExpiredReason, CancelledReason, CredentialsUnusable, NoContent}
+	return []*Reason{UnknownReason, ConnectionLost, NoAnswer, ExpiredReason, CancelledReason, CredentialsUnusable,
+		NoContent}
 }
 
 // String is the reason's text, empty for nil.

@@ -335,8 +335,10 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		return err
 	}
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
-	notifications := database.NewInsert("notifications", `app, id, name, state, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
-		badge_increment, rate, payload, badge_at, contents, audience, shard, waiting, recipient, expanded, recipients, created_at, send_at,
+	notifications := database.NewInsert("notifications", `app, id, name, state, platform,
+		environment, push_type, kind, topic, priority, expires_at,
+		collapse_id, badge_increment, rate, payload, badge_at, contents, audience, shard, waiting, recipient,
+		expanded, recipients, created_at, send_at,
 		finished_at`, "")
 	platforms := newPlatformInsert()
 	batches := database.NewInsert("batches", batchColumns, "")
@@ -370,10 +372,12 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if row.single() {
 				waiting, recipient = waitingAs(row.batches[0].Kind), row.bodies[0]
 			}
-			if err := notifications.Add(ctx, tx, row.App, row.ID[:], []byte(row.Name), state, row.Platform, string(row.Environment),
+			if err := notifications.Add(ctx, tx, row.App, row.ID[:], []byte(row.Name), state, row.Platform,
+				string(row.Environment),
 				string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
-				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), shard, waiting, recipient, row.expanded, row.n, created,
+				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), shard, waiting, recipient, row.expanded, row.n,
+				created,
 				sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
 			}

@@ -28,7 +28,8 @@ func (q *Queue) readContents(ctx context.Context, app string, statuses []*push.S
 	return nil
 }
 
-func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUID, byID map[uuid.UUID]*push.Status) error {
+func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUID,
+	byID map[uuid.UUID]*push.Status) error {
 	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, payload, badge_at, contents, audience
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {

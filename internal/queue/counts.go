@@ -154,7 +154,8 @@ func (c *change) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 		lead = append(lead, never, stamp(c.sentAt))
 	}
 	args = slices.Concat(lead, args, []any{app}, idArgs(ids))
-	_, err := tx.ExecContext(ctx, "UPDATE notifications SET state = CASE WHEN state = 3 THEN 3 WHEN "+complete+" THEN 2"+state+" END,"+
+	_, err := tx.ExecContext(ctx, "UPDATE notifications SET state = CASE WHEN state = 3 THEN 3 "+
+		"WHEN "+complete+" THEN 2"+state+" END,"+
 		" finished_at = CASE WHEN "+complete+" THEN ? ELSE finished_at END"+sent+set.String()+
 		" WHERE app = ? AND id IN "+list(len(ids)), args...)
 	return wrap(err, "update counts")

@@ -96,7 +96,8 @@ func (q *Queue) clearDoubts(ctx context.Context, tx *sqlx.Tx, s *Settlement, now
 		}
 		args := append([]any{now, s.Batch.App}, keys...)
 		kept, err := affected(ctx, tx, `UPDATE invalidations SET checked_at = ? WHERE app = ? AND token IN `+list(len(run))+
-			` AND checked_at IS NULL AND source = ? AND invalidated_at <= ?`, append(args, string(push.SourceUnregistered), stamp(s.SentAt))...)
+			` AND checked_at IS NULL AND source = ? AND invalidated_at <= ?`,
+			append(args, string(push.SourceUnregistered), stamp(s.SentAt))...)
 		if err != nil {
 			return wrap(err, "keep what was accepted")
 		}

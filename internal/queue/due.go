@@ -51,7 +51,8 @@ func headsQuery(leases []Lease) (query string, args []any) {
 		args[i] = leases[i].Shard
 	}
 	// Ordered by all of the key: for less MySQL would sort the lane.
-	const head = "(SELECT b.due_at FROM batches b WHERE b.shard = s.shard AND b.lane = %d ORDER BY b.shard, b.lane, b.due_at, b.notification_id, b.seq LIMIT 1)"
+	const head = "(SELECT b.due_at FROM batches b WHERE b.shard = s.shard AND b.lane = %d ORDER BY b.shard, b.lane, " +
+		"b.due_at, b.notification_id, b.seq LIMIT 1)"
 	return "SELECT s.shard, " + fmt.Sprintf(head, Urgent) + " AS urgent, " + fmt.Sprintf(head, Bulk) + " AS bulk" +
 		" FROM shards s WHERE s.shard IN " + list(len(args)), args
 }
@@ -156,7 +157,8 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 
 // lockBatches reads all batches of the notifications, and locks them until the transaction ends.
 func (q *Queue) lockBatches(ctx context.Context, tx *sqlx.Tx, notifications []uuid.UUID) ([]*Batch, error) {
-	return selectBatches(ctx, tx, "SELECT "+batchColumns+q.fromBatchesOf()+" WHERE notification_id IN "+list(len(notifications))+q.forUpdate(),
+	return selectBatches(ctx, tx, "SELECT "+batchColumns+q.fromBatchesOf()+
+		" WHERE notification_id IN "+list(len(notifications))+q.forUpdate(),
 		idArgs(notifications)...)
 }
 

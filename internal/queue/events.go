@@ -77,7 +77,8 @@ func (n *news) doneAtOnce(row *acceptedRow) {
 func (n *news) before(ctx context.Context, tx *sqlx.Tx) error {
 	return n.each(func(t *told) bool { return t.starts }, func(app string, ids []uuid.UUID) error {
 		var queued []uuid.UUID
-		err := tx.SelectContext(ctx, &queued, "SELECT id FROM notifications WHERE app = ? AND state = ? AND id IN "+list(len(ids)),
+		err := tx.SelectContext(ctx, &queued,
+			"SELECT id FROM notifications WHERE app = ? AND state = ? AND id IN "+list(len(ids)),
 			append([]any{app, stateQueued}, idArgs(ids)...)...)
 		for _, id := range queued {
 			n.told[id].queued = true
@@ -153,7 +154,8 @@ func (n *news) each(pick func(*told) bool, fn func(app string, ids []uuid.UUID) 
 func (q *Queue) statusesIn(
 	ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Status,
 ) error {
-	rows, err := tx.QueryContext(ctx, "SELECT "+statusColumns+", name FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
+	rows, err := tx.QueryContext(ctx,
+		"SELECT "+statusColumns+", name FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
 		append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
 		return err

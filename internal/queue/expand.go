@@ -61,7 +61,8 @@ func (q *Queue) expand(
 	var state int
 	var increment uint32
 	var encoded []byte
-	if err := tx.QueryRowContext(ctx, "SELECT state, badge_increment, audience FROM notifications WHERE app = ? AND id = ?",
+	if err := tx.QueryRowContext(ctx,
+		"SELECT state, badge_increment, audience FROM notifications WHERE app = ? AND id = ?",
 		b.App, b.Notification[:]).Scan(&state, &increment, &encoded); err != nil {
 		return nil, nil, 0, fmt.Errorf("read the notification: %w", err)
 	}
@@ -296,7 +297,8 @@ func readIncrements(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUI
 		ID        uuid.UUID
 		Increment uint32 `db:"badge_increment"`
 	}
-	err := tx.SelectContext(ctx, &rows, "SELECT id, badge_increment FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
+	err := tx.SelectContext(ctx, &rows,
+		"SELECT id, badge_increment FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
 		append([]any{app}, idArgs(ids)...)...)
 	for _, r := range rows {
 		into[r.ID] = r.Increment

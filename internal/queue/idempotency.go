@@ -63,7 +63,8 @@ func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance)
 			case a == nil: // an engine that compares keys more loosely than we do
 			case s.created.Before(oldest):
 				// Only the old one: another committer may have replaced it since it was read.
-				_, err := tx.ExecContext(ctx, "DELETE FROM idempotency_keys WHERE app = ? AND idempotency_key = ? AND created_at < ?",
+				_, err := tx.ExecContext(ctx, "DELETE FROM idempotency_keys WHERE app = ? AND idempotency_key = ? AND "+
+					"created_at < ?",
 					app, []byte(key), stamp(oldest))
 				if err != nil {
 					return fmt.Errorf("remove an old idempotency key: %w", err)

@@ -116,7 +116,8 @@ func (q *Queue) decideIn(
 		return nil, fmt.Errorf("remove tokens: %w", err)
 	}
 	now := q.now().UTC().Truncate(time.Microsecond)
-	out := database.NewInsert("invalidations", "app, token, environment, kind, invalidated_at, source, removed, checked_at",
+	out := database.NewInsert("invalidations",
+		"app, token, environment, kind, invalidated_at, source, removed, checked_at",
 		q.db.Dialect.Upsert("app, token, invalidated_at, source", "removed", "checked_at"))
 	var bad []any
 	for i := range page {

@@ -95,7 +95,8 @@ func (t *leaseTable) hand(ctx context.Context, to, from string, shards []uint8, 
 		args = append(args, s)
 	}
 	return wrap(t.q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE shards SET owner = ?, epoch = epoch + 1 WHERE owner = ? AND shard IN "+list(len(shards)),
+		_, err := tx.ExecContext(ctx, "UPDATE shards SET owner = ?, epoch = epoch + 1 "+
+			"WHERE owner = ? AND shard IN "+list(len(shards)),
 			args...)
 		return err
 	}), "%s", what)

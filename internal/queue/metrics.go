@@ -49,9 +49,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		settled: vec("settled_recipients_total", "Recipients with a final outcome.", "outcome",
 			"accepted", "failed", "unregistered", "expired", "cancelled"),
 		followUps: counter("follow_up_batches_total", "Batches written again for what is to be sent again."),
-		fenced:    counter("fenced_settlements_total", "Batches not settled because another replica had taken over their shard."),
-		gone:      counter("settled_before_total", "Batches that were found settled already."),
-		unknown:   counter("unknown_commits_total", "Commits whose answer was lost."),
+		fenced: counter("fenced_settlements_total",
+			"Batches not settled because another replica had taken over their shard."),
+		gone:    counter("settled_before_total", "Batches that were found settled already."),
+		unknown: counter("unknown_commits_total", "Commits whose answer was lost."),
 		groups: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "lhspn_queue_group_size", Help: "Requests or batches that shared a transaction.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 7),
@@ -64,7 +65,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		owned:         gauge("shards_owned", "Shards that this replica owns."),
 		live:          gauge("replicas_live", "Replicas that this one sees living, itself included."),
 		invalidations: vec("checked_invalidations_total", "Invalidations decided on.", "result", "removed", "kept"),
-		purged:        counter("purged_rows_total", "Rows of finished notifications and their history that were removed after queue.retention."),
+		purged: counter("purged_rows_total",
+			"Rows of finished notifications and their history that were removed after queue.retention."),
 	}
 	for _, step := range []string{"accept", "settle", "expand", "badges"} {
 		m.groups.WithLabelValues(step)

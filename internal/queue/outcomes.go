@@ -24,7 +24,8 @@ type outputs struct {
 func (q *Queue) newOutputs(now time.Time) *outputs {
 	oneMore := " ON DUPLICATE KEY UPDATE answers = answers + 1, last_at = VALUES(last_at)"
 	if q.db.Dialect == database.SQLite {
-		oneMore = " ON CONFLICT (app, token, environment, kind) DO UPDATE SET answers = answers + 1, last_at = excluded.last_at"
+		oneMore = " ON CONFLICT (app, token, environment, kind) DO UPDATE SET answers = answers + 1, last_at = " +
+			"excluded.last_at"
 	}
 	return &outputs{
 		failures: database.NewInsert("failures", "notification_id, token, reason, status, attempts, failed_at",

@@ -190,7 +190,8 @@ func (q *Queue) purgePlain(
 	err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		args := idArgs(ids)
 		others = nil
-		if err := tx.SelectContext(ctx, &others, "SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids)),
+		if err := tx.SelectContext(ctx, &others,
+			"SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids)),
 			args...); err != nil {
 			return err
 		}
@@ -203,7 +204,8 @@ func (q *Queue) purgePlain(
 		if removed = len(plain) - 1; removed == 0 {
 			return nil
 		}
-		if _, err = tx.ExecContext(ctx, "DELETE FROM notification_platforms WHERE app = ? AND notification_id IN "+list(removed), plain...); err != nil {
+		if _, err = tx.ExecContext(ctx,
+			"DELETE FROM notification_platforms WHERE app = ? AND notification_id IN "+list(removed), plain...); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id IN "+list(removed), plain...)

@@ -71,7 +71,8 @@ func New(db *database.DB, cfg Config, registry Registry, log *slog.Logger, reg p
 	if db.Dialect == database.SQLite {
 		cfg.Committers = 1
 	}
-	q := &Queue{db: db, cfg: cfg, registry: registry, log: log, metrics: newMetrics(reg), doubts: newDoubts(), tx: db.Tx, now: time.Now}
+	q := &Queue{db: db, cfg: cfg, registry: registry, log: log, metrics: newMetrics(reg), doubts: newDoubts(), tx: db.Tx,
+		now: time.Now}
 	leases := newLeases(&leaseTable{q}, cfg.Lease, db.Dialect == database.SQLite, uuid.NewString(), log, q.metrics)
 	leases.sum = func(backlog int64) {
 		q.backlog.Store(backlog)

@@ -200,7 +200,8 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 
 // consumeAll consumes the batches: those that are rows of their own by removing them, those that wait in their
 // notification's row together with its counts. It fails with errGone where one of them is not there.
-func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement, now time.Time, done *settled) error {
+func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement, now time.Time,
+	done *settled) error {
 	var keys []Key
 	singles := map[uuid.UUID]*tally{}
 	for _, s := range settlements {

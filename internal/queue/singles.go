@@ -14,7 +14,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// A notification to one device has no row in batches: what waits of it stands in its own row, which is written once when
+// A notification to one device has no row in batches: what waits of it stands in its own row, which is written once
+// when
 // it is accepted and once when it is settled. The readers of the shards find it by an entry: a Singles batch that names
 // the notifications of one route that were accepted in one transaction, up to entrySize of them. An entry is removed
 // with the last of them, or later: one of which nothing waits does no harm. What is to be sent again has a batch.
@@ -42,7 +43,8 @@ func singleKey(shard uint8, dueAt int64, id uuid.UUID) Key {
 }
 
 // notYetThere is for how long after its time a notification that an entry names may not be found. They are committed
-// together, but the rows may be read from a node that has not seen the commit yet. After that it was settled and purged.
+// together, but the rows may be read from a node that has not seen the commit yet. After that it was settled and
+// purged.
 const notYetThere = time.Hour
 
 // Singles returns what waits of the notifications that the Singles batches name, without what is known to the caller.
@@ -182,7 +184,8 @@ func rewriteSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) error {
 			}
 			args = append(append(args, app), idArgs(ids)...)
 			_, err := tx.ExecContext(ctx, "UPDATE notifications SET waiting = ?, recipient = CASE id"+
-				strings.Repeat(" WHEN ? THEN ?", len(chunk))+" ELSE recipient END WHERE app = ? AND id IN "+list(len(chunk)), args...)
+				strings.Repeat(" WHEN ? THEN ?", len(chunk))+" ELSE recipient END WHERE app = ? AND id IN "+list(len(chunk)),
+				args...)
 			if err != nil {
 				return wrap(err, "rewrite what waits of notifications to one device")
 			}
@@ -216,7 +219,8 @@ func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 		set.WriteString(", state = CASE state WHEN 3 THEN 3 ELSE ? END")
 		args = append(args, state)
 	}
-	n, err := affected(ctx, tx, "UPDATE notifications SET waiting = 0"+set.String()+" WHERE app = ? AND waiting > 0 AND id IN "+
+	n, err := affected(ctx, tx, "UPDATE notifications SET waiting = 0"+set.String()+" WHERE app = ? AND waiting > 0 "+
+		"AND id IN "+
 		list(padded(len(ids))), slices.Concat(args, []any{app}, pad(idArgs(ids)))...)
 	if err == nil && int(n) != len(ids) {
 		return errGone
@@ -253,7 +257,8 @@ func (q *Queue) cancelledSingles(ctx context.Context, leases []Lease, byApp map[
 	}
 	var all []*Batch
 	for app, ids := range byApp {
-		found, _, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)), shards...)
+		found, _, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)),
+			shards...)
 		if err != nil {
 			return nil, err
 		}

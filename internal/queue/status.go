@@ -137,7 +137,8 @@ func (q *Queue) List(
 	}
 	// Fewer matched than were asked for: the next page begins after the last one looked at, if there are more.
 	var last []byte
-	err = q.db.Reader().QueryRowContext(ctx, "SELECT id FROM notifications WHERE app = ? AND id < ? ORDER BY id DESC LIMIT 1 OFFSET ?",
+	err = q.db.Reader().QueryRowContext(ctx,
+		"SELECT id FROM notifications WHERE app = ? AND id < ? ORDER BY id DESC LIMIT 1 OFFSET ?",
 		app, before[:], look-1).Scan(&last)
 	if errors.Is(err, sql.ErrNoRows) {
 		return page, uuid.Nil, nil
@@ -177,7 +178,8 @@ func (q *Queue) Cancel(ctx context.Context, app string, id uuid.UUID) (push.Stat
 		if err != nil || n == 0 {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO cancellations (app, notification_id) VALUES (?, ?)"+q.db.Dialect.Upsert("notification_id"), app, id[:])
+		_, err = tx.ExecContext(ctx, "INSERT INTO cancellations (app, notification_id) VALUES (?, ?)"+
+			q.db.Dialect.Upsert("notification_id"), app, id[:])
 		return err
 	})
 	if err != nil && !errors.Is(err, database.ErrCommitUnknown) { // what the row says then is the answer
@@ -217,7 +219,8 @@ func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Bat
 		where += " AND (notification_id > ? OR seq > ?)"
 		args = append(args, after.Notification[:], after.Seq)
 	}
-	batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+q.fromBatchesOf()+where+" ORDER BY notification_id, seq LIMIT ?", append(args, limit)...)
+	batches, err := q.selectBatches(ctx,
+		"SELECT "+batchColumns+q.fromBatchesOf()+where+" ORDER BY notification_id, seq LIMIT ?", append(args, limit)...)
 	if err != nil || len(batches) == limit || after != nil {
 		return batches, wrap(err, "find cancelled batches")
 	}
@@ -234,7 +237,8 @@ func (q *Queue) cancellations(ctx context.Context) (ids []uuid.UUID, byApp map[s
 		App string
 		ID  uuid.UUID `db:"notification_id"`
 	}
-	err = q.db.Reader().SelectContext(ctx, &rows, "SELECT app, notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
+	err = q.db.Reader().SelectContext(ctx, &rows,
+		"SELECT app, notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
 	byApp = map[string][]uuid.UUID{}
 	for _, r := range rows {
 		ids = append(ids, r.ID)

@@ -43,7 +43,8 @@ type blocked struct {
 }
 
 func newBacklog(platform string, limit int) backlog {
-	return backlog{platform: platform, limit: limit, notifications: map[uuid.UUID]*active{}, blocked: map[string]*blocked{}}
+	return backlog{platform: platform, limit: limit, notifications: map[uuid.UUID]*active{},
+		blocked: map[string]*blocked{}}
 }
 
 // room is how many recipients of the lane may still be admitted.
@@ -271,7 +272,8 @@ func (q *backlog) pruneTurns() {
 func (q *backlog) page(b *batch) int {
 	page := expandPage
 	switch a := b.active; {
-	case q.blocked[b.n.Key] != nil && q.blocked[b.n.Key].recipients > 0: // one is enough to see whether the key is taken again
+	// one is enough to see whether the key is taken again
+	case q.blocked[b.n.Key] != nil && q.blocked[b.n.Key].recipients > 0:
 		return 0
 	case b.Lane == queue.Urgent:
 		return page

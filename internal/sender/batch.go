@@ -85,5 +85,6 @@ type active struct {
 	turn          bool      // it has a place among the turns
 	taken         bool      // by the service, for some recipient
 	weighed       time.Time // when its "later" last counted as evidence, while none was taken
-	idle          time.Time // since when nothing is in memory of it: its limiter must not forget at once what was just sent
+	// since when nothing is in memory of it: its limiter must not forget at once what was just sent
+	idle time.Time
 }

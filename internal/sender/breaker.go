@@ -37,7 +37,8 @@ const (
 )
 
 var causeNames = [...]string{
-	causeConnection: "connection", causeConfiguration: "configuration", causeUnavailable: "unavailable", causeThrottled: "throttled",
+	causeConnection: "connection", causeConfiguration: "configuration", causeUnavailable: "unavailable",
+	causeThrottled: "throttled",
 }
 
 // pause is one of a key, or the part of the route's that is the same.
@@ -155,7 +156,8 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 	case before && (p.cause == causeConfiguration || p.asked || g.answers == 0): // it says nothing new
 	case g.blocked != nil:
 		if p.cause != causeConfiguration {
-			b.log.Error("the service refuses the route's credentials or settings; its notifications wait, and one is tried now and then",
+			b.log.Error("the service refuses the route's credentials or settings; its notifications wait, and one is tried "+
+				"now and then",
 				"reason", g.blocked.String(), "remedy", remedy(g.blocked), "every", b.cfg.Blocked)
 		}
 		p.begin(causeConfiguration, max(b.cfg.Blocked, g.asked.route), g.now)
@@ -168,7 +170,8 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 		p.asked = true
 	case g.outage:
 		if p.shown() != causeUnavailable {
-			b.log.Warn("the service answers everything with \"later\"; the route's notifications wait, and one is tried now and then",
+			b.log.Warn("the service answers everything with \"later\"; the route's notifications wait, and one is tried now "+
+				"and then",
 				"reason", g.first.Reason.String(), "status", g.first.Status)
 		}
 		p.begin(causeUnavailable, max(g.asked.service, b.backoff()), g.now)
@@ -253,7 +256,8 @@ func (b *breaker) answered(d *push.Delivery, sentAt, now time.Time) (resumed boo
 		}
 		p.since, p.until = now, later(p.until, now.Add(r.RetryAfter))
 	case p == nil || p.asked && !sentAt.After(p.since): // it was sent before, and says nothing of the wait
-	case r.Outcome == push.Accepted || r.Outcome == push.Failed || r.Outcome == push.Unregistered || r.Outcome == push.Retry:
+	case r.Outcome == push.Accepted || r.Outcome == push.Failed || r.Outcome == push.Unregistered ||
+		r.Outcome == push.Retry:
 		b.log.Info("the key is taken again", "key", key, "paused", now.Sub(p.since).Round(time.Millisecond))
 		delete(b.keys, key)
 		return true

@@ -113,7 +113,8 @@ func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 	// The new ones come before the old ones are removed, so that the notification and its limiter live on. Their keys
 	// may be the same.
 	for _, b := range work {
-		if slices.ContainsFunc(ready, func(f *queue.Batch) bool { return f.Key == b.Key }) || next != nil && next.Key == b.Key {
+		if slices.ContainsFunc(ready, func(f *queue.Batch) bool { return f.Key == b.Key }) || next != nil &&
+			next.Key == b.Key {
 			r.s.memory.evict(b)
 		} else {
 			r.s.memory.settled(b)
@@ -134,7 +135,8 @@ func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 }
 
 // readRecipients expands an audience, or counts badges.
-func (r expander) readRecipients(ctx context.Context, work []*batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error) {
+func (r expander) readRecipients(ctx context.Context, work []*batch, limit int) (ready []*queue.Batch,
+	next *queue.Batch, err error) {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	if work[0].Kind == queue.Audience {

@@ -53,13 +53,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		outcomes: counters("results_total", "Results of sends, by outcome; one that was sent again counts each time.",
 			"app", "route", "transport", "outcome"),
-		reasons:  counters("refusals_total", "Results other than accepted, by the reason given.", "app", "route", "reason"),
-		retries:  counters("retries_total", "Deliveries that were answered with 'try again' and that will be.", "app", "route"),
-		gaveUp:   counters("retries_exhausted_total", "Deliveries that failed because their retries were used up.", "app", "route"),
+		reasons: counters("refusals_total", "Results other than accepted, by the reason given.", "app", "route", "reason"),
+		retries: counters("retries_total", "Deliveries that were answered with 'try again' and that will be.", "app",
+			"route"),
+		gaveUp: counters("retries_exhausted_total", "Deliveries that failed because their retries were used up.", "app",
+			"route"),
 		inFlight: gauges("in_flight", "Recipients with the transport.", "app", "route"),
 		window:   gauges("window", "Bulk recipients that may be with the transport at once.", "app", "route"),
 		ready:    gauges("ready", "Recipients in memory that wait for dispatch.", "app", "route", "lane"),
-		paused:   gauges("app_paused", "1 while the route sends nothing but probes, by cause; where the service refuses or puts off only a key (a topic), of that key.", "app", "route", "cause"),
+		paused: gauges("app_paused",
+			"1 while the route sends nothing but probes, by cause; where the service refuses or puts off only a key (a "+
+				"topic), of that key.", "app", "route", "cause"),
 		delay: prometheus.NewHistogramVec(histogram("delay_seconds",
 			"From acceptance (or send_at) to the result, a sample of each group.",
 			prometheus.ExponentialBuckets(0.001, 2.5, 15)), []string{"app", "route", "lane"}),
@@ -69,10 +73,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Duration of a settling transaction.", prometheus.ExponentialBuckets(0.0005, 2, 15))),
 		settleBatches: prometheus.NewHistogram(histogram("settle_batches",
 			"Batches settled in one transaction.", prometheus.ExponentialBuckets(1, 2, 9))),
-		settleErrors:   counter("settle_errors_total", "Settling transactions that failed and were tried again."),
-		readErrors:     counter("read_errors_total", "Reads of the queue that failed and were tried again."),
-		fenced:         counter("fenced_total", "Shards that were found to be another replica's when their batches were settled."),
-		refusedHandoff: counter("refused_handoffs_total", "Committed batches that memory had no room for; they are read again later."),
+		settleErrors: counter("settle_errors_total", "Settling transactions that failed and were tried again."),
+		readErrors:   counter("read_errors_total", "Reads of the queue that failed and were tried again."),
+		fenced: counter("fenced_total",
+			"Shards that were found to be another replica's when their batches were settled."),
+		refusedHandoff: counter("refused_handoffs_total",
+			"Committed batches that memory had no room for; they are read again later."),
 	}
 	reg.MustRegister(m.delay, m.groupSize, m.settleSeconds, m.settleBatches)
 	return m
@@ -94,8 +100,9 @@ func (m *metrics) route(o queue.Outlet, kind string, reasons []*push.Reason) rou
 	name, route := o.App, string(o.Route)
 	am := routeMetrics{
 		retries: m.retries.WithLabelValues(name, route), gaveUp: m.gaveUp.WithLabelValues(name, route),
-		inFlight: m.inFlight.WithLabelValues(name, route), window: m.window.WithLabelValues(name, route), groupSize: m.groupSize,
-		reasons: make(map[*push.Reason]prometheus.Counter),
+		inFlight: m.inFlight.WithLabelValues(name, route), window: m.window.WithLabelValues(name, route),
+		groupSize: m.groupSize,
+		reasons:   make(map[*push.Reason]prometheus.Counter),
 	}
 	for o := range am.outcomes {
 		am.outcomes[o] = m.outcomes.WithLabelValues(name, route, kind, push.Outcome(o).String())

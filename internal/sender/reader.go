@@ -188,7 +188,8 @@ func (r *reader) poll(ctx context.Context, now time.Time) (more bool, err error)
 }
 
 // readLane reads a lane of the shards whose head is due, some shards at a time, as long as there is room.
-func (r *reader) readLane(ctx context.Context, lane queue.Lane, heads []queue.Head, now time.Time) (more bool, err error) {
+func (r *reader) readLane(ctx context.Context, lane queue.Lane, heads []queue.Head, now time.Time) (more bool,
+	err error) {
 	var after []queue.Key
 	for _, h := range heads {
 		switch due := h.Due[lane]; {
@@ -204,7 +205,8 @@ func (r *reader) readLane(ctx context.Context, lane queue.Lane, heads []queue.He
 		if !room {
 			return false, nil
 		}
-		batches, err := r.s.q.Due(ctx, queue.DueQuery{Lane: lane, After: keys, Until: now, Limit: shardLimit[lane], Without: without})
+		batches, err := r.s.q.Due(ctx, queue.DueQuery{Lane: lane, After: keys, Until: now, Limit: shardLimit[lane],
+			Without: without})
 		if err != nil {
 			return false, err
 		}

@@ -173,7 +173,8 @@ func (r *route) rememberWaits(g *group, now time.Time) {
 	for _, p := range g.parts {
 		for i := p.from; i < p.from+p.n; i++ {
 			result := p.batch.results[i]
-			if recipientWaits(result, p.batch.n) && !r.breaker.tokens.add(p.batch.Recipients[i].Token, now.Add(result.RetryAfter)) {
+			if recipientWaits(result, p.batch.n) && !r.breaker.tokens.add(p.batch.Recipients[i].Token,
+				now.Add(result.RetryAfter)) {
 				p.batch.waitsWhole = true
 			}
 		}

@@ -46,7 +46,8 @@ type Queue interface {
 	Singles(ctx context.Context, named []*queue.Batch, known func(queue.Key) bool) ([]*queue.Batch, error)
 	Notifications(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error)
 	Settle(ctx context.Context, settlements []queue.Settlement) (followUps []*queue.Batch, err error)
-	Expand(ctx context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error)
+	Expand(ctx context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch,
+		err error)
 	CountBadges(ctx context.Context, held []queue.Leased) ([]*queue.Batch, error)
 	CancelledBatches(ctx context.Context, leases []queue.Lease, after *queue.Batch, limit int) ([]*queue.Batch, error)
 }
@@ -188,7 +189,8 @@ type Sender struct {
 }
 
 // New returns a Sender for the routes. It starts nothing: see Run.
-func New(cfg Config, q Queue, outlets map[queue.Outlet]RouteConfig, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
+func New(cfg Config, q Queue, outlets map[queue.Outlet]RouteConfig, log *slog.Logger,
+	reg prometheus.Registerer) (*Sender, error) {
 	s := &Sender{
 		cfg: cfg.withDefaults(), q: q, log: log, metrics: newMetrics(reg), memory: newMemory(),
 		runners: map[queue.Outlet]*runner{}, stopping: make(chan struct{}),

@@ -140,7 +140,8 @@ func (q *settlers) decide(b *batch, now time.Time) queue.Settlement {
 		b.decided = true
 		b.retryAt = q.failOrRetry(b, now)
 	}
-	return queue.Settlement{Batch: b.Batch, Lease: b.lease, SentAt: b.sentAt, Kind: b.n.Kind, Results: b.results, RetryAt: b.retryAt}
+	return queue.Settlement{Batch: b.Batch, Lease: b.lease, SentAt: b.sentAt, Kind: b.n.Kind, Results: b.results,
+		RetryAt: b.retryAt}
 }
 
 // failOrRetry fails what has had its attempts, and says when the others are due again: what never reached the service
@@ -250,7 +251,8 @@ func (q *settlers) settle(ctx context.Context, settlements []queue.Settlement) e
 		// Another replica has the shards, and sends what we sent: nothing else is right, for we may have stalled for
 		// long.
 		q.s.metrics.fenced.Add(float64(len(fenced.Leases)))
-		q.s.log.Warn("shards were lost while their batches were in flight; their new owner sends these again", "shards", len(fenced.Leases))
+		q.s.log.Warn("shards were lost while their batches were in flight; their new owner sends these again", "shards",
+			len(fenced.Leases))
 		err = nil
 	}
 	if err != nil {

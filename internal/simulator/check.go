@@ -20,7 +20,8 @@ func (c *providerConn) authorize(value []byte) *providerToken {
 	if c.s.cfg.ProviderTokenKey == nil && c.s.tokenKey != nil {
 		keyID = ProviderKeyID
 	}
-	token := c.s.tokens.lookUp(string(value[len(scheme):]), c.s.tokenKey, keyID, c.s.cfg.ProviderTokenInterval, c.http.Now())
+	token := c.s.tokens.lookUp(string(value[len(scheme):]), c.s.tokenKey, keyID, c.s.cfg.ProviderTokenInterval,
+		c.http.Now())
 	if token.reason != ReasonTooManyProviderTokenUpdates {
 		c.auth.text, c.auth.token = append(c.auth.text[:0], value...), token
 	}

@@ -82,7 +82,8 @@ func shownOf(n Notification) shown {
 	switch n.Token.Platform() {
 	case fcmsim.Platform:
 		common, android := payload.Message.Notification, payload.Message.Android.Notification
-		s = shown{or(android.Title, common.Title), or(android.Body, common.Body), or(android.Count.String(), android.CountCamel.String())}
+		s = shown{or(android.Title, common.Title), or(android.Body, common.Body),
+			or(android.Count.String(), android.CountCamel.String())}
 	case webpushsim.Platform:
 		s = shown{payload.Notification.Title, payload.Notification.Body, string(payload.AppBadge)}
 	default:

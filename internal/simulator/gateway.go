@@ -168,7 +168,8 @@ func (c *gatewayConn) notification(ctx context.Context, faults *Faults, n *frame
 
 // reject answers a notification with a status. One of the simple format has no identifier to name: it only severs the
 // connection.
-func (c *gatewayConn) reject(ctx context.Context, n *frame.Notification, status frame.Status, delay time.Duration) bool {
+func (c *gatewayConn) reject(ctx context.Context, n *frame.Notification, status frame.Status,
+	delay time.Duration) bool {
 	c.record(n, statusVerdict(status))
 	if n.Command == frame.Command0 {
 		listen.Finish(c.conn, c.raw)

@@ -61,7 +61,8 @@ func (s *Simulator) servePage(w http.ResponseWriter, r *http.Request) {
 		token = ""
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
+	w.Header().Set("Content-Security-Policy",
+		"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
 	w.Header().Set("Cache-Control", "no-store")
 	list := s.recent(token, pageNotifications)
 	_ = pageTemplate.Execute(w, map[string]any{
@@ -86,7 +87,8 @@ type pageService struct {
 func (s *Simulator) pageServices() []pageService {
 	var list []pageService
 	where := []string{}
-	for _, l := range [][2]string{{"provider API", s.ProviderAddr()}, {"binary gateway", s.GatewayAddr()}, {"feedback", s.FeedbackAddr()}} {
+	for _, l := range [][2]string{{"provider API", s.ProviderAddr()}, {"binary gateway", s.GatewayAddr()},
+		{"feedback", s.FeedbackAddr()}} {
 		if l[1] != "" {
 			where = append(where, l[0]+" "+l[1])
 		}
@@ -98,7 +100,8 @@ func (s *Simulator) pageServices() []pageService {
 		list = append(list, pageService{"FCM", s.fcm.URL(), s.fcm.Totals(), s.fcm.Faults() != fcmsim.Faults{}})
 	}
 	if s.webPush != nil {
-		list = append(list, pageService{"Web Push", s.webPush.Origin(), s.webPush.Totals(), s.webPush.Faults() != webpushsim.Faults{}})
+		list = append(list, pageService{"Web Push", s.webPush.Origin(), s.webPush.Totals(),
+			s.webPush.Faults() != webpushsim.Faults{}})
 	}
 	return list
 }

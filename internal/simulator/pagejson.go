@@ -85,7 +85,10 @@ func (s *Simulator) serveAddFeedback(w http.ResponseWriter, r *http.Request) {
 
 // handleFCM adds what the page offers of FCM.
 func (s *Simulator) handleFCM(mux *http.ServeMux) {
-	mux.HandleFunc("GET /fcm/stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.fcm.Totals()) })
+	mux.HandleFunc("GET /fcm/stats", func(w http.ResponseWriter,
+		_ *http.Request) {
+		writeJSON(w, http.StatusOK, s.fcm.Totals())
+	})
 	handleFaults(mux, "/fcm/faults", s.fcm.Faults, s.fcm.SetFaults, s.log)
 	mux.HandleFunc("GET /fcm/service-account.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -99,7 +102,10 @@ func (s *Simulator) handleFCM(mux *http.ServeMux) {
 
 // handleWebPush adds what the page offers of Web Push.
 func (s *Simulator) handleWebPush(mux *http.ServeMux) {
-	mux.HandleFunc("GET /webpush/stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.webPush.Totals()) })
+	mux.HandleFunc("GET /webpush/stats", func(w http.ResponseWriter,
+		_ *http.Request) {
+		writeJSON(w, http.StatusOK, s.webPush.Totals())
+	})
 	handleFaults(mux, "/webpush/faults", s.webPush.Faults, s.webPush.SetFaults, s.log)
 	mux.HandleFunc("POST /webpush/subscribe", s.serveSubscribe)
 	mux.HandleFunc("POST /webpush/unsubscribe", s.serveUnsubscribe)

@@ -50,8 +50,9 @@ func (s *Simulator) serveProvider(ctx context.Context, raw net.Conn) {
 
 func (c *providerConn) config() h2.Config {
 	cfg := h2.Config{
-		MaxStreams: c.s.cfg.MaxConcurrentStreams, ConnectionWindow: c.s.cfg.ConnectionWindow, StreamWindow: c.s.cfg.StreamWindow,
-		MaxBody: maxPayloadVoIP + 1,
+		MaxStreams: c.s.cfg.MaxConcurrentStreams, ConnectionWindow: c.s.cfg.ConnectionWindow,
+		StreamWindow: c.s.cfg.StreamWindow,
+		MaxBody:      maxPayloadVoIP + 1,
 	}
 	if !c.hasCert {
 		cfg.FirstStreams = 1 // with a provider token, only one stream is allowed until one was found valid
@@ -183,7 +184,8 @@ func (c *providerConn) effectFor(token []byte) effect {
 	case nth(f.SlowEvery):
 		return effect{late: true}
 	}
-	if f.BadTokenPercent+f.UnregisteredPercent+f.TooManyRequestsPercent+f.InternalErrorPercent+f.ServiceUnavailablePercent == 0 {
+	if f.BadTokenPercent+f.UnregisteredPercent+f.TooManyRequestsPercent+f.InternalErrorPercent+
+		f.ServiceUnavailablePercent == 0 {
 		return effect{}
 	}
 	p := rand.Float64() * 100

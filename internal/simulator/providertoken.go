@@ -34,7 +34,8 @@ type tokenCache struct {
 
 // lookUp checks a token the first time and remembers the verdict. A token that is refused for coming too early is not
 // remembered: later it may be good.
-func (c *tokenCache) lookUp(text string, key *ecdsa.PublicKey, keyID string, interval time.Duration, now time.Time) *providerToken {
+func (c *tokenCache) lookUp(text string, key *ecdsa.PublicKey, keyID string, interval time.Duration,
+	now time.Time) *providerToken {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t, ok := c.known[text]; ok {

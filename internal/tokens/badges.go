@@ -124,8 +124,9 @@ func (b *increment) byTokens(ctx context.Context) error {
 	for run := range slices.Chunk(b.recipients, maxRows) {
 		part := *b
 		part.recipients = run
-		_, found, err := part.read(ctx, newStatement("SELECT token, badge FROM device_tokens WHERE app = ? AND token IN").add("", b.app).
-			list(len(run), part.token).add(" ORDER BY token"))
+		_, found, err := part.read(ctx,
+			newStatement("SELECT token, badge FROM device_tokens WHERE app = ? AND token IN").add("", b.app).
+				list(len(run), part.token).add(" ORDER BY token"))
 		if err == nil && found > 0 {
 			err = part.updateTokens(ctx, found)
 		}

@@ -55,7 +55,8 @@ func slotOf(d *push.Device) string {
 
 // sameIndex reports whether both devices are found by the same.
 func sameIndex(a, b *push.Device) bool {
-	return a.UserID == b.UserID && slotOf(a) == slotOf(b) && (a.Environment == push.Sandbox) == (b.Environment == push.Sandbox) &&
+	return a.UserID == b.UserID && slotOf(a) == slotOf(b) &&
+		(a.Environment == push.Sandbox) == (b.Environment == push.Sandbox) &&
 		slices.Equal(a.Tags, b.Tags)
 }
 

@@ -36,7 +36,8 @@ func (s *Store) RemoveUnchanged(
 	until := map[*record]time.Time{}
 	for i, inv := range invalidations {
 		e := w.records[key{inv.App, inv.Token}]
-		elsewhere := inv.Route != "" && (e.stored.Environment != inv.Route || inv.Source == push.SourceBadToken && e.stored.Kind != inv.Kind)
+		elsewhere := inv.Route != "" && (e.stored.Environment != inv.Route || inv.Source == push.SourceBadToken &&
+			e.stored.Kind != inv.Kind)
 		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !elsewhere && !e.stored.LastUpdated.After(at) {
 			e.remains, removed[i], until[e] = false, true, at
 			s.metrics.removals.WithLabelValues(string(inv.Source)).Inc()

@@ -17,7 +17,8 @@ func (s *Store) RemoveApp(ctx context.Context, app string, limit int) (removed i
 			query := fmt.Sprintf("DELETE FROM %s WHERE app = ? ORDER BY app, %s LIMIT ?", of[0], of[1])
 			args := []any{app, limit}
 			if s.db.Dialect == database.SQLite { // its DELETE has no LIMIT
-				query = fmt.Sprintf("DELETE FROM %[1]s WHERE app = ? AND (%[2]s) IN (SELECT %[2]s FROM %[1]s WHERE app = ? ORDER BY %[2]s LIMIT ?)", of[0], of[1])
+				query = fmt.Sprintf("DELETE FROM %[1]s WHERE app = ? AND (%[2]s) IN (SELECT %[2]s FROM %[1]s WHERE app = ? "+
+					"ORDER BY %[2]s LIMIT ?)", of[0], of[1])
 				args = []any{app, app, limit}
 			}
 			r, err := tx.ExecContext(ctx, query, args...)

@@ -103,7 +103,8 @@ func (s *Store) forUpdate() string {
 // be NULL, in the order of optional.
 var columnNames = []string{
 	"environment", "kind", "badge", "last_updated", "created_at",
-	"kind_of", "user_id", "device_id", "tags", "app_version", "os_version", "device_model", "locale", "time_zone", "address"}
+	"kind_of", "user_id", "device_id", "tags", "app_version", "os_version", "device_model", "locale", "time_zone",
+	"address"}
 
 const firstOptional = 5
 

@@ -48,7 +48,8 @@ func newKeyPair() (*keyPair, error) {
 type sealer struct{ nonce [12]byte }
 
 // seal appends the message with the plaintext for the browser's public key and secret. pair and salt must be fresh.
-func (s *sealer) seal(dst, plaintext []byte, p256dh *[publicKeyLen]byte, auth *[authLen]byte, pair *keyPair, salt *[saltLen]byte) ([]byte, error) {
+func (s *sealer) seal(dst, plaintext []byte, p256dh *[publicKeyLen]byte, auth *[authLen]byte, pair *keyPair,
+	salt *[saltLen]byte) ([]byte, error) {
 	if len(plaintext) > MaxPlaintext {
 		return nil, errTooLong
 	}

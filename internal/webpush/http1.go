@@ -50,8 +50,9 @@ func (m *message) exchange(ctx context.Context) error {
 	}
 	n := m.delivery().Notification
 	header := http.Header{
-		"Authorization": {m.auth.header}, "Ttl": {strconv.FormatUint(ttl(n, time.Now()), 10)}, "Content-Encoding": {contentEncoding},
-		"Content-Type": {contentType}, "Urgency": {urgency(n.Priority)}, "User-Agent": {""},
+		"Authorization": {m.auth.header}, "Ttl": {strconv.FormatUint(ttl(n, time.Now()), 10)},
+		"Content-Encoding": {contentEncoding},
+		"Content-Type":     {contentType}, "Urgency": {urgency(n.Priority)}, "User-Agent": {""},
 	}
 	if n.CollapseID != "" {
 		header["Topic"] = []string{n.CollapseID}

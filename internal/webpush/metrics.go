@@ -17,13 +17,15 @@ type Metrics struct {
 // NewMetrics registers the metrics of this package.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "lhspn", Subsystem: "webpush", Name: name, Help: help},
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "lhspn", Subsystem: "webpush", Name: name,
+			Help: help},
 			append([]string{"app"}, labels...))
 		reg.MustRegister(v)
 		return v
 	}
 	gauge := func(name, help string) *prometheus.GaugeVec {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "lhspn", Subsystem: "webpush", Name: name, Help: help}, []string{"app"})
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "lhspn", Subsystem: "webpush", Name: name, Help: help},
+			[]string{"app"})
 		reg.MustRegister(v)
 		return v
 	}
@@ -31,14 +33,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		results:  counter("results_total", "Deliveries finished by the Web Push transport, by outcome.", "outcome"),
 		refusals: counter("refusals_total", "Deliveries that were not accepted, by reason.", "reason"),
 		answers: counter("answers_total",
-			"Answers of push services, by service (google, mozilla, apple, microsoft, other) and class of status.", "service", "status"),
-		connects:    counter("connects_total", "Attempts to connect to push services over HTTP/2, by result.", "result"),
-		ends:        counter("connection_ends_total", "HTTP/2 connections that ended, by cause.", "cause"),
-		resent:      counter("resent_total", "Messages put back to be written again on another connection."),
-		written:     counter("written_bytes_total", "Bytes of HTTP/2 frames written, before TLS."),
-		signatures:  counter("vapid_signatures_total", "VAPID tokens signed: one for each origin every 6 hours."),
-		pairs:       counter("key_pairs_total", "Key pairs used for messages, by when they were made: ahead while idle, or on demand.", "made"),
-		guarded:     counter("guard_refusals_total", "Deliveries not sent because the push service's name led to an inner network."),
+			"Answers of push services, by service (google, mozilla, apple, microsoft, other) and class of status.", "service",
+			"status"),
+		connects:   counter("connects_total", "Attempts to connect to push services over HTTP/2, by result.", "result"),
+		ends:       counter("connection_ends_total", "HTTP/2 connections that ended, by cause.", "cause"),
+		resent:     counter("resent_total", "Messages put back to be written again on another connection."),
+		written:    counter("written_bytes_total", "Bytes of HTTP/2 frames written, before TLS."),
+		signatures: counter("vapid_signatures_total", "VAPID tokens signed: one for each origin every 6 hours."),
+		pairs: counter("key_pairs_total",
+			"Key pairs used for messages, by when they were made: ahead while idle, or on demand.", "made"),
+		guarded: counter("guard_refusals_total",
+			"Deliveries not sent because the push service's name led to an inner network."),
 		connections: gauge("connections", "HTTP/2 connections that are open."),
 		unanswered:  gauge("unanswered", "Requests sent over HTTP/2 and not answered yet."),
 		waiting:     gauge("waiting", "Messages that wait in the transport for their push service."),

@@ -22,7 +22,8 @@ const (
 )
 
 var serviceNames = [...]string{
-	serviceOther: "other", serviceGoogle: "google", serviceMozilla: "mozilla", serviceApple: "apple", serviceMicrosoft: "microsoft",
+	serviceOther: "other", serviceGoogle: "google", serviceMozilla: "mozilla", serviceApple: "apple",
+	serviceMicrosoft: "microsoft",
 }
 
 // String is the name used in metrics and logs.
@@ -177,7 +178,8 @@ func splitEndpoint[T string | []byte](endpoint T) (authority, path T, err error)
 	for i := range len(rest) {
 		switch c := rest[i]; {
 		case c <= ' ' || c > '~' || c == '\\' || c == '"' || c == '<' || c == '>':
-			return authority, path, errors.New("must be a URL in printable ASCII: international names and paths are in it as xn-- and %")
+			return authority, path, errors.New("must be a URL in printable ASCII: international names and paths are in it as " +
+				"xn-- and %")
 		case c == '#':
 			return authority, path, errors.New("must have no fragment")
 		case (c == '/' || c == '?') && end == len(rest):
@@ -238,7 +240,8 @@ func checkHostName(name string) error {
 			return fault
 		}
 		for i := 0; i < len(label); i++ {
-			if c := label[i] | 0x20; (c < 'a' || c > 'z') && (label[i] < '0' || label[i] > '9') && label[i] != '-' && label[i] != '_' {
+			if c := label[i] | 0x20; (c < 'a' || c > 'z') && (label[i] < '0' || label[i] > '9') && label[i] != '-' &&
+				label[i] != '_' {
 				return fault
 			}
 		}

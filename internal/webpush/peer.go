@@ -60,9 +60,11 @@ const maxStreams = 100
 // limitsOf are generous for services that we or the operator know, and tight for a stranger's.
 func limitsOf(o origin, connections int) limits {
 	if o.named || o.service != serviceOther {
-		return limits{connections: connections, streams: maxStreams, wait: 10 * time.Second, answer: 20 * time.Second, dial: 10 * time.Second}
+		return limits{connections: connections, streams: maxStreams, wait: 10 * time.Second, answer: 20 * time.Second,
+			dial: 10 * time.Second}
 	}
-	return limits{connections: 1, streams: 32, waiting: 256, wait: 2 * time.Second, answer: 10 * time.Second, dial: 5 * time.Second}
+	return limits{connections: 1, streams: 32, waiting: 256, wait: 2 * time.Second, answer: 10 * time.Second,
+		dial: 5 * time.Second}
 }
 
 // mostUnanswered bounds what is remembered of subscriptions whose messages had no answer.

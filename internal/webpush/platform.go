@@ -48,7 +48,8 @@ func (p *Platform) Preview(n *push.Notification) []byte { return Preview(n) }
 func (p *Platform) Token(given map[string]push.JSON) (push.Token, []byte, []push.Fault) {
 	const at = "body.subscription"
 	if given["token"] != nil && given["subscription"] == nil {
-		return "", nil, []push.Fault{{Location: at, Message: "is missing: a browser registers its subscription, and no token"}}
+		return "", nil, []push.Fault{{Location: at,
+			Message: "is missing: a browser registers its subscription, and no token"}}
 	}
 	if given["subscription"] == nil {
 		return "", nil, []push.Fault{{Location: at, Message: "is missing"}}
@@ -58,8 +59,10 @@ func (p *Platform) Token(given map[string]push.JSON) (push.Token, []byte, []push
 		return "", nil, faults
 	}
 	// Who gives the token too means that subscription, and no other.
-	if token := given["token"]; token != nil && !token.IsNull() && (!token.IsString() || push.Token(token.String()) != s.Token()) {
-		return "", nil, []push.Fault{{Location: "body.token", Message: "is not the token of the subscription: leave it out, it is made of that"}}
+	if token := given["token"]; token != nil && !token.IsNull() &&
+		(!token.IsString() || push.Token(token.String()) != s.Token()) {
+		return "", nil, []push.Fault{{Location: "body.token",
+			Message: "is not the token of the subscription: leave it out, it is made of that"}}
 	}
 	key := s.VAPID
 	if key == "" {

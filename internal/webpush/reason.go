@@ -10,14 +10,15 @@ var (
 	BadAuthorizationHeader = &push.Reason{Text: "BadAuthorizationHeader", Class: push.ClassToken, Remedy: remedyKey}
 	BadJwtToken            = &push.Reason{Text: "BadJwtToken", Class: push.ClassToken,
 		Remedy: "the push service refuses the VAPID token: check the machine's clock, subject and vapid_key_file"}
-	BadPath             = &push.Reason{Text: "BadPath", Class: push.ClassToken}
-	BadRequest          = &push.Reason{Text: "BadRequest"}
-	BadTTL              = &push.Reason{Text: "BadTtl"}
-	BadUrgency          = &push.Reason{Text: "BadUrgency"}
-	BadVapidPublicKey   = &push.Reason{Text: "BadVapidPublicKey", Class: push.ClassToken, Remedy: remedyKey}
-	BadWebPushRequest   = &push.Reason{Text: "BadWebPushRequest"}
-	BadWebPushTopic     = &push.Reason{Text: "BadWebPushTopic"}
-	Dropped             = &push.Reason{Text: "dropped"}          // Microsoft's word: the device's owner turned notifications off
+	BadPath           = &push.Reason{Text: "BadPath", Class: push.ClassToken}
+	BadRequest        = &push.Reason{Text: "BadRequest"}
+	BadTTL            = &push.Reason{Text: "BadTtl"}
+	BadUrgency        = &push.Reason{Text: "BadUrgency"}
+	BadVapidPublicKey = &push.Reason{Text: "BadVapidPublicKey", Class: push.ClassToken, Remedy: remedyKey}
+	BadWebPushRequest = &push.Reason{Text: "BadWebPushRequest"}
+	BadWebPushTopic   = &push.Reason{Text: "BadWebPushTopic"}
+	// Microsoft's word: the device's owner turned notifications off
+	Dropped             = &push.Reason{Text: "dropped"}
 	ChannelThrottled    = &push.Reason{Text: "channelthrottled"} // and its word for too many to one device
 	Forbidden           = &push.Reason{Text: "Forbidden", Class: push.ClassToken, Remedy: remedyKey}
 	Gone                = &push.Reason{Text: "Gone", Class: push.ClassToken}
@@ -54,8 +55,10 @@ var (
 		Remedy: "the push service's name leads to an inner network: name its origin in allowed_origins if that is meant"}
 	OriginUnreachable = &push.Reason{Text: "OriginUnreachable", Class: push.ClassToken,
 		Remedy: "the push service cannot be reached: check name resolution, firewall and its certificate"}
-	OriginSilent = &push.Reason{Text: "OriginSilent", Class: push.ClassToken, Remedy: "the push service does not answer in time"}
-	OriginBusy   = &push.Reason{Text: "OriginBusy", Class: push.ClassToken, Remedy: "more waits for this push service than it takes"}
+	OriginSilent = &push.Reason{Text: "OriginSilent", Class: push.ClassToken,
+		Remedy: "the push service does not answer in time"}
+	OriginBusy = &push.Reason{Text: "OriginBusy", Class: push.ClassToken,
+		Remedy: "more waits for this push service than it takes"}
 	// CredentialsUnusable: there is nothing to sign with.
 	CredentialsUnusable = &push.Reason{Text: "CredentialsUnusable", Class: push.ClassRoute,
 		Remedy: "the VAPID key cannot be used: see the log, or run server check"}
@@ -63,16 +66,20 @@ var (
 
 const (
 	remedyKey      = "the push service refuses the VAPID key: check vapid_key_file and subject"
-	remedyOtherKey = "the subscription was made with another VAPID key: put that one back into vapid_key_file, or have browsers subscribe anew"
+	remedyOtherKey = "the subscription was made with another VAPID key: put that one back into vapid_key_file, or have " +
+		"browsers subscribe anew"
 )
 
 // Reasons lists every reason that the transport gives beside push's own, to initialise metrics with.
 func Reasons() []*push.Reason {
 	return []*push.Reason{
 		BadAuthorizationHeader, BadJwtToken, BadPath, BadRequest, BadTTL, BadUrgency, BadVapidPublicKey, BadWebPushRequest,
-		BadWebPushTopic, Dropped, ChannelThrottled, Forbidden, Gone, IdleTimeout, InternalServerError, MethodNotAllowed, NotFound,
-		PayloadTooLarge, Redirected, ServiceUnavailable, Shutdown, TooManyRequests, Unauthorized, UnrecognizedAnswer, VapidPkHashMismatch,
-		VapidKeyChanged, NotRegistered, BadSubscription, OriginNotAllowed, InnerAddress, OriginUnreachable, OriginSilent, OriginBusy,
+		BadWebPushTopic, Dropped, ChannelThrottled, Forbidden, Gone, IdleTimeout, InternalServerError, MethodNotAllowed,
+		NotFound,
+		PayloadTooLarge, Redirected, ServiceUnavailable, Shutdown, TooManyRequests, Unauthorized, UnrecognizedAnswer,
+		VapidPkHashMismatch,
+		VapidKeyChanged, NotRegistered, BadSubscription, OriginNotAllowed, InnerAddress, OriginUnreachable, OriginSilent,
+		OriginBusy,
 		CredentialsUnusable,
 	}
 }

@@ -103,8 +103,10 @@ func (t *Transport) client(m *message) (client *http2.Client, ok bool) {
 func (t *Transport) newClient(p *peer) *http2.Client {
 	streams := p.limits.streams
 	client := http2.New(http2.Config{
-		Address: p.origin.address(), TLS: p.tls(&t.cfg), Dial: p.dial, Fields: requestFields, AnswerFields: answerFields, MaxBody: maxBody,
-		Connections: p.limits.connections, MaxStreams: streams, AssumedStreams: streams, MaxInFlight: 2 * p.limits.connections * streams,
+		Address: p.origin.address(), TLS: p.tls(&t.cfg), Dial: p.dial, Fields: requestFields, AnswerFields: answerFields,
+		MaxBody:     maxBody,
+		Connections: p.limits.connections, MaxStreams: streams, AssumedStreams: streams,
+		MaxInFlight:   2 * p.limits.connections * streams,
 		StreamTimeout: p.limits.answer, DialTimeout: p.limits.dial, WriteTimeout: p.limits.answer, IdleTimeout: clientIdle,
 		Metrics: t.metrics.client,
 	}, t.logOf(p))
@@ -210,7 +212,8 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 		if p.inner.Load() {
 			t.metrics.guarded.Inc()
 			h.failed(InnerAddress, now)
-			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress} // which ends some time, when the name stays as it is
+			// which ends some time, when the name stays as it is
+			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress}
 			return false
 		}
 		t.learnFailure(m, OriginUnreachable, p.http1, now) // over HTTP/2 there was no connection

@@ -62,7 +62,8 @@ func (s *Subscription) Address(vapidKey string) []byte {
 func CheckToken(t push.Token) error {
 	hash, err := base64.RawURLEncoding.Strict().DecodeString(t.Address())
 	if t.Platform() != Name || err != nil || len(hash) != sha256.Size {
-		return errors.New("a webpush device token is \"webpush:\" and the base64url of the SHA-256 of the endpoint, 43 characters")
+		return errors.New("a webpush device token is \"webpush:\" and the base64url of the SHA-256 of the endpoint, 43 " +
+			"characters")
 	}
 	return nil
 }

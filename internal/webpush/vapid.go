@@ -97,7 +97,8 @@ func CheckSubject(subject string) error {
 }
 
 // mendVAPID is what to do about a key file that cannot be used.
-const mendVAPID = "`server keygen --vapid` makes one, but browsers that subscribed with another key must subscribe again"
+const mendVAPID = "`server keygen --vapid` makes one, but browsers that subscribed with another key must subscribe " +
+	"again"
 
 func loadVAPIDKey(file string) (*vapidKey, error) {
 	text, err := inline.Read(file)

@@ -50,7 +50,8 @@ var verdictTable = [...]verdictRow{
 	// Another VAPID key than that of the subscription. It is per subscription: nothing else is held up.
 	{0, "VapidPkHashMismatch", verdict{push.Failed, VapidPkHashMismatch, actionNone}},                  // Apple
 	{0, "do not correspond to the credentials", verdict{push.Failed, VapidPkHashMismatch, actionNone}}, // Google
-	{0, "public key mismatch", verdict{push.Failed, VapidPkHashMismatch, actionNone}},                  // Mozilla, with 401 and errno 109
+	// Mozilla, with 401 and errno 109
+	{0, "public key mismatch", verdict{push.Failed, VapidPkHashMismatch, actionNone}},
 
 	// The authorization.
 	{0, "BadJwtToken", verdict{push.Failed, BadJwtToken, actionAuthorization}},
@@ -65,7 +66,8 @@ var verdictTable = [...]verdictRow{
 	{400, "BadWebPushRequest", verdict{push.Failed, BadWebPushRequest, actionNone}},
 	{400, "BadWebPushTopic", verdict{push.Failed, BadWebPushTopic, actionNone}},
 	{400, "IdleTimeout", verdict{push.Retry, IdleTimeout, actionNone}}, // Apple's, of the connection
-	{400, "", verdict{push.Failed, BadRequest, actionNone}},            // Mozilla's errno 101, 110 to 113; Google for too large a body
+	// Mozilla's errno 101, 110 to 113; Google for too large a body
+	{400, "", verdict{push.Failed, BadRequest, actionNone}},
 	{405, "", verdict{push.Failed, MethodNotAllowed, actionNone}},
 	{413, "", verdict{push.Failed, PayloadTooLarge, actionNone}},
 
@@ -140,7 +142,8 @@ func lookUp(s service, a *answer) verdict {
 		if row.status != a.status && (row.status != 0 || a.status < 400 || a.status >= 500) {
 			continue
 		}
-		if row.text == "" || reason == row.text || reason == "" && len(body) > 0 && bytes.Contains(body, bytes.ToLower([]byte(row.text))) {
+		if row.text == "" || reason == row.text || reason == "" && len(body) > 0 &&
+			bytes.Contains(body, bytes.ToLower([]byte(row.text))) {
 			return row.verdict
 		}
 	}

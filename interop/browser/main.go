@@ -47,7 +47,8 @@ func run() error {
 	docs := flag.String("docs", "", "the folder with the page and the service worker")
 	chromium := flag.String("chromium", "chromium", "Chromium's program")
 	flag.Parse()
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 2*time.Minute, errors.New("it took longer than two minutes"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 2*time.Minute,
+		errors.New("it took longer than two minutes"))
 	defer cancel()
 
 	api, simulator, stop, err := startService(ctx, *server)
@@ -78,7 +79,8 @@ func run() error {
 			`"message": {"title": "On its way", "body": "It will be there tomorrow.", "link": "https://example.com/orders/4711"}, "data": {"order": 4711}`,
 			"On its way", "It will be there tomorrow.", "https://example.com/orders/4711", `{"order":4711}`,
 		},
-		{`"webpush": {"payload": {"title": "Plain JSON", "body": "of the app's own"}}`, "Plain JSON", "of the app's own", "", ""},
+		{`"webpush": {"payload": {"title": "Plain JSON", "body": "of the app's own"}}`, "Plain JSON", "of the app's own", "",
+			""},
 		{`"webpush": {"payload": "a plain text"}`, "Message", "a plain text", "", ""},
 	} {
 		plaintext, err := sendAndReceive(ctx, api, simulator, token, test.send)
@@ -222,13 +224,15 @@ func (v *visitor) subscribe() (token string, err error) {
 	err = chromedp.Do(v.tab,
 		chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 			_, err := cdp.Call(ctx, t, cdpbrowser.SetPermission, cdpbrowser.SetPermissionParams{
-				Origin: v.site, Permission: &cdpbrowser.PermissionDescriptor{Name: "notifications"}, Setting: cdpbrowser.PermissionSettingGranted,
+				Origin: v.site, Permission: &cdpbrowser.PermissionDescriptor{Name: "notifications"},
+				Setting: cdpbrowser.PermissionSettingGranted,
 			})
 			if err == nil {
 				_, err = cdp.Call(ctx, t, serviceworker.Enable, cdp.Empty{})
 			}
 			if err == nil {
-				_, err = cdp.Call(ctx, t, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: atTheSimulator})
+				_, err = cdp.Call(ctx, t, page.AddScriptToEvaluateOnNewDocument,
+					page.AddScriptToEvaluateOnNewDocumentParams{Source: atTheSimulator})
 			}
 			return err
 		}),

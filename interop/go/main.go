@@ -132,7 +132,8 @@ func allGood(more map[string]int) map[string]int {
 
 // mixed is a sequence with the invalid token in its middle and the unregistered one at its end.
 func mixed() []string {
-	return append(append(append([]string{}, good[:3]...), invalid), append(append([]string{}, good[3:]...), unregistered)...)
+	return append(append(append([]string{}, good[:3]...), invalid),
+		append(append([]string{}, good[3:]...), unregistered)...)
 }
 
 func goLibapns() error {

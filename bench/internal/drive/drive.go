@@ -90,7 +90,8 @@ func Run(ctx context.Context, t Transport, o Options) (measure.Report, error) {
 		}
 	}
 	if len(d.again) > 0 {
-		return measure.Report{}, fmt.Errorf("%d notifications are still to be sent again after the transport was drained", len(d.again))
+		return measure.Report{}, fmt.Errorf("%d notifications are still to be sent again after the transport was drained",
+			len(d.again))
 	}
 	seconds := time.Since(begin).Seconds()
 	end := measure.Self()

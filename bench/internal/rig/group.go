@@ -42,9 +42,11 @@ type member struct {
 
 // NewGroup makes an empty database on the group of GroupEnv, and returns what removes it.
 func NewGroup(ctx context.Context) (g *Group, remove func(), err error) {
-	bases, files, addresses := strings.Fields(os.Getenv(GroupEnv)), strings.Fields(os.Getenv(GroupPIDsEnv)), strings.Fields(os.Getenv(GroupMembersEnv))
+	bases, files, addresses := strings.Fields(os.Getenv(GroupEnv)), strings.Fields(os.Getenv(GroupPIDsEnv)),
+		strings.Fields(os.Getenv(GroupMembersEnv))
 	if len(bases) == 0 || len(bases) != len(files) || len(bases) != len(addresses) {
-		return nil, nil, fmt.Errorf("%s, %s and %s are not set: run this below scripts/group-replication", GroupEnv, GroupPIDsEnv, GroupMembersEnv)
+		return nil, nil, fmt.Errorf("%s, %s and %s are not set: run this below scripts/group-replication", GroupEnv,
+			GroupPIDsEnv, GroupMembersEnv)
 	}
 	g = &Group{}
 	for i, base := range bases {
@@ -113,7 +115,8 @@ func (g *Group) Switch(ctx context.Context, to int) error {
 	if err := g.members[to].server.QueryRowContext(ctx, "SELECT @@server_uuid").Scan(&id); err != nil {
 		return fmt.Errorf("ask for the server's id: %w", err)
 	}
-	_, err := g.members[to].server.ExecContext(ctx, "SELECT group_replication_set_as_primary('"+id+"')") // it takes no parameter
+	// it takes no parameter
+	_, err := g.members[to].server.ExecContext(ctx, "SELECT group_replication_set_as_primary('"+id+"')")
 	if err != nil {
 		return fmt.Errorf("switch the primary: %w", err)
 	}

@@ -63,7 +63,8 @@ func NewVitess(ctx context.Context) (*Parts, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return p, Poll(ctx, 100*time.Millisecond, "wait for the cluster to answer", func() (bool, error) { return p.Whole(ctx), nil })
+	return p, Poll(ctx, 100*time.Millisecond, "wait for the cluster to answer",
+		func() (bool, error) { return p.Whole(ctx), nil })
 }
 
 // shardsOf are the DSNs of the two shards of the tokens.

@@ -73,7 +73,8 @@ func StartServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 
 func (s *Server) config() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "listen: %s\nops_listen: %s\ndatabase: %q\n%sapps:\n", s.Listen, s.OpsAddress, s.cfg.Database, s.cfg.Extra)
+	fmt.Fprintf(&b, "listen: %s\nops_listen: %s\ndatabase: %q\n%sapps:\n", s.Listen, s.OpsAddress, s.cfg.Database,
+		s.cfg.Extra)
 	s.app(&b, "hedgehog", Key)
 	for _, name := range s.cfg.OtherApps {
 		s.app(&b, name, keyOf(name))
@@ -216,7 +217,8 @@ func (a API) Call(ctx context.Context, method, path string, header http.Header, 
 	return nil
 }
 
-func (a API) open(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
+func (a API) open(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response,
+	error) {
 	request, err := http.NewRequestWithContext(ctx, method, a.Base+path, body)
 	if err != nil {
 		return nil, err
@@ -363,7 +365,8 @@ func Insist(ctx context.Context, call func(context.Context) error) error {
 		defer cancel()
 		last = call(one)
 		var refused *StatusError
-		if errors.As(last, &refused) && refused.Status != http.StatusServiceUnavailable && refused.Status != http.StatusTooManyRequests {
+		if errors.As(last, &refused) && refused.Status != http.StatusServiceUnavailable &&
+			refused.Status != http.StatusTooManyRequests {
 			return false, last
 		}
 		return last == nil, nil // whatever else it was, it is tried again

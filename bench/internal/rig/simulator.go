@@ -133,10 +133,11 @@ func (s *Simulator) call(ctx context.Context, method, path string, body []byte) 
 
 // Received waits until n notifications have been received since the last Reset, and returns when that was.
 func (s *Simulator) Received(ctx context.Context, n uint64) (time.Time, error) {
-	err := Poll(ctx, 2*time.Millisecond, fmt.Sprintf("wait for %d notifications at the simulator", n), func() (bool, error) {
-		t, err := s.Stats(ctx)
-		return t.Received >= n, err
-	})
+	err := Poll(ctx, 2*time.Millisecond, fmt.Sprintf("wait for %d notifications at the simulator", n),
+		func() (bool, error) {
+			t, err := s.Stats(ctx)
+			return t.Received >= n, err
+		})
 	return time.Now(), err
 }
 

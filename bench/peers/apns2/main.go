@@ -38,7 +38,8 @@ func main() {
 	expiration := time.Now().Add(24 * time.Hour)
 	// One request first: APNs allows one stream until a token has proved good.
 	for _, c := range clients {
-		if _, err := c.Push(&apns2.Notification{DeviceToken: tokens[0], Topic: "com.example.hedgehog", Payload: payload}); err != nil {
+		if _, err := c.Push(&apns2.Notification{DeviceToken: tokens[0], Topic: "com.example.hedgehog",
+			Payload: payload}); err != nil {
 			log.Fatalf("first push: %v", err)
 		}
 	}

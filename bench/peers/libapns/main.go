@@ -37,7 +37,8 @@ func main() {
 	send := func(n int) {
 		for i := range n {
 			select {
-			case conn.SendChannel <- &apns.Payload{AlertText: report.Alert, Token: tokens[i%len(tokens)], ExpirationTime: expiry}:
+			case conn.SendChannel <- &apns.Payload{AlertText: report.Alert, Token: tokens[i%len(tokens)],
+				ExpirationTime: expiry}:
 			case closed := <-conn.CloseChannel:
 				log.Fatalf("the connection was closed: %+v", closed.Error)
 			}

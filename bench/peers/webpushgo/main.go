@@ -46,7 +46,8 @@ func main() {
 					if i >= int64(n) {
 						return
 					}
-					answer, err := webpush.SendNotificationWithContext(context.Background(), payload, subscriptions[i%int64(len(subscriptions))],
+					answer, err := webpush.SendNotificationWithContext(context.Background(), payload,
+						subscriptions[i%int64(len(subscriptions))],
 						&webpush.Options{
 							HTTPClient: client, Subscriber: "push@example.com", VAPIDPublicKey: public, VAPIDPrivateKey: private,
 							TTL: 3600, Urgency: webpush.UrgencyHigh,

@@ -235,7 +235,8 @@ func (c *conn) close() {
 
 // endsAbruptly opens a connection, half-closes it with nothing written, and reports whether the gateway ends it without
 // close_notify, or an error if it does not end it.
-func endsAbruptly(ctx context.Context, dial func(context.Context) (net.Conn, error), timeout time.Duration) (bool, error) {
+func endsAbruptly(ctx context.Context, dial func(context.Context) (net.Conn, error), timeout time.Duration) (bool,
+	error) {
 	nc, err := dial(ctx)
 	if err != nil {
 		return false, err

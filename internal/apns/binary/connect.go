@@ -58,7 +58,8 @@ func (s *slot) connect(ctx context.Context, now time.Time) {
 		if s.todo.Len() == 0 && !s.t.wanted(s) {
 			return
 		}
-	case s.search.limit > 0 || !c.writable() || c.unconfirmed < s.t.cfg.Window/2 || s.todo.Len() == 0 && s.t.queue.size() == 0:
+	case s.search.limit > 0 || !c.writable() || c.unconfirmed < s.t.cfg.Window/2 || s.todo.Len() == 0 &&
+		s.t.queue.size() == 0:
 		return
 	}
 	if s.dials.next.After(now) {
@@ -162,7 +163,8 @@ func (s *slot) stopWriting(now time.Time) {
 // of it, long before silence would be.
 func (s *slot) rotate(now time.Time) {
 	c := s.conn
-	if c == nil || s.spare == nil || c.room(s.t.cfg.Window) > 0 || s.search.limit > 0 || s.awaiting() >= maxDraining || !c.writable() {
+	if c == nil || s.spare == nil || c.room(s.t.cfg.Window) > 0 || s.search.limit > 0 || s.awaiting() >= maxDraining ||
+		!c.writable() {
 		return
 	}
 	s.drain(c, now)

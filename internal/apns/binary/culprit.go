@@ -131,7 +131,8 @@ func (s *slot) giveBackCulprit(head span, p target, err error) {
 		s.todo.PopFront()
 	}
 	d := &one.deliveries()[0]
-	s.t.log.Warn("notification breaks each connection it is written to", "token", d.Token, "notification", d.Notification.ID, "error", err)
+	s.t.log.Warn("notification breaks each connection it is written to", "token", d.Token, "notification",
+		d.Notification.ID, "error", err)
 	s.t.finish(one, push.Result{Outcome: push.Retry, Reason: push.ConnectionLost})
 }
 
@@ -139,7 +140,8 @@ func (s *slot) giveBackCulprit(head span, p target, err error) {
 func (s *slot) putBack(c *conn) {
 	s.t.metrics.Resent.Add(float64(c.unconfirmed))
 	s.uncount(c, c.unconfirmed)
-	var later ring.Ring[span] // what is to be written and was sent before what is put back: of connections that ended earlier
+	// what is to be written and was sent before what is put back: of connections that ended earlier
+	var later ring.Ring[span]
 	for s.todo.Len() > 0 && c.window.Len() > 0 && s.todo.At(0).before(c.window.At(c.window.Len()-1).span) {
 		later.PushBack(s.todo.PopFront())
 	}

@@ -106,7 +106,8 @@ func (s *slot) endedUnused(c *conn) {
 	}
 	s.t.metrics.Connects[apns.ConnectClosed].Inc()
 	s.dials.refusals++
-	s.search.breaks, s.search.limit, s.search.aloneFor = 0, 0, 0 // it was not a notification that broke the connections before
+	// it was not a notification that broke the connections before
+	s.search.breaks, s.search.limit, s.search.aloneFor = 0, 0, 0
 	s.dials.postpone()
 	if s.conn != nil {
 		return // of a spare: the other goes on

@@ -73,7 +73,8 @@ func (f *Feedback) Read(ctx context.Context, fn func(at time.Time, token push.To
 }
 
 // readFeedback reads tuples from conn, which is closed when ctx ends.
-func readFeedback(ctx context.Context, conn net.Conn, silence time.Duration, fn func(time.Time, push.Token) error) error {
+func readFeedback(ctx context.Context, conn net.Conn, silence time.Duration,
+	fn func(time.Time, push.Token) error) error {
 	buf := make([]byte, frame.MaxFeedback)
 	held, count := 0, 0
 	fail := func(err error) error { return &FeedbackError{Tuples: count, Err: err} }

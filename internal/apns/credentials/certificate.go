@@ -74,7 +74,8 @@ func normalPEM(data []byte) []byte {
 }
 
 // mendPKCS12 is how to make a file that can be read of one that cannot.
-const mendPKCS12 = "; openssl mends it: openssl pkcs12 -legacy -in old.p12 -nodes -out push.pem, and set certificate_file to push.pem"
+const mendPKCS12 = "; openssl mends it: openssl pkcs12 -legacy -in old.p12 -nodes -out push.pem, and set " +
+	"certificate_file to push.pem"
 
 // pkcs12Certificate reads a keystore: its key, the certificate that the key belongs to wherever that stands, and the
 // others as the chain, as pemCertificate does.
@@ -94,7 +95,8 @@ func pkcs12Certificate(data []byte, password string) (tls.Certificate, error) {
 	case err != nil && strings.Contains(err.Error(), "private key missing"):
 		return tls.Certificate{}, errNoKey
 	case err != nil:
-		return tls.Certificate{}, fmt.Errorf("expected PKCS#12 (.p12, .pfx) with one private key and its certificate, or PEM: %w%s", err, mendPKCS12)
+		return tls.Certificate{}, fmt.Errorf("expected PKCS#12 (.p12, .pfx) with one private key and its certificate, or "+
+			"PEM: %w%s", err, mendPKCS12)
 	}
 	return withLeaf(key, append([]*x509.Certificate{leaf}, chain...)), nil
 }
@@ -136,7 +138,8 @@ func pemCertificate(data []byte) (tls.Certificate, error) {
 			}
 			certs = append(certs, c)
 		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
-			return cert, errors.New("its private key is encrypted, which is supported in PKCS#12 only; expected a plain key in PEM, " +
+			return cert, errors.New("its private key is encrypted, which is supported in PKCS#12 only; expected a plain key " +
+				"in PEM, " +
 				"or a .p12 file with its password")
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			if cert.PrivateKey != nil {

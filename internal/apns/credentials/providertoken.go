@@ -83,7 +83,8 @@ func LoadSigningKey(file string) (*ecdsa.PrivateKey, error) {
 func parseSigningKey(text []byte) (*ecdsa.PrivateKey, error) {
 	block, _ := pem.Decode(normalPEM(text))
 	if block == nil {
-		return nil, errors.New("not PEM; what is expected is the .p8 file as downloaded, with the line -----BEGIN PRIVATE KEY----- " +
+		return nil, errors.New("not PEM; what is expected is the .p8 file as downloaded, with the line -----BEGIN PRIVATE " +
+			"KEY----- " +
 			"(a byte-order mark, indentation and line ends written as \\n do no harm)")
 	}
 	if block.Type != "PRIVATE KEY" {
@@ -170,8 +171,8 @@ type pooledKey struct {
 	users  map[string]int // apps
 }
 
-// Load reads the key file and returns the key's ProviderTokens, which the app uses until Release. Where the key is known
-// already, its tokens go on. A different key under the same ids takes its place unless another app uses that.
+// Load reads the key file and returns the key's ProviderTokens, which the app uses until Release. Where the key is
+// known already, its tokens go on. A different key under the same ids takes its place unless another app uses that.
 func (p *ProviderTokenPool) Load(app, file, keyID, teamID string) (*ProviderTokens, error) {
 	key, err := LoadSigningKey(file)
 	if err != nil {
@@ -190,7 +191,8 @@ func (p *ProviderTokenPool) Load(app, file, keyID, teamID string) (*ProviderToke
 		known = &pooledKey{tokens: tokens, users: map[string]int{}}
 	case known.tokens.signingKey().Equal(key):
 	case len(known.users) > 1 || len(known.users) == 1 && known.users[app] == 0:
-		return nil, fmt.Errorf("signing key %s: another app has a different key under key_id %s: an id is of one key", inline.Name(file), keyID)
+		return nil, fmt.Errorf("signing key %s: another app has a different key under key_id %s: an id is of one key",
+			inline.Name(file), keyID)
 	default:
 		known = &pooledKey{tokens: tokens, users: map[string]int{}}
 	}

@@ -263,7 +263,8 @@ func (w *Watch) check(now time.Time) {
 				}
 				f.failure = err.Error()
 				w.metrics.reloads.WithLabelValues(f.app, "refused").Inc()
-				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", inline.Name(f.file), "error", err)
+				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", inline.Name(f.file),
+					"error", err)
 			}
 		case changed:
 			w.usable(f)

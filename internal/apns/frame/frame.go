@@ -91,7 +91,8 @@ func AppendCommand1[T ~string | ~[]byte](dst []byte, identifier, expiration uint
 
 // AppendCommand1Head appends all of a frame in the enhanced format but its payload, whose payloadLen bytes the caller
 // appends next: it may have to assemble them.
-func AppendCommand1Head[T ~string | ~[]byte](dst []byte, identifier, expiration uint32, token T, payloadLen int) []byte {
+func AppendCommand1Head[T ~string | ~[]byte](dst []byte, identifier, expiration uint32, token T,
+	payloadLen int) []byte {
 	dst = append(dst, Command1,
 		byte(identifier>>24), byte(identifier>>16), byte(identifier>>8), byte(identifier),
 		byte(expiration>>24), byte(expiration>>16), byte(expiration>>8), byte(expiration),
@@ -101,7 +102,8 @@ func AppendCommand1Head[T ~string | ~[]byte](dst []byte, identifier, expiration 
 }
 
 // AppendCommand2 appends a frame with all five items.
-func AppendCommand2[T ~string | ~[]byte](dst []byte, identifier, expiration uint32, priority uint8, token T, payload []byte) []byte {
+func AppendCommand2[T ~string | ~[]byte](dst []byte, identifier, expiration uint32, priority uint8, token T,
+	payload []byte) []byte {
 	return append(AppendCommand2Head(dst, identifier, expiration, priority, token, len(payload)), payload...)
 }
 
@@ -123,7 +125,8 @@ func AppendCommand2Head[T ~string | ~[]byte](
 
 // AppendErrorResponse appends an error response.
 func AppendErrorResponse(dst []byte, status Status, identifier uint32) []byte {
-	return append(dst, CommandError, byte(status), byte(identifier>>24), byte(identifier>>16), byte(identifier>>8), byte(identifier))
+	return append(dst, CommandError, byte(status), byte(identifier>>24), byte(identifier>>16), byte(identifier>>8),
+		byte(identifier))
 }
 
 // AppendFeedback appends a tuple of the feedback service.

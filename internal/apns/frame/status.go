@@ -39,8 +39,10 @@ var statusNames = map[Status]string{
 // Statuses lists all of them, to initialise metrics with.
 func Statuses() []Status {
 	return []Status{
-		StatusNone, StatusProcessingError, StatusMissingToken, StatusMissingTopic, StatusMissingPayload, StatusInvalidTokenSize,
-		StatusInvalidTopicSize, StatusInvalidPayloadSize, StatusInvalidToken, StatusShutdown, StatusProtocolError, StatusUnknown,
+		StatusNone, StatusProcessingError, StatusMissingToken, StatusMissingTopic, StatusMissingPayload,
+		StatusInvalidTokenSize,
+		StatusInvalidTopicSize, StatusInvalidPayloadSize, StatusInvalidToken, StatusShutdown, StatusProtocolError,
+		StatusUnknown,
 	}
 }
 

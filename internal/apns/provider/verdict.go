@@ -66,7 +66,8 @@ var verdictTable = [...]verdictRow{
 	{403, "BadCertificate", verdict{push.Blocked, apns.BadCertificate, actionNone}},
 	{403, "BadCertificateEnvironment", verdict{push.Blocked, apns.BadCertificateEnvironment, actionNone}},
 	{403, "BadEnvironmentKeyIdInToken", verdict{push.Blocked, apns.BadEnvironmentKeyIDInToken, actionNone}},
-	{403, "BadEnvironmentKeyInToken", verdict{push.Blocked, apns.BadEnvironmentKeyIDInToken, actionNone}}, // Apple spells it both ways
+	// Apple spells it both ways
+	{403, "BadEnvironmentKeyInToken", verdict{push.Blocked, apns.BadEnvironmentKeyIDInToken, actionNone}},
 	{403, "Forbidden", verdict{push.Blocked, apns.Forbidden, actionNone}},
 	{403, "InvalidProviderToken", verdict{push.Blocked, apns.InvalidProviderToken, actionNone}},
 	{403, "MissingProviderToken", verdict{push.Blocked, apns.MissingProviderToken, actionNone}},
@@ -147,7 +148,8 @@ func readRefusal(status int, body []byte, now time.Time) (push.Result, action) {
 // reasons are all that the transport gives.
 func reasons() []*push.Reason {
 	all := []*push.Reason{
-		push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason, apns.Unrecognized, push.CredentialsUnusable,
+		push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason, apns.Unrecognized,
+		push.CredentialsUnusable,
 	}
 	for _, row := range verdictTable {
 		all = append(all, row.reason)

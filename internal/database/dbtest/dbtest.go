@@ -82,7 +82,8 @@ func MySQLAddress(tb testing.TB) string {
 	tb.Helper()
 	dsn := os.Getenv(ServerVariable)
 	if dsn == "" {
-		tb.Skipf("no MySQL or MariaDB: run the tests by scripts/testdb, as in: scripts/testdb go test ./...; or set %s", ServerVariable)
+		tb.Skipf("no MySQL or MariaDB: run the tests by scripts/testdb, as in: scripts/testdb go test ./...; or set %s",
+			ServerVariable)
 	}
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -108,8 +109,8 @@ var free = sync.OnceValue(func() chan string {
 	return all
 })
 
-// borrow waits for one of the databases that there are, and empties it. What is migrated stays so, as migrations may take
-// a second each there.
+// borrow waits for one of the databases that there are, and empties it. What is migrated stays so, as migrations may
+// take a second each there.
 func borrow(tb testing.TB, cfg *mysql.Config) (address string) {
 	tb.Helper()
 	cfg.DBName = <-free()
@@ -180,8 +181,9 @@ func execute(tb testing.TB, dsn, statement string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer server.Close()                                                                    //nolint:errcheck // nothing hangs on it
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 30*time.Second) // in a clean-up, tb.Context has ended
+	defer server.Close() //nolint:errcheck // nothing hangs on it
+	// in a clean-up, tb.Context has ended
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 30*time.Second)
 	defer cancel()
 	if _, err := server.ExecContext(ctx, statement); err != nil {
 		tb.Errorf("%s: %v", statement, err)

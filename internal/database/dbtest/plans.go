@@ -55,7 +55,8 @@ func (p *Planned) CheckPlans(tb testing.TB, tables ...string) {
 	p.mu.Lock()
 	var texts []string
 	for text := range p.texts {
-		if verb, _, _ := strings.Cut(strings.TrimSpace(text), " "); slices.Contains([]string{"SELECT", "UPDATE", "DELETE"}, verb) {
+		if verb, _, _ := strings.Cut(strings.TrimSpace(text), " "); slices.Contains([]string{"SELECT", "UPDATE", "DELETE"},
+			verb) {
 			texts = append(texts, text)
 		}
 	}
@@ -68,7 +69,8 @@ func (p *Planned) CheckPlans(tb testing.TB, tables ...string) {
 			ID, Parent, NotUsed int
 			Detail              string
 		}
-		if err := p.Reader().SelectContext(tb.Context(), &plan, "EXPLAIN QUERY PLAN "+text, make([]any, strings.Count(text, "?"))...); err != nil {
+		if err := p.Reader().SelectContext(tb.Context(), &plan, "EXPLAIN QUERY PLAN "+text,
+			make([]any, strings.Count(text, "?"))...); err != nil {
 			tb.Errorf("%s: %v", text, err)
 		}
 		var details []string

@@ -41,7 +41,8 @@ type Faults struct {
 
 // nth is the effect on the n-th message of a connection.
 func (f *Faults) nth(n int) web.Effect {
-	return web.Counted{GoAway: f.GoAwayEvery, Refuse: f.RefuseEvery, Slow: f.SlowEvery, NeverAnswer: f.NeverAnswerEvery}.Nth(n)
+	return web.Counted{GoAway: f.GoAwayEvery, Refuse: f.RefuseEvery, Slow: f.SlowEvery,
+		NeverAnswer: f.NeverAnswerEvery}.Nth(n)
 }
 
 func (f *Faults) lateDelay() time.Duration { return web.LateDelay(f.LateDelay) }

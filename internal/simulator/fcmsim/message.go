@@ -46,7 +46,8 @@ type message struct {
 // invalid is a request that FCM refuses with INVALID_ARGUMENT. Where google is set, it is the API's front end that
 // does, before FCM has seen it, and there is no FcmError.
 func invalid(field, format string, args ...any) *failure {
-	return &failure{code: 400, status: "INVALID_ARGUMENT", message: fmt.Sprintf(format, args...), errorCode: "INVALID_ARGUMENT", field: field}
+	return &failure{code: 400, status: "INVALID_ARGUMENT", message: fmt.Sprintf(format, args...),
+		errorCode: "INVALID_ARGUMENT", field: field}
 }
 
 // malformed is what the API's front end refuses, before FCM has seen it: it has no FcmError.
@@ -107,7 +108,8 @@ func targetOf(msg *value) (t target, fault *failure) {
 			continue
 		}
 		if t.kind != "" {
-			return t, malformed("message", "Invalid value at 'message' (oneof), oneof field 'target' is already set. Cannot set '%s'", key)
+			return t, malformed("message",
+				"Invalid value at 'message' (oneof), oneof field 'target' is already set. Cannot set '%s'", key)
 		}
 		t = target{key, v.text}
 	}
@@ -140,7 +142,8 @@ func isToken(s string) bool {
 
 // reserved tells the keys that FCM keeps for itself.
 func reserved(key string) bool {
-	return key == "from" || key == "message_type" || key == "notification" || strings.HasPrefix(key, "google") || strings.HasPrefix(key, "gcm")
+	return key == "from" || key == "message_type" || key == "notification" || strings.HasPrefix(key, "google") ||
+		strings.HasPrefix(key, "gcm")
 }
 
 // checkAndroid checks what its fields' kinds alone do not say.
@@ -151,7 +154,8 @@ func checkAndroid(android *value) *failure {
 			return invalid("message.android.ttl", "Invalid TTL: it is 0 to %d seconds", maxTTL)
 		}
 	}
-	if color := android.get("notification").get("color"); color != nil && color.text != "" && !colorForm.MatchString(color.text) {
+	if color := android.get("notification").get("color"); color != nil && color.text != "" &&
+		!colorForm.MatchString(color.text) {
 		return invalid("message.android.notification.color", "Invalid color: #rrggbb is expected")
 	}
 	return nil

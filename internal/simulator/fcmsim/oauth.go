@@ -32,11 +32,13 @@ var otherTokenPaths = []string{"/oauth2/v4/token", "/o/oauth2/token"}
 
 // googleAudiences are what libraries write that do not ask the service account for its token_uri.
 var googleAudiences = []string{
-	"https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token", "https://accounts.google.com/o/oauth2/token",
+	"https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token",
+	"https://accounts.google.com/o/oauth2/token",
 }
 
 // scopes are those that allow sending.
-var scopes = []string{"https://www.googleapis.com/auth/firebase.messaging", "https://www.googleapis.com/auth/cloud-platform"}
+var scopes = []string{"https://www.googleapis.com/auth/firebase.messaging",
+	"https://www.googleapis.com/auth/cloud-platform"}
 
 // oauthError is an error of the token endpoint (RFC 6749, 5.2).
 type oauthError struct {
@@ -51,7 +53,8 @@ func (s *Simulator) tokenAnswer(contentType string, body []byte, now time.Time) 
 		return jsonAnswer(refused.status, record.Accepted, text)
 	}
 	text, _ := json.Marshal(map[string]any{
-		"access_token": s.bearers.issue(now, s.cfg.TokenLife), "expires_in": int(s.cfg.TokenLife.Seconds()), "token_type": "Bearer",
+		"access_token": s.bearers.issue(now, s.cfg.TokenLife), "expires_in": int(s.cfg.TokenLife.Seconds()),
+		"token_type": "Bearer",
 	})
 	return jsonAnswer(200, record.Accepted, text)
 }
@@ -60,7 +63,8 @@ func (s *Simulator) checkGrant(contentType string, body []byte, now time.Time) *
 	switch fault := s.faults.Load().TokenError; fault {
 	case "":
 	case "429", "500", "503":
-		return &oauthError{int(fault[0]-'0')*100 + int(fault[1]-'0')*10 + int(fault[2]-'0'), "internal_failure", "The service is currently unavailable."}
+		return &oauthError{int(fault[0]-'0')*100 + int(fault[1]-'0')*10 + int(fault[2]-'0'), "internal_failure",
+			"The service is currently unavailable."}
 	case "invalid_client":
 		return &oauthError{401, fault, "The OAuth client was not found."}
 	default:
@@ -115,12 +119,16 @@ func (a *account) check(assertion string, now time.Time) *oauthError {
 	}
 	issued, expires := time.Unix(int64(claims.Iat), 0), time.Unix(int64(claims.Exp), 0)
 	switch {
-	case claims.Iat <= 0 || claims.Exp <= 0 || expires.Sub(issued) > maxLife || expires.Before(now) || issued.After(now.Add(maxSkew)):
+	case claims.Iat <= 0 || claims.Exp <= 0 || expires.Sub(issued) > maxLife || expires.Before(now) ||
+		issued.After(now.Add(maxSkew)):
 		return grant("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. " +
 			"Check your iat and exp values in the JWT claim.")
 	case claims.Aud != a.tokenURI && !slices.Contains(googleAudiences, claims.Aud):
 		return grant("Invalid JWT: Failed audience check. The right audience is %s", a.tokenURI)
-	case !slices.ContainsFunc(strings.Fields(claims.Scope), func(scope string) bool { return slices.Contains(scopes, scope) }):
+	case !slices.ContainsFunc(strings.Fields(claims.Scope), func(scope string) bool {
+		return slices.Contains(scopes,
+			scope)
+	}):
 		return &oauthError{400, "invalid_scope", "Invalid OAuth scope or ID token audience provided."}
 	}
 	return nil

@@ -63,7 +63,8 @@ type answer struct {
 var (
 	jsonFields      = []web.Field{{Name: "content-type", Value: "application/json; charset=UTF-8"}}
 	htmlFields      = []web.Field{{Name: "content-type", Value: "text/html; charset=UTF-8"}}
-	challengeFields = append(slices.Clone(jsonFields), web.Field{Name: "www-authenticate", Value: `Bearer realm="https://accounts.google.com/"`})
+	challengeFields = append(slices.Clone(jsonFields), web.Field{Name: "www-authenticate",
+		Value: `Bearer realm="https://accounts.google.com/"`})
 )
 
 func jsonAnswer(status int, v record.Verdict, body []byte) answer {
@@ -116,7 +117,8 @@ const (
 const (
 	invalidTokenText = "The registration token is not a valid FCM registration token"
 	deviceQuotaText  = "Quota exceeded for messages to one device."
-	projectQuotaText = "Quota exceeded for quota metric 'Send requests' and limit 'Send requests per minute' of service 'fcm.googleapis.com'."
+	projectQuotaText = "Quota exceeded for quota metric 'Send requests' and limit 'Send requests per minute' of " +
+		"service 'fcm.googleapis.com'."
 )
 
 type row struct {
@@ -133,50 +135,68 @@ type row struct {
 var rows = [...]row{
 	{fault: InvalidToken, text: "400 INVALID_ARGUMENT, " + invalidTokenText, verdict: vInvalidArgument,
 		failure: failure{code: 400, status: "INVALID_ARGUMENT", message: invalidTokenText, errorCode: "INVALID_ARGUMENT"}},
-	{fault: InvalidTokenField, text: "400 INVALID_ARGUMENT with a field violation of message.token or message.fid", verdict: vInvalidArgument,
-		failure: failure{code: 400, status: "INVALID_ARGUMENT", message: "Request contains an invalid argument.", field: "message.target"}},
-	{fault: InvalidField, text: "400 INVALID_ARGUMENT with a field violation of message.android.ttl", verdict: vInvalidArgument,
-		failure: failure{code: 400, status: "INVALID_ARGUMENT", message: "Invalid value at 'message.android.ttl'", field: "message.android.ttl"}},
+	{fault: InvalidTokenField, text: "400 INVALID_ARGUMENT with a field violation of message.token or message.fid",
+		verdict: vInvalidArgument,
+		failure: failure{code: 400, status: "INVALID_ARGUMENT", message: "Request contains an invalid argument.",
+			field: "message.target"}},
+	{fault: InvalidField, text: "400 INVALID_ARGUMENT with a field violation of message.android.ttl",
+		verdict: vInvalidArgument,
+		failure: failure{code: 400, status: "INVALID_ARGUMENT", message: "Invalid value at 'message.android.ttl'",
+			field: "message.android.ttl"}},
 	{fault: TooBig, text: "400 INVALID_ARGUMENT, Android message is too big", verdict: vInvalidArgument,
 		failure: failure{code: 400, status: "INVALID_ARGUMENT", message: tooBigText, errorCode: "INVALID_ARGUMENT"}},
 	{fault: PackageMismatch, text: "400 INVALID_ARGUMENT, the package name does not match", verdict: vInvalidArgument,
 		failure: failure{code: 400, status: "INVALID_ARGUMENT", errorCode: "INVALID_ARGUMENT",
 			message: "The message's restricted package name does not match the registration token's."}},
-	{fault: AccessTokenExpired, text: "401 UNAUTHENTICATED, ACCESS_TOKEN_EXPIRED", verdict: vUnauthenticated, failure: accessTokenFailure("ACCESS_TOKEN_EXPIRED")},
+	{fault: AccessTokenExpired, text: "401 UNAUTHENTICATED, ACCESS_TOKEN_EXPIRED", verdict: vUnauthenticated,
+		failure: accessTokenFailure("ACCESS_TOKEN_EXPIRED")},
 	{fault: AccessTokenUnsupported, text: "401 UNAUTHENTICATED, ACCESS_TOKEN_TYPE_UNSUPPORTED", verdict: vUnauthenticated,
 		failure: accessTokenFailure("ACCESS_TOKEN_TYPE_UNSUPPORTED")},
 	{fault: ThirdPartyAuthError, text: "401 UNAUTHENTICATED, THIRD_PARTY_AUTH_ERROR", verdict: vThirdPartyAuthError,
-		failure: failure{code: 401, status: "UNAUTHENTICATED", message: "Auth error from APNS or Web Push Service", errorCode: "THIRD_PARTY_AUTH_ERROR"}},
+		failure: failure{code: 401, status: "UNAUTHENTICATED", message: "Auth error from APNS or Web Push Service",
+			errorCode: "THIRD_PARTY_AUTH_ERROR"}},
 	{fault: SenderIDMismatch, text: "403 PERMISSION_DENIED, SENDER_ID_MISMATCH", verdict: vSenderIDMismatch,
-		failure: failure{code: 403, status: "PERMISSION_DENIED", message: "SenderId mismatch", errorCode: "SENDER_ID_MISMATCH"}},
-	{fault: PermissionDenied, text: "403 PERMISSION_DENIED, cloudmessaging.messages.create is missing", verdict: vPermissionDenied,
+		failure: failure{code: 403, status: "PERMISSION_DENIED", message: "SenderId mismatch",
+			errorCode: "SENDER_ID_MISMATCH"}},
+	{fault: PermissionDenied, text: "403 PERMISSION_DENIED, cloudmessaging.messages.create is missing",
+		verdict: vPermissionDenied,
 		failure: failure{code: 403, status: "PERMISSION_DENIED", info: "IAM_PERMISSION_DENIED",
-			message: "Permission 'cloudmessaging.messages.create' denied on resource '//cloudresourcemanager.googleapis.com/projects/" + ProjectID + "' (or it may not exist)."}},
+			message: "Permission 'cloudmessaging.messages.create' denied on resource " +
+				"'//cloudresourcemanager.googleapis.com/projects/" + ProjectID + "' (or it may not exist)."}},
 	{fault: ServiceDisabled, text: "403 PERMISSION_DENIED, SERVICE_DISABLED", verdict: vPermissionDenied,
 		failure: failure{code: 403, status: "PERMISSION_DENIED", info: "SERVICE_DISABLED",
-			message: "Firebase Cloud Messaging API has not been used in project " + ProjectNumber + " before or it is disabled."}},
+			message: "Firebase Cloud Messaging API has not been used in project " + ProjectNumber +
+				" before or it is disabled."}},
 	{fault: ConsumerSuspended, text: "403 PERMISSION_DENIED, CONSUMER_SUSPENDED", verdict: vPermissionDenied,
 		failure: failure{code: 403, status: "PERMISSION_DENIED", info: "CONSUMER_SUSPENDED",
 			message: "Permission denied: Consumer 'projects/" + ProjectNumber + "' has been suspended."}},
 	{fault: Unregistered, text: "404 NOT_FOUND, UNREGISTERED", verdict: vUnregistered,
-		failure: failure{code: 404, status: "NOT_FOUND", message: "Requested entity was not found.", errorCode: "UNREGISTERED"}},
+		failure: failure{code: 404, status: "NOT_FOUND", message: "Requested entity was not found.",
+			errorCode: "UNREGISTERED"}},
 	{fault: NotFound, text: "404 NOT_FOUND without UNREGISTERED", verdict: vNotFound,
 		failure: failure{code: 404, status: "NOT_FOUND", message: "Requested entity was not found."}},
-	{fault: QuotaProjectRetryAfter, text: "429 QUOTA_EXCEEDED of the project, with Retry-After", verdict: vQuotaExceeded, retryAfter: true,
+	{fault: QuotaProjectRetryAfter, text: "429 QUOTA_EXCEEDED of the project, with Retry-After", verdict: vQuotaExceeded,
+		retryAfter: true,
+		failure:    quotaFailure("project:" + ProjectNumber)},
+	{fault: QuotaProject, text: "429 QUOTA_EXCEEDED of the project, without Retry-After", verdict: vQuotaExceeded,
 		failure: quotaFailure("project:" + ProjectNumber)},
-	{fault: QuotaProject, text: "429 QUOTA_EXCEEDED of the project, without Retry-After", verdict: vQuotaExceeded, failure: quotaFailure("project:" + ProjectNumber)},
-	{fault: QuotaDeviceRetryAfter, text: "429 QUOTA_EXCEEDED of the device, with Retry-After", verdict: vQuotaExceeded, retryAfter: true,
+	{fault: QuotaDeviceRetryAfter, text: "429 QUOTA_EXCEEDED of the device, with Retry-After", verdict: vQuotaExceeded,
+		retryAfter: true,
+		failure:    quotaFailure("device")},
+	{fault: QuotaDevice, text: "429 QUOTA_EXCEEDED of the device, without Retry-After", verdict: vQuotaExceeded,
 		failure: quotaFailure("device")},
-	{fault: QuotaDevice, text: "429 QUOTA_EXCEEDED of the device, without Retry-After", verdict: vQuotaExceeded, failure: quotaFailure("device")},
 	{fault: Exhausted, text: "429 RESOURCE_EXHAUSTED without details", verdict: vQuotaExceeded,
-		failure: failure{code: 429, status: "RESOURCE_EXHAUSTED", message: "Resource has been exhausted (e.g. check quota)."}},
+		failure: failure{code: 429, status: "RESOURCE_EXHAUSTED",
+			message: "Resource has been exhausted (e.g. check quota)."}},
 	{fault: Internal, text: "500 INTERNAL", verdict: vInternal,
 		failure: failure{code: 500, status: "INTERNAL", message: "Internal error encountered.", errorCode: "INTERNAL"}},
 	{fault: BadGateway, text: "502 with an HTML body", verdict: vFrontEnd, html: 502},
-	{fault: UnavailableRetryAfter, text: "503 UNAVAILABLE, with Retry-After", verdict: vUnavailable, retryAfter: true, failure: unavailable},
+	{fault: UnavailableRetryAfter, text: "503 UNAVAILABLE, with Retry-After", verdict: vUnavailable, retryAfter: true,
+		failure: unavailable},
 	{fault: Unavailable, text: "503 UNAVAILABLE, without Retry-After", verdict: vUnavailable, failure: unavailable},
 	{fault: GatewayTimeout, text: "504 with an HTML body", verdict: vFrontEnd, html: 504},
-	{fault: UnavailableRetryAfterDate, text: "503 UNAVAILABLE, with Retry-After as a date", verdict: vUnavailable, retryAfter: true, date: true, failure: unavailable},
+	{fault: UnavailableRetryAfterDate, text: "503 UNAVAILABLE, with Retry-After as a date", verdict: vUnavailable,
+		retryAfter: true, date: true, failure: unavailable},
 	{fault: UnspecifiedError, text: "500 UNSPECIFIED_ERROR", verdict: vUnspecified,
 		failure: failure{code: 500, status: "UNKNOWN", message: "Unknown error.", errorCode: "UNSPECIFIED_ERROR"}},
 	{fault: UnknownErrorCode, text: "400 with an errorCode that nobody knows", verdict: vUnspecified,
@@ -188,19 +208,22 @@ var rows = [...]row{
 
 func accessTokenFailure(reason string) failure {
 	return failure{code: 401, status: "UNAUTHENTICATED", info: reason,
-		message: "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential. " +
+		message: "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other " +
+			"valid authentication credential. " +
 			"See https://developers.google.com/identity/sign-in/web/devconsole-project."}
 }
 
 func quotaFailure(subject string) failure {
-	f := failure{code: 429, status: "RESOURCE_EXHAUSTED", message: projectQuotaText, errorCode: "QUOTA_EXCEEDED", quota: subject}
+	f := failure{code: 429, status: "RESOURCE_EXHAUSTED", message: projectQuotaText, errorCode: "QUOTA_EXCEEDED",
+		quota: subject}
 	if subject == "device" {
 		f.message = deviceQuotaText
 	}
 	return f
 }
 
-var unavailable = failure{code: 503, status: "UNAVAILABLE", message: "The service is currently unavailable.", errorCode: "UNAVAILABLE"}
+var unavailable = failure{code: 503, status: "UNAVAILABLE", message: "The service is currently unavailable.",
+	errorCode: "UNAVAILABLE"}
 
 // The verdicts of the record.
 const (
@@ -221,8 +244,9 @@ const (
 )
 
 var reasonTexts = [...]string{
-	vInvalidArgument: "INVALID_ARGUMENT", vUnauthenticated: "UNAUTHENTICATED", vThirdPartyAuthError: "THIRD_PARTY_AUTH_ERROR",
-	vSenderIDMismatch: "SENDER_ID_MISMATCH", vPermissionDenied: "PERMISSION_DENIED", vUnregistered: "UNREGISTERED",
+	vInvalidArgument: "INVALID_ARGUMENT", vUnauthenticated: "UNAUTHENTICATED",
+	vThirdPartyAuthError: "THIRD_PARTY_AUTH_ERROR",
+	vSenderIDMismatch:    "SENDER_ID_MISMATCH", vPermissionDenied: "PERMISSION_DENIED", vUnregistered: "UNREGISTERED",
 	vNotFound: "NOT_FOUND", vQuotaExceeded: "QUOTA_EXCEEDED", vInternal: "INTERNAL", vUnavailable: "UNAVAILABLE",
 	vFrontEnd: "HTML", vUnspecified: "UNSPECIFIED_ERROR", vGarbage: "garbage", vValidated: "validated",
 }

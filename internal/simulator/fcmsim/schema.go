@@ -149,8 +149,9 @@ var (
 	durationSchema = scalar("type.googleapis.com/google.protobuf.Duration", text(ttlForm.MatchString))
 	timeSchema     = scalar("type.googleapis.com/google.protobuf.Timestamp", text(isTime))
 	labelSchema    = scalar("TYPE_STRING", text(func(s string) bool { return s == "" || labelForm.MatchString(s) }))
-	structSchema   = scalar("type.googleapis.com/google.protobuf.Struct", func(v *value) bool { return v.kind == kindObject })
-	mapSchema      = &schema{name: "map", values: stringSchema}
+	structSchema   = scalar("type.googleapis.com/google.protobuf.Struct",
+		func(v *value) bool { return v.kind == kindObject })
+	mapSchema = &schema{name: "map", values: stringSchema}
 
 	lightSchema = object("LightSettings", map[string]*schema{
 		"color":           object("Color", with(map[string]*schema{}, "red green blue alpha", numberSchema)),
@@ -160,7 +161,8 @@ var (
 		"bodyLocArgs": {name: "list", list: stringSchema}, "titleLocArgs": {name: "list", list: stringSchema},
 		"eventTime": timeSchema, "vibrateTimings": {name: "list", list: durationSchema}, "lightSettings": lightSchema,
 		"notificationCount": intSchema,
-		"notificationPriority": enum("AndroidNotification.NotificationPriority", "PRIORITY_UNSPECIFIED", "PRIORITY_MIN", "PRIORITY_LOW",
+		"notificationPriority": enum("AndroidNotification.NotificationPriority", "PRIORITY_UNSPECIFIED", "PRIORITY_MIN",
+			"PRIORITY_LOW",
 			"PRIORITY_DEFAULT", "PRIORITY_HIGH", "PRIORITY_MAX"),
 		"visibility": enum("AndroidNotification.Visibility", "VISIBILITY_UNSPECIFIED", "PRIVATE", "PUBLIC", "SECRET"),
 		"proxy":      enum("AndroidNotification.Proxy", "PROXY_UNSPECIFIED", "ALLOW", "DENY", "IF_PRIORITY_LOWERED"),
@@ -168,8 +170,10 @@ var (
 		"sticky localOnly defaultSound defaultVibrateTimings defaultLightSettings bypassProxyNotification", boolSchema))
 	androidSchema = object("AndroidConfig", with(with(map[string]*schema{
 		"priority": enum("AndroidConfig.AndroidMessagePriority", "NORMAL", "HIGH"), "ttl": durationSchema, "data": mapSchema,
-		"notification": androidNotificationSchema, "fcmOptions": object("AndroidFcmOptions", map[string]*schema{"analyticsLabel": labelSchema}),
-	}, "collapseKey restrictedPackageName", stringSchema), "directBootOk bandwidthConstrainedOk restrictedSatelliteOk", boolSchema))
+		"notification": androidNotificationSchema, "fcmOptions": object("AndroidFcmOptions",
+			map[string]*schema{"analyticsLabel": labelSchema}),
+	}, "collapseKey restrictedPackageName", stringSchema), "directBootOk bandwidthConstrainedOk restrictedSatelliteOk",
+		boolSchema))
 	messageSchema = object("Message", with(map[string]*schema{
 		"data": mapSchema, "android": androidSchema,
 		"notification": object("Notification", with(map[string]*schema{}, "title body image", stringSchema)),

@@ -132,19 +132,23 @@ func (c *session) decide(r *web.Request, where endpoint, body []byte, size int, 
 	case where == endpointOtherProject:
 		return rowOf(NotFound).answer(target{}, 0, now), message{}
 	case size > maxBody:
-		return failure{code: 400, status: "INVALID_ARGUMENT", message: "Request payload size exceeds the limit."}.answer(vInvalidArgument), message{}
+		return failure{code: 400, status: "INVALID_ARGUMENT",
+			message: "Request payload size exceeds the limit."}.answer(vInvalidArgument), message{}
 	}
 	// Google takes a body without a type for JSON; npm fcm-v1-http2 relies on that.
 	contentType := r.Get(fieldContentType)
-	if media, _, _ := bytes.Cut(contentType, []byte(";")); len(media) > 0 && string(bytes.TrimSpace(media)) != "application/json" {
-		return malformed("", "Invalid content type %q: application/json is expected.", contentType).answer(vInvalidArgument), message{}
+	if media, _, _ := bytes.Cut(contentType, []byte(";")); len(media) > 0 &&
+		string(bytes.TrimSpace(media)) != "application/json" {
+		return malformed("", "Invalid content type %q: application/json is expected.", contentType).answer(vInvalidArgument),
+			message{}
 	}
 	m, fault := c.read(body)
 	switch {
 	case fault != nil:
 		return fault.answer(vInvalidArgument), m
 	case m.validateOnly:
-		return jsonAnswer(200, vValidated, []byte("{\n  \"name\": \"projects/"+ProjectID+"/messages/fake_message_id\"\n}\n")), m
+		return jsonAnswer(200, vValidated, []byte("{\n  \"name\": \"projects/"+ProjectID+"/messages/fake_message_id\"\n}\n")),
+			m
 	}
 	c.address = append(c.address[:0], m.target.address()...)
 	return c.effect(c.address, m.target, now), m
@@ -152,8 +156,10 @@ func (c *session) decide(r *web.Request, where endpoint, body []byte, size int, 
 
 // read is parseMessage, but for a message that is as the last one, its target aside.
 func (c *session) read(body []byte) (message, *failure) {
-	if n, k := len(c.prefix), len(c.suffix); n > 0 && len(body) > n+k && bytes.Equal(body[:n], c.prefix) && bytes.Equal(body[len(body)-k:], c.suffix) {
-		if value := body[n : len(body)-k]; plain(value) && (c.last.target.kind == "token" || fidForm.Match(value)) && len(value) <= maxTokenLen {
+	if n, k := len(c.prefix), len(c.suffix); n > 0 && len(body) > n+k && bytes.Equal(body[:n], c.prefix) &&
+		bytes.Equal(body[len(body)-k:], c.suffix) {
+		if value := body[n : len(body)-k]; plain(value) && (c.last.target.kind == "token" || fidForm.Match(value)) &&
+			len(value) <= maxTokenLen {
 			m := c.last
 			m.target.value = string(value)
 			return m, nil

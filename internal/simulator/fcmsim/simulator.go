@@ -78,7 +78,8 @@ func New(cfg Config, certificate tls.Certificate, log *slog.Logger) (*Simulator,
 	s := &Simulator{cfg: cfg, log: log, tls: &tls.Config{
 		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
 	}}
-	s.recorder = record.New(cfg.Record, cfg.Recent, false, reasonText, func(b []byte) push.Token { return push.TextToken(Platform, string(b)) })
+	s.recorder = record.New(cfg.Record, cfg.Recent, false, reasonText,
+		func(b []byte) push.Token { return push.TextToken(Platform, string(b)) })
 	s.SetFaults(cfg.Faults)
 	var err error
 	if s.listener, err = listen.Open("FCM", cfg.Address); err != nil {

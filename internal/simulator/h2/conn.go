@@ -245,7 +245,8 @@ func (c *Conn[T]) Feed(ctx context.Context, b []byte) (used int, done bool, err 
 		}
 		used += frameHead + length
 		id := binary.BigEndian.Uint32(rest[5:]) & maxWindow
-		if frameErr = c.frame(ctx, http2.FrameType(rest[3]), http2.Flags(rest[4]), id, rest[frameHead:frameHead+length]); frameErr != nil {
+		if frameErr = c.frame(ctx, http2.FrameType(rest[3]), http2.Flags(rest[4]), id,
+			rest[frameHead:frameHead+length]); frameErr != nil {
 			break
 		}
 	}

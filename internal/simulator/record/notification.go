@@ -31,21 +31,22 @@ const (
 
 // Notification is one notification as it was received.
 type Notification struct {
-	Time       time.Time  `json:"time"`
-	Transport  Transport  `json:"transport"`
-	Token      push.Token `json:"token"`
-	Topic      string     `json:"topic,omitempty"` // of APNs, or Web Push's own
-	Payload    string     `json:"payload"`
-	Verdict    string     `json:"verdict"`              // "accepted", the service's reason, or what was done to the connection
-	Identifier uint32     `json:"identifier,omitempty"` // binary
-	APNsID     string     `json:"apns_id,omitempty"`    // provider API
-	MessageID  string     `json:"message_id,omitempty"` // what FCM and Web Push call the accepted message
-	PushType   string     `json:"push_type,omitempty"`
-	CollapseID string     `json:"collapse_id,omitempty"`
-	Urgency    string     `json:"urgency,omitempty"` // Web Push
-	Priority   uint8      `json:"priority,omitempty"`
-	Expiration uint32     `json:"expiration"`    // APNs, Unix seconds
-	TTL        uint32     `json:"ttl,omitempty"` // Web Push, seconds
+	Time      time.Time  `json:"time"`
+	Transport Transport  `json:"transport"`
+	Token     push.Token `json:"token"`
+	Topic     string     `json:"topic,omitempty"` // of APNs, or Web Push's own
+	Payload   string     `json:"payload"`
+	// "accepted", the service's reason, or what was done to the connection
+	Verdict    string `json:"verdict"`
+	Identifier uint32 `json:"identifier,omitempty"` // binary
+	APNsID     string `json:"apns_id,omitempty"`    // provider API
+	MessageID  string `json:"message_id,omitempty"` // what FCM and Web Push call the accepted message
+	PushType   string `json:"push_type,omitempty"`
+	CollapseID string `json:"collapse_id,omitempty"`
+	Urgency    string `json:"urgency,omitempty"` // Web Push
+	Priority   uint8  `json:"priority,omitempty"`
+	Expiration uint32 `json:"expiration"`    // APNs, Unix seconds
+	TTL        uint32 `json:"ttl,omitempty"` // Web Push, seconds
 }
 
 // Counts is what one token received.

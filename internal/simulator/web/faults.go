@@ -52,16 +52,19 @@ func Effects(dead int, text string) []Effect {
 	return []Effect{
 		{Fault: AcceptThenGoAway, Name: "goaway", Text: "accepted, and then the connection goes away (GOAWAY)", Act: GoAway},
 		{Fault: AcceptThenDead, Name: "dies", Text: "accepted the first time, then " + text, Dies: true, Row: dead},
-		{Fault: DropOnce, Name: "drop-once", Text: "the connection is closed without an answer once, then accepted", Act: Drop, Once: true},
+		{Fault: DropOnce, Name: "drop-once", Text: "the connection is closed without an answer once, then accepted",
+			Act: Drop, Once: true},
 		{Fault: DropAlways, Name: "drop", Text: "the connection is closed without an answer, always", Act: Drop},
-		{Fault: ResetOnce, Name: "reset-once", Text: "the connection is reset (RST) once, then accepted", Act: Abort, Once: true},
+		{Fault: ResetOnce, Name: "reset-once", Text: "the connection is reset (RST) once, then accepted", Act: Abort,
+			Once: true},
 		{Fault: LateDead, Name: "late-dead", Text: text + ", answered late", Row: dead, Late: true},
 		{Fault: LateAccept, Name: "late", Text: "accepted, answered late", Late: true},
 		{Fault: NeverAnswerOnce, Name: "never-once", Text: "never answered once, then accepted", Act: Silence, Once: true},
 		{Fault: NeverAnswerAlways, Name: "never", Text: "never answered, always", Act: Silence},
 		{Fault: RefuseOnce, Name: "refuse-once", Text: "REFUSED_STREAM once, then accepted", Act: Refuse, Once: true},
 		{Fault: RefuseAlways, Name: "refuse", Text: "REFUSED_STREAM always", Act: Refuse},
-		{Fault: StreamErrorOnce, Name: "stream-error-once", Text: "RST_STREAM INTERNAL_ERROR once, then accepted", Act: StreamError, Once: true},
+		{Fault: StreamErrorOnce, Name: "stream-error-once", Text: "RST_STREAM INTERNAL_ERROR once, then accepted",
+			Act: StreamError, Once: true},
 	}
 }
 

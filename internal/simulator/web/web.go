@@ -162,5 +162,6 @@ func wait(ctx context.Context, delay time.Duration) bool {
 // HTML is the page that a front end shows where it does not reach the service.
 func HTML(status int) []byte {
 	text := http.StatusText(status)
-	return []byte("<!DOCTYPE html>\n<html lang=en>\n<title>" + text + "</title>\n<h1>" + text + "</h1>\n<p>That’s an error.\n")
+	return []byte("<!DOCTYPE html>\n<html lang=en>\n<title>" + text + "</title>\n<h1>" + text +
+		"</h1>\n<p>That’s an error.\n")
 }

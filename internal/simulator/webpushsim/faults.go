@@ -59,7 +59,8 @@ type Faults struct {
 
 // nth is the effect on the n-th message of a connection.
 func (f *Faults) nth(n int) web.Effect {
-	return web.Counted{GoAway: f.GoAwayEvery, Refuse: f.RefuseEvery, Slow: f.SlowEvery, NeverAnswer: f.NeverAnswerEvery}.Nth(n)
+	return web.Counted{GoAway: f.GoAwayEvery, Refuse: f.RefuseEvery, Slow: f.SlowEvery,
+		NeverAnswer: f.NeverAnswerEvery}.Nth(n)
 }
 
 // What an origin may do in place of being a push service (Faults.Everything).

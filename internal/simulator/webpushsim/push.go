@@ -38,7 +38,8 @@ const (
 )
 
 var fields = []string{
-	fieldAuthorization: "authorization", fieldEncoding: "content-encoding", fieldTTL: "ttl", fieldUrgency: "urgency", fieldTopic: "topic",
+	fieldAuthorization: "authorization", fieldEncoding: "content-encoding", fieldTTL: "ttl", fieldUrgency: "urgency",
+	fieldTopic: "topic",
 }
 
 // session decides on the requests of one connection.
@@ -108,7 +109,8 @@ type message struct {
 }
 
 // push decides on a message to a subscription.
-func (c *session) push(r *web.Request, id string, body []byte, size int, now time.Time, tally *record.Tally) web.Answer {
+func (c *session) push(r *web.Request, id string, body []byte, size int, now time.Time,
+	tally *record.Tally) web.Answer {
 	c.requests++
 	faults := c.s.faults.Load()
 	address := addressOf(c.s.origin + pushPath + id)
@@ -130,13 +132,15 @@ func (c *session) push(r *web.Request, id string, body []byte, size int, now tim
 		name := strconv.FormatUint(c.s.messages.Add(1), 36)
 		n.ID = []byte(name)
 		a.Status = http.StatusCreated
-		a.Fields = []web.Field{{Name: "location", Value: c.s.origin + messagePath + name}, {Name: "ttl", Value: strconv.Itoa(int(m.ttl))}}
+		a.Fields = []web.Field{{Name: "location", Value: c.s.origin + messagePath + name},
+			{Name: "ttl", Value: strconv.Itoa(int(m.ttl))}}
 	}
 	tally[v]++
 	c.record(n, v)
 	if v == record.Accepted && faults.Offline {
 		c.s.hold(record.Notification{
-			Time: now, Transport: record.WebPush, Token: push.TextToken(Platform, string(address)), Topic: n.Topic, Payload: string(m.plain),
+			Time: now, Transport: record.WebPush, Token: push.TextToken(Platform, string(address)), Topic: n.Topic,
+			Payload: string(m.plain),
 			Verdict: "accepted", MessageID: string(n.ID), Urgency: m.urgency, TTL: m.ttl,
 		}, now)
 	}
@@ -160,7 +164,8 @@ func (c *session) effect(fault Fault, address []byte, faults *Faults, now time.T
 	a, v := web.Answer{}, record.Accepted
 	if e.Row != 0 {
 		r := rows[e.Row-1]
-		if status := r.failure.status; byFlag && retryAfter > 0 && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) {
+		if status := r.failure.status; byFlag && retryAfter > 0 &&
+			(status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) {
 			r.retryAfter = true
 		}
 		a = r.answer(c.s.origin, retryAfter, now)
@@ -182,7 +187,8 @@ func (c *session) effect(fault Fault, address []byte, faults *Faults, now time.T
 }
 
 // check looks at a message as a push service does, and then as the browser.
-func (c *session) check(r *web.Request, id string, body []byte, size int, now time.Time) (m message, refused *failure, undecryptable bool) {
+func (c *session) check(r *web.Request, id string, body []byte, size int, now time.Time) (m message, refused *failure,
+	undecryptable bool) {
 	if string(r.Method) != http.MethodPost {
 		return m, &failMethod, false
 	}

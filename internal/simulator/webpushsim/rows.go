@@ -41,7 +41,8 @@ func (f *failure) answer() web.Answer {
 		a.Body, _ = json.Marshal(map[string]string{"reason": f.reason})
 	case f.errno != 0:
 		a.Fields = mozillaFields
-		a.Body, _ = json.Marshal(map[string]any{"code": f.status, "errno": f.errno, "error": http.StatusText(f.status), "message": f.text})
+		a.Body, _ = json.Marshal(map[string]any{"code": f.status, "errno": f.errno, "error": http.StatusText(f.status),
+			"message": f.text})
 	case f.text != "":
 		a.Fields, a.Body = textFields, []byte(f.text)
 	}
@@ -130,51 +131,71 @@ type row struct {
 func (r *row) accepts() bool { return r.failure.status/100 == 2 && !r.failure.html && !r.dropped }
 
 var rows = [...]row{
-	{fault: BadRequest, name: "bad-request", text: "400, Mozilla's errno 110", failure: failure{status: 400, errno: 110, text: "Invalid encryption headers"}},
+	{fault: BadRequest, name: "bad-request", text: "400, Mozilla's errno 110",
+		failure: failure{status: 400, errno: 110, text: "Invalid encryption headers"}},
 	{fault: BadTTL, name: "bad-ttl", text: "400 BadTtl (Apple)", failure: failTTL},
 	{fault: BadVAPIDKey, name: "bad-vapid-key", text: "400 BadVapidPublicKey (Apple)", failure: failVAPIDKey},
 	{fault: TooLargeGoogle, name: "too-large-400", text: "400 for a body that is too large (Google)",
 		failure: failure{status: 400, text: "The payload is too large: at most 4096 bytes are allowed."}},
 	{fault: Unauthorized, name: "unauthorized", text: "401, Mozilla's errno 109", failure: failNoVAPID},
-	{fault: UnauthorizedGoogle, name: "unauthorized-text", text: "401 with a text (Google)", failure: failure{status: 401, text: "authorization header must be specified."}},
+	{fault: UnauthorizedGoogle, name: "unauthorized-text", text: "401 with a text (Google)",
+		failure: failure{status: 401, text: "authorization header must be specified."}},
 	{fault: BadJWT, name: "bad-jwt", text: "403 BadJwtToken (Apple)", failure: failJWT},
-	{fault: BadAuthorization, name: "bad-authorization", text: "403 BadAuthorizationHeader (Apple)", failure: failAuthorization},
+	{fault: BadAuthorization, name: "bad-authorization", text: "403 BadAuthorizationHeader (Apple)",
+		failure: failAuthorization},
 	{fault: VAPIDMismatch, name: "vapid-mismatch", text: "403 VapidPkHashMismatch (Apple)", failure: failMismatch},
 	{fault: VAPIDMismatchGoogle, name: "vapid-mismatch-text", text: "403 with a text (Google)",
-		failure: failure{status: 403, text: "the VAPID credentials in the authorization header do not correspond to the credentials used to create the subscriptions."}},
+		failure: failure{status: 403, text: "the VAPID credentials in the authorization header do not correspond to the " +
+			"credentials used to create the subscriptions."}},
 	{fault: NotFound, name: "not-found", text: "404, Mozilla's errno 102", failure: failPath},
 	{fault: BadPath, name: "bad-path", text: "404 BadPath (Apple)", failure: failure{status: 404, reason: "BadPath"}},
 	{fault: MethodNotAllowed, name: "method-not-allowed", text: "405 MethodNotAllowed (Apple)", failure: failMethod},
-	{fault: Throttled, name: "throttled", text: "406 (WNS), without Retry-After", failure: failure{status: 406, fields: wnsStatus("channelthrottled")}},
+	{fault: Throttled, name: "throttled", text: "406 (WNS), without Retry-After",
+		failure: failure{status: 406, fields: wnsStatus("channelthrottled")}},
 	{fault: ThrottledRetryAfter, name: "throttled-retry-after", text: "406 (WNS), with Retry-After", retryAfter: true,
 		failure: failure{status: 406, fields: wnsStatus("channelthrottled")}},
 	{fault: Gone, name: "gone", text: "410, Mozilla's errno 106", failure: failGone},
 	{fault: GoneApple, name: "gone-apple", text: "410 (Apple)", failure: failure{status: 410, reason: "Unregistered"}},
-	{fault: GoneGoogle, name: "gone-text", text: "410 with a text (Google)", failure: failure{status: 410, text: "push subscription has unsubscribed or expired."}},
+	{fault: GoneGoogle, name: "gone-text", text: "410 with a text (Google)",
+		failure: failure{status: 410, text: "push subscription has unsubscribed or expired."}},
 	{fault: TooLarge, name: "too-large", text: "413, Mozilla's errno 104", failure: failTooLarge},
-	{fault: TooMany, name: "too-many-requests", text: "429 TooManyRequests (Apple), without Retry-After", failure: failure{status: 429, reason: "TooManyRequests"}},
-	{fault: TooManyRetryAfter, name: "too-many-requests-retry-after", text: "429 TooManyRequests (Apple), with Retry-After", retryAfter: true,
+	{fault: TooMany, name: "too-many-requests", text: "429 TooManyRequests (Apple), without Retry-After",
 		failure: failure{status: 429, reason: "TooManyRequests"}},
-	{fault: TooManyRetryAfterDate, name: "too-many-requests-date", text: "429 TooManyRequests (Apple), with Retry-After as a date", retryAfter: true, date: true,
+	{fault: TooManyRetryAfter, name: "too-many-requests-retry-after",
+		text: "429 TooManyRequests (Apple), with Retry-After", retryAfter: true,
 		failure: failure{status: 429, reason: "TooManyRequests"}},
-	{fault: Internal, name: "internal", text: "500 InternalServerError (Apple)", failure: failure{status: 500, reason: "InternalServerError"}},
-	{fault: BadGateway, name: "bridge", text: "502, Mozilla's errno 900", failure: failure{status: 502, errno: 900, text: "Bridge connection failed"}},
-	{fault: Unavailable, name: "unavailable", text: "503, Mozilla's errno 201, without Retry-After", failure: failure{status: 503, errno: 201, text: "Use exponential back-off for retries"}},
-	{fault: UnavailableRetryAfter, name: "unavailable-retry-after", text: "503, Mozilla's errno 202, with Retry-After", retryAfter: true,
-		failure: failure{status: 503, errno: 202, text: "Immediate retry ok"}},
+	{fault: TooManyRetryAfterDate, name: "too-many-requests-date",
+		text: "429 TooManyRequests (Apple), with Retry-After as a date", retryAfter: true, date: true,
+		failure: failure{status: 429, reason: "TooManyRequests"}},
+	{fault: Internal, name: "internal", text: "500 InternalServerError (Apple)",
+		failure: failure{status: 500, reason: "InternalServerError"}},
+	{fault: BadGateway, name: "bridge", text: "502, Mozilla's errno 900",
+		failure: failure{status: 502, errno: 900, text: "Bridge connection failed"}},
+	{fault: Unavailable, name: "unavailable", text: "503, Mozilla's errno 201, without Retry-After",
+		failure: failure{status: 503, errno: 201, text: "Use exponential back-off for retries"}},
+	{fault: UnavailableRetryAfter, name: "unavailable-retry-after", text: "503, Mozilla's errno 202, with Retry-After",
+		retryAfter: true,
+		failure:    failure{status: 503, errno: 202, text: "Immediate retry ok"}},
 	{fault: Shutdown, name: "shutdown", text: "503 Shutdown (Apple)", failure: failure{status: 503, reason: "Shutdown"}},
-	{fault: GatewayTimeout, name: "gateway-timeout", text: "504 with an HTML body", failure: failure{status: 504, html: true}},
-	{fault: Moved, name: "moved", text: "301 to another path, which accepts everything", redirect: true, failure: failure{status: 301}},
-	{fault: TemporaryRedirect, name: "redirect", text: "307 to another path, which accepts everything", redirect: true, failure: failure{status: 307}},
-	{fault: PermanentRedirect, name: "permanent-redirect", text: "308 to another path, which accepts everything", redirect: true, failure: failure{status: 308}},
+	{fault: GatewayTimeout, name: "gateway-timeout", text: "504 with an HTML body",
+		failure: failure{status: 504, html: true}},
+	{fault: Moved, name: "moved", text: "301 to another path, which accepts everything", redirect: true,
+		failure: failure{status: 301}},
+	{fault: TemporaryRedirect, name: "redirect", text: "307 to another path, which accepts everything", redirect: true,
+		failure: failure{status: 307}},
+	{fault: PermanentRedirect, name: "permanent-redirect", text: "308 to another path, which accepts everything",
+		redirect: true, failure: failure{status: 308}},
 	{fault: OK, name: "ok", text: "200, accepted", failure: failure{status: 200}},
 	{fault: Accepted, name: "accepted", text: "202, accepted", failure: failure{status: 202}},
-	{fault: WNSDropped, name: "wns-dropped", text: "201 with X-WNS-Status: dropped, and thrown away", dropped: true, failure: failure{status: 201, fields: wnsStatus("dropped")}},
-	{fault: WNSThrottled, name: "wns-throttled", text: "201 with X-WNS-Status: channelthrottled, and thrown away", dropped: true,
+	{fault: WNSDropped, name: "wns-dropped", text: "201 with X-WNS-Status: dropped, and thrown away", dropped: true,
+		failure: failure{status: 201, fields: wnsStatus("dropped")}},
+	{fault: WNSThrottled, name: "wns-throttled", text: "201 with X-WNS-Status: channelthrottled, and thrown away",
+		dropped: true,
 		failure: failure{status: 201, fields: wnsStatus("channelthrottled")}},
 	{fault: HTML, name: "html", text: "200 with an HTML body", failure: failure{status: 200, html: true}},
 	{fault: HTMLBadGateway, name: "html-502", text: "502 with an HTML body", failure: failure{status: 502, html: true}},
-	{fault: Garbage, name: "garbage", text: "410 with bytes that mean nothing", failure: failure{status: 410, garbage: "\x00\xff{"}},
+	{fault: Garbage, name: "garbage", text: "410 with bytes that mean nothing",
+		failure: failure{status: 410, garbage: "\x00\xff{"}},
 	{fault: Teapot, name: "teapot", text: "418, which no push service answers", failure: failure{status: 418}},
 }
 
@@ -201,7 +222,8 @@ const (
 	vDropped       record.Verdict = 197 // accepted, and thrown away
 )
 
-var ownVerdicts = map[record.Verdict]string{vUndecryptable: "not decryptable", vRedirected: "redirect followed", vDropped: "dropped"}
+var ownVerdicts = map[record.Verdict]string{vUndecryptable: "not decryptable", vRedirected: "redirect followed",
+	vDropped: "dropped"}
 
 // statuses are those that the record tells apart, by verdict - 1.
 var statuses = []int{200, 301, 307, 308, 400, 401, 403, 404, 405, 406, 410, 413, 418, 429, 500, 502, 503, 504}

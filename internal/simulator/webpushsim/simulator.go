@@ -92,7 +92,8 @@ func New(cfg Config, certificate tls.Certificate, log *slog.Logger) (*Simulator,
 	if cfg.NoHTTP2 {
 		s.tls.NextProtos = []string{"http/1.1"}
 	}
-	s.recorder = record.New(cfg.Record, cfg.Recent, false, reasonText, func(b []byte) push.Token { return push.TextToken(Platform, string(b)) })
+	s.recorder = record.New(cfg.Record, cfg.Recent, false, reasonText,
+		func(b []byte) push.Token { return push.TextToken(Platform, string(b)) })
 	s.SetFaults(cfg.Faults)
 	var err error
 	if s.listener, err = listen.Open("Web Push service", cfg.Address); err != nil {
@@ -115,8 +116,9 @@ func (s *Simulator) Close() { _ = s.listener.Close() }
 // Run serves until ctx ends, then closes every connection and returns once all of its goroutines have ended.
 func (s *Simulator) Run(ctx context.Context) error {
 	return web.Serve(ctx, s.listener, web.Config{
-		Name: "Web Push", TLS: s.tls, Log: s.log, Recorder: s.recorder, NewSession: func() web.Session { return &session{s: s} },
-		Fields: fields, MaxBody: maxBody, MaxStreams: s.cfg.MaxStreams, RefuseStreams: true,
+		Name: "Web Push", TLS: s.tls, Log: s.log, Recorder: s.recorder,
+		NewSession: func() web.Session { return &session{s: s} },
+		Fields:     fields, MaxBody: maxBody, MaxStreams: s.cfg.MaxStreams, RefuseStreams: true,
 	})
 }
 

@@ -127,7 +127,8 @@ func (s *Simulator) find(id string) (*subscription, error) {
 	if err != nil || len(raw) != idLen || !hmac.Equal(raw[idLen-macLen:], s.mac(raw[:idLen-macLen])) {
 		return nil, errNoSubscription
 	}
-	return &subscription{raw: [idLen]byte(raw), fault: Fault(binary.BigEndian.Uint16(raw)), vapid: [vapidLen]byte(raw[2:])}, nil
+	return &subscription{raw: [idLen]byte(raw), fault: Fault(binary.BigEndian.Uint16(raw)),
+		vapid: [vapidLen]byte(raw[2:])}, nil
 }
 
 // browser derives a browser's secrets from the id.

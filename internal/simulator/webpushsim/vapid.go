@@ -77,7 +77,8 @@ func parseToken(token string, key []byte, origin string, now time.Time) (expires
 		return expires, &failJWT
 	}
 	expires = time.Unix(int64(claims.Exp), 0)
-	if claims.Aud != origin || !isSubject(claims.Sub) || claims.Exp <= 0 || expires.Before(now) || expires.Sub(now) > maxVAPID {
+	if claims.Aud != origin || !isSubject(claims.Sub) || claims.Exp <= 0 || expires.Before(now) ||
+		expires.Sub(now) > maxVAPID {
 		return expires, &failJWT
 	}
 	return expires, nil

@@ -51,8 +51,10 @@ func run(ctx context.Context) error {
 		want["fcm:"+token] = accepted
 		ttl := time.Hour
 		messages = append(messages, &messaging.Message{
-			Token: token, Notification: &messaging.Notification{Title: "Hello", Body: "World"}, Data: map[string]string{"order": "4711"},
-			Android: &messaging.AndroidConfig{Priority: "high", TTL: &ttl, CollapseKey: "k", Notification: &messaging.AndroidNotification{Tag: "k", Color: "#ff8800"}},
+			Token: token, Notification: &messaging.Notification{Title: "Hello", Body: "World"},
+			Data: map[string]string{"order": "4711"},
+			Android: &messaging.AndroidConfig{Priority: "high", TTL: &ttl, CollapseKey: "k",
+				Notification: &messaging.AndroidNotification{Tag: "k", Color: "#ff8800"}},
 		})
 	}
 	for i := range 300 {

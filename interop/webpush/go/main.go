@@ -56,7 +56,8 @@ func run() error {
 			return err
 		}
 		resp, err := webpush.SendNotification([]byte(`{"title":"Hello"}`), s, &webpush.Options{
-			Subscriber: "push@example.com", VAPIDPublicKey: public, VAPIDPrivateKey: private, TTL: 60, Urgency: webpush.UrgencyHigh, Topic: "t",
+			Subscriber: "push@example.com", VAPIDPublicKey: public, VAPIDPrivateKey: private, TTL: 60,
+			Urgency: webpush.UrgencyHigh, Topic: "t",
 		})
 		if err != nil {
 			return err

@@ -38,7 +38,8 @@ func main() {
 		for n > 0 {
 			messages := make([]*messaging.Message, min(n, 500))
 			for i := range messages {
-				messages[i] = &messaging.Message{Token: fmt.Sprintf("bench%04d:APA91b%0134d", next%1000, next%1000), Android: android, Notification: notification}
+				messages[i] = &messaging.Message{Token: fmt.Sprintf("bench%04d:APA91b%0134d", next%1000, next%1000),
+					Android: android, Notification: notification}
 				next++
 			}
 			n -= len(messages)
