@@ -56,7 +56,9 @@ var allowed = map[string]map[string]string{
 	"internal/api": {
 		"internal/push": "values and sentinels; the stores are reached through interfaces of its own",
 	},
-	"internal/listener": {},
+	"internal/listener": {
+		"internal/filewatch": "the certificate follows its files",
+	},
 	"internal/sender": {
 		"internal/push":  "groups and results",
 		"internal/queue": "batches and leases, the queue's own values, which the sender passes back to it; never its SQL",
@@ -85,7 +87,8 @@ var allowed = map[string]map[string]string{
 		"internal/push":       "groups and results",
 	},
 	"internal/apns/credentials": {
-		"internal/inline": "they may be text in place of a file",
+		"internal/inline":    "they may be text in place of a file",
+		"internal/filewatch": "files are followed",
 	},
 	"internal/apns/provider": {
 		"internal/apns":             "reasons, ids and metrics",

@@ -22,6 +22,7 @@ type reload struct {
 	s       *service
 	level   *slog.LevelVar
 	watch   *filewatch.Watch
+	unwatch []func() // the files that are watched
 	started *config.Config // what holds until a restart
 	refused string         // why the file, or a part of it, is not in force; counted and said once
 	hup     chan os.Signal
@@ -93,7 +94,14 @@ func (r *reload) run(ctx context.Context) error {
 
 // follow has the files watched whose change may be news.
 func (r *reload) follow() {
-	r.watch.Set(append(r.s.live.files(), r.file))
+	former := r.unwatch
+	r.unwatch = nil
+	for _, file := range append(r.s.live.files(), r.file) {
+		r.unwatch = append(r.unwatch, r.watch.Add(file))
+	}
+	for _, stop := range former { // after that: a folder that goes on being watched misses nothing
+		stop()
+	}
 }
 
 // reload reads the configuration and takes up what is new.

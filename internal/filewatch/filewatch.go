@@ -12,54 +12,56 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-const (
-	// quiet is how long folders must be quiet before their files are looked at: a file is seldom replaced in one step.
-	quiet = 500 * time.Millisecond
-	// again is when they are looked at although nothing was seen to change.
-	again = time.Minute
-)
-
 // Watch tells of changes.
 type Watch struct {
+	// Quiet is how long folders must be quiet before changed is called: a file is seldom replaced in one step. Again is
+	// when it is called although nothing was seen to change: not every file system tells, and a folder above the file's
+	// own may have been replaced, by a symbolic link to the next release say. They are not changed once Run runs.
+	Quiet, Again time.Duration
+
 	log *slog.Logger
 
-	mu      sync.Mutex // guards what follows
-	folders map[string]bool
+	mu      sync.Mutex        // guards what follows
+	folders map[string]int    // by how many files each is watched for
 	watcher *fsnotify.Watcher // Run's; nil before it, and where there is none
 }
 
 // New returns a Watch of nothing. It starts nothing: Run does.
-func New(log *slog.Logger) *Watch { return &Watch{log: log, folders: map[string]bool{}} }
-
-// Set has the folders of these files watched, and no others. It watches folders, as a file that is replaced by renaming
-// is another file.
-func (w *Watch) Set(files []string) {
-	folders := map[string]bool{}
-	for _, file := range files {
-		folders[filepath.Dir(file)] = true
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for folder := range folders {
-		if !w.folders[folder] {
-			w.add(folder)
-		}
-	}
-	for folder := range w.folders {
-		if !folders[folder] && w.watcher != nil {
-			_ = w.watcher.Remove(folder) // it may be gone itself
-		}
-	}
-	w.folders = folders
+func New(log *slog.Logger) *Watch {
+	return &Watch{Quiet: 500 * time.Millisecond, Again: time.Minute, log: log, folders: map[string]int{}}
 }
 
-// add is called with mu held.
-func (w *Watch) add(folder string) {
+// Add has a file watched until stop. It watches the folder, as a file that is replaced by renaming, or by a change of
+// symbolic links as Kubernetes does it, is another file.
+func (w *Watch) Add(file string) (stop func()) {
+	folder := filepath.Dir(file)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.folders[folder]++; w.folders[folder] == 1 {
+		w.watch(folder)
+	}
+	return func() { w.remove(folder) }
+}
+
+func (w *Watch) remove(folder string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.folders[folder]--; w.folders[folder] > 0 {
+		return
+	}
+	delete(w.folders, folder)
+	if w.watcher != nil {
+		_ = w.watcher.Remove(folder) // it may be gone itself
+	}
+}
+
+// watch is called with mu held.
+func (w *Watch) watch(folder string) {
 	if w.watcher == nil {
 		return
 	}
 	if err := w.watcher.Add(folder); err != nil {
-		w.log.Warn("a folder is not watched, and only looked into from time to time", "folder", folder, "every", again,
+		w.log.Warn("a folder is not watched, and only looked into from time to time", "folder", folder, "every", w.Again,
 			"error", err)
 	}
 }
@@ -70,18 +72,18 @@ func (w *Watch) Run(ctx context.Context, ask <-chan struct{}, changed func()) {
 	var errs <-chan error
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		w.log.Warn("files are not watched, and only looked into from time to time", "every", again, "error", err)
+		w.log.Warn("files are not watched, and only looked into from time to time", "every", w.Again, "error", err)
 	} else {
 		defer func() { _ = watcher.Close() }()
 		events, errs = watcher.Events, watcher.Errors
 		w.mu.Lock()
 		w.watcher = watcher
 		for folder := range w.folders {
-			w.add(folder)
+			w.watch(folder)
 		}
 		w.mu.Unlock()
 	}
-	timer := time.NewTimer(quiet) // what changed before the watch was set up
+	timer := time.NewTimer(w.Quiet) // what changed before the watch was set up
 	defer timer.Stop()
 	for {
 		select {
@@ -89,22 +91,23 @@ func (w *Watch) Run(ctx context.Context, ask <-chan struct{}, changed func()) {
 			return
 		case <-ask:
 			changed()
-			timer.Reset(again)
+			timer.Reset(w.Again)
 		case _, ok := <-events:
 			if !ok {
 				events = nil
 				continue
 			}
-			timer.Reset(quiet)
-		case _, ok := <-errs: // events may have been lost
+			timer.Reset(w.Quiet)
+		case err, ok := <-errs: // events may have been lost
 			if !ok {
 				errs = nil
 				continue
 			}
-			timer.Reset(quiet)
+			w.log.Warn("watching files", "error", err)
+			timer.Reset(w.Quiet)
 		case <-timer.C:
 			changed()
-			timer.Reset(again)
+			timer.Reset(w.Again)
 		}
 	}
 }

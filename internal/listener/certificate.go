@@ -8,10 +8,9 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-)
 
-// certificateReread is how often the files are looked at. Certificates are renewed weeks before their end.
-const certificateReread = 10 * time.Second
+	"github.com/lhspn/lhspn/internal/filewatch"
+)
 
 // Certificate is a server's certificate that follows its files. The present one is kept while they hold no good one.
 type Certificate struct {
@@ -66,16 +65,11 @@ func (c *Certificate) TLS() *tls.Config {
 
 // Run follows the files until ctx ends.
 func (c *Certificate) Run(ctx context.Context) error {
-	again := time.NewTicker(certificateReread)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-again.C:
-			c.look()
-		}
-	}
+	changes := filewatch.New(c.log)
+	changes.Add(c.certificate)
+	changes.Add(c.key)
+	changes.Run(ctx, nil, c.look)
+	return nil
 }
 
 // look reads the files where they have changed. Of the two one is written first: a pair that does not fit is read again

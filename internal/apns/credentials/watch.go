@@ -5,28 +5,19 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lhspn/lhspn/internal/filewatch"
 	"github.com/lhspn/lhspn/internal/inline"
 )
 
-const (
-	// certificateWarning is how long before its end a certificate is warned of, once a day.
-	certificateWarning = 30 * 24 * time.Hour
-	// credentialQuiet is how long a directory must be quiet before its files are read: a file is seldom replaced in one
-	// step.
-	credentialQuiet = 500 * time.Millisecond
-	// credentialReread is when they are read although nothing was seen to change: not every file system tells, and a
-	// directory above the file's own may have been replaced, by a symbolic link to the next release say.
-	credentialReread = time.Minute
-)
+// certificateWarning is how long before its end a certificate is warned of, once a day.
+const certificateWarning = 30 * 24 * time.Hour
 
 // CertificateFile is a client certificate that follows its file. The present one is kept while the file holds no good
 // one.
@@ -91,18 +82,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Watch follows the files of certificates and signing keys, and has those who use them take up what is new. It watches
-// the directories: a file that is replaced by renaming, or by a change of symbolic links as Kubernetes does it, is
-// another file.
+// Watch follows the files of certificates and signing keys, and has those who use them take up what is new.
 type Watch struct {
 	log     *slog.Logger
 	metrics *Metrics
-	quiet   time.Duration // credentialQuiet, but for tests
-	reread  time.Duration // credentialReread, but for tests
+	changes *filewatch.Watch
 
-	mu      sync.Mutex // guards what follows
-	files   []*watchedCredential
-	watcher *fsnotify.Watcher // Run's; nil before it, and where there is none
+	mu    sync.Mutex // guards what follows
+	files []*watchedCredential
 }
 
 type watchedCredential struct {
@@ -118,7 +105,7 @@ type watchedCredential struct {
 
 // NewWatch returns a watch of nothing. It starts nothing: Run does.
 func NewWatch(log *slog.Logger, m *Metrics) *Watch {
-	return &Watch{log: log, metrics: m, quiet: credentialQuiet, reread: credentialReread}
+	return &Watch{log: log, metrics: m, changes: filewatch.New(log)}
 }
 
 // Follow has a file of credentials followed. read takes up its content and reports whether it is new; its error leaves
@@ -166,78 +153,22 @@ func (w *Watch) add(f *watchedCredential) (stop func()) {
 		return func() {}
 	}
 	w.files = append(w.files[:len(w.files):len(w.files)], f)
-	if w.watcher != nil {
-		w.watchFolder(f)
+	unwatch := func() {}
+	if !inline.Is(f.file) {
+		unwatch = w.changes.Add(f.file)
 	}
-	return func() { w.remove(f) }
-}
-
-// remove has the file not be followed any more. Its folder may have others.
-func (w *Watch) remove(f *watchedCredential) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.files = slices.DeleteFunc(slices.Clone(w.files), func(o *watchedCredential) bool { return o == f })
-	folder := filepath.Dir(f.file)
-	used := slices.ContainsFunc(w.files, func(o *watchedCredential) bool { return filepath.Dir(o.file) == folder })
-	if w.watcher != nil && !used && !inline.Is(f.file) {
-		_ = w.watcher.Remove(folder) // it may be gone itself
-	}
-}
-
-// watchFolder has the folder of the file watched. mu is held.
-func (w *Watch) watchFolder(f *watchedCredential) {
-	if inline.Is(f.file) {
-		return
-	}
-	if err := w.watcher.Add(filepath.Dir(f.file)); err != nil {
-		w.log.Warn("credential file is not watched, and only read again from time to time",
-			"app", f.app, "file", f.file, "every", w.reread, "error", err)
-	}
-}
-
-// Run watches until ctx ends. Where the directories cannot be watched, the files are still read again from time to
-// time.
-func (w *Watch) Run(ctx context.Context) error {
-	var events <-chan fsnotify.Event
-	var errs <-chan error
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		w.log.Warn("credential files are not watched, and only read again from time to time", "every", w.reread, "error", err)
-	} else {
-		defer func() { _ = watcher.Close() }()
-		events, errs = watcher.Events, watcher.Errors
+	return func() {
+		unwatch()
 		w.mu.Lock()
-		w.watcher = watcher
-		for _, f := range w.files {
-			w.watchFolder(f)
-		}
-		w.mu.Unlock()
+		defer w.mu.Unlock()
+		w.files = slices.DeleteFunc(slices.Clone(w.files), func(o *watchedCredential) bool { return o == f })
 	}
-	w.check(time.Now()) // what changed before the watch was set up, and what expires soon
-	timer := time.NewTimer(w.reread)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case _, ok := <-events:
-			if !ok {
-				events = nil
-				continue
-			}
-			timer.Reset(w.quiet)
-		case err, ok := <-errs:
-			if !ok {
-				errs = nil
-				continue
-			}
-			w.log.Warn("watching credential files", "error", err)
-			timer.Reset(w.quiet) // events may have been lost
-		case now := <-timer.C:
-			w.check(now)
-			timer.Reset(w.reread)
-		}
-	}
+}
+
+// Run follows the files until ctx ends.
+func (w *Watch) Run(ctx context.Context) error {
+	w.changes.Run(ctx, nil, func() { w.check(time.Now()) })
+	return nil
 }
 
 // usable ends what was said of a file that could not be used.

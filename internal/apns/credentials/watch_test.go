@@ -74,7 +74,7 @@ func TestWatch(t *testing.T) {
 
 	said := make(messages, 100)
 	w := NewWatch(slog.New(said), m)
-	w.quiet = 20 * time.Millisecond
+	w.changes.Quiet = 20 * time.Millisecond
 	changed := make(chan string, 10)
 	w.Certificate(cert, func() { changed <- "certificate" })
 	w.SigningKey("app", keyFile, tokens, func() { changed <- "key" })
@@ -168,7 +168,7 @@ func TestWatchReadsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := NewWatch(quiet(), m)
-	w.reread = 20 * time.Millisecond
+	w.changes.Again = 20 * time.Millisecond
 	read := make(chan struct{}, 1)
 	w.add(&watchedCredential{app: "app", file: filepath.Join(t.TempDir(), "none"), read: func() (bool, error) { // tells of the checks
 		select {
