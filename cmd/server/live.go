@@ -290,13 +290,15 @@ func (l *live) apiApps() []api.App {
 			}
 		}
 		for _, k := range a.settings.Keys {
-			app.Keys = append(app.Keys, api.Key{
-				Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate, ExpiresAt: k.ExpiresAt,
-			})
+			app.Keys = append(app.Keys, apiKey(k))
 		}
 		apps = append(apps, app)
 	}
 	return apps
+}
+
+func apiKey(k config.Key) api.Key {
+	return api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate, ExpiresAt: k.ExpiresAt}
 }
 
 func operatorKeys(keys []config.OperatorKey) (all []api.Key) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,10 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apps"
 	"github.com/lhspn/lhspn/internal/config"
-	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/tokens"
 )
@@ -31,8 +28,8 @@ const (
 	removeStep  = 500
 )
 
-// operated is all the apps there are, of the configuration file and of the database, as operators see and set them. It
-// implements api.Apps, and has live put in force what changes, here or on another replica.
+// operated is all the apps there are, of the configuration file and of the database. It has live put in force what
+// changes, here or on another replica; what operators see and set of it is in operatedapi.go.
 type operated struct {
 	store     *apps.Store
 	masterKey bool
@@ -133,15 +130,6 @@ func (o *operated) refresh(ctx context.Context) error {
 // merge is all apps that are to be in force. What the file says goes before what is stored. mu is held.
 func (o *operated) merge() []config.App {
 	all := slices.Clone(o.file)
-	hashes := map[config.Hash]bool{}
-	for i := range o.file {
-		for _, k := range o.file[i].Keys {
-			hashes[k.SHA256] = true
-		}
-	}
-	for _, k := range o.operators {
-		hashes[k.SHA256] = true
-	}
 	unusable := 0
 	for i := range o.stored {
 		s := &o.stored[i]
@@ -156,12 +144,11 @@ func (o *operated) merge() []config.App {
 		}
 		delete(o.told, s.Name)
 		for _, k := range s.Keys {
-			if hashes[k.Hash] {
+			if o.isFileKey(k.Hash) {
 				o.log.Error("a stored key is in the configuration file too, for what it says there", "app", s.Name, "key", k.Name)
 				continue
 			}
-			app.Keys = append(app.Keys, config.Key{Name: k.Name, Scope: k.Scope, SHA256: k.Hash, Rate: k.Rate,
-				ExpiresAt: k.ExpiresAt})
+			app.Keys = append(app.Keys, configKey(k))
 		}
 		all = append(all, app)
 	}
@@ -266,174 +253,6 @@ func (o *operated) remove(ctx context.Context, app string) (gone bool, err error
 	return n == 0, err
 }
 
-var errFile = fmt.Errorf("the app is of the configuration file: %w", push.ErrConflict)
-
-// find is the app as it is known, and whether it is the file's. mu is held.
-func (o *operated) find(name string) (file *config.App, stored *apps.App, err error) {
-	if file = o.ofFile(name); file != nil {
-		return file, nil, nil
-	}
-	for i := range o.stored {
-		if s := &o.stored[i]; s.Name == name && !s.Deleting {
-			return nil, s, nil
-		}
-	}
-	return nil, nil, push.ErrNotFound
-}
-
-// current is find after a look for changes.
-func (o *operated) current(ctx context.Context, name string) (*config.App, *apps.App, error) {
-	if err := o.refresh(ctx); err != nil {
-		return nil, nil, err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.find(name)
-}
-
-// ListApps implements api.Apps.
-func (o *operated) ListApps(ctx context.Context) ([]json.RawMessage, error) {
-	if err := o.refresh(ctx); err != nil {
-		return nil, err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var names []string
-	for i := range o.file {
-		names = append(names, o.file[i].Name)
-	}
-	for i := range o.stored {
-		names = append(names, o.stored[i].Name)
-	}
-	slices.Sort(names)
-	all := []json.RawMessage{}
-	for _, name := range slices.Compact(names) {
-		file, stored, err := o.find(name)
-		if err != nil { // it is being deleted
-			continue
-		}
-		shown, err := show(file, stored)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, shown)
-	}
-	return all, nil
-}
-
-// GetApp implements api.Apps.
-func (o *operated) GetApp(ctx context.Context, name string) (json.RawMessage, error) {
-	file, stored, err := o.current(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return show(file, stored)
-}
-
-// show is an app's entry without secrets.
-func show(file *config.App, stored *apps.App) (json.RawMessage, error) {
-	entry := map[string]any{}
-	if file != nil {
-		entry = file.Describe()
-		entry["source"] = "file"
-	} else {
-		if stored.Err == nil {
-			app, _ := config.ParseApp(stored.Name, stored.Entry)
-			entry = app.Describe()
-		}
-		entry["name"], entry["source"] = stored.Name, "api"
-		entry["created_at"], entry["updated_at"] = stored.CreatedAt, stored.UpdatedAt
-	}
-	keys := []any{}
-	for _, k := range appKeys(file, stored) {
-		keys = append(keys, api.ShowKey(k))
-	}
-	entry["keys"] = keys
-	return json.Marshal(entry)
-}
-
-func appKeys(file *config.App, stored *apps.App) (keys []api.AppKey) {
-	if file != nil {
-		for _, k := range file.Keys {
-			keys = append(keys, api.AppKey{Key: api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.SHA256, Rate: k.Rate,
-				ExpiresAt: k.ExpiresAt}})
-		}
-		return keys
-	}
-	for _, k := range stored.Keys {
-		keys = append(keys, api.AppKey{
-			Key:       api.Key{Name: k.Name, Scope: api.Scope(k.Scope), Hash: k.Hash, Rate: k.Rate, ExpiresAt: k.ExpiresAt},
-			CreatedAt: k.CreatedAt,
-		})
-	}
-	return keys
-}
-
-// PutApp implements api.Apps.
-func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (json.RawMessage, bool, error) {
-	file, _, err := o.current(ctx, name)
-	switch {
-	case file != nil:
-		return nil, false, api.Explain(errFile, "The app is of the configuration file, and is changed there.")
-	case err != nil && !errors.Is(err, push.ErrNotFound):
-		return nil, false, err
-	case !o.masterKey:
-		return nil, false, api.Explain(push.ErrConflict,
-			"The configuration has no master_key, under which credentials are kept.")
-	}
-	keys, replace, err := o.entryKeys(name, entry)
-	if err != nil {
-		return nil, false, err
-	}
-	created, err := o.store.Put(ctx, name, keys, replace, func(before []byte) ([]byte, error) {
-		doc := []byte(entry)
-		if before != nil {
-			var err error
-			if doc, err = config.MergeApp(doc, before); err != nil {
-				return nil, err
-			}
-		}
-		app, faults := config.ParseApp(name, doc)
-		if len(faults) > 0 {
-			return nil, asFaults(faults)
-		}
-		if err := tryEntry(&app); err != nil {
-			return nil, err
-		}
-		return withoutKeys(doc)
-	})
-	if errors.Is(err, push.ErrConflict) {
-		err = api.Explain(err, "A key of it is in use already, or an app of that name is being deleted.")
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	shown, err := o.GetApp(ctx, name)
-	return shown, created, err
-}
-
-// entryKeys are the keys that an entry has, and whether it has any.
-func (o *operated) entryKeys(name string, entry push.JSON) (keys []apps.Key, replace bool, err error) {
-	for member := range entry.Members() {
-		replace = replace || member.Is("keys")
-	}
-	app, faults := config.ParseApp(name, entry)
-	for _, f := range faults { // the others may be of what is left out
-		if len(f.Setting) >= 4 && f.Setting[:4] == "keys" {
-			return nil, false, asFaults(faults)
-		}
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, k := range app.Keys {
-		if o.isFileKey(k.SHA256) {
-			return nil, false, fmt.Errorf("a key of the configuration file: %w", push.ErrConflict)
-		}
-		keys = append(keys, apps.Key{Name: k.Name, Scope: k.Scope, Hash: k.SHA256, Rate: k.Rate, ExpiresAt: k.ExpiresAt})
-	}
-	return keys, replace, nil
-}
-
 // isFileKey reports whether the configuration file has the key. mu is held.
 func (o *operated) isFileKey(hash [sha256.Size]byte) bool {
 	for i := range o.file {
@@ -445,113 +264,7 @@ func (o *operated) isFileKey(hash [sha256.Size]byte) bool {
 		func(k config.OperatorKey) bool { return k.SHA256 == hash })
 }
 
-func asFaults(faults config.Faults) push.Faults {
-	all := make(push.Faults, len(faults))
-	for i, f := range faults {
-		all[i] = push.Fault{Location: "body", Message: f.Message}
-		if f.Setting != "" {
-			all[i].Location += "." + f.Setting
-		}
-	}
-	return all
-}
-
-// tryEntry says what is wrong with an app's credentials. It connects to nothing.
-func tryEntry(app *config.App) error {
-	g := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	var faults push.Faults
-	for _, p := range g.platformsOf(app) {
-		if o := p.open(); o.err != nil {
-			faults = append(faults, push.Fault{Location: "body." + p.name, Message: o.err.Error()})
-		}
-	}
-	if _, err := userTokens(&app.UserTokens); err != nil {
-		faults = append(faults, push.Fault{Location: "body.user_tokens", Message: err.Error()})
-	}
-	if len(faults) > 0 {
-		return faults
-	}
-	return nil
-}
-
-// withoutKeys is the entry without what is kept apart.
-func withoutKeys(doc []byte) ([]byte, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(doc, &members); err != nil {
-		return nil, fmt.Errorf("parse the app's entry: %w", err)
-	}
-	delete(members, "keys")
-	return json.Marshal(members)
-}
-
-// DeleteApp implements api.Apps.
-func (o *operated) DeleteApp(ctx context.Context, name string) error {
-	if err := o.change(ctx, name); err != nil {
-		return err
-	}
-	if err := o.store.Delete(ctx, name); err != nil {
-		return err
-	}
-	return o.refresh(ctx)
-}
-
-// change is nil where the app is one that can be changed.
-func (o *operated) change(ctx context.Context, name string) error {
-	file, _, err := o.current(ctx, name)
-	if file != nil {
-		return api.Explain(errFile, "The app is of the configuration file, and is changed there.")
-	}
-	return err
-}
-
-// Keys implements api.Apps.
-func (o *operated) Keys(ctx context.Context, app string) ([]api.AppKey, error) {
-	file, stored, err := o.current(ctx, app)
-	if err != nil {
-		return nil, err
-	}
-	return appKeys(file, stored), nil
-}
-
-// AddKey implements api.Apps.
-func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.AppKey, error) {
-	if err := o.change(ctx, app); err != nil {
-		return api.AppKey{}, err
-	}
-	o.mu.Lock()
-	taken := o.isFileKey(key.Hash)
-	o.mu.Unlock()
-	if taken {
-		return api.AppKey{}, push.ErrConflict
-	}
-	err := o.store.AddKey(ctx, app, apps.Key{Name: key.Name, Scope: string(key.Scope), Hash: key.Hash, Rate: key.Rate,
-		ExpiresAt: key.ExpiresAt})
-	if err != nil {
-		return api.AppKey{}, err
-	}
-	keys, err := o.Keys(ctx, app)
-	if err != nil {
-		return api.AppKey{}, err
-	}
-	if i := slices.IndexFunc(keys, func(k api.AppKey) bool { return k.Name == key.Name }); i >= 0 {
-		return keys[i], nil
-	}
-	return api.AppKey{}, push.ErrNotFound // revoked again already
-}
-
-// DeleteKey implements api.Apps.
-func (o *operated) DeleteKey(ctx context.Context, app, name string) error {
-	if err := o.change(ctx, app); err != nil {
-		return err
-	}
-	if err := o.store.DeleteKey(ctx, app, name); err != nil {
-		return err
-	}
-	return o.refresh(ctx)
-}
-
-// NewKey implements api.Apps.
-func (o *operated) NewKey(scope api.Scope) (string, [sha256.Size]byte) {
-	key, hash := config.NewKey(string(scope))
-	return key, hash
+// configKey is a stored key as the configuration file would have it.
+func configKey(k apps.Key) config.Key {
+	return config.Key{Name: k.Name, Scope: k.Scope, SHA256: k.Hash, Rate: k.Rate, ExpiresAt: k.ExpiresAt}
 }
