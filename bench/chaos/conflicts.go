@@ -77,8 +77,7 @@ func (t *theatre) conflicts(ctx context.Context, fleet []*rig.Server) (badges in
 		return 0, errors.New("no transaction lost to another node's: nothing was put to the test")
 	}
 	fmt.Printf("%d broadcasts, %d requests with one key, %d registrations of one token on %d nodes at once: done after "+
-		"%v; "+
-		"%d transactions lost to another node's and were run again\n",
+		"%v; %d transactions lost to another node's and were run again\n",
 		len(fleet), sameKey, sameKey, len(fleet), time.Since(begin).Round(time.Millisecond), lost)
 	return len(fleet), t.badges(ctx, fleet[0].API, uint32(len(fleet)))
 }

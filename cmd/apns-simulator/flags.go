@@ -34,8 +34,7 @@ func flagSet(o *options, stderr io.Writer) *pflag.FlagSet {
 	flags.StringVar(&c.Page, "page", "127.0.0.1:8082", "address of the page that shows what arrived (plain HTTP)")
 	flags.StringVar(&c.CredentialsDir, "certs", "",
 		"keep the CA, the client certificate, the .p8 key, the service account and the seed of subscriptions in this "+
-			"directory, "+
-			"and make them there if it has none (default: in memory)")
+			"directory, and make them there if it has none (default: in memory)")
 	flags.StringSliceVar(&c.Hosts, "host", nil, "further host names or addresses for the server certificate")
 	flags.StringVar(&c.Topic, "topic", simulator.DefaultTopic, "topic of the client certificate")
 	flags.StringVar(&c.CertificateFile, "cert", "", "server certificate (PEM) in place of the made one")

@@ -65,8 +65,7 @@ func openFiles() int {
 func (s *service) warnOfPlainHTTP() {
 	if s.certificate == nil && len(s.proxies) == 0 && !listener.IsLoopback(s.public) {
 		s.log.Warn("the API is served over plain HTTP, and not on loopback: set tls_certificate_file and tls_key_file, or "+
-			"api.trusted_proxies "+
-			"where a proxy has TLS", "listen", s.public.Addr().String())
+			"api.trusted_proxies where a proxy has TLS", "listen", s.public.Addr().String())
 	}
 }
 

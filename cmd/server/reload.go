@@ -22,7 +22,7 @@ type reload struct {
 	s       *service
 	level   *slog.LevelVar
 	watch   *filewatch.Watch
-	unwatch []func() // the files that are watched
+	unwatch []func()       // the files that are watched
 	started *config.Config // what holds until a restart
 	refused string         // why the file, or a part of it, is not in force; counted and said once
 	hup     chan os.Signal

@@ -23,8 +23,7 @@ const (
 )
 
 const documentAbout = "Push notifications for Apple's devices, Android and browsers. A key belongs to one app, " +
-	"which it thereby selects. " +
-	"Every error is a problem as in RFC 9457, and means that nothing was stored."
+	"which it thereby selects. Every error is a problem as in RFC 9457, and means that nothing was stored."
 
 var documentTags = []*huma.Tag{
 	{Name: tagTokens, Description: "What mobile apps and browsers register"},
@@ -61,8 +60,7 @@ func (a *API) routeTokens() {
 	device := map[int]reflect.Type{200: reflect.TypeFor[deviceBody]()}
 	registered := map[int]reflect.Type{200: reflect.TypeFor[deviceBody](), 201: reflect.TypeFor[deviceBody]()}
 	const about = "Sets last_updated to now, and the badge. Fields that are left out keep what is stored; null and " +
-		"\"\" clear it.\n\n" +
-		"201: the token is new; 200: it was known."
+		"\"\" clear it.\n\n201: the token is new; 200: it was known."
 	a.serve(operation{
 		id: "register", method: http.MethodPost, path: "/v1/tokens", scopes: forRegister, tag: tagTokens,
 		summary: "Register what a client has to be reached by",
@@ -100,11 +98,9 @@ func (a *API) routeTokens() {
 		streams: true, audit: "import tokens",
 		summary: "Import device tokens",
 		about: "A stream of any length, one token object a line, as an export has them; only token is required, or in its " +
-			"place platform and " +
-			"what POST /v1/tokens takes. A last_updated that is given is kept. " +
+			"place platform and what POST /v1/tokens takes. A last_updated that is given is kept. " +
 			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported whole pages of " +
-			"1,000 lines, " +
-			"and lines_taken says how many lines.",
+			"1,000 lines, and lines_taken says how many lines.",
 		body: reflect.TypeFor[lineBody](), media: ndjson,
 		answers: map[int]reflect.Type{200: reflect.TypeFor[importBody]()}, errors: []int{400, 415},
 	}, a.importTokens)
@@ -129,8 +125,7 @@ func (a *API) routeNotifications() {
 		id: "send", method: http.MethodPost, path: "/v1/notifications", scopes: forSend, tag: tagNotifications,
 		summary: "Send a notification", query: sendQuery,
 		about: "202 comes once the notification is durable. The payloads, with the widest badge, may have 4,096 bytes for " +
-			"APNs " +
-			"(5,120 with push type voip; 2,048 over the binary protocol), 4,096 for FCM and 3,993 for Web Push.\n\n" +
+			"APNs (5,120 with push type voip; 2,048 over the binary protocol), 4,096 for FCM and 3,993 for Web Push.\n\n" +
 			"With dry_run nothing is sent or stored, and 200 answers what would be sent.",
 		body: reflect.TypeFor[notificationBody](), idempotent: true, location: "Where the notification is",
 		answers: map[int]reflect.Type{202: reflect.TypeFor[acceptedBody](), 200: reflect.TypeFor[previewBody]()},

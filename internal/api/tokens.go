@@ -79,8 +79,7 @@ func (a *API) register(ctx context.Context, x *exchange, r *http.Request, rd *re
 	device, created, err := a.tokens.Register(ctx, rd.app.Name, *reg)
 	if errors.Is(err, push.ErrForbidden) {
 		return explain(errForbidden, "The device token has a user: a register key changes its user_id, environment or "+
-			"kind only "+
-			"with that user's proof in X-User-Token: %s.", unproved)
+			"kind only with that user's proof in X-User-Token: %s.", unproved)
 	}
 	if err != nil {
 		return err

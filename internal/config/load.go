@@ -277,8 +277,7 @@ var notOurs = regexp.MustCompile(`^LHSPN_(?:SERVICE_|PORT|TEST|BENCH_|CHAOS_|DB_
 	`^LHSPN_[A-Z0-9_]+_(?:SERVICE_HOST=|SERVICE_PORT(?:_[A-Z0-9_]+)?=|PORT=(?:tcp|udp|sctp)://|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_PROTO|_PORT|_ADDR)?=)`)
 
 // environment lets each setting be overridden: LHSPN_ and its path in capitals, _ between the parts, list elements by
-// number from
-// 0. A number that is the list's length adds an element. Lists of plain values have commas.
+// number from 0. A number that is the list's length adds an element. Lists of plain values have commas.
 func (l *loader) environment(c *Config, environ []string) {
 	vars := make([]string, 0, 8)
 	for _, entry := range environ {

@@ -155,8 +155,7 @@ func (j *Job) tell(a *appJob, g *guarded, s *push.AnswerShare, bad, unregistered
 	switch {
 	case unregistered && !g.unregistered:
 		log.Warn("so many tokens are answered as unregistered that the service may be at fault; no token of the route is "+
-			"removed "+
-			"until they are few again, or an operator confirms that it is true", "share", s.Unregistered, "guard",
+			"removed until they are few again, or an operator confirms that it is true", "share", s.Unregistered, "guard",
 			j.cfg.UnregisteredGuard)
 	case !unregistered && g.unregistered:
 		log.Info("unregistered tokens are few again; those that were called so meanwhile stay until they are again", "share",

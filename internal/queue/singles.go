@@ -15,10 +15,10 @@ import (
 )
 
 // A notification to one device has no row in batches: what waits of it stands in its own row, which is written once
-// when
-// it is accepted and once when it is settled. The readers of the shards find it by an entry: a Singles batch that names
-// the notifications of one route that were accepted in one transaction, up to entrySize of them. An entry is removed
-// with the last of them, or later: one of which nothing waits does no harm. What is to be sent again has a batch.
+// when it is accepted and once when it is settled. The readers of the shards find it by an entry: a Singles batch
+// that names the notifications of one route that were accepted in one transaction, up to entrySize of them. An entry
+// is removed with the last of them, or later: one of which nothing waits does no harm. What is to be sent again has
+// a batch.
 
 // What the column waiting has.
 const (
@@ -220,8 +220,7 @@ func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 		args = append(args, state)
 	}
 	n, err := affected(ctx, tx, "UPDATE notifications SET waiting = 0"+set.String()+" WHERE app = ? AND waiting > 0 "+
-		"AND id IN "+
-		list(padded(len(ids))), slices.Concat(args, []any{app}, pad(idArgs(ids)))...)
+		"AND id IN "+list(padded(len(ids))), slices.Concat(args, []any{app}, pad(idArgs(ids)))...)
 	if err == nil && int(n) != len(ids) {
 		return errGone
 	}

@@ -115,8 +115,8 @@ func (h *health) turnedAway(token push.Token, now time.Time) {
 }
 
 // yields reports whether the message that tries the service is to be one to another subscription, which comes soon:
-// else
-// those over which it refused the authorization before, and which it may be that are at fault, would try it for ever.
+// else those over which it refused the authorization before, and which it may be that are at fault, would try it for
+// ever.
 func (h *health) yields(token push.Token, now time.Time) bool {
 	return h.held && now.Sub(h.others) < 3*holdFor && slices.Contains(h.refusers, token)
 }

@@ -139,8 +139,7 @@ func pemCertificate(data []byte) (tls.Certificate, error) {
 			certs = append(certs, c)
 		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
 			return cert, errors.New("its private key is encrypted, which is supported in PKCS#12 only; expected a plain key " +
-				"in PEM, " +
-				"or a .p12 file with its password")
+				"in PEM, or a .p12 file with its password")
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			if cert.PrivateKey != nil {
 				return cert, errors.New("there is more than one private key in it")

@@ -84,8 +84,7 @@ func parseSigningKey(text []byte) (*ecdsa.PrivateKey, error) {
 	block, _ := pem.Decode(normalPEM(text))
 	if block == nil {
 		return nil, errors.New("not PEM; what is expected is the .p8 file as downloaded, with the line -----BEGIN PRIVATE " +
-			"KEY----- " +
-			"(a byte-order mark, indentation and line ends written as \\n do no harm)")
+			"KEY----- (a byte-order mark, indentation and line ends written as \\n do no harm)")
 	}
 	if block.Type != "PRIVATE KEY" {
 		return nil, fmt.Errorf("the PEM block is %q; what is expected is PKCS#8, \"PRIVATE KEY\"", block.Type)

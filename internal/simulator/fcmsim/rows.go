@@ -209,8 +209,7 @@ var rows = [...]row{
 func accessTokenFailure(reason string) failure {
 	return failure{code: 401, status: "UNAUTHENTICATED", info: reason,
 		message: "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other " +
-			"valid authentication credential. " +
-			"See https://developers.google.com/identity/sign-in/web/devconsole-project."}
+			"valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."}
 }
 
 func quotaFailure(subject string) failure {
