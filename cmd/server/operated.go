@@ -14,6 +14,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apps"
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/tokens"
 )
@@ -35,6 +36,7 @@ type operated struct {
 	masterKey bool
 	queue     *queue.Queue
 	tokens    *tokens.Store
+	events    *events.Store
 	log       *slog.Logger
 	failures  prometheus.Counter
 	unusable  prometheus.Gauge
@@ -250,7 +252,11 @@ func (o *operated) remove(ctx context.Context, app string) (gone bool, err error
 		return false, err
 	}
 	n, err := o.tokens.RemoveApp(ctx, app, removeStep)
-	return n == 0, err
+	if err != nil || n > 0 {
+		return false, err
+	}
+	left, err = o.events.RemoveApp(ctx, app, removeStep) // last: what is removed before is told, too
+	return !left, err
 }
 
 // isFileKey reports whether the configuration file has the key. mu is held.

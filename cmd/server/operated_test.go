@@ -179,7 +179,7 @@ func TestAppDeleted(t *testing.T) {
 	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
 	key, _ = operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
 	admin = r.as(key)
-	for _, list := range []string{"/v1/tokens", "/v1/notifications"} {
+	for _, list := range []string{"/v1/tokens", "/v1/notifications", "/v1/events"} {
 		if items, _ := admin.call("GET", list, "", 200)["items"].([]any); len(items) != 0 {
 			t.Errorf("%s has %v still", list, items)
 		}

@@ -195,7 +195,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	}
 	s.vitals = newVitals(s.queue, s.db, log, reg)
 	s.live.api, s.live.sender, s.live.feedback = s.api, s.sender, s.feedback
-	s.operated.queue, s.operated.tokens, s.operated.apply = s.queue, s.tokens, s.live.set
+	s.operated.queue, s.operated.tokens, s.operated.events, s.operated.apply = s.queue, s.tokens, s.events, s.live.set
 	s.ops = api.NewOps(s.ready, reg, log)
 	if listener.IsLoopback(s.private) {
 		s.ops = listener.LocalHost(s.ops, api.Misdirected)
