@@ -78,53 +78,6 @@ func TestMetricsReference(t *testing.T) {
 	wantDashboards(t, known)
 }
 
-// What deploy/ holds must at least be read by the programs that it is for. The containers themselves are not run here.
-func TestDeployFiles(t *testing.T) {
-	t.Parallel()
-	const dir = "../../deploy/"
-	if _, err := config.Load(dir+"lhspn.yaml", []string{"LHSPN_DATABASE=mysql://lhspn:x@tcp(mysql:3306)/lhspn"}); err != nil {
-		t.Error(err)
-	}
-	var compose struct {
-		Services map[string]struct {
-			Image   string
-			Build   string
-			Volumes []string
-		}
-		Volumes map[string]any
-	}
-	readYAML(t, dir+"compose.yaml", &compose)
-	for name, s := range compose.Services {
-		if (s.Image == "") == (s.Build == "") {
-			t.Errorf("service %s: needs an image or a build", name)
-		}
-		for _, v := range s.Volumes {
-			source, _, _ := strings.Cut(v, ":")
-			if _, named := compose.Volumes[source]; named {
-				continue
-			}
-			if _, err := os.Stat(filepath.Join(dir, source)); err != nil {
-				t.Errorf("service %s mounts %s: %v", name, source, err)
-			}
-		}
-	}
-	for _, name := range []string{"mysql", "lhspn", "prometheus"} {
-		if _, ok := compose.Services[name]; !ok {
-			t.Errorf("compose.yaml has no service %s", name)
-		}
-	}
-	var scraped struct {
-		ScrapeConfigs []struct {
-			StaticConfigs []struct{ Targets []string } `yaml:"static_configs"`
-		} `yaml:"scrape_configs"`
-		RuleFiles []string `yaml:"rule_files"`
-	}
-	readYAML(t, dir+"prometheus.yml", &scraped)
-	if len(scraped.ScrapeConfigs) != 1 || scraped.ScrapeConfigs[0].StaticConfigs[0].Targets[0] != "lhspn:9090" {
-		t.Errorf("prometheus.yml scrapes %v, not the service", scraped.ScrapeConfigs)
-	}
-}
-
 func readYAML(t *testing.T, file string, into any) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -24,6 +24,9 @@ const usage = `LHSPN, a push notification service
   server serve --config FILE          serve
   server check --config FILE          say what is wrong with the configuration, connecting to nothing
   server doctor --config FILE         connect to the database and the gateways, and say what is to be mended
+  server health [--config FILE] [--url URL]
+                                      ask the service that runs here whether it is ready, as health checks do: at
+                                      /readyz of ops_listen in the file or LHSPN_OPS_LISTEN, or at the URL
   server migrate --config FILE        bring the database's schema up to date
   server app list | get NAME | put NAME FILE | delete NAME
   server key list APP | add APP NAME [--scope SCOPE] [--expires-at TIME] [--rate N] | revoke APP NAME
@@ -91,7 +94,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	var toSend message
 	var operator operate
 	var toTail tailing
+	var url *string
 	switch name {
+	case "health":
+		url = flags.String("url", "", "what is asked, in place of /readyz of ops_listen")
 	case "keygen":
 		scope = flags.String("scope", "send", "register, send, admin or operator")
 		vapid = flags.Bool("vapid", false, "make a VAPID key in place of an API key")
@@ -127,6 +133,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return check(*configFile, stdout)
 	case "doctor":
 		return doctor(ctx, *configFile, stdout)
+	case "health":
+		return health(ctx, *configFile, *url, stdout)
 	case "migrate":
 		return migrate(ctx, *configFile, stderr)
 	case "keygen":

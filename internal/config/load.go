@@ -273,7 +273,7 @@ const prefix = "LHSPN_"
 
 // notOurs are variables with our prefix that others set: Kubernetes for services that are called lhspn or
 // lhspn-something, and our own tests.
-var notOurs = regexp.MustCompile(`^LHSPN_(?:SERVICE_|PORT|TEST|BENCH_|CHAOS_|DB_PASSWORD)|` +
+var notOurs = regexp.MustCompile(`^LHSPN_(?:SERVICE_|PORT|TEST|BENCH_|CHAOS_|KEY_SHA256)|` +
 	`^LHSPN_[A-Z0-9_]+_(?:SERVICE_HOST=|SERVICE_PORT(?:_[A-Z0-9_]+)?=|PORT=(?:tcp|udp|sctp)://|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_PROTO|_PORT|_ADDR)?=)`)
 
 // environment lets each setting be overridden: LHSPN_ and its path in capitals, _ between the parts, list elements by

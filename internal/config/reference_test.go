@@ -54,7 +54,7 @@ elements of lists by number, from 0: ` + "`LHSPN_DATABASE`, `LHSPN_FEEDBACK_INTE
 The number that a list's length is adds an element, so that a configuration may consist of variables alone. Lists of plain
 values have commas: ` + "`LHSPN_APPS_0_APNS_RETRY_STATUSES=1,10`" + `. A variable that begins with ` + "`LHSPN_`" + ` and means no setting is refused, but for
 those that Kubernetes sets for services called lhspn or lhspn-something (` + "`LHSPN_SERVICE_HOST`, `LHSPN_MYSQL_PORT_3306_TCP`" + ` and the like)
-and those of the project's own scripts (` + "`LHSPN_TEST...`, `LHSPN_BENCH_...`, `LHSPN_CHAOS_...`, `LHSPN_DB_PASSWORD`" + `).
+and those of the project's own scripts (` + "`LHSPN_TEST...`, `LHSPN_BENCH_...`, `LHSPN_CHAOS_...`, `LHSPN_KEY_SHA256`" + `).
 
 ## Secrets
 
