@@ -32,8 +32,9 @@ var allowed = map[string]map[string]string{
 	"internal/inline":    {},
 	"internal/filewatch": {},
 	"internal/config": {
-		"internal/push":   "environments are the domain's",
-		"internal/inline": "an app may be given with its credentials as text",
+		"internal/push":     "environments are the domain's",
+		"internal/inline":   "an app may be given with its credentials as text",
+		"internal/netguard": "private addresses are told before they are dialled",
 	},
 	"internal/apps": {
 		"internal/push":     "sentinels",
@@ -74,7 +75,8 @@ var allowed = map[string]map[string]string{
 	"internal/http2/http2test": {
 		"internal/memconn": "its connections",
 	},
-	"internal/memconn": {},
+	"internal/memconn":  {},
+	"internal/netguard": {},
 	"internal/apns": {
 		"internal/push":  "results and their reasons",
 		"internal/http2": "its metrics, which are those of the provider API's connections",
@@ -101,11 +103,12 @@ var allowed = map[string]map[string]string{
 		"internal/push": "it makes notifications of their content",
 	},
 	"internal/webpush": {
-		"internal/push":   "subscriptions are device tokens; groups and results",
-		"internal/http2":  "its requests",
-		"internal/ring":   "what waits for each push service",
-		"internal/drain":  "what is under way",
-		"internal/inline": "the VAPID key may be text in place of a file",
+		"internal/push":     "subscriptions are device tokens; groups and results",
+		"internal/http2":    "its requests",
+		"internal/ring":     "what waits for each push service",
+		"internal/drain":    "what is under way",
+		"internal/inline":   "the VAPID key may be text in place of a file",
+		"internal/netguard": "subscriptions name where they are to be reached",
 	},
 	"internal/fcm": {
 		"internal/drain":  "what is under way",

@@ -35,6 +35,7 @@ const usage = `LHSPN, a push notification service
   server keygen --scope SCOPE         make an API key (register, send, admin or operator) and print it with its hash
   server keygen --master              make a master_key and print it
   server keygen --vapid               make a VAPID key for Web Push and print it
+  server keygen --webhook             make a secret that webhooks are signed with and print it
   server send --config FILE --token T --alert TEXT [--app NAME] [--environment production|sandbox]
                                       send one notification straight to the service that the token is of and print
                                       the verdict; on APNs, for an alert of
@@ -90,7 +91,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags.Usage = func() { _, _ = fmt.Fprint(stdout, usage) } // only where it is asked for
 	configFile := flags.String("config", "", "the configuration file")
 	var scope *string
-	var vapid, master *bool
+	var vapid, master, webhook *bool
 	var toSend message
 	var operator operate
 	var toTail tailing
@@ -102,6 +103,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		scope = flags.String("scope", "send", "register, send, admin or operator")
 		vapid = flags.Bool("vapid", false, "make a VAPID key in place of an API key")
 		master = flags.Bool("master", false, "make a master_key in place of an API key")
+		webhook = flags.Bool("webhook", false, "make a webhook's secret in place of an API key")
 	case "send":
 		toSend.flags(flags)
 	case "app", "key":
@@ -143,6 +145,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		}
 		if *master {
 			_, err := fmt.Fprintln(stdout, config.NewMasterKey())
+			return err
+		}
+		if *webhook {
+			_, err := fmt.Fprintln(stdout, config.NewWebhookSecret())
 			return err
 		}
 		return keygen(*scope, stdout)

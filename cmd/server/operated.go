@@ -42,7 +42,8 @@ type operated struct {
 	unusable  prometheus.Gauge
 	apply     func(all []config.App, operators []config.OperatorKey) error // live's
 
-	mu        sync.Mutex // guards what follows, and the order of applying
+	mu        sync.Mutex      // guards what follows, and the order of applying
+	webhooks  config.Webhooks // what is allowed of all
 	file      []config.App
 	operators []config.OperatorKey
 	stored    []apps.App
@@ -52,7 +53,7 @@ type operated struct {
 
 func newOperated(store *apps.Store, cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) *operated {
 	o := &operated{
-		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys,
+		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys, webhooks: cfg.Webhooks,
 		told: map[string]string{},
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "lhspn", Name: "apps_refresh_errors_total",
@@ -104,11 +105,11 @@ func (o *operated) load(ctx context.Context) ([]config.App, error) {
 	return o.merge(), nil
 }
 
-// setFile has the configuration file's apps be these.
-func (o *operated) setFile(file []config.App, operators []config.OperatorKey) error {
+// setFile has the configuration file's apps, and what else it says of apps, be these.
+func (o *operated) setFile(cfg *config.Config) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.file, o.operators = file, operators
+	o.file, o.operators, o.webhooks = cfg.Apps, cfg.OperatorKeys, cfg.Webhooks
 	return o.apply(o.merge(), o.operators)
 }
 

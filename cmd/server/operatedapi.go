@@ -136,6 +136,9 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 	if err != nil {
 		return nil, false, err
 	}
+	o.mu.Lock()
+	webhooks := o.webhooks
+	o.mu.Unlock()
 	created, err := o.store.Put(ctx, name, keys, replace, func(before []byte) ([]byte, error) {
 		doc := []byte(entry)
 		if before != nil {
@@ -145,7 +148,7 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 			}
 		}
 		app, faults := config.ParseApp(name, doc)
-		if len(faults) > 0 {
+		if faults = append(faults, webhooks.Check(&app)...); len(faults) > 0 {
 			return nil, asFaults(faults)
 		}
 		if err := tryEntry(&app); err != nil {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -23,6 +24,7 @@ type reload struct {
 	level   *slog.LevelVar
 	watch   *filewatch.Watch
 	unwatch []func()       // the files that are watched
+	secrets []string       // the files of the configuration's secrets
 	started *config.Config // what holds until a restart
 	refused string         // why the file, or a part of it, is not in force; counted and said once
 	hup     chan os.Signal
@@ -38,7 +40,9 @@ func catchHangups() chan os.Signal {
 
 // newReload returns the reload of the service, of which cfg is in force. It starts nothing: run does.
 func newReload(file string, cfg *config.Config, s *service, level *slog.LevelVar, hup chan os.Signal) *reload {
-	return &reload{file: file, s: s, level: level, watch: filewatch.New(s.log), started: cfg, hup: hup}
+	return &reload{
+		file: file, s: s, level: level, watch: filewatch.New(s.log), started: cfg, secrets: cfg.SecretFiles(), hup: hup,
+	}
 }
 
 // reloadMetrics are there in any case, also where there is no file.
@@ -96,7 +100,7 @@ func (r *reload) run(ctx context.Context) error {
 func (r *reload) follow() {
 	former := r.unwatch
 	r.unwatch = nil
-	for _, file := range append(r.s.live.files(), r.file) {
+	for _, file := range append(slices.Concat(r.s.live.files(), r.secrets), r.file) {
 		r.unwatch = append(r.unwatch, r.watch.Add(file))
 	}
 	for _, stop := range former { // after that: a folder that goes on being watched misses nothing
@@ -128,6 +132,7 @@ func (r *reload) reload() {
 	m.refused.Set(0)
 	_ = r.level.UnmarshalText([]byte(cfg.Log.Level)) // the configuration allows only levels
 	news, err := r.s.setFile(cfg)
+	r.secrets = cfg.SecretFiles()
 	r.follow()
 	if names := strings.Join(config.Changed(r.started, cfg), ", "); names != r.told {
 		r.told = names

@@ -205,9 +205,10 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 
 // setFile has the configuration's apps and operators' keys be in force, and reports whether they are others.
 func (s *service) setFile(cfg *config.Config) (news bool, err error) {
-	news = !reflect.DeepEqual(s.cfg.Apps, cfg.Apps) || !reflect.DeepEqual(s.cfg.OperatorKeys, cfg.OperatorKeys)
-	s.cfg.Apps, s.cfg.OperatorKeys = cfg.Apps, cfg.OperatorKeys
-	return news, s.operated.setFile(cfg.Apps, cfg.OperatorKeys)
+	news = !reflect.DeepEqual(s.cfg.Apps, cfg.Apps) || !reflect.DeepEqual(s.cfg.OperatorKeys, cfg.OperatorKeys) ||
+		!reflect.DeepEqual(s.cfg.Webhooks, cfg.Webhooks)
+	s.cfg.Apps, s.cfg.OperatorKeys, s.cfg.Webhooks = cfg.Apps, cfg.OperatorKeys, cfg.Webhooks
+	return news, s.operated.setFile(cfg)
 }
 
 // feedbackConfig gives a 0 of the configuration its meaning, where to the job it stands for the default.

@@ -35,6 +35,8 @@ type AppFields struct {
 	APNs         *apnsEntry       `json:"apns,omitempty" nullable:"false" doc:"How APNs is reached, for iPhones, iPads, Macs and watches. An app has at least one of apns, fcm and webpush."`
 	FCM          *fcmEntry        `json:"fcm,omitempty" nullable:"false" doc:"How FCM is reached, for Android."`
 	WebPush      *webPushEntry    `json:"webpush,omitempty" nullable:"false" doc:"How browsers are reached, each by the push service of its vendor."`
+	Events       *bool            `json:"events,omitempty" nullable:"false" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none, unless the app has webhooks."`
+	Webhooks     []webhookEntry   `json:"webhooks,omitempty" nullable:"false" maxItems:"10" doc:"Where the app's events are posted to as they come, to 10. One that is given without its secret, by the same URL, keeps it."`
 	RegisterTags []string         `json:"register_tags,omitempty" nullable:"false" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   *userTokensEntry `json:"user_tokens,omitempty" nullable:"false" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
 }
@@ -100,6 +102,15 @@ type webPushEntry struct {
 	Connections    int      `json:"connections,omitempty" minimum:"1" maximum:"100" doc:"Connections to one push service at the most, for each replica."`
 	MaxRate        int      `json:"max_rate,omitempty" minimum:"0" maximum:"10000000" doc:"Messages a second at the most, for each replica. 0: no limit."`
 	MaxRetries     int      `json:"max_retries,omitempty" minimum:"0" maximum:"255" doc:"As apns.max_retries."`
+}
+
+// webhookEntry is one receiver of the app's events.
+type webhookEntry struct {
+	URL            string   `json:"url" maxLength:"2048" doc:"Where the app's events are posted to: https, or what webhooks.allowed_origins allows. A webhook is known by its URL: another one begins with what happens from then on."`
+	Secret         string   `json:"secret,omitempty" writeOnly:"true" doc:"What the requests are signed with, by the Standard Webhooks specification: whsec_ and the base64 of 24 to 64 random bytes, as server keygen --webhook prints it. Never shown."`
+	PreviousSecret string   `json:"previous_secret,omitempty" writeOnly:"true" doc:"A second secret that every request is also signed with, while the receiver changes from it to secret. Never shown."`
+	Types          []string `json:"types,omitempty" nullable:"false" doc:"The types of event that are posted, as deliveries.failed. Left out: all."`
+	InFlight       int      `json:"in_flight,omitempty" minimum:"1" maximum:"16" doc:"Events that may be on their way at once. With 1 they come in the order of the feed; with more only those of one notification, or of one device token, come in order."`
 }
 
 // userTokensEntry is what users' proofs are checked with.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -136,7 +137,7 @@ var secretTexts = map[string]bool{"key": true, "certificate": true, "service_acc
 
 // isSecret reports whether a member of an app's entry is never shown.
 func isSecret(name string) bool {
-	return secretTexts[name] || name == "certificate_password" || name == "secret"
+	return secretTexts[name] || name == "certificate_password" || name == "secret" || name == "previous_secret"
 }
 
 // Describe is the app's entry as it may be shown: its settings that have a value, without secrets, the paths of files,
@@ -200,7 +201,8 @@ func redacted(address string) string {
 }
 
 // MergeApp gives doc the secrets of before that it leaves out, so that an app can be changed without them: of each
-// group that has none of its own, unless its key_id is another; a proxy's password where its URL is as it is shown.
+// group that has none of its own, unless its key_id is another; a proxy's password where its URL is as it is shown. A
+// webhook that comes with a secret has no previous one but what comes with it.
 func MergeApp(doc, before []byte) ([]byte, error) {
 	var next, old map[string]any
 	if err := json.Unmarshal(doc, &next); err != nil {
@@ -240,22 +242,22 @@ func mergeGroup(next, old map[string]any) {
 	}
 }
 
-// mergeList merges the keys of user_tokens, which are known by their ids.
+// mergeList merges the keys of user_tokens, which are known by their ids, and webhooks, by their URLs.
 func mergeList(given any, old []any) {
 	list, _ := given.([]any)
 	for _, element := range list {
 		next, _ := element.(map[string]any)
 		for _, former := range old {
 			if former, is := former.(map[string]any); is && next != nil && next["public_key"] == nil &&
-				next["id"] == former["id"] {
+				next["id"] == former["id"] && next["url"] == former["url"] {
 				mergeGroup(next, former)
 			}
 		}
 	}
 }
 
-// Changed names the settings in which the two differ, without the elements of lists and without apps, keys of operators
-// and the level of the log.
+// Changed names the settings in which the two differ, without the elements of lists and without apps, keys of
+// operators, the level of the log and what holds for webhooks.
 func Changed(a, b *Config) []string {
 	return changed(settingsOf(a), settingsOf(b), "")
 }
@@ -265,7 +267,7 @@ func changed(a, b setting, path string) (names []string) {
 		at := join(path, name)
 		other, _ := b.member(name)
 		switch {
-		case m.file || at == "apps" || at == "operator_keys" || at == "log.level":
+		case m.file || slices.Contains([]string{"apps", "operator_keys", "webhooks", "log.level"}, at):
 		case m.isGroup():
 			names = append(names, changed(m, other, at)...)
 		case !reflect.DeepEqual(m.value.Interface(), other.value.Interface()):

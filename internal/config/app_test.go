@@ -14,7 +14,10 @@ import (
 const appDocument = `{"apns": {"topic": "com.example.app", "key": "S0VZ", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ",
 	"proxy": "http://user:geheim@proxy:3128", "sandbox": {"certificate": "Q0VSVA==", "certificate_password": "pass"}},
 	"fcm": {"service_account": "e30="}, "webpush": {"vapid_key": "VkFQSUQ=", "subject": "mailto:a@example.com"},
-	"user_tokens": {"jwks": "SldLUw==", "keys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}]}}`
+	"user_tokens": {"jwks": "SldLUw==", "keys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}]},
+	"webhooks": [{"url": "https://b/", "secret": "` + whsec + `", "previous_secret": "` + formerWhsec + `"}]}`
+
+const formerWhsec = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
 
 func TestParseApp(t *testing.T) {
 	t.Parallel()
@@ -32,7 +35,7 @@ func TestParseApp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"S0VZ", "KEY", "geheim", "pass\"", "e30=", "VkFQ", "SldL", "0123456789abcdef", "inline", "\\u0000"} {
+	for _, secret := range []string{"S0VZ", "KEY", "geheim", "pass\"", "e30=", "VkFQ", "SldL", "0123456789abcdef", "whsec", "inline", "\\u0000"} {
 		if strings.Contains(string(shown), secret) {
 			t.Errorf("it is shown with %q: %s", secret, shown)
 		}
@@ -74,9 +77,12 @@ func TestMergeApp(t *testing.T) {
 				"fcm": {"connections": 3, "service_account": "e30="},
 				"user_tokens": {"jwks": "SldLUw==", "keys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}]}}`,
 		},
-		"another key id needs its key": {`{"apns": {"key_id": "ABC123DEFH"}}`, `{"apns": {"key_id": "ABC123DEFH"}}`},
-		"another kind of credential":   {`{"apns": {"certificate": "bmV3"}}`, `{"apns": {"certificate": "bmV3"}}`},
-		"what is not named is gone":    {`{"fcm": {}}`, `{"fcm": {"service_account": "e30="}}`},
+		"a webhook keeps its secrets": {`{"webhooks": [{"url": "https://a/"}, {"url": "https://b/", "types": ["token.removed"]}]}`,
+			`{"webhooks": [{"url": "https://a/"}, {"url": "https://b/", "types": ["token.removed"], "secret": "` + whsec + `", "previous_secret": "` + formerWhsec + `"}]}`},
+		"a webhook's rotation is finished": {`{"webhooks": [{"url": "https://b/", "secret": "new"}]}`, `{"webhooks": [{"url": "https://b/", "secret": "new"}]}`},
+		"another key id needs its key":     {`{"apns": {"key_id": "ABC123DEFH"}}`, `{"apns": {"key_id": "ABC123DEFH"}}`},
+		"another kind of credential":       {`{"apns": {"certificate": "bmV3"}}`, `{"apns": {"certificate": "bmV3"}}`},
+		"what is not named is gone":        {`{"fcm": {}}`, `{"fcm": {"service_account": "e30="}}`},
 	} {
 		merged, err := MergeApp([]byte(c.doc), []byte(appDocument))
 		if err != nil {

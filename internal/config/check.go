@@ -17,21 +17,21 @@ import (
 
 // resolve reads the secrets that are in files and takes paths from the configuration's directory.
 func (l *loader) resolve(c *Config, dir string) {
-	l.resolveIn(settingsOf(c), "", dir)
+	l.resolveIn(c, settingsOf(c), "", dir)
 	if path, is := strings.CutPrefix(c.Database, "sqlite:"); is && path != "" && dir != "" {
 		c.Database = "sqlite:" + inDir(dir, path)
 	}
 }
 
-func (l *loader) resolveIn(group setting, path, dir string) {
+func (l *loader) resolveIn(c *Config, group setting, path, dir string) {
 	for name, m := range group.members() {
 		at := join(path, name)
 		switch {
 		case m.isGroup():
-			l.resolveIn(m, at, dir)
+			l.resolveIn(c, m, at, dir)
 		case m.isList() && m.element().isGroup():
 			for i := range m.len() {
-				l.resolveIn(m.at(i), at+"["+strconv.Itoa(i)+"]", dir)
+				l.resolveIn(c, m.at(i), at+"["+strconv.Itoa(i)+"]", dir)
 			}
 		case m.file:
 			file, ok := strings.CutPrefix(m.value.String(), secretFile)
@@ -42,6 +42,7 @@ func (l *loader) resolveIn(group setting, path, dir string) {
 			if m.tag.Get("secret") == "late" {
 				continue
 			}
+			c.secretFiles = append(c.secretFiles, inDir(dir, file))
 			text, err := ReadSecret(m.value.String())
 			if err != nil {
 				l.fault(at, "%v", err)
@@ -130,6 +131,7 @@ func (l *loader) check(c *Config) {
 	if len(c.Apps) == 0 && len(c.OperatorKeys) == 0 {
 		l.fault("apps", "is missing")
 	}
+	l.allowedOrigins(&c.Webhooks)
 	names := map[string]int{}
 	hashes := map[Hash]string{}
 	for i := range c.Apps {
@@ -142,6 +144,9 @@ func (l *loader) check(c *Config) {
 		l.app(at, app)
 		if !c.Dev || i > 0 { // dev mode's own app is pointed at the simulator afterwards
 			l.platforms(at, app)
+		}
+		for _, f := range c.Webhooks.Check(app) {
+			l.fault(at+"."+f.Setting, "%s", f.Message)
 		}
 		for j := range app.Keys {
 			key := &app.Keys[j]
@@ -197,6 +202,7 @@ func (l *loader) app(at string, app *App) {
 	if app.APNs.Topic != "" && !topic.MatchString(app.APNs.Topic) {
 		l.fault(at+".apns.topic", "must be a bundle id, like com.example.app")
 	}
+	l.webhooks(at+".webhooks", app.Webhooks)
 	for i, key := range app.UserTokens.Keys {
 		keyAt := at + ".user_tokens.keys[" + strconv.Itoa(i) + "]"
 		switch {

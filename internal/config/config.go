@@ -37,6 +37,7 @@ type Config struct {
 	API                     API           `yaml:"api" doc:"The REST API."`
 	Queue                   Queue         `yaml:"queue" doc:"What is accepted and not yet sent."`
 	Feedback                Feedback      `yaml:"feedback" doc:"The scheduled job that removes dead device tokens."`
+	Webhooks                Webhooks      `yaml:"webhooks" doc:"What holds for the webhooks of all apps."`
 	OperatorKeys            []OperatorKey `yaml:"operator_keys" doc:"API keys of operators, who set apps and keys while the service runs (/v1/apps). They send nothing and read no tokens."`
 	MasterKey               string        `yaml:"master_key" secret:"true" doc:"What credentials that are given by API are encrypted with in the database (AES-256-GCM): 32 random bytes in base64, as server keygen --master prints them. The same on all replicas. Without it apps are in this file only."`
 	MasterKeyPrevious       string        `yaml:"master_key_previous" secret:"true" doc:"A second key that stored credentials may be encrypted with, while master_key is replaced: what is found under it at the start is encrypted anew under master_key."`
@@ -47,6 +48,8 @@ type Config struct {
 	// name is of the file, and where says in which line of it, or variable, a setting stands.
 	name  string
 	where origins
+	// secretFiles are the paths that secrets were read from.
+	secretFiles []string
 }
 
 // Log is how the log is written.
@@ -95,7 +98,8 @@ type App struct {
 	APNs         APNs       `yaml:"apns" optional:"true" doc:"How APNs is reached, for iPhones, iPads, Macs and watches. An app has at least one of apns, fcm and webpush."`
 	FCM          FCM        `yaml:"fcm" optional:"true" doc:"How FCM is reached, for Android."`
 	WebPush      WebPush    `yaml:"webpush" optional:"true" doc:"How browsers are reached, each by the push service of its vendor."`
-	Events       bool       `yaml:"events" default:"true" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none."`
+	Events       bool       `yaml:"events" default:"true" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none, unless the app has webhooks."`
+	Webhooks     []Webhook  `yaml:"webhooks" doc:"Where the app's events are posted to as they come, to 10."`
 	Keys         []Key      `yaml:"keys" doc:"API keys."`
 	RegisterTags []string   `yaml:"register_tags" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
@@ -311,6 +315,16 @@ func NewKey(scope string) (key string, hash Hash) {
 	key = "lhspn_" + scope + "_" + base64.RawURLEncoding.EncodeToString(b[:])
 	return key, HashKey(key)
 }
+
+// NewWebhookSecret makes a secret that webhooks are signed with.
+func NewWebhookSecret() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // it cannot fail
+	return webhookSecretPrefix + base64.StdEncoding.EncodeToString(b[:])
+}
+
+// SecretFiles are the files that secrets were read from: a change of them is one of the configuration.
+func (c *Config) SecretFiles() []string { return c.secretFiles }
 
 // HashKey is what the configuration holds of a key.
 func HashKey(key string) Hash { return sha256.Sum256([]byte(key)) }

@@ -15,6 +15,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+const whsec = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
 const hash1 = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
 
 // good is a configuration that is right, one setting a line, so that the tests can change a line.
@@ -241,6 +243,15 @@ func TestLoadRefuses(t *testing.T) {
 		"webpush without key":    {"    keys:", "    webpush: {subject: 'mailto:a@b'}\n    keys:", "14: apps[0].webpush.vapid_key_file: is missing"},
 		"webpush, no subject":    {"    keys:", "    webpush: {vapid_key_file: v}\n    keys:", "14: apps[0].webpush.subject: is missing"},
 		"webpush subject":        {"    keys:", "    webpush: {vapid_key_file: v, subject: push@example.com}\n    keys:", "14: apps[0].webpush.subject: must be mailto: and an address, like mailto:push@example.com, or an https URL"},
+		"webhook URL":            {"    keys:", "    webhooks: [{url: 'ftp://h/secret', secret: " + whsec + "}]\n    keys:", "14: apps[0].webhooks[0].url: must be a URL, like https://backend.example.com/webhooks/push, to 2048 characters"},
+		"webhook user":           {"    keys:", "    webhooks: [{url: 'https://u:p@h/', secret: " + whsec + "}]\n    keys:", "14: apps[0].webhooks[0].url: must have no user and password: the signature proves who sends"},
+		"webhook plain":          {"    keys:", "    webhooks: [{url: 'http://h/', secret: " + whsec + "}]\n    keys:", "14: apps[0].webhooks[0].url: must be https: plain http is only for origins of webhooks.allowed_origins in the configuration file"},
+		"webhook private":        {"    keys:", "    webhooks: [{url: 'https://[::1]:1/', secret: " + whsec + "}]\n    keys:", "14: apps[0].webhooks[0].url: is at a private address: those are only for origins of webhooks.allowed_origins in the configuration file"},
+		"webhook twice":          {"    keys:", "    webhooks:\n      - {url: 'https://h/', secret: " + whsec + "}\n      - {url: 'https://h/', secret: " + whsec + "}\n    keys:", "16: apps[0].webhooks[1].url: is that of webhooks[0] too: each has a URL of its own"},
+		"webhook secret":         {"    keys:", "    webhooks: [{url: 'https://h/', secret: whsec_c2hvcnQ=}]\n    keys:", "14: apps[0].webhooks[0].secret: must be whsec_ and the base64 of 24 to 64 random bytes, as server keygen --webhook prints it"},
+		"webhook without":        {"    keys:", "    webhooks: [{url: 'https://h/'}]\n    keys:", "14: apps[0].webhooks[0].secret: is missing"},
+		"webhook type":           {"    keys:", "    webhooks: [{url: 'https://h/', types: [token.lost], secret: " + whsec + "}]\n    keys:", "14: apps[0].webhooks[0].types[0]: is no type of event: \"token.lost\""},
+		"webhooks origin":        {"feedback:", "webhooks: {allowed_origins: ['http://h/path']}\nfeedback:", "3: webhooks.allowed_origins[0]: must be an origin, like https://hooks.example.com or http://10.0.0.5:8080"},
 		"webpush origin":         {"    keys:", "    webpush: {vapid_key_file: v, subject: 'mailto:a@b', allowed_origins: ['https://a', 'https://b/push']}\n    keys:", "14: apps[0].webpush.allowed_origins[1]: must be an origin, like https://push.example.com or https://push.example.com:8443"},
 		"user tokens":            {"    keys:", "    user_tokens: {keys: [{id: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0]: must have either secret or public_key_file"},
 		"short secret":           {"    keys:", "    user_tokens: {keys: [{secret: a}]}\n    keys:", "14: apps[0].user_tokens.keys[0].secret: must have at least 32 bytes"},
@@ -264,6 +275,45 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
 		})
+	}
+}
+
+func TestWebhooksOfAllowedOrigins(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(good, "    keys:", "    webhooks:\n      - {url: 'http://HOOKS.internal/a', secret_file: s}\n"+
+		"      - {url: 'https://10.0.0.5:8443/b?c', secret: "+whsec+", types: [token.removed], in_flight: 8}\n    keys:", 1)
+	path := write(t, "lhspn.yaml", text+"webhooks: {allowed_origins: ['http://hooks.internal:80/', 'https://10.0.0.5:8443']}\n")
+	secret := filepath.Join(filepath.Dir(path), "s")
+	if err := os.WriteFile(secret, []byte(whsec+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path, []string{"LHSPN_APPS_0_WEBHOOKS_1_PREVIOUS_SECRET=" + NewWebhookSecret()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks := c.Apps[0].Webhooks
+	if hooks[0].Secret != whsec || hooks[0].InFlight != 1 || len(hooks[0].Secrets()) != 1 || len(hooks[1].Secrets()) != 2 ||
+		hooks[1].Host() != "https://10.0.0.5:8443" || !slices.Equal(c.SecretFiles(), []string{secret}) {
+		t.Errorf("%+v, %v", hooks, c.SecretFiles())
+	}
+	for address, want := range map[string]bool{
+		"https://hooks.internal/a": false, "http://hooks.internal:8080/": false, "https://10.0.0.5/": false, "https://10.0.0.5:8443/x": true,
+	} {
+		if c.Webhooks.Allows(address) != want {
+			t.Errorf("%s is allowed: %t", address, !want)
+		}
+	}
+}
+
+func TestWebhookSecret(t *testing.T) {
+	t.Parallel()
+	if b, err := ParseWebhookSecret(NewWebhookSecret()); err != nil || len(b) != 32 {
+		t.Errorf("a new one has %d bytes: %v", len(b), err)
+	}
+	for _, wrong := range []string{whsec[6:], whsec[:len(whsec)-1], "whsec_" + strings.Repeat("A", 88), "whsec_" + strings.Repeat("A", 28), "whsec_!"} {
+		if _, err := ParseWebhookSecret(wrong); err == nil {
+			t.Errorf("%q is taken", wrong)
+		}
 	}
 }
 

@@ -5,7 +5,7 @@
 //
 // A subscription's endpoint is an address that a stranger gave us and that this service then posts to. What is posted
 // to is therefore checked twice: its origin by name (Origins), and each network address at the moment it is dialled
-// (guard.go).
+// (internal/netguard).
 //
 // It stores nothing, and it decides nothing about a notification's later life: that is done elsewhere, by the results
 // given here. It imports neither the queue, nor a database, nor the configuration, nor another platform.

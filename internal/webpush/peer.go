@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/http2"
+	"github.com/lhspn/lhspn/internal/netguard"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/ring"
 )
@@ -150,8 +151,8 @@ func (p *peer) renew(auth *authorization, now time.Time) bool {
 
 // dial opens a connection below TLS, with the guard.
 func (p *peer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	nc, err := dialer(p.origin.named).DialContext(ctx, network, address)
-	p.inner.Store(errors.Is(err, errInnerAddress))
+	nc, err := netguard.Dialer(p.origin.named).DialContext(ctx, network, address)
+	p.inner.Store(errors.Is(err, netguard.ErrInner))
 	return nc, err
 }
 

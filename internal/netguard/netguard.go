@@ -1,4 +1,8 @@
-package webpush
+// Package netguard keeps connections out of inner networks: whoever gives the service an address may not have it reach
+// what only it can reach.
+//
+// It knows no protocol and no configuration; who may be reached all the same is for the caller to say.
+package netguard
 
 import (
 	"context"
@@ -9,8 +13,8 @@ import (
 	"syscall"
 )
 
-// errInnerAddress is wrapped by the error of a dial to an address that is not the public internet's.
-var errInnerAddress = errors.New("the address is of an inner network")
+// ErrInner is wrapped by the error of a dial to an address that is not the public internet's.
+var ErrInner = errors.New("the address is of an inner network")
 
 // innerPrefixes are the IPv4 networks that are not the public internet's: IANA's special-purpose registry
 // (https://www.iana.org/assignments/iana-ipv4-special-registry), and multicast.
@@ -59,9 +63,8 @@ func parsePrefixes(texts ...string) []netip.Prefix {
 	return prefixes
 }
 
-// public reports whether the address is one of the public internet, where a push service can be. What is unknown is
-// not.
-func public(ip netip.Addr) bool {
+// Public reports whether the address is one of the public internet. What is unknown is not.
+func Public(ip netip.Addr) bool {
 	if ip.Zone() != "" {
 		return false // a link's own
 	}
@@ -89,18 +92,18 @@ func public(ip netip.Addr) bool {
 // to, after the name was resolved. So it does not matter what the name resolved to before, or resolves to next.
 func checkDialled(_ context.Context, network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
-		return fmt.Errorf("%w: %s", errInnerAddress, network)
+		return fmt.Errorf("%w: %s", ErrInner, network)
 	}
 	at, err := netip.ParseAddrPort(address)
-	if err != nil || !public(at.Addr()) {
-		return fmt.Errorf("%w: %s", errInnerAddress, address)
+	if err != nil || !Public(at.Addr()) {
+		return fmt.Errorf("%w: %s", ErrInner, address)
 	}
 	return nil
 }
 
-// dialer opens the connections to push services. To those that the operator did not name it is a guarded one.
-func dialer(named bool) *net.Dialer {
-	if named {
+// Dialer opens connections to the public internet only, or with inner to any address.
+func Dialer(inner bool) *net.Dialer {
+	if inner {
 		return new(net.Dialer)
 	}
 	return &net.Dialer{ControlContext: checkDialled}

@@ -1,4 +1,4 @@
-package webpush
+package netguard
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -96,7 +97,7 @@ func TestGuardRefusesInnerNetworks(t *testing.T) {
 		{"2a00:1450:4001::200a", true},
 	} {
 		ip := netip.MustParseAddr(test.address)
-		if got := public(ip); got != test.public {
+		if got := Public(ip); got != test.public {
 			t.Errorf("%s: public is %t", test.address, got)
 		}
 		network := "tcp6"
@@ -132,23 +133,23 @@ func TestGuardRefusesRebinding(t *testing.T) {
 
 	resolver := rebinding([4]byte{8, 8, 8, 8}, [4]byte{127, 0, 0, 1})
 	first, err := resolver.LookupNetIP(t.Context(), "ip4", "push.example.com")
-	if err != nil || len(first) != 1 || !public(first[0]) {
+	if err != nil || len(first) != 1 || !Public(first[0]) {
 		t.Fatalf("the name resolves to %v first, %v", first, err)
 	}
-	d := dialer(false)
+	d := Dialer(false)
 	d.Resolver = resolver
-	at := origin{host: "push.example.com", port: port}
-	if _, err := d.DialContext(t.Context(), "tcp4", at.address()); !errors.Is(err, errInnerAddress) {
+	at := net.JoinHostPort("push.example.com", strconv.Itoa(int(port)))
+	if _, err := d.DialContext(t.Context(), "tcp4", at); !errors.Is(err, ErrInner) {
 		t.Errorf("dialling ends with %v", err)
 	}
 	if connected.Load() {
 		t.Error("the inner server was reached")
 	}
 
-	// An origin that the operator names may be there.
-	d = dialer(true)
+	// What the operator names may be there.
+	d = Dialer(true)
 	d.Resolver = resolver
-	nc, err := d.DialContext(t.Context(), "tcp4", at.address())
+	nc, err := d.DialContext(t.Context(), "tcp4", at)
 	if err != nil {
 		t.Fatal(err)
 	}
