@@ -10,12 +10,15 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/api"
+	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/inline"
+	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
 )
@@ -32,6 +35,7 @@ type live struct {
 	feedback *feedback.Job
 
 	silent sync.Map // by name, the apps whose events are not kept: asked for each transaction
+	named  sync.Map // by name, the apps whose deliveries to APNs have an id there
 
 	mu        sync.Mutex // guards what follows
 	apps      map[string]*liveApp
@@ -64,6 +68,14 @@ func (l *live) wantsEvents(app string) bool {
 	return !silent
 }
 
+// serviceID is what the delivery of an app is called towards its service: the apns-id, over HTTP/2.
+func (l *live) serviceID(app string, notification uuid.UUID, t push.Token) string {
+	if _, named := l.named.Load(app); !named || t.Platform() != "" {
+		return ""
+	}
+	return apns.ID(notification, t.Address()).String()
+}
+
 // change is what is to be done so that the apps' new settings are in force.
 type change struct {
 	routes  map[queue.Outlet]*sender.RouteConfig // that are new, or in the place of others
@@ -92,6 +104,11 @@ func (l *live) prepare(apps []config.App) (*change, error) {
 			l.silent.Delete(app.Name)
 		} else {
 			l.silent.Store(app.Name, true)
+		}
+		if app.APNs.Given() && app.APNs.Transport == "http2" {
+			l.named.Store(app.Name, true)
+		} else {
+			l.named.Delete(app.Name)
 		}
 		errs = append(errs, l.preparePlatforms(c, a), l.prepareProofs(a))
 		l.refusals.WithLabelValues(app.Name).Set(float64(min(1, len(a.refused))))

@@ -161,7 +161,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	s.tokens = tokens.New(s.db, reg).WithEvents(s.events)
 	s.queue, err = queue.New(s.db, queue.Config{
 		Lease: cfg.Queue.Lease, MaxBacklog: cfg.Queue.MaxBacklog,
-		Events:  s.events,
+		Events: s.events, ServiceID: s.live.serviceID,
 		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
 	}, s.tokens, log, reg)
 	if err != nil {

@@ -243,6 +243,9 @@ type failureBody struct {
 	Status   uint16    `json:"status" example:"400" doc:"The HTTP status, or the binary protocol's; 0 where there was no answer"`
 	Attempts uint8     `json:"attempts"`
 	At       time.Time `json:"at"`
+
+	ServiceID *string `json:"apns_id" format:"uuid" doc:"The apns-id of its requests to APNs, the same in each attempt; null over the binary protocol, and on other platforms"`
+	UniqueID  *string `json:"apns_unique_id,omitempty" doc:"What APNs calls it, by which the Push Notifications Console finds it; in the sandbox only"`
 }
 
 type feedbackBody struct {

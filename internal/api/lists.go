@@ -107,7 +107,7 @@ func (a *API) listFailures(ctx context.Context, x *exchange, r *http.Request) er
 func showFailure(f *push.Failure) failureBody {
 	return failureBody{
 		Platform: f.Token.PlatformName(), Token: f.Token.String(), Reason: f.Reason, Status: f.Status, Attempts: f.Attempts,
-		At: f.At.UTC(),
+		At: f.At.UTC(), ServiceID: orNull(&f.ServiceID), UniqueID: orNull(&f.UniqueID),
 	}
 }
 

@@ -77,13 +77,16 @@ type Failure struct {
 	Status   uint16    `json:"status"`
 	Attempts uint8     `json:"attempts"`
 	At       time.Time `json:"at"`
+	// ServiceID is the apns-id that it was sent under, and UniqueID what APNs called it, in the sandbox only.
+	ServiceID *string `json:"apns_id"`
+	UniqueID  *string `json:"apns_unique_id,omitempty"`
 }
 
 // FailureOf is the recipient in an event.
 func FailureOf(f *push.Failure) Failure {
 	return Failure{
 		Platform: f.Token.PlatformName(), Token: f.Token.String(), Reason: f.Reason, Status: f.Status,
-		Attempts: f.Attempts, At: f.At.UTC(),
+		Attempts: f.Attempts, At: f.At.UTC(), ServiceID: TextOrNull(f.ServiceID), UniqueID: TextOrNull(f.UniqueID),
 	}
 }
 

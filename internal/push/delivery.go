@@ -57,7 +57,7 @@ func (o Outcome) Final() bool {
 }
 
 // Result is the verdict on one delivery. It is data, not an error. There is one for each recipient in memory, so its
-// small fields stand together: 48 bytes.
+// small fields stand together: 56 bytes.
 type Result struct {
 	Outcome Outcome
 	// GaveUp says that it failed because its attempts were used up, and not because the service refused it for good.
@@ -73,6 +73,8 @@ type Result struct {
 	// token, the key, or the route. 0 means that it did not say. Where the key or the route has to wait, no attempt is
 	// used up. Longer than an hour is not waited before asking again.
 	RetryAfter time.Duration
+	// UniqueID is what the service itself calls the delivery, where it says so; nil otherwise, and of nearly all.
+	UniqueID *string
 }
 
 // BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or

@@ -52,4 +52,9 @@ type Failure struct {
 	Status   uint16
 	Attempts uint8
 	At       time.Time
+	// ServiceID is what we call the delivery towards the service, UniqueID what the service calls it; each may be empty.
+	ServiceID, UniqueID string
 }
+
+// MaxUniqueID is the length in bytes of the longest UniqueID that is kept.
+const MaxUniqueID = 64

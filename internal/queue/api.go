@@ -25,6 +25,9 @@ type Config struct {
 	Handoff func(n *push.Notification, batches []*Batch)
 	// Events are written in the transactions that make them true; nil: none are.
 	Events *events.Store
+	// ServiceID is what a delivery of the app is called towards its service, empty where it has no name there. Nil: none
+	// has.
+	ServiceID func(app string, notification uuid.UUID, t push.Token) string
 }
 
 // Replay is what a repeated request was answered the first time; nothing new was accepted.

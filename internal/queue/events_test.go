@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -41,7 +42,10 @@ func eachTeller(t *testing.T, fn func(r *teller)) {
 				t.Error(err)
 			}
 		})
-		fn(&teller{rig: start(t, db, Config{Events: s}), events: s})
+		cfg := Config{Events: s, ServiceID: func(_ string, id uuid.UUID, token push.Token) string {
+			return id.String() + token.Short()
+		}}
+		fn(&teller{rig: start(t, db, cfg), events: s})
 	})
 }
 
@@ -107,8 +111,10 @@ func TestSettlingIsTold(t *testing.T) {
 		// Several, of whom some are sent to again and some fail.
 		several := r.notification()
 		r.accept(push.Submission{Notification: several, Tokens: tokens(0, 4), Routes: production})
+		unique := "73bba671-a97e-8d5d-1e33-1fc4cb02d6bf"
 		r.settleDue(func(i int) push.Result {
-			return []push.Result{accepted, {Outcome: push.Failed, Status: 400, Reason: push.UnknownReason}, {Outcome: push.Retry}, {Outcome: push.Retry}}[i]
+			failed := push.Result{Outcome: push.Failed, Status: 400, Reason: push.UnknownReason, UniqueID: &unique}
+			return []push.Result{{Outcome: push.Accepted, UniqueID: &unique}, failed, {Outcome: push.Retry}, {Outcome: push.Retry}}[i]
 		})
 		got = r.next(2)
 		if !slices.Equal(typesOf(got), []push.EventType{push.EventSending, push.EventFailures}) {
@@ -120,8 +126,12 @@ func TestSettlingIsTold(t *testing.T) {
 			r.t.Errorf("%+v", failures)
 		}
 		listed, err := r.Failures(r.t.Context(), app, several.ID, "", 10)
-		if err != nil || len(listed) != 1 || events.FailureOf(&listed[0]) != failures.Items[0] {
-			r.t.Errorf("told %+v, listed %+v, %v", failures.Items, listed, err)
+		if err != nil || len(listed) != 1 || listed[0].UniqueID != unique ||
+			listed[0].ServiceID != several.ID.String()+listed[0].Token.Short() {
+			r.t.Fatalf("listed %+v, %v", listed, err)
+		}
+		if diff := cmp.Diff(events.FailureOf(&listed[0]), failures.Items[0]); diff != "" {
+			r.t.Errorf("the list and the event differ: %s", diff)
 		}
 		r.settleDue(func(int) push.Result { return accepted })
 		got = r.next(1)

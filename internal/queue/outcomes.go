@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
@@ -16,9 +17,11 @@ import (
 
 // outputs are the rows that settling adds.
 type outputs struct {
-	failures, invalidations, badTokens, batches *database.Insert
-	at                                          time.Time
-	now                                         any // at, as the engines take it
+	q                                                      *Queue
+	failures, uniqueIDs, invalidations, badTokens, batches *database.Insert
+
+	at  time.Time
+	now any // at, as the engines take it
 }
 
 func (q *Queue) newOutputs(now time.Time) *outputs {
@@ -28,8 +31,11 @@ func (q *Queue) newOutputs(now time.Time) *outputs {
 			"excluded.last_at"
 	}
 	return &outputs{
-		failures: database.NewInsert("failures", "notification_id, token, reason, status, attempts, failed_at",
-			q.db.Dialect.Upsert("notification_id, token", "reason", "status", "attempts", "failed_at")),
+		q: q,
+		failures: database.NewInsert("failures", failureColumns,
+			q.db.Dialect.Upsert("notification_id, token", "outcome", "reason", "status", "attempts", "failed_at")),
+		uniqueIDs: database.NewInsert("unique_ids", "notification_id, token, unique_id",
+			q.db.Dialect.Upsert("notification_id, token", "unique_id")),
 		invalidations: q.newInvalidations(),
 		badTokens:     database.NewInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", oneMore),
 		batches:       database.NewInsert("batches", batchColumns, ""),
@@ -38,8 +44,11 @@ func (q *Queue) newOutputs(now time.Time) *outputs {
 	}
 }
 
+// failureColumns are those of a failure, in the order in which they are inserted.
+const failureColumns = "notification_id, token, outcome, reason, status, attempts, failed_at"
+
 func (o *outputs) flush(ctx context.Context, tx *sqlx.Tx) error {
-	for _, in := range []*database.Insert{o.failures, o.invalidations, o.badTokens, o.batches} {
+	for _, in := range []*database.Insert{o.failures, o.uniqueIDs, o.invalidations, o.badTokens, o.batches} {
 		if err := in.Flush(ctx, tx); err != nil {
 			return fmt.Errorf("insert what became of the recipients: %w", err)
 		}
@@ -51,6 +60,12 @@ func (o *outputs) flush(ctx context.Context, tx *sqlx.Tx) error {
 func (o *outputs) add(
 	ctx context.Context, tx *sqlx.Tx, s *Settlement, recipient *push.Recipient, r *push.Result, told *told,
 ) error {
+	if r.UniqueID != nil && r.Outcome.Final() {
+		err := o.uniqueIDs.Add(ctx, tx, s.Batch.Notification[:], []byte(recipient.Token), *r.UniqueID)
+		if err != nil {
+			return wrap(err, "insert the service's names of deliveries")
+		}
+	}
 	if !r.Outcome.Final() || r.Outcome == push.Accepted {
 		return nil
 	}
@@ -67,12 +82,18 @@ func (o *outputs) add(
 		attempts++ // the one that was answered now
 	}
 	if told != nil {
-		told.failed = append(told.failed, events.FailureOf(&push.Failure{
+		f := push.Failure{
 			Token: recipient.Token, Reason: reason.String(), Status: r.Status, Attempts: attempts, At: o.at,
-		}))
+			ServiceID: o.q.serviceID(s.Batch.App, s.Batch.Notification, recipient.Token, r.Status),
+		}
+		if r.UniqueID != nil {
+			f.UniqueID = *r.UniqueID
+		}
+		told.failed = append(told.failed, events.FailureOf(&f))
 	}
 	token := []byte(recipient.Token)
-	err := o.failures.Add(ctx, tx, s.Batch.Notification[:], token, reason.String(), r.Status, attempts, o.now)
+	err := o.failures.Add(ctx, tx, s.Batch.Notification[:], token, uint8(r.Outcome), reason.String(), r.Status, attempts,
+		o.now)
 	if err == nil && r.Outcome == push.Unregistered {
 		at := r.Timestamp
 		if at.IsZero() { // no later than this, then
@@ -90,4 +111,13 @@ func (o *outputs) add(
 		err = o.badTokens.Add(ctx, tx, s.Batch.App, token, string(s.Batch.Route), string(kind), 1, at, at)
 	}
 	return wrap(err, "insert what became of the recipients")
+}
+
+// serviceID is what the delivery is called towards its service. The binary protocol, whose statuses are one byte, has
+// no such name.
+func (q *Queue) serviceID(app string, id uuid.UUID, t push.Token, status uint16) string {
+	if q.cfg.ServiceID == nil || status > 0 && status <= math.MaxUint8 {
+		return ""
+	}
+	return q.cfg.ServiceID(app, id, t)
 }

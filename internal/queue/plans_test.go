@@ -137,7 +137,7 @@ func TestPagesByIndexOnSQLite(t *testing.T) {
 	if _, err := q.Purge(t.Context(), time.Now().Add(time.Hour), plannedLimit); err != nil {
 		t.Error(err)
 	}
-	db.CheckPlans(t, "batches", "b", "notifications", "notification_platforms", "failures", "invalidations", "bad_tokens",
+	db.CheckPlans(t, "batches", "b", "notifications", "notification_platforms", "failures", "unique_ids", "invalidations", "bad_tokens",
 		"idempotency_keys")
 }
 
@@ -156,11 +156,11 @@ func fill(t *testing.T, r *rig, cancelled []uuid.UUID, failed int) {
 		if err := cancellations.Flush(ctx, tx); err != nil {
 			return err
 		}
-		failures := database.NewInsert("failures", "notification_id, token, reason, status, attempts, failed_at", "")
+		failures := database.NewInsert("failures", failureColumns, "")
 		bad := database.NewInsert("bad_tokens", "app, token, environment, kind, answers, first_at, last_at", "")
 		for i := range failed {
 			token := []byte(token(i))
-			if err := failures.Add(ctx, tx, cancelled[0][:], token, "Unregistered", 410, 1, now); err != nil {
+			if err := failures.Add(ctx, tx, cancelled[0][:], token, push.Unregistered, "Unregistered", 410, 1, now); err != nil {
 				return err
 			}
 			if err := bad.Add(ctx, tx, app, token, "production", "", 3, now, now); err != nil {

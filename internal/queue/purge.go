@@ -11,8 +11,8 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// Purge removes what finished before: notifications with their failures, and invalidations that were checked; and
-// idempotency keys after their day. It takes small steps, up to about limit rows in all, and says how many it removed:
+// Purge removes what finished before: notifications with what there is of their recipients, and invalidations that were
+// checked; and idempotency keys after their day. It takes small steps, up to about limit rows in all, and says how many it removed:
 // 0 when nothing is left.
 func (q *Queue) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
 	total := 0
@@ -180,7 +180,8 @@ func (q *Queue) finished(
 	return ids, last, rows.Err()
 }
 
-// purgePlain removes those of the notifications that have no failures, which are most, and returns the others.
+// purgePlain removes those of the notifications that have no rows of their recipients, which are most, and returns the
+// others.
 func (q *Queue) purgePlain(
 	ctx context.Context, app string, ids []uuid.UUID,
 ) (removed int, others []uuid.UUID, err error) {
@@ -191,8 +192,9 @@ func (q *Queue) purgePlain(
 		args := idArgs(ids)
 		others = nil
 		if err := tx.SelectContext(ctx, &others,
-			"SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids)),
-			args...); err != nil {
+			"SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids))+
+				" UNION SELECT DISTINCT notification_id FROM unique_ids WHERE notification_id IN "+list(len(ids)),
+			append(args, args...)...); err != nil {
 			return err
 		}
 		plain := []any{app}
@@ -214,14 +216,19 @@ func (q *Queue) purgePlain(
 	return removed, others, err
 }
 
-// purgeOne removes a notification's failures, in pages, and then the notification itself.
+// ofRecipients are the tables that have rows for recipients of a notification.
+var ofRecipients = []string{"failures", "unique_ids"}
+
+// purgeOne removes what there is of a notification's recipients, in pages, and then the notification itself.
 func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit int) (total int, err error) {
 	for total < limit {
 		var n int64
 		err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-			n, err = deletePage(ctx, tx, "failures", "notification_id = ?", []any{id[:]}, "token", min(maxKeys, limit-total))
-			if err != nil || n > 0 {
-				return err
+			for _, table := range ofRecipients {
+				n, err = deletePage(ctx, tx, table, "notification_id = ?", []any{id[:]}, "token", min(maxKeys, limit-total))
+				if err != nil || n > 0 {
+					return err
+				}
 			}
 			if _, err = tx.ExecContext(ctx, "DELETE FROM notification_platforms WHERE app = ? AND notification_id = ?", app,
 				id[:]); err != nil {

@@ -27,7 +27,7 @@ func TestPurge(t *testing.T) {
 				continue
 			}
 			if b.Notification == old.ID {
-				result = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Timestamp: r.now().Add(-time.Hour)}
+				result = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Timestamp: r.now().Add(-time.Hour), UniqueID: new(string)}
 			}
 			r.settle(r.settlement(b, result))
 		}
@@ -65,7 +65,7 @@ func TestPurge(t *testing.T) {
 				r.settle(r.settlement(b, accepted))
 			}
 		}
-		if n, want := purge(r.now().Add(-24*time.Hour)), 1500+1+20+1+1500; n != want {
+		if n, want := purge(r.now().Add(-24*time.Hour)), 1500+1500+1+20+1+1500; n != want {
 			t.Errorf("%d rows were purged, not %d", n, want)
 		}
 		for _, id := range []uuid.UUID{waiting.ID, fresh.ID} {
@@ -74,7 +74,7 @@ func TestPurge(t *testing.T) {
 		if _, err := r.Get(t.Context(), app, old.ID); !errors.Is(err, push.ErrNotFound) {
 			t.Errorf("the old one: %v", err)
 		}
-		for _, table := range []string{"failures", "idempotency_keys", "invalidations"} {
+		for _, table := range []string{"failures", "unique_ids", "idempotency_keys", "invalidations"} {
 			if n := r.scalar("SELECT COUNT(*) FROM " + table); n != 0 {
 				t.Errorf("%d rows are left in %s", n, table)
 			}

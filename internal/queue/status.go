@@ -161,12 +161,33 @@ func (q *Queue) Failures(
 	}
 	err := q.db.Reader().SelectContext(ctx, &rows, `SELECT token, reason, status, attempts, failed_at FROM failures
 		WHERE notification_id = ? AND token > ? ORDER BY token LIMIT ?`, id[:], []byte(after), limit)
+	if err != nil || len(rows) == 0 {
+		return nil, wrap(err, "list failures")
+	}
+	named, err := q.uniqueIDs(ctx, id, rows[0].Token, rows[len(rows)-1].Token)
 	failures := make([]push.Failure, len(rows))
 	for i, r := range rows {
 		failures[i] = r.Failure
 		failures[i].At = r.FailedAt.Time
+		failures[i].ServiceID, failures[i].UniqueID = q.serviceID(app, id, r.Token, r.Status), named[r.Token]
 	}
 	return failures, wrap(err, "list failures")
+}
+
+// uniqueIDs are what the service calls the notification's deliveries to the tokens from first to last.
+func (q *Queue) uniqueIDs(ctx context.Context, id uuid.UUID, first, last push.Token) (map[push.Token]string, error) {
+	var rows []struct {
+		Token    push.Token
+		UniqueID string `db:"unique_id"`
+	}
+	err := q.db.Reader().SelectContext(ctx, &rows,
+		"SELECT token, unique_id FROM unique_ids WHERE notification_id = ? AND token BETWEEN ? AND ?",
+		id[:], []byte(first), []byte(last))
+	named := make(map[push.Token]string, len(rows))
+	for _, r := range rows {
+		named[r.Token] = r.UniqueID
+	}
+	return named, err
 }
 
 // Cancel stops what is not sent yet: the owner of the notification's shard settles it, finding it by CancelledBatches.

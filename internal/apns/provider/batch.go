@@ -57,11 +57,12 @@ func (b *batch) Answer(i int, a *http2.Answer) http2.Next {
 		return http2.Finished
 	}
 	if a.Status == 200 {
-		d.Result = push.Result{Outcome: push.Accepted, Status: 200}
+		d.Result = push.Result{Outcome: push.Accepted, Status: 200, UniqueID: uniqueID(a)}
 		b.t.accepted()
 		return http2.Finished
 	}
 	result, action := readRefusal(a.Status, a.Body, a.At)
+	result.UniqueID = uniqueID(a)
 	d.Result = result
 	next := http2.Finished
 	switch action {

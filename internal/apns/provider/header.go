@@ -35,6 +35,27 @@ var fields = [fieldCount]http2.Field{
 	fieldID:            {Name: "apns-id", Indexing: http2.Never},
 }
 
+// The fields of an answer that are looked at, by their place in answerFields.
+const fieldUniqueID = 0
+
+// answerFields are in the answers of the development environment only.
+var answerFields = []string{fieldUniqueID: "apns-unique-id"}
+
+// uniqueID is what APNs calls the delivery that it answers, nil where it does not say so in printable text.
+func uniqueID(a *http2.Answer) *string {
+	field := a.Field(fieldUniqueID)
+	if len(field) == 0 || len(field) > push.MaxUniqueID {
+		return nil
+	}
+	for _, c := range field {
+		if c <= ' ' || c > '~' {
+			return nil
+		}
+	}
+	id := string(field)
+	return &id
+}
+
 const (
 	pathPrefix  = "/3/device/"
 	uuidTextLen = 36

@@ -61,7 +61,7 @@ func New(cfg Config, log *slog.Logger, m *apns.Metrics) *Transport {
 	}
 	t.doubts.Store(maxDoubts)
 	t.client = http2.New(http2.Config{
-		Address: cfg.Address, TLS: cfg.TLS, Proxy: cfg.Proxy, Dial: cfg.Dial, Fields: fields[:],
+		Address: cfg.Address, TLS: cfg.TLS, Proxy: cfg.Proxy, Dial: cfg.Dial, Fields: fields[:], AnswerFields: answerFields,
 		Connections: cfg.Connections, MaxStreams: cfg.MaxStreams, MaxInFlight: cfg.MaxInFlight,
 		// APNs allows one stream until it has accepted a provider token on the connection.
 		OneUntilAccepted: cfg.Tokens != nil,

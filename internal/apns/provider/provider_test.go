@@ -231,3 +231,34 @@ func TestPutUUID(t *testing.T) {
 		}
 	}
 }
+
+// What APNs' development environment calls a delivery goes into its result, accepted or not, where it is such a name.
+func TestUniqueID(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		long := strings.Repeat("x", push.MaxUniqueID)
+		answers := [][]string{
+			{"apns-unique-id", "73bba671-a97e-8d5d-1e33-1fc4cb02d6bf"}, {}, {"apns-unique-id", ""}, {"apns-unique-id", long},
+			{"apns-unique-id", long + "x"}, {"apns-unique-id", "a b"}, {"apns-unique-id", "\xff"},
+		}
+		want := []string{answers[0][1], "", "", long, "", "", ""}
+		for _, status := range []int{200, 400} {
+			tr := startTransport(t, Config{}, func(_ int, p *http2test.Peer) {
+				p.Settings()
+				for r := p.Next(); r != nil; r = p.Next() {
+					p.Answer(r.ID, status, reasonBody("BadDeviceToken"), answers[number(r)]...)
+				}
+			})
+			g := tr.send(testNotification, 0, len(answers))
+			tr.Wait()
+			for i := range g.Deliveries {
+				got := ""
+				if id := g.Deliveries[i].Result.UniqueID; id != nil {
+					got = *id
+				}
+				if got != want[i] {
+					t.Errorf("%d %q: %q", status, answers[i], got)
+				}
+			}
+		}
+	})
+}
