@@ -32,6 +32,7 @@ type options struct {
 	engine    string
 	transport string
 	sizes     string
+	mixed     int
 	runs      int
 	probes    int
 	every     time.Duration
@@ -45,10 +46,16 @@ func main() {
 	flag.StringVar(&o.engine, "engine", "mysql", "mysql or sqlite")
 	flag.StringVar(&o.transport, "transport", "http2", "http2 or binary")
 	flag.StringVar(&o.sizes, "sizes", "100000,1000000", "registered tokens, growing")
+	flag.IntVar(&o.mixed, "mixed", 0, "measure one message to so many devices of three platforms instead")
 	flag.IntVar(&o.runs, "runs", 3, "broadcasts of each kind and size")
 	flag.IntVar(&o.probes, "probes", 50, "notifications to one token without a broadcast")
 	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "time between notifications to one token")
-	program.Main("broadcast", 10*time.Minute, func(ctx context.Context) error { return benchmark(ctx, o) })
+	program.Main("broadcast", 10*time.Minute, func(ctx context.Context) error {
+		if o.mixed > 0 {
+			return mixed(ctx, o)
+		}
+		return benchmark(ctx, o)
+	})
 }
 
 // bench is one service with its registry.

@@ -2,35 +2,23 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/rig"
-	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 	"github.com/lhspn/lhspn/internal/simulator/record"
 	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
-	"github.com/lhspn/lhspn/internal/webpush"
 )
-
-// device is one of the devices of platforms, with what receives for it.
-type device struct {
-	platform string
-	token    push.Token
-	line     []byte // of the import
-}
 
 // platforms is the play for an app with iPhones (six of ten devices), Android phones (three) and browsers (one): in
 // each round one message to all of them, with badge_increment, while the service is killed. In every second round FCM
 // or the push service of the browsers answers nothing but "later" for a while. Then every device must have got it, and
 // the counts by platform and the badges must be exact.
 func platforms(ctx context.Context, t *theatre) error {
-	if err := t.addPlatforms(); err != nil {
+	if err := t.config.AddPlatforms(t.sim); err != nil {
 		return err
 	}
 	server, err := rig.StartServer(ctx, t.config)
@@ -38,14 +26,12 @@ func platforms(ctx context.Context, t *theatre) error {
 		return err
 	}
 	defer func() { server.Stop(20 * time.Second) }()
-	devices, err := t.devices(ctx, server)
+	devices, err := server.Devices(ctx, t.sim, t.tokens)
 	if err != nil {
 		return err
 	}
-	if err := server.ImportLines(ctx, len(devices), func(dst []byte,
-		i int) []byte {
-		return append(dst, devices[i].line...)
-	}); err != nil {
+	line := func(dst []byte, i int) []byte { return append(dst, devices[i].Line...) }
+	if err := server.ImportLines(ctx, len(devices), line); err != nil {
 		return err
 	}
 	random := rand.New(rand.NewPCG(t.seed, 5))
@@ -68,59 +54,8 @@ func platforms(ctx context.Context, t *theatre) error {
 	return nil
 }
 
-// addPlatforms has the service's app configured for FCM and Web Push beside APNs.
-func (t *theatre) addPlatforms() error {
-	key, _, err := webpush.GenerateVAPID()
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(t.config.Dir, "vapid.pem")
-	if err := os.WriteFile(file, key, 0o600); err != nil {
-		return fmt.Errorf("write the VAPID key: %w", err)
-	}
-	t.config.AppExtra += fmt.Sprintf(`    fcm: {service_account_file: %[1]q, gateway: %[2]q, ca_file: %[3]q, max_rate: 1000000}
-    webpush: {vapid_key_file: %[4]q, subject: "mailto:bench@example.com", allowed_origins: [%[5]q], ca_file: %[3]q}
-`, filepath.Join(t.config.Credentials, "service-account.json"), t.sim.FCM().Addr(), filepath.Join(t.config.Credentials, "ca.pem"),
-		file, t.sim.WebPush().Origin())
-	return nil
-}
-
-// devices makes the devices; each browser subscribes with the service's key.
-func (t *theatre) devices(ctx context.Context, server *rig.Server) ([]device, error) {
-	var key struct {
-		PublicKey string `json:"public_key"`
-	}
-	if err := server.Call(ctx, "GET", "/v1/webpush/key", nil, nil, &key); err != nil {
-		return nil, err
-	}
-	list := make([]device, t.tokens)
-	for i := range list {
-		d := &list[i]
-		switch i % 10 {
-		case 9:
-			s, err := t.sim.WebPush().Subscribe(key.PublicKey, webpushsim.NoFault)
-			if err != nil {
-				return nil, fmt.Errorf("subscribe: %w", err)
-			}
-			text, err := json.Marshal(s)
-			if err != nil {
-				return nil, fmt.Errorf("marshal a subscription: %w", err)
-			}
-			d.platform, d.token = "webpush", s.Token()
-			d.line = fmt.Appendf(nil, `{"platform":"webpush","subscription":%s}`, text)
-			continue
-		case 2, 5, 8:
-			d.platform, d.token = "fcm", push.TextToken("fcm", fmt.Sprintf("phone-%d:APA91b", i))
-		default:
-			d.platform, d.token = "apns", rig.Token(i)
-		}
-		d.line = fmt.Appendf(nil, `{"token":%q}`, d.token.String())
-	}
-	return list, nil
-}
-
 // message is one round.
-func (t *theatre) message(ctx context.Context, server *rig.Server, devices []device, random *rand.Rand,
+func (t *theatre) message(ctx context.Context, server *rig.Server, devices []rig.Device, random *rand.Rand,
 	round int) (duplicates int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 4*time.Minute, errors.New("not done after 4 min"))
 	defer cancel()
@@ -141,7 +76,7 @@ func (t *theatre) message(ctx context.Context, server *rig.Server, devices []dev
 		return 0, err
 	}
 	posted := time.Now()
-	apns := t.share(devices, "apns")
+	apns := rig.Share(devices, "apns")
 	for range t.kills {
 		at := random.IntN(apns)
 		if err := rig.Poll(ctx, time.Millisecond, "wait for the moment to kill", func() (bool, error) {
@@ -161,7 +96,7 @@ func (t *theatre) message(ctx context.Context, server *rig.Server, devices []dev
 	}
 	apple := time.Since(posted)
 	if round%4 == 3 || round%4 == 1 { // nothing held FCM up
-		fcm := t.share(devices, "fcm")
+		fcm := rig.Share(devices, "fcm")
 		if err := rig.Poll(ctx, 20*time.Millisecond, "wait for Google's part", func() (bool, error) {
 			return t.sim.FCM().Totals().TokensAccepted >= uint64(fcm), nil
 		}); err != nil {
@@ -183,25 +118,15 @@ func (t *theatre) message(ctx context.Context, server *rig.Server, devices []dev
 	for _, d := range devices {
 		got := int(t.received(d).Accepted)
 		if got == 0 {
-			return 0, fmt.Errorf("the device %s did not get it", d.token)
+			return 0, fmt.Errorf("the device %s did not get it", d.Token)
 		}
 		duplicates += got - 1
 	}
 	return duplicates, t.badges(ctx, server.API, uint32(round))
 }
 
-// share is how many of the devices are of the platform.
-func (t *theatre) share(devices []device, platform string) (n int) {
-	for _, d := range devices {
-		if d.platform == platform {
-			n++
-		}
-	}
-	return n
-}
-
 // byPlatform checks the counts of each platform.
-func (t *theatre) byPlatform(ctx context.Context, fleet []*rig.Server, id string, devices []device) error {
+func (t *theatre) byPlatform(ctx context.Context, fleet []*rig.Server, id string, devices []rig.Device) error {
 	var n rig.Notification
 	if err := t.call(ctx, fleet, func(ctx context.Context, api rig.API) (err error) {
 		n, err = api.Notification(ctx, id)
@@ -210,7 +135,7 @@ func (t *theatre) byPlatform(ctx context.Context, fleet []*rig.Server, id string
 		return err
 	}
 	for _, platform := range []string{"apns", "fcm", "webpush"} {
-		want := int64(t.share(devices, platform))
+		want := int64(rig.Share(devices, platform))
 		if c := n.ByPlatform[platform]; c.Accepted != want || c.Sum() != want {
 			return fmt.Errorf("notification %s: %d recipients of %s, all accepted; it says %+v", id, want, platform, c)
 		}
@@ -219,12 +144,12 @@ func (t *theatre) byPlatform(ctx context.Context, fleet []*rig.Server, id string
 }
 
 // received is what the device got.
-func (t *theatre) received(d device) record.Counts {
-	switch d.platform {
+func (t *theatre) received(d rig.Device) record.Counts {
+	switch d.Platform {
 	case "fcm":
-		return t.sim.FCM().Counts(d.token)
+		return t.sim.FCM().Counts(d.Token)
 	case "webpush":
-		return t.sim.WebPush().Counts(d.token)
+		return t.sim.WebPush().Counts(d.Token)
 	}
-	return t.sim.Counts(d.token)
+	return t.sim.Counts(d.Token)
 }
