@@ -101,6 +101,7 @@ func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler,
 	}
 	if l == s.public {
 		s.draining.Store(true)
+		s.notify("STOPPING=1")
 		s.delay()
 		s.api.EndStreams()
 	}
