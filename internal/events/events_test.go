@@ -338,3 +338,37 @@ func TestBodies(t *testing.T) {
 		t.Error("an empty body was taken")
 	}
 }
+
+func TestAbout(t *testing.T) {
+	each(t, func(r *rig) {
+		token, other := push.TextToken("fcm", "a"), push.TextToken("fcm", "ab")
+		for i := range 5 {
+			r.must(r.db.Tx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				w := r.Write(r.now())
+				for _, of := range []push.Token{token, other} {
+					err := w.AddUnder(Lease{3, 1}, app, push.EventTokenRemoved, TokenRemoved{Token: of.String(), Timestamp: int64(i)})
+					if err != nil {
+						return err
+					}
+				}
+				return w.Flush(ctx, tx)
+			}))
+			r.place()
+		}
+		items, since, err := r.About(r.Context(), app, token, 1000, 10)
+		r.must(err)
+		if len(items) != 5 || !since.IsZero() || !strings.Contains(string(items[0].Data), `"timestamp":4`) ||
+			items[0].Type != push.EventTokenRemoved {
+			r.Errorf("%v since %v: %s", len(items), since, items)
+		}
+		if items, since, err = r.About(r.Context(), app, token, 2, 10); err != nil || len(items) != 2 || since.IsZero() {
+			r.Errorf("in two rows: %d since %v, %v", len(items), since, err)
+		}
+		if items, _, err = r.About(r.Context(), app, token, 1000, 3); err != nil || len(items) != 3 {
+			r.Errorf("three at the most: %d, %v", len(items), err)
+		}
+		if items, _, err = r.About(r.Context(), "other", token, 1000, 3); err != nil || len(items) != 0 {
+			r.Errorf("of another app: %d, %v", len(items), err)
+		}
+	})
+}

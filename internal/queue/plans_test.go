@@ -74,6 +74,18 @@ func pages(ctx context.Context, q *Queue, ids []uuid.UUID, leases []Lease) []pag
 			page, err := q.BadTokens(ctx, app, push.PlatformSet{}, 1, 0, limit)
 			return len(page), err
 		}, 2*maxKeys + limit},
+		{"CountFailures", func() (int, error) {
+			counts, _, err := q.CountFailures(ctx, ids[0], limit)
+			return len(counts), err
+		}, 4 * limit},
+		{"TokenHistory", func() (int, error) {
+			h, err := q.TokenHistory(ctx, app, token(1))
+			return len(h.Bad) + len(h.Invalidations) + len(h.Failures), err
+		}, 5 * historyNotifications},
+		{"LastInvalidations", func() (int, error) {
+			page, _, err := q.LastInvalidations(ctx, app, limit)
+			return len(page), err
+		}, 5 * limit}, // and those that wait are counted
 		{"Notifications", func() (int, error) {
 			found, err := q.Notifications(ctx, app, slices.Clone(ids[:maxKeys]))
 			return len(found), err

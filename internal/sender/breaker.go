@@ -48,6 +48,8 @@ type pause struct {
 	until time.Time // when one notification may go, to see
 	// asked says that the service named the time to wait, which answers of what was sent before do not shorten.
 	asked bool
+	// reason is what the service gave as such, for who looks; nil where it gave none.
+	reason *push.Reason
 }
 
 // routePause is a route's. It counts whole groups: a token's own failure says nothing about the gateway.
@@ -67,10 +69,11 @@ type routePause struct {
 }
 
 // begin pauses after a failure.
-func (p *routePause) begin(c cause, delay time.Duration, now time.Time) {
+func (p *routePause) begin(c cause, reason *push.Reason, delay time.Duration, now time.Time) {
 	if p.shown() == notPaused {
 		p.since = now
 	}
+	p.reason = reason
 	p.cause, p.probing, p.until, p.ramp, p.asked = c, false, now.Add(delay), 0, false
 	p.failures++
 	p.epoch++
@@ -82,6 +85,7 @@ func (p *routePause) end() {
 	next := routePause{epoch: p.epoch}
 	if p.cause == causeUnavailable || p.asked {
 		next.ramp, next.ended, next.failures, next.since = rampStart, p.cause, p.failures, p.since
+		next.reason = p.reason
 	}
 	*p = next
 }
@@ -160,13 +164,13 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 				"now and then",
 				"reason", g.blocked.String(), "remedy", remedy(g.blocked), "every", b.cfg.Blocked)
 		}
-		p.begin(causeConfiguration, max(b.cfg.Blocked, g.asked.route), g.now)
+		p.begin(causeConfiguration, g.blocked, max(b.cfg.Blocked, g.asked.route), g.now)
 	case g.asked.route > 0:
 		if p.shown() != causeThrottled {
 			b.log.Warn("the service asks to wait with everything of the route; its notifications wait so long",
 				"reason", g.asked.reason.String(), "remedy", remedy(g.asked.reason), "wait", g.asked.route)
 		}
-		p.begin(causeThrottled, g.asked.route, g.now)
+		p.begin(causeThrottled, g.asked.reason, g.asked.route, g.now)
 		p.asked = true
 	case g.outage:
 		if p.shown() != causeUnavailable {
@@ -174,7 +178,7 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 				"and then",
 				"reason", g.first.Reason.String(), "status", g.first.Status)
 		}
-		p.begin(causeUnavailable, max(g.asked.service, b.backoff()), g.now)
+		p.begin(causeUnavailable, g.first.Reason, max(g.asked.service, b.backoff()), g.now)
 	case g.answers > 0 || len(b.keys) > 0 && g.lost == 0: // a refused key is an answer too
 		return b.taken(g)
 	case g.lost > 0 && g.throttled != nil:
@@ -182,12 +186,12 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 			b.log.Warn("the service takes nothing of the route for now; its notifications wait",
 				"reason", g.throttled.String(), "remedy", remedy(g.throttled))
 		}
-		p.begin(causeThrottled, b.backoff(), g.now)
+		p.begin(causeThrottled, g.throttled, b.backoff(), g.now)
 	case g.lost > 0:
 		if p.cause == notPaused { // the warning is the transport's, which knows why; this is what follows from it
 			b.log.Info("nothing reaches the gateway; the route's notifications wait", "reason", g.first.Reason.String())
 		}
-		p.begin(causeConnection, b.backoff(), g.now)
+		p.begin(causeConnection, g.first.Reason, b.backoff(), g.now)
 	}
 	return false
 }
@@ -246,7 +250,7 @@ func (b *breaker) answered(d *push.Delivery, sentAt, now time.Time) (resumed boo
 			b.log.Error("the service refuses the key; its notifications wait, and one is tried now and then",
 				"key", key, "reason", r.Reason.String(), "remedy", remedy(r.Reason), "every", b.cfg.Blocked)
 		}
-		p.until = later(p.until, now.Add(max(b.cfg.Blocked, r.RetryAfter)))
+		p.until, p.reason = later(p.until, now.Add(max(b.cfg.Blocked, r.RetryAfter))), r.Reason
 	case !r.Outcome.Final() && r.RetryAfter > 0 && of == push.ClassKey:
 		if p == nil {
 			p = &pause{cause: causeThrottled, asked: true}
@@ -255,6 +259,9 @@ func (b *breaker) answered(d *push.Delivery, sentAt, now time.Time) (resumed boo
 				"key", key, "reason", r.Reason.String(), "wait", r.RetryAfter)
 		}
 		p.since, p.until = now, later(p.until, now.Add(r.RetryAfter))
+		if p.cause == causeThrottled {
+			p.reason = r.Reason
+		}
 	case p == nil || p.asked && !sentAt.After(p.since): // it was sent before, and says nothing of the wait
 	case r.Outcome == push.Accepted || r.Outcome == push.Failed || r.Outcome == push.Unregistered ||
 		r.Outcome == push.Retry:

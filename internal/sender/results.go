@@ -24,6 +24,7 @@ func (r *route) done(g *group) {
 	defer r.mu.Unlock()
 	r.inFlight -= len(g.Deliveries)
 	r.metrics.inFlight.Set(float64(r.inFlight))
+	r.sums[lane(g.bulk)].add(&sum)
 	if g.bulk && answers > 0 {
 		r.window.done(len(g.Deliveries), g.inFlight, g.sentAt, now)
 		r.metrics.window.Set(float64(r.window.limit()))

@@ -34,6 +34,7 @@ type route struct {
 	breaker  breaker
 	inFlight int
 	window   window
+	sums     [2]Sums // by queue.Lane
 	// toldNoContent is set when the log has said that there are notifications without content for the route's platform.
 	toldNoContent bool
 	// stopping is set when the route is not to send any more; retired too where another has taken its place, or the
