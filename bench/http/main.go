@@ -4,6 +4,7 @@
 //
 //	http [flags]                 the benchmark; MariaDB needs scripts/testdb around it
 //	http -gorush PROGRAM         the same against appleboy/gorush, which keeps everything in memory
+//	http -compare [-base DIR]    CPU for each notification with events and without, and of another commit's programs
 //	http -reference ADDRESS      the bare chi handler, which the benchmark starts as a process of its own
 package main
 
@@ -43,7 +44,9 @@ type options struct {
 	registry    int
 	gorush      string
 	rounds      int
-	requests    int64
+	compare     bool
+	base        string
+	requests    int64 // of a part that is bounded by them
 	timeout     time.Duration
 }
 
@@ -67,7 +70,10 @@ func run() error {
 		"keep a CPU profile of the server for each row in this directory; costs a few percent")
 	flag.IntVar(&o.registry, "registry", 1_000_000, "tokens to import before all is measured again; 0 leaves that out")
 	flag.StringVar(&o.gorush, "gorush", "", "measure against this program instead, in turns; takes root")
-	flag.IntVar(&o.rounds, "rounds", 5, "with -gorush: rounds")
+	flag.IntVar(&o.rounds, "rounds", 5, "with -gorush and -compare: rounds")
+	flag.BoolVar(&o.compare, "compare", false, "compare what a notification to one token costs with events and without")
+	flag.StringVar(&o.base, "base", "", "with -compare: programs of another commit to compare with, in turns")
+	flag.Int64Var(&o.requests, "requests", 20_000, "with -compare: notifications a round")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "the whole benchmark")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -77,6 +83,10 @@ func run() error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
 	defer cancel()
+	if o.compare {
+		return compare(ctx, o)
+	}
+	o.requests = 0
 	if o.gorush != "" {
 		return versus(ctx, o)
 	}

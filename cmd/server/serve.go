@@ -156,7 +156,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	routes, _ := s.live.start(all, cfg.OperatorKeys)
 	s.events = events.New(s.db, events.Config{
 		Wanted: s.live.wantsEvents, Retention: cfg.Queue.Retention,
-		OwnsJob: func(name string) bool { return s.queue.OwnsJob(name) },
+		OwnsJob:  func(name string) bool { return s.queue.OwnsJob(name) },
+		Finished: queue.FinishedFrom(s.db),
 	}, log, reg)
 	s.tokens = tokens.New(s.db, reg).WithEvents(s.events)
 	s.queue, err = queue.New(s.db, queue.Config{

@@ -20,6 +20,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
 )
 
 // tailing is what the command tail is asked for.
@@ -75,8 +76,9 @@ func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer)
 		return fmt.Errorf("database: %w", err)
 	}
 	defer db.Close() //nolint:errcheck // it was read only
-	feed := events.New(db, events.Config{OwnsJob: func(string) bool { return false }, Retention: cfg.Queue.Retention},
-		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	feed := events.New(db, events.Config{
+		OwnsJob: func(string) bool { return false }, Retention: cfg.Queue.Retention, Finished: queue.FinishedFrom(db),
+	}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return feed.Run(ctx) })
 	g.Go(func() error { return follow(ctx, feed, t.app, t.after, types, stdout, stderr) })

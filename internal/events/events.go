@@ -7,7 +7,8 @@
 // Transactions become visible in another order than they began in, so no number that a writer takes can be a place in
 // the feed: a reader could pass it over. A row is written without a place. One replica gives the rows that it sees
 // their places, in one transaction after the other, each holding the row of event_feed (sequence.go). What has a place
-// is committed, and so is everything before it.
+// is committed, and so is everything before it. On SQLite, where one transaction writes at a time, each takes the
+// places itself.
 package events
 
 import (
@@ -20,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/database"
@@ -31,6 +33,8 @@ type Config struct {
 	Wanted func(app string) bool
 	// Retention is how long they are kept.
 	Retention time.Duration
+	// Finished reads notifications that are finished, for the events that say so. It leaves out what is not there.
+	Finished func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]Notification, error)
 	// OwnsJob reports whether this is the one replica to do the named job. That two do it for a moment does no harm.
 	OwnsJob func(name string) bool
 }
@@ -45,7 +49,7 @@ type Store struct {
 	epoch uint64
 	// last is the last id of a row that was given out.
 	last atomic.Int64
-	// wake has an element when a row was written here.
+	// wake has an element when a row was written here, or somebody began to wait for one.
 	wake chan struct{}
 	now  func() time.Time
 
@@ -77,8 +81,17 @@ func (s *Store) Changed(app string) <-chan struct{} {
 	if ch == nil {
 		ch = make(chan struct{})
 		s.changed[app] = ch
+		s.rouse()
 	}
 	return ch
+}
+
+// rouse has Run look at once.
+func (s *Store) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 func (s *Store) notify(apps []string) {

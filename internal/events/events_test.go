@@ -2,6 +2,8 @@ package events
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -22,9 +25,26 @@ import (
 const app = "hedgehog"
 
 func newStore(db *database.DB) *Store {
-	return New(db, Config{Retention: time.Hour, OwnsJob: func(string) bool { return true }},
+	return New(db, Config{Retention: time.Hour, OwnsJob: func(string) bool { return true }, Finished: finished},
 		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }
+
+// finished knows every notification but the removed one: those whose id ends with an odd byte were cancelled.
+func finished(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]Notification, error) {
+	found := map[uuid.UUID]Notification{}
+	for _, id := range ids {
+		state := push.StateDone
+		if id[15]%2 == 1 {
+			state = push.StateCancelled
+		}
+		if id != removed {
+			found[id] = Notification{ID: id.String(), State: string(state)}
+		}
+	}
+	return found, nil
+}
+
+var removed = uuid.UUID{15: 200}
 
 // rig is a store with a writer's transactions.
 type rig struct {
@@ -138,6 +158,98 @@ func TestTypes(t *testing.T) {
 		}
 		if items, _, err := r.Read(r.Context(), app, next, nil, 10); err != nil || len(items) != 0 {
 			r.Errorf("after it: %+v, %v", items, err)
+		}
+	})
+}
+
+func TestFinishedNotifications(t *testing.T) {
+	each(t, func(r *rig) {
+		const n = 1200 // more than one row
+		l := Lease{1, 1}
+		id := func(i int) (id uuid.UUID) {
+			binary.BigEndian.PutUint16(id[:], uint16(i))
+			id[15] = byte(i % 2)
+			return id
+		}
+		r.must(r.db.Tx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			w := r.Write(r.now())
+			for i := range n {
+				w.Finish(&l, app, id(i))
+			}
+			// What is told of a notification comes before its end, though it is added later.
+			r.must(w.AddUnder(l, app, push.EventFailures, Failures{Notification: id(0).String()}))
+			w.Finish(nil, "other", id(n))
+			return w.Flush(ctx, tx)
+		}))
+		r.place()
+		for _, limit := range []int{7, 600, 1000} {
+			var all []push.Event
+			for cursor := ""; ; {
+				items, next, err := r.Read(r.Context(), app, cursor, nil, limit)
+				r.must(err)
+				if len(items) == 0 {
+					break
+				}
+				all, cursor = append(all, items...), next
+			}
+			if len(all) != n+1 || all[0].Type != push.EventFailures {
+				r.Fatalf("by %d: %d events, the first %s", limit, len(all), all[0].Type)
+			}
+			for i, e := range all[1:] {
+				want := []push.EventType{push.EventDone, push.EventCancelled}[i%2]
+				var data Notification
+				r.must(json.Unmarshal(e.Data, &data))
+				if e.Type != want || data.ID != id(i).String() || e.At.IsZero() {
+					r.Fatalf("by %d, event %d: %s %+v at %v", limit, i, e.Type, data, e.At)
+				}
+			}
+		}
+		for types, want := range map[push.EventType]int{push.EventCancelled: n / 2, push.EventDone: n / 2, push.EventFailures: 1} {
+			got := 0
+			for cursor := ""; ; {
+				items, next, err := r.Read(r.Context(), app, cursor, []push.EventType{types}, 100)
+				r.must(err)
+				if got += len(items); next == cursor {
+					break
+				}
+				cursor = next
+			}
+			if got != want {
+				r.Errorf("%d of %s, want %d", got, types, want)
+			}
+		}
+		// One that is not there any more is passed over.
+		_, end, err := r.Read(r.Context(), app, Latest, nil, 1)
+		r.must(err)
+		r.must(r.db.Tx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			w := r.Write(r.now())
+			w.Finish(&l, app, removed)
+			w.Finish(&l, app, id(2))
+			return w.Flush(ctx, tx)
+		}))
+		r.place()
+		if got, _ := r.readAll(app, end, 1); len(got) != 1 {
+			r.Errorf("%q", got)
+		}
+	})
+}
+
+// What is older than the retention is gone before it is removed: the notifications that it tells of may be.
+func TestExpiredBeforeItIsRemoved(t *testing.T) {
+	each(t, func(r *rig) {
+		_, start, err := r.Read(r.Context(), app, Latest, nil, 1)
+		r.must(err)
+		r.write(app, Lease{0, 1}, "a", "b")
+		r.place()
+		now := r.now()
+		r.now = func() time.Time { return now.Add(2 * time.Hour) }
+		r.write(app, Lease{0, 1}, "c")
+		r.place()
+		if _, _, err := r.Read(r.Context(), app, start, nil, 10); !errors.Is(err, push.ErrGone) {
+			r.Errorf("a cursor before what has expired: %v", err)
+		}
+		if got, _ := r.readAll(app, "", 1); !slices.Equal(got, []string{"c"}) {
+			r.Errorf("from the beginning: %q", got)
 		}
 	})
 }
@@ -323,7 +435,10 @@ func TestBodies(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 10, 5000} {
 		body := []byte(strings.Repeat(`{"t":"notification.done","at":"2030-01-01T00:00:00Z","d":{}}`+"\n", n))
-		encoded := compress(body)
+		encoded := append([]byte{plain}, body...)
+		if n > 1 {
+			encoded = compress(body)
+		}
 		lines, err := decode(encoded)
 		if err != nil || len(lines) != n {
 			t.Fatalf("%d lines of %d: %v", len(lines), n, err)
@@ -334,8 +449,13 @@ func TestBodies(t *testing.T) {
 			}
 		}
 	}
-	if _, err := decode(nil); err == nil {
-		t.Error("an empty body was taken")
+	for _, wrong := range [][]byte{nil, {9}, {references}, {references, 1, 2, 3}, make([]byte, 30)} {
+		if len(wrong) == 30 {
+			wrong[0] = references
+		}
+		if _, err := decode(wrong); err == nil {
+			t.Errorf("%v was taken", wrong)
+		}
 	}
 }
 

@@ -6,13 +6,20 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-type metrics struct{ written *prometheus.CounterVec }
+type metrics struct {
+	written *prometheus.CounterVec
+	// finished is that of notification.done, as which notification.cancelled is counted, too: which it is shows when the
+	// event is read.
+	finished prometheus.Counter
+}
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	m := &metrics{prometheus.NewCounterVec(prometheus.CounterOpts{
+	m := &metrics{written: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "lhspn", Subsystem: "events", Name: "written_total",
-		Help: "Events written for app backends to read; one whose transaction was repeated counts again.",
+		Help: "Events written for app backends to read; notification.done has the cancelled ones, too. " +
+			"One whose transaction was repeated counts again.",
 	}, []string{"type"})}
+	m.finished = m.written.WithLabelValues(string(push.EventDone))
 	for _, t := range push.EventTypes() {
 		m.written.WithLabelValues(string(t))
 	}

@@ -13,7 +13,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -48,63 +52,134 @@ func (s *Store) Read(
 			return nil, "", err
 		}
 	}
-	items, reached, err := s.read(ctx, app, after, head, types, limit)
-	if err != nil || cursor == "" {
-		return items, s.cursor(app, reached), err
+	p, err := s.read(ctx, app, after, head, types, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	if cursor == "" {
+		return p.items, s.cursor(app, p.reached), nil
 	}
 	// After the rows: had some been removed before they were read, this tells.
 	if _, purged, err = s.head(ctx); err != nil {
 		return nil, "", err
 	}
-	if after < purged {
+	if after < purged || p.expired {
 		return nil, "", fmt.Errorf("read events: the cursor is older than what is kept: %w", push.ErrGone)
 	}
-	return items, s.cursor(app, reached), nil
+	return p.items, s.cursor(app, p.reached), nil
 }
 
-// read takes rows until the limit, and says how far it has come.
+// page is what one Read has gathered.
+type page struct {
+	items   []push.Event
+	reached uint64 // the last place that was looked at
+	size    int
+	expired bool // some were passed over that are older than what is kept, and not removed yet
+}
+
+// read takes rows until the limit.
 func (s *Store) read(
 	ctx context.Context, app string, after, head uint64, types []push.EventType, limit int,
-) (items []push.Event, reached uint64, err error) {
-	size := 0
-	for reached = after; ; {
+) (p page, err error) {
+	oldest := s.now().Add(-s.cfg.Retention)
+	for p.reached = after; ; {
 		var rows []struct {
 			Seq, N uint64
+			At     database.Time
 			Body   []byte
 		}
-		if err := s.db.Reader().SelectContext(ctx, &rows, `SELECT seq, n, body FROM events
-			WHERE app = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?`, app, reached, head, readRows); err != nil {
-			return nil, 0, wrap(err, "read events")
+		if err := s.db.Reader().SelectContext(ctx, &rows, `SELECT seq, n, at, body FROM events
+			WHERE app = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?`, app, p.reached, head, readRows); err != nil {
+			return p, wrap(err, "read events")
 		}
 		for _, r := range rows {
+			if r.At.Before(oldest) { // the notifications may be gone that it tells of
+				p.reached, p.expired = r.Seq, true
+				continue
+			}
 			lines, err := decode(r.Body)
 			if err == nil && len(lines) != int(r.N) {
 				err = errors.New("a row without its end")
 			}
 			if err != nil {
-				return nil, 0, fmt.Errorf("read events: %w", err)
+				return p, fmt.Errorf("read events: %w", err)
 			}
-			for i, l := range lines {
-				seq := r.Seq - r.N + 1 + uint64(i)
-				if seq <= after {
-					continue
-				}
-				if len(types) > 0 && !slices.Contains(types, l.Type) {
-					reached = seq
-					continue
-				}
-				if len(items) == limit || len(items) > 0 && size+len(l.Data) > readBytes {
-					return items, reached, nil
-				}
-				reached = seq
-				size += len(l.Data)
-				items = append(items, push.Event{ID: s.cursor(app, seq), Type: l.Type, At: l.At, Data: l.Data})
+			first := r.Seq - r.N + 1
+			skip := max(after+1, first) - first
+			full, err := s.take(ctx, &p, app, first+skip, lines[skip:], types, limit)
+			if err != nil || full {
+				return p, err
 			}
 		}
 		if len(rows) < readRows {
-			return items, max(reached, head), nil
+			p.reached = max(p.reached, head)
+			return p, nil
 		}
 	}
+}
+
+// take adds the lines of a row, the first of which has the place seq, and says whether that was more than there is room
+// for.
+func (s *Store) take(
+	ctx context.Context, p *page, app string, seq uint64, lines []line, types []push.EventType, limit int,
+) (full bool, err error) {
+	for i := range lines {
+		l := &lines[i]
+		if l.refers() && wantsFinished(types) {
+			if len(p.items) == limit {
+				return true, nil
+			}
+			if err := s.resolve(ctx, app, lines[i:min(len(lines), i+limit-len(p.items), i+resolveMost)]); err != nil {
+				return false, err
+			}
+		}
+		if l.Type != "" && (len(types) == 0 || slices.Contains(types, l.Type)) {
+			if len(p.items) == limit || len(p.items) > 0 && p.size+len(l.Data) > readBytes {
+				return true, nil
+			}
+			p.size += len(l.Data)
+			p.items = append(p.items, push.Event{ID: s.cursor(app, seq), Type: l.Type, At: l.At, Data: l.Data})
+		}
+		p.reached = seq
+		seq++
+	}
+	return false, nil
+}
+
+func (l *line) refers() bool { return l.Type == "" }
+
+func wantsFinished(types []push.EventType) bool {
+	return len(types) == 0 || slices.Contains(types, push.EventDone) || slices.Contains(types, push.EventCancelled)
+}
+
+// resolveMost is how many notifications are read at once at the most.
+const resolveMost = 500
+
+// resolve makes references what they tell. One to a notification that is not there, as of an app that is removed, stays
+// what it is, and is passed over.
+func (s *Store) resolve(ctx context.Context, app string, lines []line) error {
+	ids := make([]uuid.UUID, len(lines))
+	for i := range lines {
+		ids[i] = lines[i].finished
+	}
+	found, err := s.cfg.Finished(ctx, app, ids)
+	if err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	for i := range lines {
+		n, there := found[ids[i]]
+		if !there {
+			continue
+		}
+		lines[i].Type = push.EventDone
+		if n.State == string(push.StateCancelled) {
+			lines[i].Type = push.EventCancelled
+		}
+		if lines[i].Data, err = json.Marshal(n); err != nil {
+			return fmt.Errorf("encode an event: %w", err)
+		}
+	}
+	return nil
 }
 
 func decode(body []byte) ([]line, error) {
@@ -114,6 +189,8 @@ func decode(body []byte) ([]line, error) {
 		r = bytes.NewReader(body[1:])
 	case len(body) > 0 && body[0] == deflated:
 		r = flate.NewReader(bytes.NewReader(body[1:]))
+	case len(body) > 0 && body[0] == references:
+		return decodeReferences(body[1:])
 	default:
 		return nil, errors.New("a row in an unknown form")
 	}
@@ -127,6 +204,18 @@ func decode(body []byte) ([]line, error) {
 		}
 		lines = append(lines, l)
 	}
+}
+
+func decodeReferences(body []byte) ([]line, error) {
+	if len(body) < 8 || len(body)%16 != 8 {
+		return nil, errors.New("a row of references of a wrong length")
+	}
+	at := time.UnixMicro(int64(binary.BigEndian.Uint64(body))).UTC()
+	lines := make([]line, 0, len(body)/16)
+	for ids := body[8:]; len(ids) > 0; ids = ids[16:] {
+		lines = append(lines, line{At: at, finished: uuid.UUID(ids[:16])})
+	}
+	return lines, nil
 }
 
 const macLen = 8

@@ -1,10 +1,12 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -12,8 +14,8 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// How often the replica whose job it is looks for rows without a place, while there are some and otherwise; how often
-// the others look whether the feed has grown; and how often what is too old is removed.
+// How often the replica whose job it is looks for rows without a place, and the others whether the feed has grown:
+// while events come and somebody waits for them here, and otherwise; and how often what is too old is removed.
 const (
 	busyInterval  = 25 * time.Millisecond
 	idleInterval  = 200 * time.Millisecond
@@ -45,7 +47,7 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		failing = err != nil
 		interval := idleInterval
-		if n > 0 {
+		if n > 0 && s.awaited() {
 			interval = busyInterval
 		}
 		if s.now().After(purgeAt) {
@@ -54,20 +56,32 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 			purgeAt = s.now().Add(purgeInterval)
 		}
-		timer := time.NewTimer(interval)
-		select {
-		case <-timer.C:
-		case <-s.wake: // its transaction is committed in a moment
-			timer.Reset(busyInterval)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-			}
-		case <-ctx.Done():
-		}
-		timer.Stop()
+		s.pause(ctx, interval)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // what is left is for the next who runs
+		}
+	}
+}
+
+// pause waits so long, or, where somebody waits for events, only until one was written and is committed.
+func (s *Store) pause(ctx context.Context, interval time.Duration) {
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-s.wake: // its transaction is committed in a moment
+			if s.awaited() {
+				timer.Reset(min(interval, busyInterval))
+				select {
+				case <-timer.C:
+				case <-ctx.Done():
+				}
+				return
+			}
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -76,7 +90,7 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) pass(ctx context.Context, seen *uint64) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
-	if s.cfg.OwnsJob(jobSequence) {
+	if s.db.Dialect != database.SQLite && s.cfg.OwnsJob(jobSequence) {
 		for {
 			rows, err := s.sequence(ctx)
 			n += rows
@@ -94,15 +108,55 @@ func (s *Store) pass(ctx context.Context, seen *uint64) (n int, err error) {
 	return n, s.look(ctx, seen)
 }
 
+// placesIn takes places in the feed for rows that are written in the transaction, where nobody else can write before it
+// is committed; elsewhere they are 0, which stands for none yet.
+func (s *Store) placesIn(ctx context.Context, tx *sqlx.Tx, rows []*row) ([]uint64, error) {
+	places := make([]uint64, len(rows))
+	if s.db.Dialect != database.SQLite {
+		return places, nil
+	}
+	n := 0
+	for _, r := range rows {
+		n += r.n
+	}
+	const grow = "UPDATE event_feed SET seq = seq + ? WHERE id = 1"
+	result, err := tx.ExecContext(ctx, grow, n)
+	if err != nil {
+		return nil, err
+	}
+	if changed, err := result.RowsAffected(); err != nil {
+		return nil, err
+	} else if changed == 0 {
+		if err := s.beginIn(ctx, tx); err != nil {
+			return nil, err
+		}
+		if _, err := tx.ExecContext(ctx, grow, n); err != nil {
+			return nil, err
+		}
+	}
+	var seq uint64
+	if err := tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1").Scan(&seq); err != nil {
+		return nil, err
+	}
+	seq -= uint64(n)
+	for i, r := range rows {
+		seq += uint64(r.n)
+		places[i] = seq
+	}
+	return places, nil
+}
+
 // begin makes the row of the feed.
 func (s *Store) begin(ctx context.Context) error {
+	return wrap(s.db.Tx(ctx, s.beginIn), "begin the feed")
+}
+
+func (s *Store) beginIn(ctx context.Context, tx *sqlx.Tx) error {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // it cannot fail
-	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO event_feed (id, seq, purged, secret) VALUES (1, 0, 0, ?)"+
-			s.db.Dialect.Upsert("id"), secret[:])
-		return err
-	}), "begin the feed")
+	_, err := tx.ExecContext(ctx, "INSERT INTO event_feed (id, seq, purged, secret) VALUES (1, 0, 0, ?)"+
+		s.db.Dialect.Upsert("id"), secret[:])
+	return err
 }
 
 // sequence gives a page of rows their places, in the order in which they were written under each lease. Nobody else
@@ -125,25 +179,30 @@ func (s *Store) sequence(ctx context.Context) (n int, err error) {
 }
 
 func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (int, error) {
-	lock := " FOR UPDATE"
-	if s.db.Dialect == database.SQLite {
-		lock = ""
-	}
 	var seq uint64
-	if err := tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1"+lock).Scan(&seq); err != nil {
+	if err := tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1 FOR UPDATE").Scan(&seq); err != nil {
 		return 0, err
 	}
-	var rows []struct {
+	type sequenced struct {
 		Shard uint32
 		Epoch uint64
 		ID    int64
 		N     uint64
 		App   string
+		after int64 // its id, or a greater one that it has to come after
 	}
+	var rows []sequenced
 	if err := tx.SelectContext(ctx, &rows, `SELECT shard, epoch, id, n, app FROM events WHERE seq = 0
 		ORDER BY shard, epoch, id LIMIT ?`, sequencePage); err != nil || len(rows) == 0 {
 		return 0, err
 	}
+	// In the order of time, as far as the clocks of replicas agree, and of each shard in the order of its leases.
+	for i := range rows {
+		if rows[i].after = rows[i].ID; i > 0 && rows[i-1].Shard == rows[i].Shard {
+			rows[i].after = max(rows[i].after, rows[i-1].after)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b sequenced) int { return cmp.Compare(a.after, b.after) })
 	// The rows are there, so each statement changes their seq and nothing else.
 	in := database.NewInsert("events", "shard, epoch, id, seq, n, app, at, body",
 		s.db.Dialect.Upsert("shard, epoch, id", "seq"))

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"compress/flate"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
@@ -39,6 +41,9 @@ type Writer struct {
 	now   time.Time
 	rows  map[rowKey]*row
 	order []*row
+	// finished are rows of references (see Finish): they come after the others, as the last of each notification.
+	finished      map[rowKey]*row
+	finishedOrder []*row
 }
 
 type rowKey struct {
@@ -58,6 +63,8 @@ type line struct {
 	Type push.EventType  `json:"t"`
 	At   time.Time       `json:"at"`
 	Data json.RawMessage `json:"d"`
+	// finished is the notification that it tells of, where it is no more than a reference: it has no Type or Data then.
+	finished uuid.UUID
 }
 
 // Write begins the events of a transaction that runs now. A nil Store gives a Writer that writes nothing.
@@ -81,20 +88,45 @@ func (w *Writer) AddUnder(l Lease, app string, t push.EventType, data any) error
 	return w.add(rowKey{uint32(l.Shard), l.Epoch, app}, t, data)
 }
 
+// Finish adds that the notification is finished in this transaction: done or cancelled, whichever its row says. It is
+// the last event of the notification; l is nil where no lease stands behind it. It is kept as a mere reference, as it
+// is written far more often than read, and a finished notification does not change any more.
+func (w *Writer) Finish(l *Lease, app string, id uuid.UUID) {
+	if !w.store.Wanted(app) {
+		return
+	}
+	k := rowKey{shard: noShard, epoch: w.store.epoch, app: app}
+	if l != nil {
+		k.shard, k.epoch = uint32(l.Shard), l.Epoch
+	}
+	r := w.finished[k]
+	if r == nil || r.n == rowEvents {
+		r = &row{rowKey: k, body: binary.BigEndian.AppendUint64([]byte{references}, uint64(w.now.UnixMicro()))}
+		if w.finished == nil {
+			w.finished = map[rowKey]*row{}
+		}
+		w.finished[k] = r
+		w.finishedOrder = append(w.finishedOrder, r)
+	}
+	r.n++
+	r.body = append(r.body, id[:]...)
+	w.store.metrics.finished.Inc()
+}
+
 func (w *Writer) add(k rowKey, t push.EventType, data any) error {
 	if !w.store.Wanted(k.app) {
 		return nil
 	}
 	encoded, err := json.Marshal(data)
 	if err == nil {
-		encoded, err = json.Marshal(line{t, w.now, encoded})
+		encoded, err = json.Marshal(line{Type: t, At: w.now, Data: encoded})
 	}
 	if err != nil {
 		return fmt.Errorf("encode an event: %w", err)
 	}
 	r := w.rows[k]
 	if r == nil || r.n == rowEvents || len(r.body)+len(encoded) > rowBytes {
-		r = &row{rowKey: k}
+		r = &row{rowKey: k, body: []byte{plain}}
 		if w.rows == nil {
 			w.rows = map[rowKey]*row{}
 		}
@@ -109,23 +141,28 @@ func (w *Writer) add(k rowKey, t push.EventType, data any) error {
 
 // Flush writes what was added.
 func (w *Writer) Flush(ctx context.Context, tx *sqlx.Tx) error {
-	if len(w.order) == 0 {
+	rows := append(w.order, w.finishedOrder...)
+	if len(rows) == 0 {
 		return nil
+	}
+	places, err := w.store.placesIn(ctx, tx, rows)
+	if err != nil {
+		return fmt.Errorf("insert events: %w", err)
 	}
 	in := database.NewInsert("events", "shard, epoch, id, seq, n, app, at, body", "")
 	at := stamp(w.now)
-	for _, r := range w.order {
-		if err := in.Add(ctx, tx, r.shard, r.epoch, w.store.nextID(), 0, r.n, r.app, at, compress(r.body)); err != nil {
+	for i, r := range rows {
+		if r.body[0] == plain && len(r.body) > compressFrom {
+			r.body = compress(r.body[1:])
+		}
+		if err := in.Add(ctx, tx, r.shard, r.epoch, w.store.nextID(), places[i], r.n, r.app, at, r.body); err != nil {
 			return fmt.Errorf("insert events: %w", err)
 		}
 	}
 	if err := in.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert events: %w", err)
 	}
-	select {
-	case w.store.wake <- struct{}{}:
-	default:
-	}
+	w.store.rouse()
 	return nil
 }
 
@@ -145,6 +182,7 @@ func (s *Store) nextID() int64 {
 const (
 	plain byte = iota
 	deflated
+	references // the time in Unix microseconds, and the ids of the notifications that were finished then
 )
 
 var deflaters = sync.Pool{New: func() any {
@@ -153,9 +191,6 @@ var deflaters = sync.Pool{New: func() any {
 }}
 
 func compress(body []byte) []byte {
-	if len(body) < compressFrom {
-		return append([]byte{plain}, body...)
-	}
 	var out bytes.Buffer
 	out.Grow(len(body) / 3)
 	out.WriteByte(deflated)

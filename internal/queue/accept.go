@@ -344,7 +344,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	batches := database.NewInsert("batches", batchColumns, "")
 	entries := q.newEntries()
 	now := stamp(q.now())
-	news := q.newNews(q.now())
+	news := q.cfg.Events.Write(q.now())
 	var recipients int64
 	for _, a := range group {
 		if a.verdict != inserted {
@@ -366,7 +366,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			state, finished := stateQueued, never
 			if len(row.batches) == 0 { // an audience without members
 				state, finished = stateDone, created
-				news.doneAtOnce(row)
+				news.Finish(nil, row.App, row.ID)
 			}
 			waiting, recipient := notHere, []byte{}
 			if row.single() {
@@ -411,7 +411,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	if err := batches.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert batches: %w", err)
 	}
-	if err := news.flush(ctx, tx); err != nil {
+	if err := news.Flush(ctx, tx); err != nil {
 		return err
 	}
 	if recipients == 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -29,7 +30,8 @@ type told struct {
 	// starts says that it may begin to be sent in this transaction, and not end in it; queued that it was not before.
 	starts, queued bool
 	failed         []events.Failure
-	finished       time.Time // when it finishes, if it does in this transaction
+	// finishes says that it finishes in this transaction for certain; otherwise that shows in its row.
+	finishes bool
 }
 
 func (q *Queue) newNews(now time.Time) *news {
@@ -44,7 +46,7 @@ func (n *news) of(app string, id uuid.UUID, under *Lease) *told {
 	if !n.out.Wanted(app) {
 		return nil
 	}
-	t := &told{app: app, id: id, under: under, finished: n.now}
+	t := &told{app: app, id: id, under: under}
 	if n.told == nil {
 		n.told = map[uuid.UUID]*told{}
 	}
@@ -53,24 +55,25 @@ func (n *news) of(app string, id uuid.UUID, under *Lease) *told {
 	return t
 }
 
-// settled notes a batch that is settled.
+// settled notes a batch that is settled. It returns nil where nothing more is to be told of it.
 func (n *news) settled(s *Settlement) *told {
-	t := n.of(s.Batch.App, s.Batch.Notification, &s.Lease)
+	b := s.Batch
+	ends := len(s.Results) == 1 && s.Results[0].Outcome.Final()
+	if b.single && ends && s.Results[0].Outcome == push.Accepted { // as most end
+		n.out.Finish((*events.Lease)(&s.Lease), b.App, b.Notification)
+		return nil
+	}
+	t := n.of(b.App, b.Notification, &s.Lease)
 	switch {
 	case t == nil:
-	case s.Batch.single: // it waits so until it is settled for the first time
+	case b.single && ends:
+		t.finishes = true
+	case b.single: // it waits so until it is settled for the first time
 		t.queued = true
-	case s.Batch.Lane != Urgent || len(s.Results) != 1 || !s.Results[0].Outcome.Final():
+	case b.Lane != Urgent || !ends:
 		t.starts = true
 	}
 	return t
-}
-
-// doneAtOnce notes a notification that has nobody to go to.
-func (n *news) doneAtOnce(row *acceptedRow) {
-	if t := n.of(row.App, row.ID, nil); t != nil {
-		t.finished = row.CreatedAt.UTC().Truncate(time.Microsecond)
-	}
 }
 
 // before looks, before the counts are changed, which of the notifications are not being sent yet.
@@ -90,15 +93,15 @@ func (n *news) before(ctx context.Context, tx *sqlx.Tx) error {
 // flush writes the events, after the counts were changed.
 func (n *news) flush(ctx context.Context, tx *sqlx.Tx) error {
 	now := map[uuid.UUID]*push.Status{}
-	err := n.each(func(*told) bool { return true }, func(app string, ids []uuid.UUID) error {
-		return n.q.statusesIn(ctx, tx, app, ids, now)
+	err := n.each(func(t *told) bool { return !t.finishes }, func(app string, ids []uuid.UUID) error {
+		return statusesIn(ctx, tx, app, ids, n.now, now)
 	})
 	if err != nil {
 		return wrap(err, "read what became of the notifications")
 	}
 	for _, t := range n.order {
 		s := now[t.id]
-		if s == nil { // it cannot be: its row goes after its batches
+		if s == nil && !t.finishes { // it cannot be: its row goes after its batches
 			continue
 		}
 		if t.queued && s.State == push.StateSending {
@@ -111,15 +114,8 @@ func (n *news) flush(ctx context.Context, tx *sqlx.Tx) error {
 				return err
 			}
 		}
-		if !s.FinishedAt.Equal(t.finished) { // it finishes once, so it was not now
-			continue
-		}
-		kind := push.EventDone
-		if s.State == push.StateCancelled {
-			kind = push.EventCancelled
-		}
-		if err := n.add(t, kind, events.NotificationOf(s)); err != nil {
-			return err
+		if t.finishes || s.FinishedAt.Equal(n.now) { // it finishes once
+			n.out.Finish((*events.Lease)(t.under), t.app, t.id)
 		}
 	}
 	return n.out.Flush(ctx, tx)
@@ -134,6 +130,9 @@ func (n *news) add(t *told, kind push.EventType, data any) error {
 
 // each calls fn with the notifications of each app that are picked, in lists that fit into a statement.
 func (n *news) each(pick func(*told) bool, fn func(app string, ids []uuid.UUID) error) error {
+	if len(n.order) == 0 {
+		return nil
+	}
 	byApp := map[string][]uuid.UUID{}
 	for _, t := range n.order {
 		if pick(t) {
@@ -150,11 +149,29 @@ func (n *news) each(pick func(*told) bool, fn func(app string, ids []uuid.UUID) 
 	return nil
 }
 
-// statusesIn reads notifications as the transaction has left them.
-func (q *Queue) statusesIn(
-	ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Status,
+// FinishedFrom returns what reads notifications from the database for the events that say that they are finished.
+func FinishedFrom(
+	db *database.DB,
+) func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]events.Notification, error) {
+	return func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]events.Notification, error) {
+		statuses := make(map[uuid.UUID]*push.Status, len(ids))
+		if err := statusesIn(ctx, db.Reader(), app, ids, time.Now(), statuses); err != nil {
+			return nil, wrap(err, "read finished notifications")
+		}
+		finished := make(map[uuid.UUID]events.Notification, len(statuses))
+		for id, s := range statuses {
+			finished[id] = events.NotificationOf(s)
+		}
+		return finished, nil
+	}
+}
+
+// statusesIn reads notifications.
+func statusesIn(
+	ctx context.Context, from sqlx.QueryerContext, app string, ids []uuid.UUID, now time.Time,
+	into map[uuid.UUID]*push.Status,
 ) error {
-	rows, err := tx.QueryContext(ctx,
+	rows, err := from.QueryContext(ctx,
 		"SELECT "+statusColumns+", name FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
 		append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
@@ -164,7 +181,7 @@ func (q *Queue) statusesIn(
 	var several []*push.Status
 	for rows.Next() {
 		var name []byte
-		s, of, err := scanStatus(alsoScan{rows, &name}, q.now())
+		s, of, err := scanStatus(alsoScan{rows, &name}, now)
 		if err != nil {
 			return err
 		}
@@ -177,7 +194,7 @@ func (q *Queue) statusesIn(
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	return readPlatforms(ctx, tx, app, several)
+	return readPlatforms(ctx, from, app, several)
 }
 
 // alsoScan scans one column more than it is asked for.

@@ -29,6 +29,8 @@ const (
 	purgeTimeout  = 30 * time.Second
 	purgeBreath   = 50 * time.Millisecond
 	purgeInterval = 10 * time.Minute
+	// purgeLater is how much longer notifications are kept: events of the retention's first minutes tell of them.
+	purgeLater = 15 * time.Minute
 )
 
 // NewPurger returns a Purger that keeps what is younger than retention. It starts nothing: see Run.
@@ -65,7 +67,7 @@ func (p *Purger) Run(ctx context.Context) error {
 
 // pass removes all that is old enough, as long as the job is this replica's.
 func (p *Purger) pass(ctx context.Context) (rows int, err error) {
-	before := time.Now().Add(-p.retention)
+	before := time.Now().Add(-p.retention - purgeLater)
 	for p.history.OwnsJob("purge") {
 		n, err := p.step(ctx, before)
 		rows += n

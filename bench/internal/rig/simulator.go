@@ -40,7 +40,7 @@ func StartSimulator(ctx context.Context, bin, dir string, args ...string) (*Simu
 		Name: "apns-simulator", Program: program, Stdout: writer,
 		Args: append([]string{
 			"--provider", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--feedback", "127.0.0.1:0", "--fcm", "127.0.0.1:0",
-			"--page", "127.0.0.1:0",
+			"--page", "127.0.0.1:0", "--webpush", "127.0.0.1:0",
 			"--certs", s.Credentials, "--log-level", "warn",
 		}, args...),
 	})
