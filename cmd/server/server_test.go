@@ -68,6 +68,8 @@ type rig struct {
 	sim  *simulator.Simulator
 	file string
 
+	transport string
+
 	process  *exec.Cmd
 	stderr   *bytes.Buffer
 	logs     *lockedBuffer // what it logs after that it serves
@@ -78,7 +80,7 @@ type rig struct {
 // newRig starts a simulator and writes a configuration. Of the processes it starts, none outlives the test.
 func newRig(t *testing.T, transport, database string) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir()}
+	r := &rig{t: t, dir: t.TempDir(), transport: transport}
 	log := slog.New(slog.DiscardHandler)
 	certs := filepath.Join(r.dir, "certs")
 	var err error

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -53,6 +54,7 @@ type stores struct {
 	answers     map[string]*push.Request
 	statuses    []push.Status
 	failures    []push.Failure
+	recipients  []push.RecipientStatus
 	cancelErr   error
 	invalid     []push.CheckedInvalidation
 	since       time.Time
@@ -243,6 +245,16 @@ func (q queue) List(_ context.Context, _ string, state push.State, before uuid.U
 		return list[:limit], list[limit-1].ID, q.err
 	}
 	return list, uuid.UUID{}, q.err
+}
+
+func (q queue) Recipient(_ context.Context, _ string, _ uuid.UUID, t push.Token) (push.RecipientStatus, error) {
+	defer q.begin()()
+	for _, s := range q.recipients {
+		if s.Token == t {
+			return s, q.err
+		}
+	}
+	return push.RecipientStatus{}, cmp.Or(q.err, push.ErrNotFound)
 }
 
 func (q queue) Failures(_ context.Context, _ string, _ uuid.UUID, after push.Token, limit int) ([]push.Failure, error) {

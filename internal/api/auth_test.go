@@ -41,6 +41,7 @@ var routes = []struct {
 	{http.MethodGet, "/v1/notifications", "", ScopeSend},
 	{http.MethodGet, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057", "", ScopeSend},
 	{http.MethodGet, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057/failures", "", ScopeSend},
+	{http.MethodGet, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057/recipients/" + token1, "", ScopeSend},
 	{http.MethodPost, "/v1/notifications/01890a5d-ac96-774b-bcce-b302099a8057/cancel", "", ScopeSend},
 	{http.MethodGet, "/v1/feedback", "", ScopeAdmin},
 	{http.MethodPost, "/v1/feedback/check", "", ScopeAdmin},
@@ -51,6 +52,7 @@ func TestScopes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.statuses = []push.Status{{ID: mustID(t, "01890a5d-ac96-774b-bcce-b302099a8057")}}
+	f.recipients = []push.RecipientStatus{{Failure: push.Failure{Token: mustToken(t, token1)}}}
 	rank := map[Scope]int{ScopeRegister: 0, ScopeSend: 1, ScopeAdmin: 2}
 	for _, r := range routes {
 		for scope, key := range map[Scope]string{ScopeRegister: registerKey, ScopeSend: sendKey, ScopeAdmin: adminKey} {

@@ -248,6 +248,18 @@ type failureBody struct {
 	UniqueID  *string `json:"apns_unique_id,omitempty" doc:"What APNs calls it, by which the Push Notifications Console finds it; in the sandbox only"`
 }
 
+type recipientBody struct {
+	Platform  string     `json:"platform" enum:"apns,fcm,webpush"`
+	Token     string     `json:"token"`
+	Outcome   string     `json:"outcome" enum:"pending,accepted,failed,unregistered,expired,cancelled" doc:"As the notification's counts name them"`
+	Reason    *string    `json:"reason" doc:"As in the list of failures; null where there is none"`
+	Status    *uint16    `json:"status" doc:"As in the list of failures; null where the recipient is not in it"`
+	Attempts  *uint8     `json:"attempts" doc:"Answers so far; null where it was accepted: then that is not kept"`
+	At        *time.Time `json:"at" doc:"Of the outcome; null where that is not kept"`
+	ServiceID *string    `json:"apns_id" format:"uuid" doc:"The apns-id of its requests to APNs, the same in each attempt; null over the binary protocol, and on other platforms"`
+	UniqueID  *string    `json:"apns_unique_id" doc:"What APNs calls it, by which the Push Notifications Console finds it; in the sandbox only"`
+}
+
 type feedbackBody struct {
 	Timestamp   int64     `json:"timestamp" doc:"When the push service found the token dead, in Unix seconds"`
 	TokenLength int       `json:"token_length" doc:"In bytes"`

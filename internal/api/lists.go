@@ -104,6 +104,39 @@ func (a *API) listFailures(ctx context.Context, x *exchange, r *http.Request) er
 	return answerList(x, failures, next, showFailure)
 }
 
+func (a *API) getRecipient(ctx context.Context, x *exchange, r *http.Request) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	t, err := x.pathToken(r)
+	if err != nil {
+		return err
+	}
+	status, err := a.notifications.Recipient(ctx, x.who.app.Name, id, t)
+	if isNotFound(err) {
+		return explain(err, "There is no such notification, or the device token is not known to be one of its recipients.")
+	}
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, showRecipient(&status))
+}
+
+func showRecipient(s *push.RecipientStatus) recipientBody {
+	b := recipientBody{
+		Platform: s.Token.PlatformName(), Token: s.Token.String(), Outcome: s.Outcome.String(), Reason: orNull(&s.Reason),
+		At: timeOrNull(s.At), ServiceID: orNull(&s.ServiceID), UniqueID: orNull(&s.UniqueID),
+	}
+	if s.Outcome != push.Accepted {
+		b.Attempts = &s.Attempts
+		if s.Outcome.Final() {
+			b.Status = &s.Status
+		}
+	}
+	return b
+}
+
 func showFailure(f *push.Failure) failureBody {
 	return failureBody{
 		Platform: f.Token.PlatformName(), Token: f.Token.String(), Reason: f.Reason, Status: f.Status, Attempts: f.Attempts,

@@ -525,6 +525,37 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+func TestRecipient(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	at := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+	gone := strings.Repeat("ee", 40)
+	f.recipients = []push.RecipientStatus{
+		{Outcome: push.Accepted, Failure: push.Failure{Token: mustToken(t, token1), ServiceID: "id", UniqueID: "unique"}},
+		{Outcome: push.Pending, Failure: push.Failure{Token: mustToken(t, token2), Attempts: 2}},
+		{Outcome: push.Unregistered, Failure: push.Failure{Token: mustToken(t, gone), Reason: "Unregistered", Status: 410, Attempts: 1, At: at}},
+	}
+	path := "/v1/notifications/" + uuid.NewString() + "/recipients/"
+	for written, want := range map[string]string{
+		strings.ToUpper(token1): `{"platform":"apns","token":"` + token1 + `","outcome":"accepted","reason":null,"status":null,"attempts":null,"at":null,"apns_id":"id","apns_unique_id":"unique"}`,
+		token2:                  `{"platform":"apns","token":"` + token2 + `","outcome":"pending","reason":null,"status":null,"attempts":2,"at":null,"apns_id":null,"apns_unique_id":null}`,
+		gone:                    `{"platform":"apns","token":"` + gone + `","outcome":"unregistered","reason":"Unregistered","status":410,"attempts":1,"at":"2024-05-06T07:08:09Z","apns_id":null,"apns_unique_id":null}`,
+	} {
+		w := f.call(sendKey, http.MethodGet, path+written, "")
+		wantStatus(t, w, 200)
+		if got := strings.TrimSpace(w.Body.String()); got != want {
+			t.Errorf("%s: %s, want %s", written, got, want)
+		}
+	}
+	wantProblem(t, f.call(sendKey, http.MethodGet, path+strings.Repeat("ab", 32), ""), 404, "not-found")
+	for _, wrong := range []string{"x", "abc", "webpush:", "fcm%3A%20"} {
+		wantProblem(t, f.call(sendKey, http.MethodGet, path+wrong, ""), 422, "invalid")
+	}
+	wantProblem(t, f.call(sendKey, http.MethodGet, "/v1/notifications/1/recipients/"+token1, ""), 422, "invalid")
+	f.err = push.ErrUnavailable
+	wantProblem(t, f.call(sendKey, http.MethodGet, path+token1, ""), 503, "unavailable")
+}
+
 func TestFeedback(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

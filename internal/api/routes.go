@@ -154,6 +154,14 @@ func (a *API) routeNotifications() {
 		answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[failureBody]]()}, errors: []int{404},
 	}, a.listFailures)
 	a.serve(operation{
+		id: "get-recipient", method: http.MethodGet, path: "/v1/notifications/{id}/recipients/{token}", scopes: forSend,
+		tag:     tagNotifications,
+		summary: "What became of one recipient",
+		about: "404 where the device token is not known to be a recipient: accepted recipients of an audience are known " +
+			"by the registry only, which must have had them in it since before the notification was sent.",
+		answers: map[int]reflect.Type{200: reflect.TypeFor[recipientBody]()}, errors: []int{404},
+	}, a.getRecipient)
+	a.serve(operation{
 		id: "cancel-notification", method: http.MethodPost, path: "/v1/notifications/{id}/cancel", scopes: forSend,
 		tag:     tagNotifications,
 		summary: "Stop what is not sent yet", about: "409 where the notification is done.", answers: status,

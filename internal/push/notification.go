@@ -135,3 +135,9 @@ type Tags struct {
 	All  []string `json:"all,omitempty"`
 	None []string `json:"none,omitempty"`
 }
+
+// AudienceMember is a device of an audience: the route that it is registered for, and since when it is registered.
+type AudienceMember struct {
+	Route Route
+	Since time.Time
+}

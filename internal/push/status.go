@@ -58,3 +58,10 @@ type Failure struct {
 
 // MaxUniqueID is the length in bytes of the longest UniqueID that is kept.
 const MaxUniqueID = 64
+
+// RecipientStatus is what became of one recipient of a notification.
+type RecipientStatus struct {
+	Outcome Outcome // Pending until it has a final one
+	// Failure has what is known: all of it of one that was not accepted; else the token, the names, and perhaps when.
+	Failure
+}

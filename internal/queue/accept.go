@@ -42,6 +42,7 @@ type acceptedRow struct {
 	n        int
 	batches  []*Batch
 	bodies   [][]byte
+	set      []byte // of several explicit tokens
 }
 
 // Accept is durable when it returns: the request's notifications with their batches, and its key, are committed, all or
@@ -158,7 +159,9 @@ func prepare(r *push.Request) (*acceptance, error) {
 		} else {
 			row.expanded, row.n = true, len(s.Tokens)
 			a.recipients += int64(row.n)
-			err = row.toTokens(&s, nil)
+			if err = row.toTokens(&s, nil); !row.single() {
+				row.set = recipientSet(s.Tokens)
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("accept: %w", err)
@@ -340,7 +343,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		collapse_id, badge_increment, rate, payload, badge_at, contents, audience, shard, waiting, recipient,
 		expanded, recipients, created_at, send_at,
 		finished_at`, "")
-	platforms := newPlatformInsert()
+	platforms, sets := newPlatformInsert(), newSetInsert()
 	batches := database.NewInsert("batches", batchColumns, "")
 	entries := q.newEntries()
 	now := stamp(q.now())
@@ -384,6 +387,9 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if err := row.addPlatforms(ctx, tx, platforms); err != nil {
 				return err
 			}
+			if err := row.addSet(ctx, tx, sets); err != nil {
+				return err
+			}
 			for j, b := range row.batches {
 				b.Shard = shard
 				if row.single() {
@@ -404,6 +410,9 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	}
 	if err := platforms.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert platforms: %w", err)
+	}
+	if err := sets.Flush(ctx, tx); err != nil {
+		return fmt.Errorf("insert recipient sets: %w", err)
 	}
 	if err := entries.insert(ctx, tx, batches); err != nil {
 		return err

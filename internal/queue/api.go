@@ -129,6 +129,8 @@ type api interface {
 	// zero at the end.
 	List(ctx context.Context, app string, state push.State, before uuid.UUID, limit int) ([]push.Status, uuid.UUID, error)
 	Failures(ctx context.Context, app string, id uuid.UUID, after push.Token, limit int) ([]push.Failure, error)
+	// Recipient tells what became of one recipient, as far as is known.
+	Recipient(ctx context.Context, app string, id uuid.UUID, t push.Token) (push.RecipientStatus, error)
 	// Cancel stops what is not sent yet; push.ErrConflict where the notification is done.
 	Cancel(ctx context.Context, app string, id uuid.UUID) (push.Status, error)
 

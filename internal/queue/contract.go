@@ -105,6 +105,10 @@ type Registry interface {
 	AudiencePage(
 		ctx context.Context, tx *sqlx.Tx, app string, a push.Audience, after push.Token, limit int, increment uint32,
 	) (page []push.Recipient, routes []push.Route, next push.Token, err error)
+	// Member is the token as one of the audience; nil where it is none now.
+	Member(
+		ctx context.Context, db sqlx.QueryerContext, app string, a push.Audience, t push.Token,
+	) (*push.AudienceMember, error)
 	// Elsewhere says which of the tokens are registered for another route than the given one, and for which.
 	Elsewhere(ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token,
 		route push.Route) (map[push.Token]push.Route, error)

@@ -12,8 +12,8 @@ import (
 )
 
 // Purge removes what finished before: notifications with what there is of their recipients, and invalidations that were
-// checked; and idempotency keys after their day. It takes small steps, up to about limit rows in all, and says how many it removed:
-// 0 when nothing is left.
+// checked; and idempotency keys after their day. It takes small steps, up to about limit rows in all, and says how many
+// it removed: 0 when nothing is left.
 func (q *Queue) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
 	total := 0
 	apps, err := q.distinctApps(ctx)
@@ -206,12 +206,7 @@ func (q *Queue) purgePlain(
 		if removed = len(plain) - 1; removed == 0 {
 			return nil
 		}
-		if _, err = tx.ExecContext(ctx,
-			"DELETE FROM notification_platforms WHERE app = ? AND notification_id IN "+list(removed), plain...); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id IN "+list(removed), plain...)
-		return err
+		return deleteNotifications(ctx, tx, plain)
 	})
 	return removed, others, err
 }
@@ -230,12 +225,7 @@ func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit in
 					return err
 				}
 			}
-			if _, err = tx.ExecContext(ctx, "DELETE FROM notification_platforms WHERE app = ? AND notification_id = ?", app,
-				id[:]); err != nil {
-				return err
-			}
-			_, err = tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id = ?", app, id[:])
-			return err
+			return deleteNotifications(ctx, tx, []any{app, id[:]})
 		})
 		if err != nil {
 			return total, err
@@ -246,6 +236,20 @@ func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit in
 		total += int(n)
 	}
 	return total, nil
+}
+
+// deleteNotifications removes notifications of an app, which is the first of the arguments, and what there is one row
+// of for each.
+func deleteNotifications(ctx context.Context, tx *sqlx.Tx, args []any) error {
+	ids := list(len(args) - 1)
+	for _, table := range []string{"notification_platforms", "recipient_sets"} {
+		_, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE app = ? AND notification_id IN "+ids, args...)
+		if err != nil {
+			return err
+		}
+	}
+	_, err := tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id IN "+ids, args...)
+	return err
 }
 
 // putMillis makes id the first UUIDv7 of the time.

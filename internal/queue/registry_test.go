@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -143,4 +144,13 @@ func (g registry) RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidation
 		removed[i] = n > 0
 	}
 	return removed, nil
+}
+
+func (g registry) Member(ctx context.Context, q sqlx.QueryerContext, app string, a push.Audience, t push.Token) (*push.AudienceMember, error) {
+	var since database.Time
+	err := q.QueryRowxContext(ctx, "SELECT created_at FROM device_tokens WHERE app = ? AND token = ?", app, []byte(t)).Scan(&since)
+	if errors.Is(err, sql.ErrNoRows) || a.Platforms != nil && !slices.Contains(a.Platforms, t.PlatformName()) {
+		return nil, nil
+	}
+	return &push.AudienceMember{Route: routeOf(t), Since: since.Time}, err
 }

@@ -48,6 +48,10 @@ func (r *pagedRegistry) AudiencePage(
 	return page, routes, next, r.AddBadges(ctx, tx, app, page, increment)
 }
 
+func (*pagedRegistry) Member(context.Context, sqlx.QueryerContext, string, push.Audience, push.Token) (*push.AudienceMember, error) {
+	return nil, nil
+}
+
 func (r *pagedRegistry) Elsewhere(
 	context.Context, sqlx.QueryerContext, string, []push.Token, push.Route,
 ) (map[push.Token]push.Route, error) {

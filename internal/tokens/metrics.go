@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		removedByRequest, removedReplaced} {
 		m.removals.WithLabelValues(source)
 	}
-	for _, step := range []string{"write", "import", "audience", "badges", "elsewhere", "remove"} {
+	for _, step := range []string{"write", "import", "audience", "badges", "elsewhere", "member", "remove"} {
 		m.seconds.WithLabelValues(step)
 	}
 	return m
