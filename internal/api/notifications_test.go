@@ -549,9 +549,9 @@ func TestRecipient(t *testing.T) {
 	}
 	wantProblem(t, f.call(sendKey, http.MethodGet, path+strings.Repeat("ab", 32), ""), 404, "not-found")
 	for _, wrong := range []string{"x", "abc", "webpush:", "fcm%3A%20"} {
-		wantProblem(t, f.call(sendKey, http.MethodGet, path+wrong, ""), 422, "invalid")
+		wantProblem(t, f.call(sendKey, http.MethodGet, path+wrong, ""), 422, "invalid", "path.token")
 	}
-	wantProblem(t, f.call(sendKey, http.MethodGet, "/v1/notifications/1/recipients/"+token1, ""), 422, "invalid")
+	wantProblem(t, f.call(sendKey, http.MethodGet, "/v1/notifications/1/recipients/"+token1, ""), 422, "invalid", "path.id")
 	f.err = push.ErrUnavailable
 	wantProblem(t, f.call(sendKey, http.MethodGet, path+token1, ""), 503, "unavailable")
 }
