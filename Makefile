@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO ?= go
 LINT := $(CURDIR)/.tools/golangci-lint
 
-.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera group-replication vitess vuln docs
+.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera group-replication vitess vuln docs chart
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -27,13 +27,16 @@ build: ## both programs into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/server ./cmd/apns-simulator
 
 lint: $(LINT) ## gofmt, go vet and golangci-lint
-	@test -z "$$(gofmt -l cmd internal migrations bench interop 2>/dev/null | tee /dev/stderr)"
+	@test -z "$$(gofmt -l cmd internal migrations bench interop deploy 2>/dev/null | tee /dev/stderr)"
 	$(GO) vet ./...
 	$(LINT) run ./...
 
 $(LINT): tools/go.mod
 	cd tools && GOBIN=$(CURDIR)/.tools $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
+
+chart: ## the Helm chart, rendered and decoded strictly, and compose.yaml (its modules take minutes to build the first time)
+	cd deploy/test && $(GO) test -count=1 ./... # what it reads is outside of its module: Go would not see that it changed
 
 vuln: ## known vulnerabilities in what the service calls (needs the public vulnerability database)
 	cd tools && GOBIN=$(CURDIR)/.tools $(GO) install golang.org/x/vuln/cmd/govulncheck
