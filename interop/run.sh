@@ -27,6 +27,7 @@ done
 (cd go && go build -o "$work/interop" .)
 (cd fcm/go && go build -o "$work/fcm" .)
 (cd webpush/go && go build -o "$work/webpush" .)
+(cd h2spec && go build -o "$work/h2spec" .)
 
 "$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --fcm 127.0.0.1:0 --webpush 127.0.0.1:0 \
   --page 127.0.0.1:0 \
@@ -63,6 +64,7 @@ check() {
   fi
 }
 
+check 'HTTP/2:   h2specd of summerwind/h2spec 2.2.1, against the client' "$work/h2spec"
 check 'binary:   npm apn 1.7.8 (command 2, feedback)' node node/apn1.js
 check 'binary:   joekarl/go-libapns 3.0.0 (command 2, feedback)' "$work/interop" go-libapns
 check 'binary:   timehop/apns (command 2, feedback)' "$work/interop" timehop

@@ -3,6 +3,7 @@ package http2
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http2"
@@ -147,16 +148,29 @@ func (c *conn) onWindowUpdate(id uint32, p []byte) error {
 		c.resetStream(id, http2.ErrCodeProtocol)
 		return nil
 	}
-	// Only a body that waits cares for its stream's window.
-	for i := range c.partial {
-		if p := &c.partial[i]; p.id == id {
-			if p.window += n; p.window > maxWindow {
-				c.resetStream(id, http2.ErrCodeFlowControl)
-			}
-			break
-		}
+	if c.raise(s, n) > maxWindow {
+		c.resetStream(id, http2.ErrCodeFlowControl)
 	}
 	return nil
+}
+
+// mostBody is longer than any body.
+const mostBody = 1 << 24
+
+// raise raises a stream's window by n, and returns it. Only a body that waits cares for it. Where the body is written,
+// its length is not known any more, and the window returned is too small by up to mostBody; it is 0 where n is no more
+// than peers give back for what they have read.
+func (c *conn) raise(s *stream, n int64) int64 {
+	if !s.partial {
+		if n <= mostBody {
+			return 0
+		}
+		c.streams.raised[s.id] += n
+		return c.initialWindow + c.streams.raised[s.id] - mostBody
+	}
+	i := slices.IndexFunc(c.partial, func(p partial) bool { return p.id == s.id })
+	c.partial[i].window += n
+	return c.partial[i].window
 }
 
 // onGoAway retires the connection. What is above the peer's last stream was not processed and is sent again at once;

@@ -30,11 +30,13 @@ type streamTable struct {
 	ring     []stream // its length is a power of two
 	overflow map[uint32]*stream
 	kept     map[uint32]keptAnswer
+	raised   map[uint32]int64 // by how much the peer has raised the windows of bodies that are written, where it is much
 	n        int
 }
 
 func newStreamTable() streamTable {
-	return streamTable{ring: make([]stream, 256), overflow: map[uint32]*stream{}, kept: map[uint32]keptAnswer{}}
+	return streamTable{ring: make([]stream, 256), overflow: map[uint32]*stream{}, kept: map[uint32]keptAnswer{},
+		raised: map[uint32]int64{}}
 }
 
 func (t *streamTable) place(id uint32) *stream { return &t.ring[int(id>>1)&(len(t.ring)-1)] }
@@ -76,6 +78,9 @@ func (t *streamTable) take(id uint32) (stream, bool) {
 	*p = stream{}
 	if len(t.overflow) > 0 {
 		delete(t.overflow, id)
+	}
+	if len(t.raised) > 0 {
+		delete(t.raised, id)
 	}
 	t.n--
 	if s.kept {

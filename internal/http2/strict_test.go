@@ -118,6 +118,7 @@ func TestMalformedAnswers(t *testing.T) {
 		raw    []byte // or another frame, on stream 1
 	}
 	head := func(end bool, fields ...string) part { return part{fields: fields, end: end} }
+	largest := frameOf(http2.FrameWindowUpdate, 0, 1, 0x7f, 0xff, 0xff, 0xff)
 	for _, test := range []struct {
 		name   string
 		answer []part
@@ -149,6 +150,7 @@ func TestMalformedAnswers(t *testing.T) {
 		{"8.6 status 101", []part{head(false, ":status", "101")}},
 		{"6.3 PRIORITY of four bytes", []part{{raw: frameOf(http2.FramePriority, 0, 1, 0, 0, 0, 0)}}},
 		{"6.9 WINDOW_UPDATE of 0", []part{{raw: frameOf(http2.FrameWindowUpdate, 0, 1, 0, 0, 0, 0)}}},
+		{"6.9.1 window too large", []part{head(false, ":status", "200"), {raw: largest}, {raw: largest}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -171,8 +173,12 @@ func TestMalformedAnswers(t *testing.T) {
 					}
 					p.AcceptAll()
 					want := http2.ErrCodeProtocol
-					if test.answer[0].raw != nil && test.answer[0].raw[3] == byte(http2.FramePriority) {
+					switch raw := test.answer[len(test.answer)-1].raw; {
+					case raw == nil:
+					case raw[3] == byte(http2.FramePriority):
 						want = http2.ErrCodeFrameSize
+					case raw[9] != 0:
+						want = http2.ErrCodeFlowControl
 					}
 					if code, reset := p.Resets[r.ID]; !reset || code != want {
 						t.Errorf("reset %v, %v", reset, code)
