@@ -338,6 +338,7 @@ func (s *service) run(ctx context.Context) error {
 		{"token store", s.tokens.Run},
 		{"events", s.events.Run},
 		{"sender", s.sender.Run},
+		{"holds", newHolds(s.events, s.sender, s.queue).Run},
 		{"feedback", s.feedback.Run},
 		{"purge", s.purger.Run},
 		{"credentials", s.credentials.Run},
