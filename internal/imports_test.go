@@ -49,6 +49,12 @@ var allowed = map[string]map[string]string{
 		"internal/push":     "what events tell of",
 		"internal/database": "a store",
 	},
+	"internal/webhooks": {
+		"internal/push":     "what events tell of",
+		"internal/database": "a store of how far each webhook is",
+		"internal/http2":    "how Retry-After is read",
+		"internal/netguard": "webhooks name where they are to be reached",
+	},
 	"internal/queue": {
 		"internal/events":   "what became of notifications is told in the same transaction",
 		"internal/push":     "notifications and results",

@@ -81,6 +81,9 @@ func check(file string, stdout io.Writer) error {
 	if faults := append(config.Check(cfg), config.CheckKeys(cfg)...); len(faults) > 0 {
 		return errors.Join(addressErr, faults)
 	}
+	if _, err := authoritiesOf(&cfg.Webhooks); err != nil {
+		return cfg.At("webhooks.ca_file", err)
+	}
 	warnings, certificatesErr := checkCertificates(cfg, time.Now())
 	if err := errors.Join(addressErr, tryApps(cfg.Apps), certificatesErr); err != nil {
 		return err

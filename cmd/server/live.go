@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +23,7 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
+	"github.com/lhspn/lhspn/internal/webhooks"
 )
 
 // live has the apps that are in force. It makes of an app's settings what the API, the sender and the feedback job must
@@ -33,6 +36,7 @@ type live struct {
 	api      *api.API
 	sender   *sender.Sender
 	feedback *feedback.Job
+	webhooks *webhooks.Sender
 
 	silent sync.Map // by name, the apps whose events are not kept: asked for each transaction
 	named  sync.Map // by name, the apps whose deliveries to APNs have an id there
@@ -40,6 +44,9 @@ type live struct {
 	mu        sync.Mutex // guards what follows
 	apps      map[string]*liveApp
 	operators []api.Key
+	// allowed is what holds for all webhooks, and authorities what is in its ca_file.
+	allowed     config.Webhooks
+	authorities *x509.CertPool
 }
 
 // liveApp is one app in force.
@@ -100,7 +107,7 @@ func (l *live) prepare(apps []config.App) (*change, error) {
 			l.refusals.WithLabelValues(app.Name)
 		}
 		a.settings = *app
-		if app.Events {
+		if app.Events || len(app.Webhooks) > 0 {
 			l.silent.Delete(app.Name)
 		} else {
 			l.silent.Store(app.Name, true)
@@ -269,6 +276,7 @@ func (l *live) set(apps []config.App, operators []config.OperatorKey) error {
 	err = errors.Join(err, l.sender.SetRoutes(c.routes), l.api.SetApps(l.apiApps(), l.operators),
 		l.sender.SetRoutes(c.gone))
 	l.feedback.SetApps(l.sources())
+	l.setWebhooks(context.Background())
 	for _, o := range c.closing {
 		o.close()
 	}
@@ -329,6 +337,9 @@ func operatorKeys(keys []config.OperatorKey) (all []api.Key) {
 func (l *live) files() (files []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.allowed.CAFile != "" {
+		files = append(files, l.allowed.CAFile)
+	}
 	for _, a := range l.apps {
 		files = append(files, proofFiles(&a.settings.UserTokens)...)
 	}

@@ -47,6 +47,8 @@ const usage = `LHSPN, a push notification service
   server tail --app NAME [--config FILE] [--after CURSOR] [--types LIST]
                                       print the app's events as they come, a line of JSON each; it reads the database.
                                       Without a configuration those of dev mode
+  server webhook-test --app NAME [--config FILE]
+                                      send one event to each webhook of the app and print what came of it
   server version, or --version        the version and the commit that it was built from
 
 Every setting is described in docs/configuration.md.
@@ -95,6 +97,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	var toSend message
 	var operator operate
 	var toTail tailing
+	var toTest *string
 	var url *string
 	switch name {
 	case "health":
@@ -110,6 +113,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		operator.flags(flags)
 	case "tail":
 		toTail.flags(flags)
+	case "webhook-test":
+		toTest = flags.String("app", "", "the app's name")
 	}
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil
@@ -156,6 +161,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return send(ctx, *configFile, toSend, stdout)
 	case "tail":
 		return tail(ctx, *configFile, toTail, stdout, stderr)
+	case "webhook-test":
+		return webhookTest(ctx, *configFile, *toTest, stdout)
 	case "version":
 		return printVersion(stdout)
 	case "help":

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apps"
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/tokens"
@@ -53,8 +54,9 @@ type operated struct {
 
 func newOperated(store *apps.Store, cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) *operated {
 	o := &operated{
-		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys, webhooks: cfg.Webhooks,
-		told: map[string]string{},
+		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys,
+		webhooks: cfg.Webhooks,
+		told:     map[string]string{},
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "lhspn", Name: "apps_refresh_errors_total",
 			Help: "Looks for apps and keys that other replicas have changed that failed; what is known stays in force.",
@@ -69,9 +71,9 @@ func newOperated(store *apps.Store, cfg *config.Config, log *slog.Logger, reg pr
 }
 
 // storeOf opens the store of apps under the configuration's master keys.
-func storeOf(s *service) (*apps.Store, error) {
+func storeOf(cfg *config.Config, db *database.DB) (*apps.Store, error) {
 	var keys [][]byte
-	for _, text := range []string{s.cfg.MasterKey, s.cfg.MasterKeyPrevious} {
+	for _, text := range []string{cfg.MasterKey, cfg.MasterKeyPrevious} {
 		if text == "" {
 			continue
 		}
@@ -85,7 +87,7 @@ func storeOf(s *service) (*apps.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return apps.New(s.db, seals), nil
+	return apps.New(db, seals), nil
 }
 
 // load reads the stored apps for the first time, and returns all that are to be in force.

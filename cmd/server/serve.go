@@ -36,6 +36,7 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
 	"github.com/lhspn/lhspn/internal/tokens"
+	"github.com/lhspn/lhspn/internal/webhooks"
 )
 
 // startTimeout bounds what is done before the service serves: a database that cannot be reached is told, not waited
@@ -94,6 +95,7 @@ type service struct {
 	feedback    *feedback.Job
 	purger      *queue.Purger
 	events      *events.Store
+	webhooks    *webhooks.Sender
 	credentials *credentials.Watch
 	vitals      *vitals
 	live        *live
@@ -143,7 +145,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if s.db, err = openDatabase(starting, cfg, log); err != nil {
 		return nil, err
 	}
-	store, err := storeOf(s)
+	store, err := storeOf(cfg, s.db)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +172,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	}
 	g.registry, g.queue = s.tokens, s.queue
 	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the
-	// rest is for handing back the shards.
+	// rest is for webhooks and for handing back the shards.
 	part := cfg.ShutdownDeadline / 5
 	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, routes, log, reg); err != nil {
 		return nil, err
@@ -179,6 +181,9 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		reg); err != nil {
 		return nil, err
 	}
+	s.webhooks = webhooks.New(s.db, webhooks.Config{
+		Feed: s.events, OwnsJob: s.queue.OwnsJob, Retention: cfg.Queue.Retention, Grace: part / 2, UserAgent: userAgent(),
+	}, log, reg)
 	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log); err != nil {
 		return nil, err
 	}
@@ -195,7 +200,10 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		return nil, err
 	}
 	s.vitals = newVitals(s.queue, s.db, log, reg)
-	s.live.api, s.live.sender, s.live.feedback = s.api, s.sender, s.feedback
+	s.live.api, s.live.sender, s.live.feedback, s.live.webhooks = s.api, s.sender, s.feedback, s.webhooks
+	if err := s.live.startWebhooks(starting, &cfg.Webhooks); err != nil {
+		return nil, err
+	}
 	s.operated.queue, s.operated.tokens, s.operated.events, s.operated.apply = s.queue, s.tokens, s.events, s.live.set
 	s.ops = api.NewOps(s.ready, reg, log)
 	if listener.IsLoopback(s.private) {
@@ -209,6 +217,10 @@ func (s *service) setFile(cfg *config.Config) (news bool, err error) {
 	news = !reflect.DeepEqual(s.cfg.Apps, cfg.Apps) || !reflect.DeepEqual(s.cfg.OperatorKeys, cfg.OperatorKeys) ||
 		!reflect.DeepEqual(s.cfg.Webhooks, cfg.Webhooks)
 	s.cfg.Apps, s.cfg.OperatorKeys, s.cfg.Webhooks = cfg.Apps, cfg.OperatorKeys, cfg.Webhooks
+	if err := s.live.allow(&cfg.Webhooks); err != nil {
+		s.log.Error("what the configuration says of all webhooks cannot be used; the former stays in force", "error", err)
+		return news, errors.Join(err, s.operated.setFile(cfg))
+	}
 	return news, s.operated.setFile(cfg)
 }
 
@@ -337,8 +349,8 @@ func (s *service) run(ctx context.Context) error {
 		{"queue", s.queue.Run},
 		{"token store", s.tokens.Run},
 		{"events", s.events.Run},
+		{"webhooks", s.webhooks.Run},
 		{"sender", s.sender.Run},
-		{"holds", newHolds(s.events, s.sender, s.queue).Run},
 		{"feedback", s.feedback.Run},
 		{"purge", s.purger.Run},
 		{"credentials", s.credentials.Run},

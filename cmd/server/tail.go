@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/config"
-	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
@@ -43,13 +41,7 @@ const (
 
 // tail prints the app's events until ctx ends. It reads the database beside the service, and changes nothing.
 func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer) error {
-	var cfg *config.Config
-	var err error
-	if file == "" {
-		cfg, err = config.Dev(os.Environ())
-	} else {
-		cfg, err = config.Load(file, os.Environ())
-	}
+	cfg, err := loadOrDev(file)
 	if err != nil {
 		return err
 	}
@@ -57,7 +49,7 @@ func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer)
 	if app < 0 && len(cfg.OperatorKeys) == 0 { // with them there are apps that the file does not have
 		return fmt.Errorf("--app: there is no app %q", t.app)
 	}
-	if app >= 0 && !cfg.Apps[app].Events {
+	if app >= 0 && !cfg.Apps[app].Events && len(cfg.Apps[app].Webhooks) == 0 {
 		return fmt.Errorf("the app %s has no events: they are off in its configuration", t.app)
 	}
 	var types []push.EventType
@@ -67,13 +59,9 @@ func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer)
 		}
 		types = append(types, push.EventType(name))
 	}
-	conf, err := databaseTLS(cfg)
+	db, err := openReader(ctx, cfg)
 	if err != nil {
 		return err
-	}
-	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: 2, TLS: conf, ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("database: %w", err)
 	}
 	defer db.Close() //nolint:errcheck // it was read only
 	feed := events.New(db, events.Config{

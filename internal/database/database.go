@@ -2,7 +2,7 @@
 // SQLite, runs transactions on it, migrates it, and tells a duplicate key or a deadlock by the driver's code.
 //
 // It knows no table: SQL on device tokens stands in internal/tokens, SQL on notifications in internal/queue, SQL on
-// events in internal/events.
+// events in internal/events and internal/webhooks.
 package database
 
 import (

@@ -177,11 +177,19 @@ func parseKey(der []byte) (crypto.PrivateKey, error) {
 
 // LoadCAs reads the certificates, in PEM, of the authorities that a gateway other than Apple's is checked against.
 func LoadCAs(file string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if err := AddCAs(pool, file); err != nil {
+		return nil, err
+	}
+	return pool, nil
+}
+
+// AddCAs adds the certificates, in PEM, of more authorities to the pool.
+func AddCAs(pool *x509.CertPool, file string) error {
 	data, err := inline.Read(file)
 	if err != nil {
-		return nil, fmt.Errorf("CA certificates: %w", err)
+		return fmt.Errorf("CA certificates: %w", err)
 	}
-	pool := x509.NewCertPool()
 	n := 0
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
@@ -189,13 +197,13 @@ func LoadCAs(file string) (*x509.CertPool, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("CA certificates %s: number %d does not parse: %w", inline.Name(file), n+1, err)
+			return fmt.Errorf("CA certificates %s: number %d does not parse: %w", inline.Name(file), n+1, err)
 		}
 		pool.AddCert(c)
 		n++
 	}
 	if n == 0 {
-		return nil, fmt.Errorf("CA certificates %s: there is no certificate in it; expected PEM", inline.Name(file))
+		return fmt.Errorf("CA certificates %s: there is no certificate in it; expected PEM", inline.Name(file))
 	}
-	return pool, nil
+	return nil
 }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/webhooks"
+)
+
+// eventTest is the type of what webhook-test sends. The feed has none of it.
+const eventTest push.EventType = "webhook.test"
+
+// webhookTest sends one event to each webhook of the app, once, beside the service, and prints what came of it. Without
+// a configuration the app is dev mode's.
+func webhookTest(ctx context.Context, file, name string, stdout io.Writer) error {
+	cfg, err := loadOrDev(file)
+	if err != nil {
+		return err
+	}
+	app, err := findApp(ctx, cfg, name)
+	if err != nil {
+		return err
+	}
+	endpoints := endpointsOf(app, &cfg.Webhooks)
+	if len(endpoints) == 0 {
+		return fmt.Errorf("the app %s has no webhooks", name)
+	}
+	authorities, err := authoritiesOf(&cfg.Webhooks)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(map[string]string{"app": name})
+	if err != nil {
+		return fmt.Errorf("encode the event: %w", err)
+	}
+	client := webhooks.NewClient(userAgent())
+	client.SetAuthorities(authorities)
+	failed := 0
+	for i := range endpoints {
+		event := push.Event{ID: "test_" + uuid.NewString(), Type: eventTest, At: time.Now(), Data: data}
+		a := client.Post(ctx, &endpoints[i], &event)
+		line := fmt.Sprintf("webhooks[%d] %s: %s", i, endpoints[i].Origin(), a.Class)
+		if a.Class == webhooks.Delivered {
+			line += fmt.Sprintf(" (%d) in %v", a.Status, a.Took.Round(time.Millisecond))
+		} else {
+			line += ": " + a.Detail
+			failed++
+		}
+		if _, err := fmt.Fprintln(stdout, line); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d webhooks did not take it", failed, len(endpoints))
+	}
+	return nil
+}
+
+// loadOrDev is the configuration of the file, or dev mode's without one.
+func loadOrDev(file string) (*config.Config, error) {
+	if file == "" {
+		return config.Dev(os.Environ())
+	}
+	return config.Load(file, os.Environ())
+}
+
+// findApp is the app of the configuration, or of the database where operators may set some.
+func findApp(ctx context.Context, cfg *config.Config, name string) (*config.App, error) {
+	none := fmt.Errorf("--app: there is no app %q", name)
+	if i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == name }); i >= 0 {
+		return &cfg.Apps[i], nil
+	}
+	if len(cfg.OperatorKeys) == 0 {
+		return nil, none
+	}
+	db, err := openReader(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close() //nolint:errcheck // it was read only
+	store, err := storeOf(cfg, db)
+	if err != nil {
+		return nil, err
+	}
+	stored, _, err := store.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range stored {
+		switch s := &stored[i]; {
+		case s.Name != name || s.Deleting:
+		case s.Err != nil:
+			return nil, fmt.Errorf("the app %s: %w", name, s.Err)
+		default:
+			app, faults := config.ParseApp(name, s.Entry)
+			if len(faults) > 0 {
+				return nil, fmt.Errorf("the app %s: %w", name, faults)
+			}
+			return &app, nil
+		}
+	}
+	return nil, none
+}
+
+// openReader opens the database for reading, beside the service.
+func openReader(ctx context.Context, cfg *config.Config) (*database.DB, error) {
+	if err := checkAddress(cfg); err != nil {
+		return nil, err
+	}
+	conf, err := databaseTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: 2, TLS: conf, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return db, nil
+}

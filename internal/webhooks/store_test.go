@@ -1,0 +1,67 @@
+package webhooks
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+)
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		s := &store{db}
+		ctx, e := t.Context(), endpoint()
+		k := e.key()
+		other := key{"other", k.url}
+		now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, known, err := s.load(ctx, k); known || err != nil {
+			t.Fatalf("something is known: %v", err)
+		}
+		must(s.begin(ctx, k, "first", now))
+		must(s.begin(ctx, k, "second", now))
+		must(s.begin(ctx, other, "others", now))
+		p, known, err := s.load(ctx, k)
+		must(err)
+		if !known || p.place != "first" {
+			t.Fatalf("%+v", p)
+		}
+		late := p
+		p.place, p.head, p.failures, p.retryAt, p.disabled, p.settings = "place", "head", 7, now.Add(time.Hour+time.Microsecond), true, e.fingerprint()
+		must(s.save(ctx, k, &p, now))
+		if err := s.save(ctx, k, &late, now); !errors.Is(err, errChanged) {
+			t.Errorf("who comes late saves with %v", err)
+		}
+		got, _, err := s.load(ctx, k)
+		must(err)
+		if diff := cmp.Diff(p, got, cmp.AllowUnexported(progress{})); diff != "" {
+			t.Error(diff)
+		}
+		p.retryAt, p.disabled = time.Time{}, false
+		must(s.save(ctx, k, &p, now.Add(time.Hour)))
+		if got, _, err = s.load(ctx, k); err != nil || !got.retryAt.IsZero() || got.disabled {
+			t.Errorf("%+v, %v", got, err)
+		}
+		must(s.removeStale(ctx, now.Add(time.Minute)))
+		if _, known, err := s.load(ctx, other); known || err != nil {
+			t.Errorf("what nobody has touched is known: %v", err)
+		}
+		if _, known, err := s.load(ctx, k); !known || err != nil {
+			t.Errorf("what was touched is gone: %v", err)
+		}
+		must(s.remove(ctx, k))
+		if err := s.save(ctx, k, &p, now); !errors.Is(err, errChanged) {
+			t.Errorf("what was removed is saved with %v", err)
+		}
+	})
+}

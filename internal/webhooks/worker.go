@@ -1,0 +1,325 @@
+package webhooks
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+const (
+	// ownInterval is how often it is looked whether an endpoint has become this replica's, and idleInterval whether it
+	// still is while nothing is sent to it.
+	ownInterval  = time.Second
+	idleInterval = 10 * time.Second
+	// saveInterval is how often it is noted at the most how far an endpoint is. What was delivered since comes again
+	// after a kill.
+	saveInterval = time.Second
+	// touchInterval is how often it is noted at the least.
+	touchInterval = 10 * time.Minute
+	// readTimeout bounds a read of the feed, and saveTimeout a save.
+	readTimeout = 20 * time.Second
+	saveTimeout = 5 * time.Second
+)
+
+// What is read of the feed at once: events, and bytes that are kept of it while they are sent. One event that is longer
+// is kept alone.
+const (
+	pageEvents = 100
+	pageBytes  = 256 << 10
+)
+
+// settings are an endpoint's, as they are now.
+type settings struct {
+	Endpoint
+	label string
+	print [sha256.Size]byte
+}
+
+// worker sends to one endpoint while that is this replica's to do.
+type worker struct {
+	s   *Sender
+	key key
+	job string
+	// settings may change at any time; changed has an element when they did.
+	settings atomic.Pointer[settings]
+	changed  chan struct{}
+	// For the metrics: when the oldest event was that is not delivered, in microseconds, 0 for none; and whether the
+	// receiver is gone.
+	undelivered atomic.Int64
+	disabled    atomic.Bool
+
+	// What follows is run's own.
+	progress progress
+	saved    time.Time
+	dirty    bool // progress is not as it was saved
+	// done are events after place that are delivered, by their ids: where several are on their way, one may fail after
+	// others behind it got through.
+	done map[string]bool
+	// away says that the log has told of the database.
+	away bool
+}
+
+func newWorker(s *Sender, k key) *worker {
+	return &worker{s: s, key: k, job: k.job(), changed: make(chan struct{}, 1)}
+}
+
+// set gives it the settings.
+func (w *worker) set(e *Endpoint, label string) {
+	next := &settings{*e, label, e.fingerprint()}
+	former := w.settings.Swap(next)
+	if former == nil || former.print == next.print {
+		return
+	}
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// begin notes that the endpoint gets what comes from now on, where nothing is known of it.
+func (w *worker) begin(ctx context.Context) error {
+	if _, known, err := w.s.store.load(ctx, w.key); err != nil || known {
+		return err
+	}
+	_, now, err := w.s.cfg.Feed.Read(ctx, w.key.app, latest, nil, 1)
+	if err != nil {
+		return err
+	}
+	return w.s.store.begin(ctx, w.key, now, time.Now())
+}
+
+// run sends whenever the endpoint is this replica's, until ctx ends.
+func (w *worker) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if w.s.cfg.OwnsJob(w.job) {
+			err := w.own(ctx)
+			w.undelivered.Store(0)
+			w.disabled.Store(false)
+			w.tellAway(ctx, err)
+		}
+		w.pause(ctx, ownInterval, nil)
+	}
+}
+
+// tellAway logs once that an endpoint waits for the database.
+func (w *worker) tellAway(ctx context.Context, err error) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, errChanged) {
+		return
+	}
+	if !w.away {
+		w.s.log.Warn("a webhook waits for the database", "app", w.key.app, "webhook", w.settings.Load().Origin(), "error",
+			err)
+	}
+	w.away = true
+}
+
+// own sends as long as the endpoint is this replica's.
+func (w *worker) own(ctx context.Context) error {
+	if err := w.load(ctx); err != nil {
+		return err
+	}
+	defer w.saveLast(ctx)
+	look := true // something may have changed
+	var news <-chan struct{}
+	for ctx.Err() == nil && w.s.cfg.OwnsJob(w.job) {
+		e := w.settings.Load()
+		w.use(e)
+		rest := time.Until(w.progress.retryAt)
+		if look && !w.progress.disabled && rest <= 0 {
+			news = w.s.cfg.Feed.Changed(w.key.app)
+			more, err := w.page(ctx, e)
+			if err != nil {
+				return err
+			}
+			w.away = false
+			if more {
+				continue
+			}
+			rest = time.Until(w.progress.retryAt)
+		}
+		pause := idleInterval
+		if rest > 0 {
+			pause = min(pause, rest)
+		}
+		since := time.Since(w.saved)
+		if w.dirty && since < saveInterval {
+			pause = min(pause, saveInterval-since)
+		}
+		if look = w.pause(ctx, pause, news) || rest > 0; look {
+			news = nil
+		}
+		if since = time.Since(w.saved); w.dirty && since >= saveInterval || since >= touchInterval {
+			if err := w.save(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pause waits, and reports whether it ended because of news or of changed settings.
+func (w *worker) pause(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-news:
+		return true
+	case <-w.changed:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// load reads how far the endpoint is.
+func (w *worker) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	p, known, err := w.s.store.load(ctx, w.key)
+	if err == nil && !known {
+		if err = w.begin(ctx); err == nil {
+			p, known, err = w.s.store.load(ctx, w.key)
+		}
+		if err == nil && !known {
+			err = errChanged
+		}
+	}
+	w.progress, w.saved, w.dirty, w.done = p, time.Now(), false, nil
+	return err
+}
+
+// use forgets what failed under other settings than these.
+func (w *worker) use(e *settings) {
+	p := &w.progress
+	if p.settings != e.print {
+		if p.disabled {
+			w.s.log.Info("a webhook that was gone is sent to again, since its settings have changed", "app", w.key.app,
+				"webhook", e.Origin())
+		}
+		p.settings, p.failures, p.retryAt, p.disabled = e.print, 0, time.Time{}, false
+		w.dirty = true
+	}
+	w.disabled.Store(p.disabled)
+}
+
+// page reads the next events and sends them; more says that it can go on at once.
+func (w *worker) page(ctx context.Context, e *settings) (more bool, err error) {
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
+	items, next, err := w.s.cfg.Feed.Read(reading, w.key.app, w.progress.place, e.Types, pageEvents)
+	cancel()
+	switch {
+	case errors.Is(err, push.ErrGone) || errors.Is(err, push.ErrNotFound):
+		w.s.metrics.missed.WithLabelValues(w.key.app).Inc()
+		w.s.log.Error("a webhook has missed events: they were purged before it had them; it goes on with the oldest that "+
+			"are left", "app", w.key.app, "webhook", e.Origin(), "error", err)
+		w.progress.place, w.progress.failures, w.done = oldest, 0, nil
+		return true, w.save(ctx)
+	case err != nil:
+		return false, err
+	}
+	if kept := fit(items); len(kept) < len(items) {
+		items, next = kept, kept[len(kept)-1].ID
+	}
+	if len(items) == 0 {
+		w.undelivered.Store(0)
+		if next != w.progress.place { // others' events, or of other types: to be kept one day, but not at once
+			w.progress.place = next
+		}
+		return false, nil
+	}
+	w.undelivered.Store(items[0].At.UnixMicro())
+	delivered, answer, err := w.send(ctx, e, items)
+	if err != nil {
+		return false, err
+	}
+	if delivered == len(items) {
+		w.progress.place, w.done = next, nil
+		return true, nil
+	}
+	if answer.Class == Stopped { // whether there is more to do is for the caller to see
+		return true, nil
+	}
+	return w.failed(ctx, e, &items[delivered], answer)
+}
+
+// fit is as many of the first events as are kept in memory.
+func fit(items []push.Event) []push.Event {
+	size := 0
+	for i := range items {
+		if size += len(items[i].Data); size > pageBytes {
+			return items[:max(i, 1)]
+		}
+	}
+	return items
+}
+
+// advance notes that all up to the event is delivered.
+func (w *worker) advance(ctx context.Context, e *settings, event *push.Event) error {
+	p := &w.progress
+	if p.failures > 0 {
+		w.s.log.Info("a webhook takes events again", "app", w.key.app, "webhook", e.Origin(), "failures", p.failures)
+	}
+	p.place, p.failures, p.retryAt = event.ID, 0, time.Time{}
+	w.dirty = true
+	if time.Since(w.saved) < saveInterval {
+		return nil
+	}
+	return w.save(ctx)
+}
+
+// failed notes that the first event that is not delivered failed, and whether it is passed over now.
+func (w *worker) failed(ctx context.Context, e *settings, event *push.Event, a Answer) (more bool, err error) {
+	p := &w.progress
+	if p.head != event.ID {
+		p.head, p.failures = event.ID, 0
+	}
+	p.failures++
+	log := w.s.log.With("app", w.key.app, "webhook", e.Origin(), "result", a.Class, "detail", a.Detail)
+	pause, again := wait(p.failures, a.RetryAfter)
+	switch {
+	case a.Class == Gone:
+		p.disabled = true
+		w.disabled.Store(true)
+		w.undelivered.Store(0)
+		log.Error("a webhook is disabled, since it answered 410 Gone; it is sent to again when its settings change")
+	case !again:
+		p.place, p.failures, p.retryAt = event.ID, 0, time.Time{}
+		w.s.metrics.passed.WithLabelValues(w.key.app).Inc()
+		log.Error("an event is passed over: a webhook did not take it in three days", "event", event.ID)
+		more = true
+	default:
+		p.retryAt = time.Now().Add(pause)
+		if p.failures == 1 {
+			log.Warn("a webhook does not take events; it is tried again, and the others wait meanwhile", "in", pause)
+		}
+	}
+	return more, w.save(ctx)
+}
+
+// save keeps how far the endpoint is. errChanged: another replica does.
+func (w *worker) save(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	now := time.Now()
+	if err := w.s.store.save(ctx, w.key, &w.progress, now); err != nil {
+		return err
+	}
+	w.saved, w.dirty = now, false
+	return nil
+}
+
+// saveLast keeps what is not kept yet, also where ctx has ended: it would come twice otherwise.
+func (w *worker) saveLast(ctx context.Context) {
+	if !w.dirty {
+		return
+	}
+	if err := w.save(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, errChanged) {
+		w.s.log.Warn("it could not be noted how far a webhook is; some events come to it again", "app", w.key.app, "error",
+			err)
+	}
+}
