@@ -351,6 +351,7 @@ func (s *service) run(ctx context.Context) error {
 		{"events", s.events.Run},
 		{"webhooks", s.webhooks.Run},
 		{"sender", s.sender.Run},
+		{"holds", newHolds(s.events, s.sender, s.queue).Run},
 		{"feedback", s.feedback.Run},
 		{"purge", s.purger.Run},
 		{"credentials", s.credentials.Run},

@@ -67,6 +67,14 @@ func (u *unusable) usable() sender.Transport {
 	return u.real
 }
 
+// Waiting implements sender.Waiting.
+func (u *unusable) Waiting() *push.Reason {
+	if u.usable() == nil {
+		return push.CredentialsUnusable
+	}
+	return nil
+}
+
 // Send implements sender.Transport.
 func (u *unusable) Send(ctx context.Context, g *push.Group) error {
 	if t := u.usable(); t != nil {

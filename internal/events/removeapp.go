@@ -15,7 +15,11 @@ func (s *Store) RemoveApp(ctx context.Context, app string, limit int) (left bool
 			limit); err != nil {
 			return err
 		}
-		if left = len(places) > 0; !left || places[0] == 0 {
+		if left = len(places) > 0; !left {
+			_, err := tx.ExecContext(ctx, "DELETE FROM holds WHERE app = ?", app)
+			return err
+		}
+		if places[0] == 0 {
 			return nil
 		}
 		_, err := tx.ExecContext(ctx, "DELETE FROM events WHERE app = ? AND seq > 0 AND seq >= ?", app,

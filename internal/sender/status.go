@@ -32,9 +32,12 @@ type Pause struct {
 	// Cause is connection, configuration, unavailable or throttled; empty: there is no pause.
 	Cause  string
 	Reason *push.Reason
-	// Since and Until are when it began, and when the next one is tried.
+	// Since and Until are when it began, and when the next one is tried; zero where nothing was sent yet.
 	Since, Until time.Time
 }
+
+// Waiting is a Transport that may have nothing to send with yet: then it has the reason, otherwise nil.
+type Waiting interface{ Waiting() *push.Reason }
 
 // Sums count results, as they came: what is sent again counts each time.
 type Sums struct {
@@ -73,6 +76,11 @@ func (r *route) status(outlet queue.Outlet) RouteStatus {
 	s := RouteStatus{
 		Outlet: outlet, Platform: r.cfg.Platform, Kind: r.cfg.Kind, Ready: r.backlog.ready, InFlight: r.inFlight,
 		Sums: r.sums,
+	}
+	if waits, is := r.cfg.Transport.(Waiting); is {
+		if reason := waits.Waiting(); reason != nil {
+			s.Pause = Pause{Cause: causeNames[causeConfiguration], Reason: reason}
+		}
 	}
 	if p := &r.breaker.route; p.shown() != notPaused {
 		s.Pause = p.status("")
