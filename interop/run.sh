@@ -65,6 +65,8 @@ check() {
 }
 
 check 'HTTP/2:   h2specd of summerwind/h2spec 2.2.1, against the client' "$work/h2spec"
+check 'HTTP/2:   h2spec 2.2.1, against the simulated provider API' "$work/h2spec" "$SIM_PROVIDER"
+check 'HTTP/2:   h2spec 2.2.1, against the simulated FCM' "$work/h2spec" "$SIM_FCM"
 check 'binary:   npm apn 1.7.8 (command 2, feedback)' node node/apn1.js
 check 'binary:   joekarl/go-libapns 3.0.0 (command 2, feedback)' "$work/interop" go-libapns
 check 'binary:   timehop/apns (command 2, feedback)' "$work/interop" timehop

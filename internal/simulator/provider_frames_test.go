@@ -87,13 +87,83 @@ func TestProviderEndsAConnectionThatViolatesTheProtocol(t *testing.T) {
 	headers := func(c *rawClient, id uint32) {
 		c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.headerBlock(plainToken(1)), EndHeaders: true}))
 	}
+	raw := func(c *rawClient, kind http2.FrameType, id uint32, length int) {
+		c.must(c.framer.WriteRawFrame(kind, 0, id, make([]byte, length)))
+	}
+	setting := func(c *rawClient, id http2.SettingID, value uint32) {
+		c.must(c.framer.WriteSettings(http2.Setting{ID: id, Val: value}))
+	}
 	for name, tt := range map[string]struct {
 		send func(c *rawClient)
 		want string
 	}{
-		"even stream":      {func(c *rawClient) { headers(c, 2) }, "goaway 0 PROTOCOL_ERROR HEADERS on a stream that no client may open"},
-		"stream reused":    {func(c *rawClient) { c.request(3, plainToken(1)); c.expect("3: status 200"); headers(c, 1) }, "goaway 3 STREAM_CLOSED HEADERS on a closed stream"},
-		"idle stream":      {func(c *rawClient) { c.must(c.framer.WriteData(9, true, nil)) }, "goaway 0 PROTOCOL_ERROR DATA on a stream that is not open"},
+		"even stream":              {func(c *rawClient) { headers(c, 2) }, "goaway 0 PROTOCOL_ERROR HEADERS on a stream that no client may open"},
+		"stream reused":            {func(c *rawClient) { c.request(3, plainToken(1)); c.expect("3: status 200"); headers(c, 1) }, "goaway 3 STREAM_CLOSED HEADERS on a closed stream"},
+		"idle stream":              {func(c *rawClient) { c.must(c.framer.WriteData(9, true, nil)) }, "goaway 0 PROTOCOL_ERROR DATA on a stream that is not open"},
+		"window of an idle stream": {func(c *rawClient) { c.must(c.framer.WriteWindowUpdate(9, 1)) }, "goaway 0 PROTOCOL_ERROR WINDOW_UPDATE on a stream that is not open"},
+		"window of a server's stream": {func(c *rawClient) {
+			headers(c, 3)
+			c.must(c.framer.WriteWindowUpdate(2, 1))
+		}, "goaway 3 PROTOCOL_ERROR WINDOW_UPDATE on a stream that is not open"},
+		"data after the end": {func(c *rawClient) {
+			c.request(1, plainToken(1))
+			c.expect("1: status 200")
+			c.must(c.framer.WriteData(1, true, nil))
+		}, "goaway 1 STREAM_CLOSED DATA on a closed stream"},
+		"data after the client's reset": {func(c *rawClient) {
+			headers(c, 1)
+			c.must(c.framer.WriteRSTStream(1, 0))
+			c.must(c.framer.WriteData(1, true, nil))
+		}, "goaway 1 STREAM_CLOSED DATA on a closed stream"},
+		"goaway on a stream":     {func(c *rawClient) { raw(c, http2.FrameGoAway, 1, 8) }, "goaway 0 PROTOCOL_ERROR GOAWAY on a stream"},
+		"ping on a stream":       {func(c *rawClient) { raw(c, http2.FramePing, 1, 8) }, "goaway 0 PROTOCOL_ERROR PING on a stream"},
+		"ping of seven bytes":    {func(c *rawClient) { raw(c, http2.FramePing, 0, 7) }, "goaway 0 FRAME_SIZE_ERROR malformed PING"},
+		"settings on a stream":   {func(c *rawClient) { raw(c, http2.FrameSettings, 1, 0) }, "goaway 0 PROTOCOL_ERROR SETTINGS on a stream"},
+		"settings of five bytes": {func(c *rawClient) { raw(c, http2.FrameSettings, 0, 5) }, "goaway 0 FRAME_SIZE_ERROR malformed SETTINGS"},
+		"settings acknowledged with a value": {func(c *rawClient) {
+			c.must(c.framer.WriteRawFrame(http2.FrameSettings, http2.FlagSettingsAck, 0, make([]byte, 6)))
+		}, "goaway 0 FRAME_SIZE_ERROR malformed SETTINGS"},
+		"push neither on nor off": {func(c *rawClient) { setting(c, http2.SettingEnablePush, 2) }, "goaway 0 PROTOCOL_ERROR ENABLE_PUSH neither 0 nor 1"},
+		"frames too small":        {func(c *rawClient) { setting(c, http2.SettingMaxFrameSize, 1<<14-1) }, "goaway 0 PROTOCOL_ERROR MAX_FRAME_SIZE out of range"},
+		"frames too large":        {func(c *rawClient) { setting(c, http2.SettingMaxFrameSize, 1<<24) }, "goaway 0 PROTOCOL_ERROR MAX_FRAME_SIZE out of range"},
+		"a stream's window by SETTINGS": {func(c *rawClient) {
+			headers(c, 1)
+			c.must(c.framer.WriteWindowUpdate(1, 1<<30))
+			setting(c, http2.SettingInitialWindowSize, 1<<30)
+		}, "goaway 1 FLOW_CONTROL_ERROR a stream's window too large"},
+		"priority of an idle stream on itself": {func(c *rawClient) {
+			c.must(c.framer.WritePriority(3, http2.PriorityParam{StreamDep: 3}))
+		}, "goaway 0 PROTOCOL_ERROR malformed PRIORITY"},
+		"reset of three bytes": {func(c *rawClient) {
+			headers(c, 1)
+			raw(c, http2.FrameRSTStream, 1, 3)
+		}, "goaway 1 FRAME_SIZE_ERROR malformed RST_STREAM"},
+		"a stream's window of nothing": {func(c *rawClient) {
+			headers(c, 1)
+			raw(c, http2.FrameWindowUpdate, 1, 4)
+		}, "1: reset PROTOCOL_ERROR"},
+		"a stream's window overflow": {func(c *rawClient) {
+			headers(c, 1)
+			c.must(c.framer.WriteWindowUpdate(1, 1<<31-1))
+		}, "1: reset FLOW_CONTROL_ERROR"},
+		"priority on itself": {func(c *rawClient) {
+			headers(c, 1)
+			c.must(c.framer.WritePriority(1, http2.PriorityParam{StreamDep: 1}))
+		}, "1: reset PROTOCOL_ERROR"},
+		"priority of four bytes": {func(c *rawClient) {
+			headers(c, 1)
+			raw(c, http2.FramePriority, 1, 4)
+		}, "1: reset FRAME_SIZE_ERROR"},
+		"opened with a priority on itself": {func(c *rawClient) {
+			c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.headerBlock(plainToken(1)), EndHeaders: true, Priority: http2.PriorityParam{StreamDep: 1}}))
+		}, "1: reset PROTOCOL_ERROR"},
+		"no path": {func(c *rawClient) {
+			c.buf.Reset()
+			for _, field := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", ""}} {
+				c.must(c.enc.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
+			}
+			c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: bytes.Clone(c.buf.Bytes()), EndHeaders: true}))
+		}, "1: reset PROTOCOL_ERROR"},
 		"reset of an idle": {func(c *rawClient) { c.must(c.framer.WriteRSTStream(9, 0)) }, "goaway 0 PROTOCOL_ERROR RST_STREAM on a stream that was never open"},
 		"interrupted": {func(c *rawClient) {
 			c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1}))

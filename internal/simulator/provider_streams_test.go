@@ -234,6 +234,53 @@ func TestProviderRespectsTheClientsWindows(t *testing.T) {
 	c.expect("settings ack", `1: {"reason":"BadDeviceToken"}`, `5: {"reason":"BadDeviceToken"}`)
 }
 
+// An answer goes out in pieces as the windows allow, and is one of the open streams until its end.
+func TestProviderSendsAnAnswerInPieces(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Provider: "127.0.0.1:0", MaxConcurrentStreams: 2})
+	c := newRawClient(t, s, true)
+	c.must(c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 5}))
+	c.expect("settings: 2 streams", connectionUpdate, "settings ack", "settings ack")
+	for _, id := range []uint32{1, 3} {
+		c.request(id, MagicToken(InvalidToken, 1))
+		c.expect(fmt.Sprintf("%d: status 400", id), fmt.Sprintf(`%d: {"rea`, id))
+	}
+	c.request(5, plainToken(1))
+	c.expect("5: reset REFUSED_STREAM")
+	// The window of each becomes -3, then 0, and 2.
+	c.must(c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 2}))
+	c.must(c.framer.WriteWindowUpdate(1, 3))
+	c.must(c.framer.WriteWindowUpdate(1, 2))
+	c.expect("settings ack", "1: so")
+	c.must(c.framer.WriteRSTStream(3, http2.ErrCodeCancel))
+	c.request(7, plainToken(1))
+	c.expect("7: status 200")
+	c.must(c.framer.WriteWindowUpdate(1, 100))
+	c.expect(`1: n":"BadDeviceToken"}`)
+}
+
+// What the client had sent of a request before it knew that it was refused is passed over; after that it is an error.
+func TestProviderPassesOverWhatFollowsARefusal(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Provider: "127.0.0.1:0", MaxConcurrentStreams: 1})
+	c := newRawClient(t, s, true)
+	c.expect("settings: 1 streams", connectionUpdate, "settings ack")
+	open := func(id uint32) {
+		c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.headerBlock(plainToken(1)), EndHeaders: true}))
+	}
+	open(1)
+	open(3)
+	c.expect("3: reset REFUSED_STREAM")
+	c.must(c.framer.WriteData(3, false, []byte(hello)))
+	c.buf.Reset()
+	c.must(c.enc.WriteField(hpack.HeaderField{Name: "x-trailer", Value: "t"}))
+	c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: bytes.Clone(c.buf.Bytes()), EndHeaders: true, EndStream: true}))
+	c.must(c.framer.WriteData(1, true, []byte(hello)))
+	c.expect("1: status 200")
+	c.must(c.framer.WriteData(3, true, nil))
+	c.expect("goaway 3 STREAM_CLOSED DATA on a closed stream", "error: EOF")
+}
+
 // The client's connection window is 65,535 bytes; an answer of 27 bytes fits 2,427 times.
 func TestProviderRespectsTheClientsConnectionWindow(t *testing.T) {
 	t.Parallel()
@@ -248,7 +295,7 @@ func TestProviderRespectsTheClientsConnectionWindow(t *testing.T) {
 	}
 	c.request(id, MagicToken(InvalidToken, 1))
 	c.must(c.framer.WritePing(false, [8]byte{'p', 'i', 'n', 'g', 'p', 'o', 'n', 'g'}))
-	c.expect(fmt.Sprintf("%d: status 400", id), "ping ack true pingpong")
+	c.expect(fmt.Sprintf("%d: status 400", id), fmt.Sprintf("%d: %s", id, body[:6]), "ping ack true pingpong")
 	c.must(c.framer.WriteWindowUpdate(0, 21))
-	c.expect(fmt.Sprintf("%d: %s", id, body))
+	c.expect(fmt.Sprintf("%d: %s", id, body[6:]))
 }

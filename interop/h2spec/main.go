@@ -1,5 +1,6 @@
-// Command h2spec runs the cases of h2specd, a peer that tests HTTP/2 clients (summerwind/h2spec), against the client that
-// APNs, FCM and Web Push share. Each case breaks one rule of RFC 9113, and looks at what the client does.
+// Command h2spec runs the cases of summerwind/h2spec, each of which breaks one rule of HTTP/2 and looks at what the other
+// side does: without an argument those of h2specd against the client that APNs, FCM and Web Push share, and with host:port
+// those of h2spec against a server, as the simulator.
 //
 // It wants the simulator's credentials in SIM_CERTS. VERBOSE=1 shows what the client logs.
 package main
@@ -8,14 +9,19 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/summerwind/h2spec"
 	"github.com/summerwind/h2spec/client"
 	"github.com/summerwind/h2spec/config"
 	"github.com/summerwind/h2spec/spec"
@@ -31,9 +37,35 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) == 1 { // called by a case
+	switch {
+	case len(args) == 0:
+		return testClient()
+	case strings.HasPrefix(args[0], "https://"): // called by a case
 		return request(args[0])
+	default:
+		return testServer(args[0])
 	}
+}
+
+func testServer(address string) error {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return err
+	}
+	passed, err := h2spec.Run(&config.Config{
+		Host: host, Port: port, Path: "/", Timeout: 5 * time.Second, MaxHeaderLen: 4000, TLS: true, Insecure: true,
+	})
+	if err == nil && !passed {
+		err = errors.New("cases failed")
+	}
+	return err
+}
+
+func testClient() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err

@@ -13,13 +13,6 @@ import (
 // minDelayStep is the least time between two writes of delayed answers, so that they share one.
 const minDelayStep = 100 * time.Microsecond
 
-// blockedBody is a response body that waits for the client's flow-control window.
-type blockedBody struct {
-	id    uint32
-	extra int64 // WINDOW_UPDATEs of the stream
-	body  []byte
-}
-
 type delayedAnswer[T any] struct {
 	due    time.Time
 	stream *Stream[T]
@@ -47,12 +40,11 @@ func (c *Conn[T]) Respond(st *Stream[T], status int, fields, body []byte) {
 	}
 	c.out = append(c.out, fields...)
 	putLength(c.out[start:], len(c.out)-start-frameHead)
-	if len(body) > 0 {
-		d := blockedBody{id: st.ID, extra: st.extraWindow, body: body}
-		if !c.sendBody(d) {
-			d.body = slices.Clone(body)
-			c.blocked = append(c.blocked, d)
-		}
+	if rest := c.sendBody(st, body); len(rest) > 0 {
+		st.rest = append(st.rest[:0], rest...)
+		c.blocked = append(c.blocked, st)
+		c.keep(st)
+		return
 	}
 	c.drop(st)
 }
@@ -87,16 +79,24 @@ func (c *Conn[T]) Silence(st *Stream[T]) {
 	c.keep(st)
 }
 
-// sendBody sends a response body as far as the client's windows allow it, and keeps the rest.
-func (c *Conn[T]) sendBody(d blockedBody) (sent bool) {
-	size := int64(len(d.body))
-	if size > c.sendWindow || size > c.peerWindow+d.extra {
-		return false
+// sendBody sends of an answer's body what the client's windows allow, and returns the rest.
+func (c *Conn[T]) sendBody(st *Stream[T], body []byte) (rest []byte) {
+	for len(body) > 0 {
+		n := min(int64(len(body)), maxFrame, c.sendWindow, c.peerWindow+st.extraWindow)
+		if n <= 0 {
+			break
+		}
+		flags := http2.Flags(0)
+		if n == int64(len(body)) {
+			flags = http2.FlagDataEndStream
+		}
+		c.sendWindow -= n
+		st.extraWindow -= n
+		c.out = appendFrameHead(c.out, int(n), http2.FrameData, flags, st.ID)
+		c.out = append(c.out, body[:n]...)
+		body = body[n:]
 	}
-	c.sendWindow -= size
-	c.out = appendFrameHead(c.out, len(d.body), http2.FrameData, http2.FlagDataEndStream, d.id)
-	c.out = append(c.out, d.body...)
-	return true
+	return body
 }
 
 // Later puts an answer off: Service.Answer is called when it is due. Nearly always it is due after all others, so it is

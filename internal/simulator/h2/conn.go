@@ -87,6 +87,7 @@ type Conn[T any] struct {
 	block     []byte // of a header block that goes on in CONTINUATION frames
 	blockID   uint32 // its stream; 0 while there is none
 	blockEnds bool   // its HEADERS had END_STREAM
+	dependent bool   // its HEADERS had it depend on itself
 
 	mu  sync.Mutex
 	out []byte    // what is written at the end of the chunk
@@ -95,18 +96,21 @@ type Conn[T any] struct {
 	current *Stream[T] // the stream opened last, while its request is incomplete
 	streams map[uint32]*Stream[T]
 	free    []*Stream[T]
-	open    int    // streams that are neither answered nor reset
+	open    int    // streams that are neither answered whole nor reset
 	silent  int    // those of them that never will be
 	maxID   uint32 // the highest stream that was opened
+	// refused are the streams that were reset, or not processed, before their requests were whole: more of those may be
+	// on its way.
+	refused map[uint32]struct{}
 
 	limits
 	goingAway     bool
 	receiveWindow int64
 	sendWindow    int64
-	peerWindow    int64  // the initial window of the client's streams
-	peerTable     uint32 // what the client takes our encoder's table for at the most
-	sizeUpdate    []byte // what the next header block begins with
-	blocked       []blockedBody
+	peerWindow    int64              // the initial window of the client's streams
+	peerTable     uint32             // what the client takes our encoder's table for at the most
+	sizeUpdate    []byte             // what the next header block begins with
+	blocked       []*Stream[T]       // whose answers wait for the client's windows, in their order
 	delayed       []delayedAnswer[T] // in the order in which they are due
 	waiting       bool               // the goroutine that sends them has been started
 	wake          chan struct{}      // tells it that the first one is another
@@ -117,7 +121,7 @@ type Conn[T any] struct {
 func New[T any](cfg Config, names *Names, service Service[T], raw, conn net.Conn) *Conn[T] {
 	c := &Conn[T]{
 		cfg: cfg, service: service, raw: raw, conn: conn, now: time.Now(),
-		streams: map[uint32]*Stream[T]{}, wake: make(chan struct{}, 1),
+		streams: map[uint32]*Stream[T]{}, refused: map[uint32]struct{}{}, wake: make(chan struct{}, 1),
 		limits:        limits{ackedLimit: unlimited, limit: unlimited},
 		receiveWindow: max(defaultWindow, int64(cfg.ConnectionWindow)),
 		sendWindow:    defaultWindow, peerWindow: defaultWindow, peerTable: headerTableSize,
@@ -272,7 +276,7 @@ func (c *Conn[T]) ended(readErr error) error {
 
 // goneAway reports whether everything was answered that a GOAWAY had promised.
 func (c *Conn[T]) goneAway() bool {
-	return c.goingAway && c.open <= c.silent && len(c.blocked) == 0
+	return c.goingAway && c.open <= c.silent
 }
 
 // flush writes what has been collected. Its caller holds mu.

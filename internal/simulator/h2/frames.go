@@ -35,8 +35,11 @@ func (c *Conn[T]) frame(ctx context.Context, kind http2.FrameType, flags http2.F
 	case http2.FrameSettings:
 		return c.settings(flags, id, b)
 	case http2.FramePing:
-		if id != 0 || len(b) != 8 {
-			return Violation{http2.ErrCodeProtocol, "malformed PING"}
+		if id != 0 {
+			return Violation{http2.ErrCodeProtocol, "PING on a stream"}
+		}
+		if len(b) != 8 {
+			return Violation{http2.ErrCodeFrameSize, "malformed PING"}
 		}
 		if !flags.Has(http2.FlagPingAck) {
 			c.out = appendFrameHead(c.out, 8, http2.FramePing, http2.FlagPingAck, 0)
@@ -50,11 +53,11 @@ func (c *Conn[T]) frame(ctx context.Context, kind http2.FrameType, flags http2.F
 	case http2.FramePushPromise:
 		return Violation{http2.ErrCodeProtocol, "PUSH_PROMISE from a client"}
 	case http2.FramePriority:
-		if id == 0 || len(b) != 5 {
-			return Violation{http2.ErrCodeProtocol, "malformed PRIORITY"}
-		}
-		return nil
+		return c.priority(id, b)
 	case http2.FrameGoAway:
+		if id != 0 {
+			return Violation{http2.ErrCodeProtocol, "GOAWAY on a stream"}
+		}
 		return nil // the client closes when it has its answers
 	default:
 		return nil // unknown frames are to be ignored
@@ -84,6 +87,7 @@ func (c *Conn[T]) headersFrame(ctx context.Context, flags http2.Flags, id uint32
 		if len(b) < 5 {
 			return Violation{http2.ErrCodeFrameSize, "HEADERS too short for its priority"}
 		}
+		c.dependent = dependsOn(b) == id
 		b = b[5:]
 	}
 	ends := flags.Has(http2.FlagHeadersEndStream)
@@ -95,13 +99,40 @@ func (c *Conn[T]) headersFrame(ctx context.Context, flags http2.Flags, id uint32
 	return nil
 }
 
+// dependsOn is the stream that the priority in b makes another depend on. Priorities are not followed (RFC 9113, 5.3.2),
+// but one that makes no sense is refused.
+func dependsOn(b []byte) uint32 { return binary.BigEndian.Uint32(b) & maxWindow }
+
+func (c *Conn[T]) priority(id uint32, b []byte) error {
+	code := http2.ErrCodeProtocol
+	switch {
+	case id == 0:
+		return Violation{code, "PRIORITY on the connection"}
+	case len(b) != 5:
+		code = http2.ErrCodeFrameSize
+	case dependsOn(b) != id:
+		return nil
+	}
+	st := c.find(id)
+	if st == nil { // there is nothing that could be reset
+		return Violation{code, "malformed PRIORITY"}
+	}
+	c.reset(st, code)
+	return nil
+}
+
 // headerBlock opens a stream, or ends one with trailers. The block is decoded whatever becomes of the stream, since all
 // later ones depend on the table.
 func (c *Conn[T]) headerBlock(ctx context.Context, id uint32, block []byte, ends bool) error {
+	dependent := c.dependent
+	c.dependent = false
 	if st := c.find(id); st != nil {
 		return c.trailers(ctx, st, block, ends)
 	}
 	if id <= c.maxID {
+		if c.onRefused(id, ends) {
+			return c.skipBlock(id, block)
+		}
 		return Violation{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 	}
 	if c.current != nil {
@@ -116,25 +147,26 @@ func (c *Conn[T]) headerBlock(ctx context.Context, id uint32, block []byte, ends
 	case err != nil:
 		return Violation{http2.ErrCodeCompression, err.Error()}
 	}
+	malformed := st.malformed || dependent || !st.Has(HeaderMethod) || !st.Has(HeaderPath) || !st.Has(HeaderScheme)
+	tooMany := uint32(c.open) >= c.limit
+	if c.goingAway || tooMany || malformed {
+		c.current = nil
+		c.free = append(c.free, st)
+		if !ends {
+			c.refuse(id)
+		}
+	}
 	switch {
-	case c.goingAway:
-		// Above the last stream of the GOAWAY: not processed, and the client knows it.
-		c.current = nil
-		c.free = append(c.free, st)
+	case c.goingAway: // above the last stream of the GOAWAY: not processed, and the client knows it
 		return nil
-	case uint32(c.open) >= c.limit:
-		c.current = nil
-		c.free = append(c.free, st)
+	case tooMany:
 		c.service.Refused()
 		if c.cfg.EndBeyondStreams {
 			return Violation{http2.ErrCodeProtocol, "exceeded_max_concurrent_streams"}
 		}
 		c.out = appendReset(c.out, id, http2.ErrCodeRefusedStream)
 		return nil
-	}
-	if st.malformed || !st.Has(HeaderMethod) || !st.Has(HeaderPath) || !st.Has(HeaderScheme) {
-		c.current = nil
-		c.free = append(c.free, st)
+	case malformed:
 		c.out = appendReset(c.out, id, http2.ErrCodeProtocol)
 		return nil
 	}
@@ -145,24 +177,35 @@ func (c *Conn[T]) headerBlock(ctx context.Context, id uint32, block []byte, ends
 	return nil
 }
 
-// trailers ends a request that has some. They are decoded into a stream that is thrown away.
+// trailers ends a request that has some.
 func (c *Conn[T]) trailers(ctx context.Context, st *Stream[T], block []byte, ends bool) error {
-	if !ends || st.whole {
+	if st.whole {
+		return Violation{http2.ErrCodeStreamClosed, "HEADERS after the end of a request"}
+	}
+	if !ends {
 		return Violation{http2.ErrCodeProtocol, "HEADERS in the middle of a request"}
 	}
+	if err := c.skipBlock(st.ID, block); err != nil {
+		return err
+	}
+	return c.complete(ctx, st, st.body)
+}
+
+// skipBlock decodes a header block into a stream that is thrown away.
+func (c *Conn[T]) skipBlock(id uint32, block []byte) error {
 	current := c.current
-	c.current = c.newStream(st.ID)
+	c.current = c.newStream(id)
 	err := c.headers.decode(block)
 	c.free = append(c.free, c.current)
 	c.current = current
 	if err != nil {
 		return Violation{http2.ErrCodeCompression, err.Error()}
 	}
-	return c.complete(ctx, st, st.body)
+	return nil
 }
 
 func (c *Conn[T]) data(ctx context.Context, flags http2.Flags, id uint32, b []byte) error {
-	if id == 0 || id > c.maxID {
+	if c.idle(id) {
 		return Violation{http2.ErrCodeProtocol, "DATA on a stream that is not open"}
 	}
 	// All of the frame counts, its padding and what is for closed streams too.
@@ -174,16 +217,22 @@ func (c *Conn[T]) data(ctx context.Context, flags http2.Flags, id uint32, b []by
 	if err != nil {
 		return err
 	}
+	ends := flags.Has(http2.FlagDataEndStream)
 	st := c.find(id)
-	if st == nil || st.whole {
-		return nil // refused, reset or not processed: the client did not know yet when it sent this
-	}
-	if st.receiveWindow -= size; st.receiveWindow < 0 {
-		c.drop(st)
-		c.out = appendReset(c.out, id, http2.ErrCodeFlowControl)
+	switch {
+	case st == nil && c.onRefused(id, ends):
+		return nil // the client did not know yet when it sent this
+	case st == nil:
+		return Violation{http2.ErrCodeStreamClosed, "DATA on a closed stream"}
+	case st.whole:
+		c.reset(st, http2.ErrCodeStreamClosed)
 		return nil
 	}
-	if flags.Has(http2.FlagDataEndStream) {
+	if st.receiveWindow -= size; st.receiveWindow < 0 {
+		c.reset(st, http2.ErrCodeFlowControl)
+		return nil
+	}
+	if ends {
 		if len(st.body) == 0 {
 			return c.complete(ctx, st, b)
 		}
@@ -227,7 +276,10 @@ func (c *Conn[T]) replenish() {
 }
 
 func (c *Conn[T]) settings(flags http2.Flags, id uint32, b []byte) error {
-	if id != 0 || len(b)%settingEntry != 0 {
+	if id != 0 {
+		return Violation{http2.ErrCodeProtocol, "SETTINGS on a stream"}
+	}
+	if len(b)%settingEntry != 0 || flags.Has(http2.FlagSettingsAck) && len(b) > 0 {
 		return Violation{http2.ErrCodeFrameSize, "malformed SETTINGS"}
 	}
 	if flags.Has(http2.FlagSettingsAck) {
@@ -242,13 +294,23 @@ func (c *Conn[T]) settings(flags http2.Flags, id uint32, b []byte) error {
 				return Violation{http2.ErrCodeFlowControl, "initial window too large"}
 			}
 			c.peerWindow = int64(value)
+			if c.anyAbove(maxWindow - c.peerWindow) {
+				return Violation{http2.ErrCodeFlowControl, "a stream's window too large"}
+			}
 		case http2.SettingHeaderTableSize:
 			// Our header blocks are encoded without a table, but that it has become smaller must be said (RFC 7541,
 			// 4.2). As 0 it is said once and for all.
 			if value < c.peerTable {
 				c.peerTable, c.sizeUpdate = 0, []byte{0x20}
 			}
-		default: // our frames are small
+		case http2.SettingEnablePush:
+			if value > 1 {
+				return Violation{http2.ErrCodeProtocol, "ENABLE_PUSH neither 0 nor 1"}
+			}
+		case http2.SettingMaxFrameSize: // ours are no larger than the least of it
+			if value < maxFrame || value > 1<<24-1 {
+				return Violation{http2.ErrCodeProtocol, "MAX_FRAME_SIZE out of range"}
+			}
 		}
 	}
 	c.out = appendFrameHead(c.out, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
@@ -261,37 +323,66 @@ func (c *Conn[T]) windowUpdate(id uint32, b []byte) error {
 		return Violation{http2.ErrCodeFrameSize, "malformed WINDOW_UPDATE"}
 	}
 	n := int64(binary.BigEndian.Uint32(b) & maxWindow)
-	if n == 0 {
-		return Violation{http2.ErrCodeProtocol, "WINDOW_UPDATE of nothing"}
-	}
 	if id == 0 {
+		if n == 0 {
+			return Violation{http2.ErrCodeProtocol, "WINDOW_UPDATE of nothing"}
+		}
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return Violation{http2.ErrCodeFlowControl, "connection window too large"}
 		}
-	} else if st := c.find(id); st != nil {
-		st.extraWindow += n
+		c.unblock()
+		return nil
 	}
-	for i := range c.blocked {
-		if id != 0 && c.blocked[i].id == id {
-			c.blocked[i].extra += n
-		}
+	if c.idle(id) {
+		return Violation{http2.ErrCodeProtocol, "WINDOW_UPDATE on a stream that is not open"}
 	}
-	c.unblock()
+	st := c.find(id)
+	if st == nil {
+		return nil
+	}
+	st.extraWindow += n
+	switch {
+	case n == 0:
+		c.reset(st, http2.ErrCodeProtocol)
+	case c.peerWindow+st.extraWindow > maxWindow:
+		c.reset(st, http2.ErrCodeFlowControl)
+	default:
+		c.unblock()
+	}
 	return nil
 }
 
+// unblock sends of the answers that wait what the client's windows allow now.
 func (c *Conn[T]) unblock() {
-	c.blocked = slices.DeleteFunc(c.blocked, c.sendBody)
+	c.blocked = slices.DeleteFunc(c.blocked, func(st *Stream[T]) bool {
+		if st.rest = c.sendBody(st, st.rest); len(st.rest) > 0 {
+			return false
+		}
+		c.drop(st)
+		return true
+	})
+}
+
+// anyAbove reports whether WINDOW_UPDATEs have added more than that to an open stream's window.
+func (c *Conn[T]) anyAbove(extra int64) bool {
+	for _, st := range c.streams {
+		if st.extraWindow > extra {
+			return true
+		}
+	}
+	return c.current != nil && c.current.extraWindow > extra
 }
 
 func (c *Conn[T]) resetByClient(id uint32, b []byte) error {
-	if id == 0 || id > c.maxID || len(b) != 4 {
+	if len(b) != 4 {
+		return Violation{http2.ErrCodeFrameSize, "malformed RST_STREAM"}
+	}
+	if c.idle(id) {
 		return Violation{http2.ErrCodeProtocol, "RST_STREAM on a stream that was never open"}
 	}
-	c.blocked = slices.DeleteFunc(c.blocked, func(d blockedBody) bool { return d.id == id })
+	delete(c.refused, id)
 	if st := c.find(id); st != nil {
-		c.delayed = slices.DeleteFunc(c.delayed, func(d delayedAnswer[T]) bool { return d.stream == st })
-		c.drop(st)
+		c.end(st)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"golang.org/x/net/http2"
@@ -22,8 +23,9 @@ type Stream[T any] struct {
 	seen          uint32
 	length        int64 // content-length, -1 where none was given
 	receiveWindow int64
-	extraWindow   int64  // what WINDOW_UPDATEs added to the client's initial window
+	extraWindow   int64  // what WINDOW_UPDATEs added to the client's initial window, less what was sent
 	body          []byte // the DATA of all frames but the last, as long as it may be
+	rest          []byte // of the answer's body, while it waits for the client's windows
 }
 
 // Has reports whether the request has such a header.
@@ -72,6 +74,7 @@ func (c *Conn[T]) header(h Header, name, value []byte) {
 		st.Post, st.Head = string(value) == "POST", string(value) == "HEAD"
 	case HeaderScheme:
 	default:
+		st.malformed = st.malformed || h == HeaderPath && len(value) == 0 // RFC 9113, 8.3.1
 		c.service.Header(st, h, value, again)
 	}
 }
@@ -137,6 +140,47 @@ func (c *Conn[T]) drop(st *Stream[T]) {
 	}
 	c.free = append(c.free, st)
 }
+
+// end drops a stream that may have an answer that waits.
+func (c *Conn[T]) end(st *Stream[T]) {
+	c.blocked = slices.DeleteFunc(c.blocked, func(other *Stream[T]) bool { return other == st })
+	c.delayed = slices.DeleteFunc(c.delayed, func(d delayedAnswer[T]) bool { return d.stream == st })
+	c.drop(st)
+}
+
+// reset ends a stream over a fault of the client. More of its request may be on its way.
+func (c *Conn[T]) reset(st *Stream[T], code http2.ErrCode) {
+	id, whole := st.ID, st.whole
+	c.end(st)
+	c.out = appendReset(c.out, id, code)
+	if !whole {
+		c.refuse(id)
+	}
+}
+
+// mostRefused is how many streams are remembered as refused. A client that leaves more of them unfinished is not waited
+// for.
+const mostRefused = 1 << 16
+
+// refuse remembers a stream of which more may come.
+func (c *Conn[T]) refuse(id uint32) {
+	if len(c.refused) >= mostRefused {
+		clear(c.refused)
+	}
+	c.refused[id] = struct{}{}
+}
+
+// onRefused reports whether the stream is one of which more was to come, and forgets it where this is the last of it.
+func (c *Conn[T]) onRefused(id uint32, ends bool) bool {
+	_, is := c.refused[id]
+	if is && ends {
+		delete(c.refused, id)
+	}
+	return is
+}
+
+// idle reports whether the client has not opened the stream.
+func (c *Conn[T]) idle(id uint32) bool { return id > c.maxID || id%2 == 0 }
 
 // keep remembers a stream whose request is complete and whose answer comes later or never.
 func (c *Conn[T]) keep(st *Stream[T]) {
