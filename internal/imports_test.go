@@ -40,7 +40,12 @@ var allowed = map[string]map[string]string{
 		"internal/push":     "sentinels",
 		"internal/database": "a store",
 	},
+	"internal/quota": {
+		"internal/push":     "its refusal",
+		"internal/database": "a store",
+	},
 	"internal/tokens": {
+		"internal/quota":    "tokens are counted in the same transaction",
 		"internal/events":   "tokens that are removed are told in the same transaction",
 		"internal/push":     "device tokens",
 		"internal/database": "a store",
@@ -56,6 +61,7 @@ var allowed = map[string]map[string]string{
 		"internal/netguard": "webhooks name where they are to be reached",
 	},
 	"internal/queue": {
+		"internal/quota":    "what waits is counted in the same transaction",
 		"internal/events":   "what became of notifications is told in the same transaction",
 		"internal/push":     "notifications and results",
 		"internal/database": "a store",

@@ -22,6 +22,7 @@ import (
 	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/sender"
 	"github.com/lhspn/lhspn/internal/webhooks"
 )
@@ -37,6 +38,7 @@ type live struct {
 	sender   *sender.Sender
 	feedback *feedback.Job
 	webhooks *webhooks.Sender
+	counters *quota.Counters
 
 	silent sync.Map // by name, the apps whose events are not kept: asked for each transaction
 	named  sync.Map // by name, the apps whose deliveries to APNs have an id there
@@ -81,6 +83,19 @@ func (l *live) serviceID(app string, notification uuid.UUID, t push.Token) strin
 		return ""
 	}
 	return apns.ID(notification, t.Address()).String()
+}
+
+// setQuotas has the apps' limits be in force. mu is held.
+func (l *live) setQuotas() {
+	limits := map[string]quota.Limits{}
+	for name, a := range l.apps {
+		q := &a.settings.Quotas
+		limits[name] = quota.Limits{
+			quota.Tokens: q.MaxTokens, quota.Waiting: q.MaxWaiting, quota.Scheduled: q.MaxScheduled,
+			quota.Keys: q.MaxIdempotencyKeys,
+		}
+	}
+	l.counters.SetApps(limits)
 }
 
 // change is what is to be done so that the apps' new settings are in force.
@@ -258,6 +273,7 @@ func (l *live) start(apps []config.App, operators []config.OperatorKey) (routes 
 	defer l.mu.Unlock()
 	l.operators = operatorKeys(operators)
 	c, err := l.prepare(apps)
+	l.setQuotas()
 	routes = map[queue.Outlet]sender.RouteConfig{}
 	for outlet, settings := range c.routes {
 		routes[outlet] = *settings
@@ -273,6 +289,7 @@ func (l *live) set(apps []config.App, operators []config.OperatorKey) error {
 	l.operators = operatorKeys(operators)
 	c, err := l.prepare(apps)
 	// What is new is there before it is asked for, and nothing is asked for any more of what goes.
+	l.setQuotas()
 	err = errors.Join(err, l.sender.SetRoutes(c.routes), l.api.SetApps(l.apiApps(), l.operators),
 		l.sender.SetRoutes(c.gone))
 	l.feedback.SetApps(l.sources())

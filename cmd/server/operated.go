@@ -17,6 +17,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/tokens"
 )
 
@@ -38,6 +39,7 @@ type operated struct {
 	queue     *queue.Queue
 	tokens    *tokens.Store
 	events    *events.Store
+	counters  *quota.Counters
 	log       *slog.Logger
 	failures  prometheus.Counter
 	unusable  prometheus.Gauge
@@ -259,7 +261,10 @@ func (o *operated) remove(ctx context.Context, app string) (gone bool, err error
 		return false, err
 	}
 	left, err = o.events.RemoveApp(ctx, app, removeStep) // last: what is removed before is told, too
-	return !left, err
+	if err != nil || left {
+		return false, err
+	}
+	return true, o.counters.Forget(ctx, app)
 }
 
 // isFileKey reports whether the configuration file has the key. mu is held.

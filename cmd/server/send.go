@@ -21,6 +21,7 @@ import (
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/sender"
 	"github.com/lhspn/lhspn/internal/tokens"
 	"github.com/lhspn/lhspn/internal/webpush"
@@ -56,7 +57,8 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 			return err
 		}
 		defer db.Close() //nolint:errcheck // only read
-		g.registry = tokens.New(db, prometheus.NewRegistry())
+		reg := prometheus.NewRegistry()
+		g.registry = tokens.New(db, quota.New(db, quota.Config{}, slog.New(log), reg), reg)
 	}
 	transport, err := w.open()
 	if err != nil {

@@ -34,6 +34,7 @@ import (
 	"github.com/lhspn/lhspn/internal/listener"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/sender"
 	"github.com/lhspn/lhspn/internal/tokens"
 	"github.com/lhspn/lhspn/internal/webhooks"
@@ -91,6 +92,7 @@ type service struct {
 	db          *database.DB
 	tokens      *tokens.Store
 	queue       *queue.Queue
+	counters    *quota.Counters
 	sender      *sender.Sender
 	feedback    *feedback.Job
 	purger      *queue.Purger
@@ -154,6 +156,11 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if err != nil {
 		return nil, err
 	}
+	s.counters = quota.New(s.db, sharedQuota(&cfg.Queue), log, reg)
+	if err := s.counters.Look(starting); err != nil {
+		return nil, err
+	}
+	s.live.counters = s.counters
 	// a route whose credentials cannot be used says so itself, and holds up no other
 	routes, _ := s.live.start(all, cfg.OperatorKeys)
 	s.events = events.New(s.db, events.Config{
@@ -161,12 +168,12 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		OwnsJob:  func(name string) bool { return s.queue.OwnsJob(name) },
 		Finished: queue.FinishedFrom(s.db),
 	}, log, reg)
-	s.tokens = tokens.New(s.db, reg).WithEvents(s.events)
+	s.tokens = tokens.New(s.db, s.counters, reg).WithEvents(s.events)
 	s.queue, err = queue.New(s.db, queue.Config{
-		Lease: cfg.Queue.Lease, MaxBacklog: cfg.Queue.MaxBacklog,
+		Lease:  cfg.Queue.Lease,
 		Events: s.events, ServiceID: s.live.serviceID,
 		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
-	}, s.tokens, log, reg)
+	}, s.tokens, s.counters, log, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +212,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		return nil, err
 	}
 	s.operated.queue, s.operated.tokens, s.operated.events, s.operated.apply = s.queue, s.tokens, s.events, s.live.set
+	s.operated.counters = s.counters
 	s.ops = api.NewOps(s.ready, reg, log)
 	if listener.IsLoopback(s.private) {
 		s.ops = listener.LocalHost(s.ops, api.Misdirected)
@@ -217,11 +225,17 @@ func (s *service) setFile(cfg *config.Config) (news bool, err error) {
 	news = !reflect.DeepEqual(s.cfg.Apps, cfg.Apps) || !reflect.DeepEqual(s.cfg.OperatorKeys, cfg.OperatorKeys) ||
 		!reflect.DeepEqual(s.cfg.Webhooks, cfg.Webhooks)
 	s.cfg.Apps, s.cfg.OperatorKeys, s.cfg.Webhooks = cfg.Apps, cfg.OperatorKeys, cfg.Webhooks
+	s.counters.SetShared(sharedQuota(&cfg.Queue))
 	if err := s.live.allow(&cfg.Webhooks); err != nil {
 		s.log.Error("what the configuration says of all webhooks cannot be used; the former stays in force", "error", err)
 		return news, errors.Join(err, s.operated.setFile(cfg))
 	}
 	return news, s.operated.setFile(cfg)
+}
+
+// sharedQuota is what all apps share.
+func sharedQuota(c *config.Queue) quota.Config {
+	return quota.Config{MaxWaiting: c.MaxBacklog, MaxScheduled: c.MaxScheduled}
 }
 
 // feedbackConfig gives a 0 of the configuration its meaning, where to the job it stands for the default.
@@ -348,6 +362,7 @@ func (s *service) run(ctx context.Context) error {
 		{"operators' endpoints", func(ctx context.Context) error { return s.serveHTTP(ctx, s.private, s.ops, time.Second) }},
 		{"queue", s.queue.Run},
 		{"token store", s.tokens.Run},
+		{"counters", s.counters.Run},
 		{"events", s.events.Run},
 		{"webhooks", s.webhooks.Run},
 		{"sender", s.sender.Run},

@@ -37,8 +37,17 @@ type AppFields struct {
 	WebPush      *webPushEntry    `json:"webpush,omitempty" nullable:"false" doc:"How browsers are reached, each by the push service of its vendor."`
 	Events       *bool            `json:"events,omitempty" nullable:"false" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none, unless the app has webhooks."`
 	Webhooks     []webhookEntry   `json:"webhooks,omitempty" nullable:"false" maxItems:"10" doc:"Where the app's events are posted to as they come, to 10. One that is given without its secret, by the same URL, keeps it."`
+	Quotas       *quotasEntry     `json:"quotas,omitempty" nullable:"false" doc:"What the app may have at the most. A change holds at once, without a restart."`
 	RegisterTags []string         `json:"register_tags,omitempty" nullable:"false" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   *userTokensEntry `json:"user_tokens,omitempty" nullable:"false" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
+}
+
+// quotasEntry is what an app may have.
+type quotasEntry struct {
+	MaxTokens          int64 `json:"max_tokens,omitempty" minimum:"0" maximum:"1000000000000" doc:"Device tokens. A new one beyond it is answered with 429; those that are registered are refreshed, and may be replaced, as ever. 0: no limit."`
+	MaxWaiting         int64 `json:"max_waiting,omitempty" minimum:"0" maximum:"1000000000000" doc:"Recipients that wait to be sent to, but those of notifications with send_at. Beyond it a notification is answered with 429. An audience counts as one until it is expanded. 0: no limit but queue.max_backlog."`
+	MaxScheduled       int64 `json:"max_scheduled,omitempty" minimum:"0" maximum:"1000000000000" doc:"Recipients of notifications with send_at that wait, likewise. 0: no limit but queue.max_scheduled."`
+	MaxIdempotencyKeys int64 `json:"max_idempotency_keys,omitempty" minimum:"0" maximum:"1000000000000" doc:"Idempotency keys of the last 24 hours. A request with a new one beyond it is answered with 429. 0: no limit."`
 }
 
 // apnsEntry is how APNs is reached.

@@ -59,6 +59,7 @@ var kinds = []kind{
 	{push.ErrInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
 	{errInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
 	{errRate, "over-the-rate", 429, "Too many requests", "The key's rate is used up.", 1},
+	{push.ErrQuota, "quota-exceeded", 429, "The app has reached a quota", "The app has as many as it may.", 60},
 	{errBusy, "unavailable", 503, "Temporarily unavailable", "Too many requests wait.", 1},
 	{push.ErrBacklogFull, "backlog-full", 503, "The backlog is full",
 		"As many recipients wait as the service is set to keep.", 10},
@@ -154,6 +155,9 @@ func problemOf(err error) *Problem {
 	p = &Problem{
 		Type: problemType + k.slug, Title: k.title, Status: k.status, Detail: k.detail, retryAfter: k.retryAfter, cause: err,
 	}
+	if over, is := errors.AsType[*push.QuotaError](err); is {
+		p.Detail = overQuota(over)
+	}
 	var with explained
 	if errors.As(err, &with) {
 		p.Detail = with.detail
@@ -172,6 +176,22 @@ func problemOf(err error) *Problem {
 		}
 	}
 	return p
+}
+
+// quotaNames says what the limits are of.
+var quotaNames = map[string]string{
+	"max_tokens": "device tokens", "max_waiting": "waiting recipients", "max_scheduled": "scheduled recipients",
+	"max_idempotency_keys": "idempotency keys",
+}
+
+// overQuota names the limit and the numbers; of other apps' it says nothing.
+func overQuota(over *push.QuotaError) string {
+	if over.Shared {
+		return fmt.Sprintf("All apps together have as many %s recipients as the service is set to keep, and this app more "+
+			"than its share.", over.Quota)
+	}
+	return fmt.Sprintf("The app may have %d %s (%s); it has %d, and this would add %d.", over.Limit,
+		quotaNames[over.Quota], over.Quota, over.Used, over.Asked)
 }
 
 // Error is the cause's text, for the log.

@@ -50,6 +50,7 @@ func TestStoreErrors(t *testing.T) {
 	}{
 		{fmt.Errorf("%s: %w", inside, push.ErrUnavailable), 503, "unavailable", true},
 		{fmt.Errorf("%s: %w", inside, push.ErrBacklogFull), 503, "backlog-full", true},
+		{fmt.Errorf("%s: %w", inside, push.ErrQuota), 429, "quota-exceeded", true},
 		{fmt.Errorf("%s: %w", inside, context.DeadlineExceeded), 503, "unavailable", true},
 		{errors.New(inside), 500, "internal", false},
 	} {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -256,8 +255,14 @@ func mergeList(given any, old []any) {
 	}
 }
 
-// Changed names the settings in which the two differ, without the elements of lists and without apps, keys of
-// operators, the level of the log and what holds for webhooks.
+// atOnce are the settings that are taken up without a restart, with all that is below them.
+var atOnce = map[string]bool{
+	"apps": true, "operator_keys": true, "log.level": true, "webhooks": true,
+	"queue.max_backlog": true, "queue.max_scheduled": true,
+}
+
+// Changed names the settings in which the two differ and that are taken up at a start only; lists without their
+// elements.
 func Changed(a, b *Config) []string {
 	return changed(settingsOf(a), settingsOf(b), "")
 }
@@ -267,7 +272,7 @@ func changed(a, b setting, path string) (names []string) {
 		at := join(path, name)
 		other, _ := b.member(name)
 		switch {
-		case m.file || slices.Contains([]string{"apps", "operator_keys", "webhooks", "log.level"}, at):
+		case m.file || atOnce[at]:
 		case m.isGroup():
 			names = append(names, changed(m, other, at)...)
 		case !reflect.DeepEqual(m.value.Interface(), other.value.Interface()):

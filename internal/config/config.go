@@ -78,9 +78,10 @@ type API struct {
 
 // Queue is the settings of the durable queue.
 type Queue struct {
-	Lease      time.Duration `yaml:"lease" default:"10s" min:"2s" max:"5m" doc:"How long a replica may be silent before the others take over what it was sending."`
-	MaxBacklog int64         `yaml:"max_backlog" default:"10000000" min:"1000" max:"1000000000000" doc:"Recipients that may wait. Beyond it new notifications are answered with 503 until it has shrunk."`
-	Retention  time.Duration `yaml:"retention" default:"168h" min:"1h" max:"87600h" doc:"How long finished notifications, their failures, the history of feedback and events are kept."`
+	Lease        time.Duration `yaml:"lease" default:"10s" min:"2s" max:"5m" doc:"How long a replica may be silent before the others take over what it was sending."`
+	MaxBacklog   int64         `yaml:"max_backlog" default:"10000000" min:"1000" max:"1000000000000" doc:"Recipients of all apps that may wait, but those of notifications with send_at. An app may use what is free of it, and always its fair share: max_backlog divided by the number of apps. What goes beyond is answered with 503 until less waits; all together may be twice as many at worst."`
+	MaxScheduled int64         `yaml:"max_scheduled" default:"10000000" min:"1000" max:"1000000000000" doc:"Recipients of notifications with send_at that may wait, likewise. They take nothing from max_backlog."`
+	Retention    time.Duration `yaml:"retention" default:"168h" min:"1h" max:"87600h" doc:"How long finished notifications, their failures, the history of feedback and events are kept."`
 }
 
 // Feedback is the settings of the job that removes dead device tokens.
@@ -100,9 +101,18 @@ type App struct {
 	WebPush      WebPush    `yaml:"webpush" optional:"true" doc:"How browsers are reached, each by the push service of its vendor."`
 	Events       bool       `yaml:"events" default:"true" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none, unless the app has webhooks."`
 	Webhooks     []Webhook  `yaml:"webhooks" doc:"Where the app's events are posted to as they come, to 10."`
+	Quotas       Quotas     `yaml:"quotas" doc:"What the app may have at the most. A change holds at once, without a restart."`
 	Keys         []Key      `yaml:"keys" doc:"API keys."`
 	RegisterTags []string   `yaml:"register_tags" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
+}
+
+// Quotas are what an app may have.
+type Quotas struct {
+	MaxTokens          int64 `yaml:"max_tokens" default:"0" min:"0" max:"1000000000000" doc:"Device tokens. A new one beyond it is answered with 429; those that are registered are refreshed, and may be replaced, as ever. 0: no limit."`
+	MaxWaiting         int64 `yaml:"max_waiting" default:"0" min:"0" max:"1000000000000" doc:"Recipients that wait to be sent to, but those of notifications with send_at. Beyond it a notification is answered with 429. An audience counts as one until it is expanded. 0: no limit but queue.max_backlog."`
+	MaxScheduled       int64 `yaml:"max_scheduled" default:"0" min:"0" max:"1000000000000" doc:"Recipients of notifications with send_at that wait, likewise. 0: no limit but queue.max_scheduled."`
+	MaxIdempotencyKeys int64 `yaml:"max_idempotency_keys" default:"0" min:"0" max:"1000000000000" doc:"Idempotency keys of the last 24 hours. A request with a new one beyond it is answered with 429. 0: no limit."`
 }
 
 // APNs is how an app reaches APNs, and with what credentials.

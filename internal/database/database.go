@@ -53,6 +53,22 @@ func (d Dialect) Upsert(key string, columns ...string) string {
 	return " ON DUPLICATE KEY UPDATE " + strings.Join(set, ", ")
 }
 
+// UpsertAdd is the clause that ends an INSERT: where a row with the same key exists, its columns grow by the inserted
+// values.
+func (d Dialect) UpsertAdd(key string, columns ...string) string {
+	set := make([]string, len(columns))
+	for i, c := range columns {
+		set[i] = c + " = " + c + " + VALUES(" + c + ")"
+		if d == SQLite {
+			set[i] = c + " = " + c + " + excluded." + c
+		}
+	}
+	if d == SQLite {
+		return " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(set, ", ")
+	}
+	return " ON DUPLICATE KEY UPDATE " + strings.Join(set, ", ")
+}
+
 // DB is an open database.
 type DB struct {
 	Dialect Dialect

@@ -64,6 +64,9 @@ func (n *Notification) For(platform string) *Notification {
 	return nil
 }
 
+// Scheduled reports whether it was accepted for later, as exactly as its times are stored.
+func (n *Notification) Scheduled() bool { return n.SendAt.UnixMicro() > n.CreatedAt.UnixMicro() }
+
 // ExpirationUnix is the expiration in Unix seconds, 0 for now or never.
 func (n *Notification) ExpirationUnix() uint32 {
 	if n.Expiration.IsZero() {

@@ -4,7 +4,10 @@
 // It does no I/O and knows neither SQL nor HTTP nor a wire format; it imports nothing of ours.
 package push
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Sentinels. Stores and services wrap them; internal/api maps each to one HTTP status, in one table.
 var (
@@ -14,10 +17,36 @@ var (
 	ErrTooLarge    = errors.New("too large")
 	ErrGone        = errors.New("gone") // it was there, and is kept no longer
 	ErrBacklogFull = errors.New("backlog full")
+	ErrQuota       = errors.New("quota exceeded")
 	// ErrUnavailable means that a dependency (the database) cannot be reached now; repeating the call later may
 	// succeed.
 	ErrUnavailable = errors.New("temporarily unavailable")
 )
+
+// QuotaError says which limit a request would exceed. It is ErrQuota where the limit is the app's own, and
+// ErrBacklogFull where it is what all apps share.
+type QuotaError struct {
+	Quota              string // the limit's name
+	Limit, Used, Asked int64
+	Shared             bool
+}
+
+func (e *QuotaError) Error() string {
+	if e.Shared {
+		return fmt.Sprintf("backlog full: %d %s recipients of %d of all apps, and %d more are asked for", e.Used, e.Quota,
+			e.Limit, e.Asked)
+	}
+	return fmt.Sprintf("quota exceeded: the app has %d of %s %d, and %d more are asked for", e.Used, e.Quota, e.Limit,
+		e.Asked)
+}
+
+// Unwrap makes it one of the sentinels.
+func (e *QuotaError) Unwrap() error {
+	if e.Shared {
+		return ErrBacklogFull
+	}
+	return ErrQuota
+}
 
 // Route is one way out of one app: a gateway to which a device token belongs. A token of one route is unknown on
 // another.

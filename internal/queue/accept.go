@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // acceptance is one request on its way through a group's transaction.
@@ -19,6 +19,7 @@ type acceptance struct {
 	*push.Request
 	rows       []acceptedRow
 	recipients int64
+	counts     quota.Counts // what the app has more of by it
 	// What the transaction decides. It is decided anew in each attempt, and holds once the commit is known.
 	verdict verdict
 	first   *acceptance // the earlier one in the group with the same key
@@ -48,7 +49,7 @@ type acceptedRow struct {
 // Accept is durable when it returns: the request's notifications with their batches, and its key, are committed, all or
 // none. Concurrent calls share a transaction. A non-nil Replay is the answer to a repetition.
 //
-// It fails with push.ErrConflict where the key was used for another request, push.ErrBacklogFull, or
+// It fails with push.ErrConflict where the key was used for another request, push.ErrQuota, push.ErrBacklogFull, or
 // push.ErrUnavailable; with the last one the request may have been committed all the same, and only a key makes its
 // repetition safe.
 func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
@@ -57,21 +58,23 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 		q.metrics.refusals.WithLabelValues("error").Inc()
 		return nil, err
 	}
-	// Reserved before the commit, so that no burst goes far beyond the bound.
-	// An audience waits with one recipient at least, though none of them is counted yet.
-	if waiting := q.backlog.Add(a.recipients); waiting > q.cfg.MaxBacklog && a.recipients > 0 ||
-		waiting >= q.cfg.MaxBacklog && a.recipients == 0 && a.waits() {
-		q.backlog.Add(-a.recipients)
+	// Reserved before the commit, so that no burst goes far beyond the bounds.
+	if err := q.counters.Reserve(a.App, a.counts); err != nil {
 		if r.IdempotencyKey != "" { // a repetition adds nothing
 			if replay, err := q.Replayed(ctx, r); replay != nil || err != nil {
 				return replay, err
 			}
 		}
-		q.metrics.refusals.WithLabelValues("backlog_full").Inc()
-		return nil, fmt.Errorf("accept: %w: more than %d recipients wait", push.ErrBacklogFull, q.cfg.MaxBacklog)
+		reason := "quota"
+		if errors.Is(err, push.ErrBacklogFull) {
+			reason = "backlog_full"
+		}
+		q.metrics.refusals.WithLabelValues(reason).Inc()
+		q.counters.Refused(a.App, err)
+		return nil, fmt.Errorf("accept: %w", err)
 	}
+	defer q.counters.Release(a.App, a.counts)
 	if err := q.accepts.Do(ctx, a); err != nil {
-		q.backlog.Add(-a.recipients)
 		reason := "error"
 		if errors.Is(err, push.ErrConflict) {
 			reason = "conflict"
@@ -80,7 +83,6 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 		return nil, fmt.Errorf("accept: %w", err)
 	}
 	if a.replay != nil {
-		q.backlog.Add(-a.recipients)
 		q.metrics.replays.Inc()
 	}
 	return a.replay, nil
@@ -129,9 +131,27 @@ func (q *Queue) firstOf(ctx context.Context, app string, a push.Audience, limit 
 	return page, routes, next, wrap(err, "look for members of the audience")
 }
 
-// waits reports whether anything is to be sent.
-func (a *acceptance) waits() bool {
-	return slices.ContainsFunc(a.rows, func(row acceptedRow) bool { return len(row.batches) > 0 })
+// count adds what of the row waits.
+func (row *acceptedRow) count(counts *quota.Counts) {
+	for _, b := range row.batches {
+		counts[b.counted()] += b.waiting()
+	}
+}
+
+// counted is what the batch's recipients count as.
+func (b *Batch) counted() quota.Kind {
+	if b.Scheduled {
+		return quota.Scheduled
+	}
+	return quota.Waiting
+}
+
+// waiting is the number of recipients that wait in the batch. An audience that is not expanded waits as one.
+func (b *Batch) waiting() int64 {
+	if b.Kind == Audience {
+		return 1
+	}
+	return int64(len(b.Recipients))
 }
 
 // prepare does what can be done outside of the committers.
@@ -166,6 +186,10 @@ func prepare(r *push.Request) (*acceptance, error) {
 		if err != nil {
 			return nil, fmt.Errorf("accept: %w", err)
 		}
+		row.count(&a.counts)
+	}
+	if a.IdempotencyKey != "" {
+		a.counts[quota.Keys] = 1
 	}
 	return a, nil
 }
@@ -216,6 +240,7 @@ func (row *acceptedRow) batch(seq uint32, lane Lane, kind Kind, route push.Route
 	b := &Batch{
 		Key: Key{Lane: lane, DueAt: row.SendAt.UnixMicro(), Notification: row.ID, Seq: seq},
 		App: row.App, Route: route, Kind: kind, Recipients: recipients, ByPlatform: len(row.Others) > 0,
+		Scheduled: row.Scheduled(),
 	}
 	row.batches = append(row.batches, b)
 	if row.single() {
@@ -271,8 +296,7 @@ func (a *acceptance) settle() error {
 // insertGroup commits the group, and knows in the end whether it did.
 func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 	shard, ours := q.pick()
-	slot := <-q.slots
-	defer func() { q.slots <- slot }()
+	var counts quota.Changes
 	unknown := false // an earlier attempt's commit may have happened, or may be happening still
 	var err error
 	for range acceptAttempts {
@@ -286,7 +310,10 @@ func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 				break
 			}
 		}
-		err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return q.insertAll(ctx, tx, group, shard, slot) })
+		err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+			counts = quota.Changes{}
+			return q.insertAll(ctx, tx, group, shard, &counts)
+		})
 		if errors.Is(err, database.ErrCommitUnknown) {
 			q.metrics.unknown.Inc()
 			unknown = true
@@ -300,6 +327,7 @@ func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 	if err != nil {
 		return err
 	}
+	q.counters.Committed(&counts)
 	for _, a := range group {
 		if a.verdict != inserted {
 			continue
@@ -333,8 +361,9 @@ func (q *Queue) committed(ctx context.Context, group []*acceptance) (bool, error
 	return true, nil // nothing was inserted; what was found cannot have changed by a commit of ours
 }
 
-func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance, shard uint8, slot int) error {
-	if err := q.recognise(ctx, tx, group); err != nil {
+func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance, shard uint8,
+	counts *quota.Changes) error {
+	if err := q.recognise(ctx, tx, group, counts); err != nil {
 		return err
 	}
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
@@ -348,17 +377,18 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	entries := q.newEntries()
 	now := stamp(q.now())
 	news := q.cfg.Events.Write(q.now())
-	var recipients int64
 	for _, a := range group {
 		if a.verdict != inserted {
 			continue
+		}
+		for kind, n := range a.counts {
+			counts.Add(a.App, quota.Kind(kind), n)
 		}
 		if a.IdempotencyKey != "" {
 			if err := keys.Add(ctx, tx, a.App, []byte(a.IdempotencyKey), a.Hash[:], bytesOf(a.Answer), now); err != nil {
 				return fmt.Errorf("insert idempotency keys: %w", err)
 			}
 		}
-		recipients += a.recipients
 		for i := range a.rows {
 			row := &a.rows[i]
 			created := stamp(row.CreatedAt)
@@ -423,14 +453,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	if err := news.Flush(ctx, tx); err != nil {
 		return err
 	}
-	if recipients == 0 {
-		return nil
-	}
-	n, err := affected(ctx, tx, "UPDATE backlog SET recipients = recipients + ? WHERE slot = ?", recipients, slot)
-	if err == nil && n == 0 {
-		_, err = tx.ExecContext(ctx, "INSERT INTO backlog (slot, recipients) VALUES (?, ?)", slot, recipients)
-	}
-	return wrap(err, "add to the backlog")
+	return q.counters.Write(ctx, tx, counts)
 }
 
 // orNull is the column's value: nothing is NULL.
@@ -456,6 +479,9 @@ func addBatch(ctx context.Context, tx *sqlx.Tx, in *database.Insert, b *Batch, b
 	kind := b.Kind
 	if b.ByPlatform {
 		kind |= byPlatform
+	}
+	if b.Scheduled {
+		kind |= scheduled
 	}
 	return wrap(in.Add(ctx, tx, b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, b.App, string(b.Route), kind,
 		len(b.Recipients), body),

@@ -11,6 +11,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // Of explicit tokens each goes the way that it is registered for, unless the request names one.
@@ -153,7 +154,10 @@ func TestOneBadRequestFailsNoOther(t *testing.T) {
 func TestBacklogFull(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		r := start(t, db, Config{MaxBacklog: 10})
+		r := newRig(t, db, Config{})
+		r.limit(quota.Config{MaxWaiting: 10}, map[string]quota.Limits{app: {}})
+		r.run()
+		r.await(Shards)
 		first := &push.Request{
 			App: app, Submissions: []push.Submission{{Routes: production, Notification: r.notification(), Tokens: tokens(0, 10)}},
 			IdempotencyKey: "key", Answer: []byte("first"),
@@ -202,5 +206,96 @@ func TestAcceptForNobody(t *testing.T) {
 		if s := r.get(n.ID); s.State != push.StateDone || !s.Expanded || s.Recipients != 0 || !s.FinishedAt.Equal(s.CreatedAt) {
 			t.Errorf("%+v", s)
 		}
+	})
+}
+
+// What one app has scheduled, or has waiting, keeps no other app from its share.
+func TestBacklogOfOthers(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		r := newRig(t, db, Config{})
+		r.limit(quota.Config{MaxWaiting: 1000, MaxScheduled: 1000}, map[string]quota.Limits{app: {}, "other": {}})
+		r.run()
+		r.await(Shards)
+		accept := func(of string, n int, in time.Duration) error {
+			s := push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(0, n)}
+			s.Notification.App, s.Notification.SendAt = of, s.Notification.SendAt.Add(in)
+			_, err := r.Accept(t.Context(), &push.Request{App: of, Submissions: []push.Submission{s}})
+			return err
+		}
+		const weeks = 21 * 24 * time.Hour
+		for _, step := range []struct {
+			of   string
+			n    int
+			in   time.Duration
+			full bool
+		}{
+			{app, 1000, weeks, false}, {app, 1, weeks, true}, {"other", 1000, 0, false}, {"other", 1, 0, true},
+			{app, 500, 0, false}, {app, 1, 0, true}, {"other", 500, weeks, false}, {"other", 1, weeks, true},
+		} {
+			if err := accept(step.of, step.n, step.in); errors.Is(err, push.ErrBacklogFull) != step.full || err != nil && !step.full {
+				t.Errorf("%+v: %v", step, err)
+			}
+		}
+		r.checkBacklog()
+	})
+}
+
+// An app's own quotas hold, and those who repeat a request or look for an audience of nobody are not met by them.
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		r := newRig(t, db, Config{})
+		r.limit(quota.Config{}, map[string]quota.Limits{app: {quota.Waiting: 3, quota.Scheduled: 2, quota.Keys: 1}})
+		r.run()
+		r.await(Shards)
+		request := func(key string, n int, in time.Duration) *push.Request {
+			s := push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(0, n)}
+			s.Notification.SendAt = s.Notification.SendAt.Add(in)
+			return &push.Request{App: app, Submissions: []push.Submission{s}, IdempotencyKey: key, Answer: []byte(key)}
+		}
+		over := func(r *rig, request *push.Request, of string) {
+			t.Helper()
+			_, err := r.Accept(t.Context(), request)
+			if over, is := errors.AsType[*push.QuotaError](err); !is || over.Quota != of {
+				t.Errorf("beyond %s: %v", of, err)
+			}
+		}
+		first := request("key", 3, 0)
+		if _, err := r.Accept(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		over(r, request("", 1, 0), "max_waiting")
+		over(r, request("", 3, time.Hour), "max_scheduled")
+		over(r, request("another", 1, time.Hour), "max_idempotency_keys")
+		if replay, err := r.Accept(t.Context(), first); err != nil || replay == nil {
+			t.Errorf("a repetition: %v, %v", replay, err)
+		}
+		for range 2 {
+			if _, err := r.Accept(t.Context(), request("", 1, time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		over(r, request("", 1, time.Hour), "max_scheduled")
+		r.settle(r.settlement(r.due()[0], accepted))
+		if _, err := r.Accept(t.Context(), request("", 3, 0)); err != nil {
+			t.Errorf("after there was room again: %v", err)
+		}
+		r.settle(r.settlement(r.due()[0], accepted))
+		r.clock.Store(int64(2 * time.Hour))
+		for _, b := range r.due() { // what was scheduled counts as such to its end
+			r.settle(r.settlement(b, accepted))
+		}
+		if _, err := r.Accept(t.Context(), request("", 2, time.Hour)); err != nil {
+			t.Errorf("after what was scheduled is sent: %v", err)
+		}
+		r.clock.Store(int64(keyLifetime + 3*time.Hour))
+		if _, err := r.Purge(t.Context(), r.now().Add(-time.Hour), 1000); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Accept(t.Context(), request("another", 1, 0)); err != nil {
+			t.Errorf("after the key's day: %v", err)
+		}
+		r.checkBacklog()
 	})
 }

@@ -14,8 +14,6 @@ import (
 type Config struct {
 	// Lease is how long a replica may be silent before the others take its shards; default 10 s.
 	Lease time.Duration
-	// MaxBacklog is the number of waiting recipients beyond which nothing is accepted; default 10,000,000.
-	MaxBacklog int64
 	// Committers is the number of acceptance transactions side by side; default 2, and always 1 on SQLite, which has
 	// one writer.
 	Committers int
@@ -85,7 +83,7 @@ type api interface {
 	Run(ctx context.Context) error
 
 	// Accept is durable when it returns. A non-nil Replay is the answer to a repetition. push.ErrConflict: the key was
-	// used for another request; push.ErrBacklogFull; push.ErrUnavailable.
+	// used for another request; push.ErrQuota; push.ErrBacklogFull; push.ErrUnavailable.
 	Accept(ctx context.Context, r *push.Request) (*Replay, error)
 
 	// Replayed is what Accept would answer to a repetition, nil where the request is none. It accepts nothing.

@@ -37,8 +37,11 @@ const (
 	Singles              // the ids of notifications to one device each, whose rows hold what waits: see Queue.Singles
 )
 
-// byPlatform is added to a row's kind for Batch.ByPlatform.
-const byPlatform = 4
+// What is added to a row's kind, for Batch.ByPlatform and Batch.Scheduled.
+const (
+	byPlatform = 4
+	scheduled  = 8
+)
 
 // Key identifies a batch. Ordered by shard, lane, due time, notification and sequence, it is the clustered key.
 type Key struct {
@@ -59,7 +62,9 @@ type Batch struct {
 	Recipients []push.Recipient // of a Ready or Badges batch
 	// ByPlatform says that the notification is for several platforms, whose counts are kept apart.
 	ByPlatform bool
-	Cursor     Cursor // of an Audience batch
+	// Scheduled says that the notification was accepted for later, and its recipients count as such.
+	Scheduled bool
+	Cursor    Cursor // of an Audience batch
 	// single says that the batch is no row of its own, but waits in its notification's row; place is then where it is
 	// named.
 	single bool

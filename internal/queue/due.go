@@ -146,7 +146,8 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 			last = Outlet{string(app), push.Route(route)}
 		}
 		b.App, b.Route = last.App, last.Route
-		b.ByPlatform, b.Kind = b.Kind&byPlatform != 0, b.Kind&^byPlatform
+		b.ByPlatform, b.Scheduled = b.Kind&byPlatform != 0, b.Kind&scheduled != 0
+		b.Kind &^= byPlatform | scheduled
 		if err := b.setBody(body, n); err != nil {
 			return nil, fmt.Errorf("batch %d of notification %s: %w", b.Seq, b.Notification, err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // Expand takes the next recipients, up to limit, of an Audience batch: it counts their badges up, writes them as Ready
@@ -25,22 +26,27 @@ import (
 func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready []*Batch, next *Batch, err error) {
 	start := time.Now()
 	var found int64
+	var counts quota.Changes
 	err = q.fencedOne(ctx, l, func(ctx context.Context, tx *sqlx.Tx) error {
 		ready, next, found, err = q.expand(ctx, tx, l, b, limit)
-		if err != nil || found == 0 {
+		if err != nil {
 			return err
 		}
-		_, err := q.fence(ctx, tx, map[Lease]int64{l: found})
-		return err
+		counts = quota.Changes{}
+		counts.Add(b.App, b.counted(), found)
+		if next == nil { // itself it waited as one
+			counts.Add(b.App, b.counted(), -b.waiting())
+		}
+		return q.counters.Write(ctx, tx, &counts)
 	})
 	if errors.Is(err, errGone) {
-		found = 0
+		found, counts = 0, quota.Changes{}
 		ready, next, err = q.expandedBefore(ctx, b)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("expand the audience of %s: %w", b.Notification, err)
 	}
-	q.backlog.Add(found)
+	q.counters.Committed(&counts)
 	q.metrics.expanded.Add(float64(found))
 	q.metrics.groups.WithLabelValues("expand").Observe(float64(len(ready)))
 	q.metrics.seconds.WithLabelValues("expand").Observe(time.Since(start).Seconds())
@@ -85,7 +91,8 @@ func (q *Queue) expand(
 	key := b.Key // the cursor's own seq is used up: a repetition must not take a ready batch for it
 	for route, part := range batchesByRoute(recipients, routes) {
 		key.Seq++
-		r := &Batch{Key: key, App: b.App, Route: route, Kind: Ready, Recipients: part, ByPlatform: b.ByPlatform}
+		r := &Batch{Key: key, App: b.App, Route: route, Kind: Ready, Recipients: part, ByPlatform: b.ByPlatform,
+			Scheduled: b.Scheduled}
 		ready = append(ready, r)
 		if b.ByPlatform {
 			add(platforms, r).recipients += int64(len(part))
@@ -97,7 +104,7 @@ func (q *Queue) expand(
 	if after != "" {
 		key.Seq++
 		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: after},
-			ByPlatform: b.ByPlatform}
+			ByPlatform: b.ByPlatform, Scheduled: b.Scheduled}
 		if err := addBatch(ctx, tx, out, next, next.body()); err != nil {
 			return nil, nil, 0, err
 		}
@@ -130,8 +137,8 @@ func allExpanded(ctx context.Context, tx *sqlx.Tx, b *Batch) (bool, error) {
 		return true, nil
 	}
 	var others int
-	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM batches WHERE notification_id = ? AND kind IN (?, ?)",
-		b.Notification[:], Audience, Audience|byPlatform).Scan(&others)
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM batches WHERE notification_id = ? AND kind IN (?, ?, ?, ?)",
+		b.Notification[:], Audience, Audience|byPlatform, Audience|scheduled, Audience|byPlatform|scheduled).Scan(&others)
 	return others == 0, wrap(err, "look for the audience's other routes")
 }
 
@@ -195,9 +202,9 @@ func (q *Queue) CountBadges(ctx context.Context, held []Leased) ([]*Batch, error
 		return nil, nil
 	}
 	start := time.Now()
-	leases := map[Lease]int64{}
+	leases := leaseSet{}
 	for _, h := range held {
-		leases[h.Lease] = 0
+		leases[h.Lease] = struct{}{}
 	}
 	var ready []*Batch
 	lost, err := q.fencedTx(ctx, leases, func(ctx context.Context, tx *sqlx.Tx, holds map[Lease]bool) error {

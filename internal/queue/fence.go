@@ -14,19 +14,19 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// fencedTx runs fn in a transaction that has added the deltas to the shards' backlogs, under leases which thereby are
-// locked and known to be ours. Leases that turn out to be lost are missing in held, and returned.
+// fencedTx runs fn in a transaction that has written to the leases' rows, which thereby are locked and known to be
+// ours. Leases that turn out to be lost are missing in held, and returned.
 func (q *Queue) fencedTx(
-	ctx context.Context, deltas map[Lease]int64, fn func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error,
+	ctx context.Context, leases leaseSet, fn func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error,
 ) ([]Lease, error) {
 	var lost []Lease
 	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		held, err := q.fence(ctx, tx, deltas)
+		held, err := q.fence(ctx, tx, leases)
 		if err != nil {
 			return err
 		}
 		lost = lost[:0]
-		for l := range deltas {
+		for l := range leases {
 			if !held[l] {
 				lost = append(lost, l)
 			}
@@ -51,7 +51,7 @@ func (q *Queue) fencedTx(
 
 // fencedOne is fencedTx under a single lease.
 func (q *Queue) fencedOne(ctx context.Context, l Lease, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
-	lost, err := q.fencedTx(ctx, map[Lease]int64{l: 0}, func(ctx context.Context, tx *sqlx.Tx, _ map[Lease]bool) error {
+	lost, err := q.fencedTx(ctx, leaseSet{l: {}}, func(ctx context.Context, tx *sqlx.Tx, _ map[Lease]bool) error {
 		return fn(ctx, tx)
 	})
 	if err == nil && len(lost) > 0 {
@@ -60,31 +60,25 @@ func (q *Queue) fencedOne(ctx context.Context, l Lease, fn func(ctx context.Cont
 	return err
 }
 
-// fence adds to the shards' backlogs and says which leases hold. That it changes the rows, and does not just lock them,
-// makes it a fence on engines whose nodes do not see each other's locks too.
-func (q *Queue) fence(ctx context.Context, tx *sqlx.Tx, deltas map[Lease]int64) (map[Lease]bool, error) {
-	leases := slices.SortedFunc(maps.Keys(deltas), func(a, b Lease) int {
+// leaseSet is the leases of a transaction.
+type leaseSet map[Lease]struct{}
+
+// fence says which leases hold. That it changes the rows, and does not just lock them, makes it a fence on engines
+// whose nodes do not see each other's locks too.
+func (q *Queue) fence(ctx context.Context, tx *sqlx.Tx, wanted leaseSet) (map[Lease]bool, error) {
+	leases := slices.SortedFunc(maps.Keys(wanted), func(a, b Lease) int {
 		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Epoch, b.Epoch))
 	})
-	var cases strings.Builder
-	var deltaArgs, shardArgs, epochArgs []any
+	var shardArgs, epochArgs []any
 	for _, l := range leases {
-		if deltas[l] != 0 {
-			cases.WriteString(" WHEN shard = ? AND epoch = ? THEN ?")
-			deltaArgs = append(deltaArgs, l.Shard, l.Epoch, deltas[l])
-		}
 		shardArgs = append(shardArgs, l.Shard)
 		epochArgs = append(epochArgs, l.Shard, l.Epoch)
-	}
-	delta := "0"
-	if cases.Len() > 0 {
-		delta = "CASE" + cases.String() + " ELSE 0 END"
 	}
 	const one = "(shard = ? AND epoch = ?)"
 	where := " WHERE owner = ? AND shard IN " + list(len(leases)) +
 		" AND (" + one + strings.Repeat(" OR "+one, len(leases)-1) + ")"
 	args := slices.Concat([]any{q.id}, shardArgs, epochArgs)
-	n, err := affected(ctx, tx, "UPDATE shards SET backlog = backlog + "+delta+where, slices.Concat(deltaArgs, args)...)
+	n, err := affected(ctx, tx, "UPDATE shards SET writes = writes + 1"+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("fence: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is
@@ -31,7 +32,7 @@ func (q *Queue) Replayed(ctx context.Context, r *push.Request) (*Replay, error) 
 }
 
 // recognise decides what each request of the group is, from the keys that are known.
-func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance) error {
+func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance, counts *quota.Changes) error {
 	type name struct{ app, key string }
 	first := map[name]*acceptance{}
 	byApp := map[string][]any{}
@@ -63,12 +64,13 @@ func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance)
 			case a == nil: // an engine that compares keys more loosely than we do
 			case s.created.Before(oldest):
 				// Only the old one: another committer may have replaced it since it was read.
-				_, err := tx.ExecContext(ctx, "DELETE FROM idempotency_keys WHERE app = ? AND idempotency_key = ? AND "+
+				n, err := affected(ctx, tx, "DELETE FROM idempotency_keys WHERE app = ? AND idempotency_key = ? AND "+
 					"created_at < ?",
 					app, []byte(key), stamp(oldest))
 				if err != nil {
 					return fmt.Errorf("remove an old idempotency key: %w", err)
 				}
+				counts.Add(app, quota.Keys, -n)
 			case bytes.Equal(s.hash, a.Hash[:]):
 				a.verdict, a.replay = replayed, &Replay{s.answer}
 			default:
@@ -88,7 +90,7 @@ func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance)
 			a.verdict, a.replay = replayed, a.first.replay
 		case a.first.verdict == refused: // by its own hash this one may be the stored one
 			a.verdict, a.first = inserted, nil
-			if err := q.recognise(ctx, tx, []*acceptance{a}); err != nil {
+			if err := q.recognise(ctx, tx, []*acceptance{a}, counts); err != nil {
 				return err
 			}
 		default:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // What people look at, beside what the API shows. Nothing here is for the way of a notification.
@@ -21,10 +22,10 @@ type Replica struct {
 	Shards []uint8 // that it owns, in order
 }
 
-// Replicas are those that the database knows, by their ids, with the shards that nobody owns, and how many recipients
-// wait in all of them.
+// Replicas are those that the database knows, by their ids, with the shards that nobody owns, and about how many
+// recipients wait, scheduled or not.
 func (q *Queue) Replicas(ctx context.Context) (all []Replica, free []uint8, waiting int64, err error) {
-	beats, shards, waiting, err := (&leaseTable{q}).look(ctx)
+	beats, shards, err := (&leaseTable{q}).look(ctx)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -47,7 +48,7 @@ func (q *Queue) Replicas(ctx context.Context) (all []Replica, free []uint8, wait
 		all = append(all, *r)
 	}
 	slices.SortFunc(all, func(a, b Replica) int { return cmp.Compare(a.ID, b.ID) })
-	return all, free, waiting, nil
+	return all, free, q.counters.Total(quota.Waiting) + q.counters.Total(quota.Scheduled), nil
 }
 
 // ReasonCount says how many recipients failed for a reason.

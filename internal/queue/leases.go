@@ -23,8 +23,8 @@ type leaseStore interface {
 	// beat says "I live", with a number that grows. known is false where the replica's row was not there: it is new, or
 	// was declared dead, and begins with first.
 	beat(ctx context.Context, id string, first uint64) (known bool, err error)
-	// look reads every replica's beat, every shard, and the sum of the backlog.
-	look(ctx context.Context) (beats map[string]uint64, shards []shardRow, backlog int64, err error)
+	// look reads every replica's beat and every shard.
+	look(ctx context.Context) (beats map[string]uint64, shards []shardRow, err error)
 	// bury declares a replica dead and frees its shards, unless it has beaten since. Its own next beat will tell it.
 	bury(ctx context.Context, id string, beat uint64) error
 	// buryAll does so with every replica: for the one process that has the database to itself.
@@ -52,7 +52,8 @@ type leases struct {
 	id   string
 	log  *slog.Logger
 	m    *metrics
-	sum  func(backlog int64)
+	// ranked is told which of the replicas this one is, in the order of their ids.
+	ranked func(rank int)
 
 	changed chan struct{} // capacity 1
 	wake    chan struct{} // capacity 1; a shard that is to be given up has nothing in flight any more
@@ -91,7 +92,7 @@ type sighting struct {
 
 func newLeases(store leaseStore, lease time.Duration, sole bool, id string, log *slog.Logger, m *metrics) *leases {
 	return &leases{
-		store: store, lease: lease, sole: sole, id: id, log: log, m: m, sum: func(int64) {},
+		store: store, lease: lease, sole: sole, id: id, log: log, m: m, ranked: func(int) {},
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), seen: map[string]sighting{},
 	}
 }

@@ -77,9 +77,9 @@ func (v *view) beat(ctx context.Context, id string, first uint64) (known bool, e
 	return known, err
 }
 
-func (v *view) look(ctx context.Context) (beats map[string]uint64, shards []shardRow, _ int64, err error) {
+func (v *view) look(ctx context.Context) (beats map[string]uint64, shards []shardRow, err error) {
 	err = v.do(ctx, func() { beats, shards = maps.Clone(v.beats), append(shards, v.shards[:]...) })
-	return beats, shards, 0, err
+	return beats, shards, err
 }
 
 func (v *view) bury(ctx context.Context, id string, beat uint64) error {

@@ -22,7 +22,7 @@ func (t *leaseTable) beat(ctx context.Context, id string, first uint64) (known b
 	return known, wrap(err, "beat")
 }
 
-func (t *leaseTable) look(ctx context.Context) (beats map[string]uint64, shards []shardRow, backlog int64, err error) {
+func (t *leaseTable) look(ctx context.Context) (beats map[string]uint64, shards []shardRow, err error) {
 	defer func() { err = wrap(err, "look at the shards") }()
 	beats = map[string]uint64{}
 	// Replicas first: a replica that is new among the shards but missed here would look dead, though for a lease only.
@@ -31,31 +31,24 @@ func (t *leaseTable) look(ctx context.Context) (beats map[string]uint64, shards 
 		Beat uint64
 	}
 	if err := t.q.db.Reader().SelectContext(ctx, &replicas, "SELECT id, beat FROM replicas"); err != nil {
-		return nil, nil, 0, err
+		return nil, nil, err
 	}
 	for _, r := range replicas {
 		beats[r.ID] = r.Beat
 	}
-	rows, err := t.q.db.Reader().QueryContext(ctx, "SELECT shard, owner, epoch, backlog FROM shards ORDER BY shard")
+	rows, err := t.q.db.Reader().QueryContext(ctx, "SELECT shard, owner, epoch FROM shards ORDER BY shard")
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var row shardRow
-		var n int64
-		if err := rows.Scan(&row.shard, &row.owner, &row.epoch, &n); err != nil {
-			return nil, nil, 0, err
+		if err := rows.Scan(&row.shard, &row.owner, &row.epoch); err != nil {
+			return nil, nil, err
 		}
 		shards = append(shards, row)
-		backlog += n
 	}
-	if err := rows.Err(); err != nil {
-		return nil, nil, 0, err
-	}
-	var added int64
-	err = t.q.db.Reader().QueryRowContext(ctx, "SELECT COALESCE(SUM(recipients), 0) FROM backlog").Scan(&added)
-	return beats, shards, max(0, backlog+added), err
+	return beats, shards, rows.Err()
 }
 
 func (t *leaseTable) bury(ctx context.Context, id string, beat uint64) error {

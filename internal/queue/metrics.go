@@ -18,7 +18,6 @@ type metrics struct {
 	unknown       prometheus.Counter
 	groups        *prometheus.HistogramVec
 	seconds       *prometheus.HistogramVec
-	backlog       prometheus.Gauge
 	owned         prometheus.Gauge
 	live          prometheus.Gauge
 	invalidations *prometheus.CounterVec
@@ -45,7 +44,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		recipients:    counter("accepted_recipients_total", "Recipients named by the notifications accepted."),
 		expanded:      counter("expanded_recipients_total", "Recipients found for audiences."),
 		replays:       counter("replayed_requests_total", "Requests answered from their idempotency key."),
-		refusals:      vec("refused_requests_total", "Requests not accepted.", "reason", "conflict", "backlog_full", "error"),
+		refusals: vec("refused_requests_total", "Requests not accepted.", "reason",
+			"conflict", "quota", "backlog_full", "error"),
 		settled: vec("settled_recipients_total", "Recipients with a final outcome.", "outcome",
 			"accepted", "failed", "unregistered", "expired", "cancelled"),
 		followUps: counter("follow_up_batches_total", "Batches written again for what is to be sent again."),
@@ -61,7 +61,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "lhspn_queue_transaction_seconds", Help: "Duration of transactions, commit included.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
 		}, []string{"step"}),
-		backlog:       gauge("backlog_recipients", "Recipients that wait to be sent to, over all replicas."),
 		owned:         gauge("shards_owned", "Shards that this replica owns."),
 		live:          gauge("replicas_live", "Replicas that this one sees living, itself included."),
 		invalidations: vec("checked_invalidations_total", "Invalidations decided on.", "result", "removed", "kept"),

@@ -62,8 +62,8 @@ func (m *model) clear(devices []push.Token) {
 	m.fault.Store(nil)
 	err := m.db.Tx(m.rig.t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
 		for _, statement := range []string{
-			"DELETE FROM batches", "DELETE FROM notifications", "DELETE FROM notification_platforms", "DELETE FROM cancellations", "DELETE FROM backlog",
-			"UPDATE shards SET backlog = 0", "UPDATE device_tokens SET badge = 0",
+			"DELETE FROM batches", "DELETE FROM notifications", "DELETE FROM notification_platforms", "DELETE FROM cancellations", "DELETE FROM app_usage",
+			"UPDATE device_tokens SET badge = 0",
 		} {
 			if _, err := tx.ExecContext(ctx, statement); err != nil {
 				return err

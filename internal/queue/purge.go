@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // Purge removes what finished before: notifications with what there is of their recipients, and invalidations that were
@@ -30,28 +32,29 @@ func (q *Queue) Purge(ctx context.Context, before time.Time, limit int) (int, er
 			return total, wrap(err, "purge notifications")
 		}
 	}
-	steps := []struct{ table, where, key string }{
-		{"idempotency_keys", "created_at < ?", "created_at"},
-		{"invalidations", "app = ? AND checked_at < ?", "checked_at"},
-		{"bad_tokens", "app = ? AND last_at < ?", "token"},
-	}
-	for _, step := range steps {
-		all := [][]any{{stamp(q.now().Add(-keyLifetime))}}
-		if step.table != "idempotency_keys" {
-			all = all[:0]
-			for _, app := range apps {
-				all = append(all, []any{app, stamp(before)})
-			}
+	for total < limit {
+		n, err := q.purgeKeys(ctx, "created_at < ?", "created_at", stamp(q.now().Add(-keyLifetime)),
+			min(maxKeys, limit-total))
+		if err != nil {
+			return total, wrap(err, "purge idempotency keys")
 		}
-		for _, args := range all {
+		if n == 0 {
+			break
+		}
+		total += n
+	}
+	for _, step := range [][3]string{{"invalidations", "checked_at", "checked_at"}, {"bad_tokens", "last_at", "token"}} {
+		table, column, key := step[0], step[1], step[2]
+		for _, app := range apps {
 			for total < limit {
 				var n int64
 				err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-					n, err = deletePage(ctx, tx, step.table, step.where, args, step.key, min(maxKeys, limit-total))
+					n, err = deletePage(ctx, tx, table, "app = ? AND "+column+" < ?", []any{app, stamp(before)}, key,
+						min(maxKeys, limit-total))
 					return err
 				})
 				if err != nil {
-					return total, wrap(err, "purge %s", step.table)
+					return total, wrap(err, "purge %s", table)
 				}
 				if n == 0 {
 					break
@@ -62,6 +65,43 @@ func (q *Queue) Purge(ctx context.Context, before time.Time, limit int) (int, er
 	}
 	q.metrics.purged.Add(float64(total))
 	return total, nil
+}
+
+// purgeKeys removes up to limit idempotency keys, the first in the given order, of those that where selects.
+func (q *Queue) purgeKeys(
+	ctx context.Context, where, order string, arg any, limit int,
+) (removed int, err error) {
+	var counts quota.Changes
+	err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		removed, counts = 0, quota.Changes{}
+		var rows []struct {
+			App string
+			Key []byte `db:"idempotency_key"`
+		}
+		if err := tx.SelectContext(ctx, &rows, "SELECT app, idempotency_key FROM idempotency_keys WHERE "+where+
+			" ORDER BY "+order+" LIMIT ?", arg, limit); err != nil {
+			return err
+		}
+		byApp := map[string][]any{}
+		for _, r := range rows {
+			byApp[r.App] = append(byApp[r.App], r.Key)
+		}
+		for app, keys := range byApp {
+			// The condition again: another may have taken the key's place since it was read.
+			n, err := affected(ctx, tx, "DELETE FROM idempotency_keys WHERE app = ? AND "+where+" AND idempotency_key IN "+
+				list(len(keys)), append([]any{app, arg}, keys...)...)
+			if err != nil {
+				return err
+			}
+			removed += int(n)
+			counts.Add(app, quota.Keys, -n)
+		}
+		return q.counters.Write(ctx, tx, &counts)
+	})
+	if err == nil {
+		q.counters.Committed(&counts)
+	}
+	return removed, err
 }
 
 // deletePage removes the first rows, in the order of key, of what where selects. Neither engine's own DELETE ... LIMIT

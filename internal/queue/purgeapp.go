@@ -45,8 +45,12 @@ func (q *Queue) RemoveApp(ctx context.Context, app string, limit int) (cancelled
 	if err != nil || some != 0 { // cancelled, and not settled yet
 		return cancelled, true, wrap(err, "look for notifications")
 	}
-	for _, of := range [][2]string{{"idempotency_keys", "idempotency_key"}, {"invalidations", "token"},
-		{"bad_tokens", "token"}} {
+	keys, err := q.purgeKeys(ctx, "app = ?", "idempotency_key", app, min(maxKeys, limit))
+	if err != nil {
+		return cancelled, true, wrap(err, "remove idempotency keys")
+	}
+	left = keys > 0
+	for _, of := range [][2]string{{"invalidations", "token"}, {"bad_tokens", "token"}} {
 		err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
 			n, err := deletePage(ctx, tx, of[0], "app = ?", []any{app}, of[1], min(maxKeys, limit))
 			left = left || n > 0

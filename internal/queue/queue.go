@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,18 +17,17 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // The defaults of Config, and what is not for configuration.
 const (
 	defaultLease      = 10 * time.Second
-	defaultMaxBacklog = 10_000_000
 	defaultCommitters = 2 // one gathers and prepares while the other waits for the server
 	minLease          = 50 * time.Millisecond
 	keyLifetime       = 24 * time.Hour // of idempotency keys
 	maxGroup          = 256            // requests that share a commit
 	commitTimeout     = 30 * time.Second
-	backlogSlots      = 1024 // rows of the table backlog
 )
 
 // Queue is one replica's access to the shared queue.
@@ -43,11 +40,8 @@ type Queue struct {
 	metrics  *metrics
 	accepts  *database.GroupCommit[*acceptance]
 	entries  entries
-	// slots are the backlog rows free for a committer to add to.
-	slots chan int
-	// backlog is about the number of recipients that wait: the sum at the last look and this replica's doings since.
-	backlog atomic.Int64
-	doubts  *doubts
+	counters *quota.Counters
+	doubts   *doubts
 	// tx is db.Tx; tests make its commits fail.
 	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 	// now is time.Now; tests move it.
@@ -55,15 +49,13 @@ type Queue struct {
 }
 
 // New returns a Queue on a migrated database. It starts nothing: see Run.
-func New(db *database.DB, cfg Config, registry Registry, log *slog.Logger, reg prometheus.Registerer) (*Queue, error) {
+func New(db *database.DB, cfg Config, registry Registry, counters *quota.Counters, log *slog.Logger,
+	reg prometheus.Registerer) (*Queue, error) {
 	if cfg.Lease == 0 {
 		cfg.Lease = defaultLease
 	}
 	if cfg.Lease < minLease {
 		return nil, fmt.Errorf("queue: a lease of %v is too short", cfg.Lease)
-	}
-	if cfg.MaxBacklog == 0 {
-		cfg.MaxBacklog = defaultMaxBacklog
 	}
 	if cfg.Committers == 0 {
 		cfg.Committers = defaultCommitters
@@ -71,20 +63,13 @@ func New(db *database.DB, cfg Config, registry Registry, log *slog.Logger, reg p
 	if db.Dialect == database.SQLite {
 		cfg.Committers = 1
 	}
-	q := &Queue{db: db, cfg: cfg, registry: registry, log: log, metrics: newMetrics(reg), doubts: newDoubts(), tx: db.Tx,
+	q := &Queue{db: db, cfg: cfg, registry: registry, counters: counters, log: log, metrics: newMetrics(reg),
+		doubts: newDoubts(), tx: db.Tx,
 		now: time.Now}
 	leases := newLeases(&leaseTable{q}, cfg.Lease, db.Dialect == database.SQLite, uuid.NewString(), log, q.metrics)
-	leases.sum = func(backlog int64) {
-		q.backlog.Store(backlog)
-		q.metrics.backlog.Set(float64(backlog))
-	}
+	leases.ranked = counters.SetRank
 	q.leases = leases
 	q.accepts = database.NewGroupCommit(maxGroup, q.commitGroup)
-	q.slots = make(chan int, cfg.Committers)
-	base := rand.IntN(backlogSlots)
-	for i := range cfg.Committers {
-		q.slots <- (base + i) % backlogSlots
-	}
 	return q, nil
 }
 

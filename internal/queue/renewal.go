@@ -85,11 +85,11 @@ func (l *leases) tryPass(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	before := time.Now()
-	beats, shards, backlog, err := l.store.look(ctx)
+	beats, shards, err := l.store.look(ctx)
 	if err != nil {
 		return 0, err
 	}
-	l.sum(backlog)
+	l.ranked(rankOf(l.id, beats))
 	l.adopt(shards) // first, or what was lost meanwhile would be ours for another moment
 	// The others have seen this beat at the earliest when it was sent, and wait a whole lease from then. A quarter is
 	// left for what is on its way when the lease runs out.
@@ -103,7 +103,7 @@ func (l *leases) tryPass(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	if len(dead) > 0 {
-		if _, shards, _, err = l.store.look(ctx); err != nil {
+		if _, shards, err = l.store.look(ctx); err != nil {
 			return 0, err
 		}
 		l.adopt(shards)
@@ -123,7 +123,7 @@ func (l *leases) tryPass(ctx context.Context) (time.Duration, error) {
 	}
 	changed := len(take)+len(release) > 0
 	if changed {
-		if _, shards, _, err = l.store.look(ctx); err != nil {
+		if _, shards, err = l.store.look(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -137,6 +137,16 @@ func (l *leases) tryPass(ctx context.Context) (time.Duration, error) {
 		return l.lease / 20, nil
 	}
 	return l.lease / 5, nil
+}
+
+// rankOf is how many of the replicas have a lesser id.
+func rankOf(id string, beats map[string]uint64) (rank int) {
+	for other := range beats {
+		if other < id {
+			rank++
+		}
+	}
+	return rank
 }
 
 func (l *leases) renew(until time.Time) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 func TestMain(m *testing.M) {
@@ -69,7 +70,10 @@ func start(tb testing.TB, db *database.DB, cfg Config) *rig {
 
 func newRig(tb testing.TB, db *database.DB, cfg Config) *rig {
 	tb.Helper()
-	q, err := New(db, cfg, registry{db: db}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	counters := quota.New(db, quota.Config{}, log, reg)
+	counters.SetApps(map[string]quota.Limits{app: {}})
+	q, err := New(db, cfg, registry{db: db}, counters, log, reg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -77,6 +81,12 @@ func newRig(tb testing.TB, db *database.DB, cfg Config) *rig {
 	q.tx = r.faultyTx
 	q.now = func() time.Time { return time.Now().Add(time.Duration(r.clock.Load())) }
 	return r
+}
+
+// limit has other limits for the apps, before the rig runs.
+func (r *rig) limit(shared quota.Config, of map[string]quota.Limits) {
+	r.counters = quota.New(r.db, shared, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	r.counters.SetApps(of)
 }
 
 func (r *rig) run() {
@@ -285,13 +295,22 @@ func (r *rig) scalar(query string, args ...any) (n int64) {
 	return n
 }
 
-// checkBacklog compares the backlog kept with the batches there are.
+// checkBacklog compares what is counted with what is there.
 func (r *rig) checkBacklog() {
 	r.t.Helper()
-	kept := r.scalar("SELECT (SELECT SUM(backlog) FROM shards) + (SELECT COALESCE(SUM(recipients), 0) FROM backlog)")
-	there := r.scalar("SELECT (SELECT COALESCE(SUM(recipients), 0) FROM batches) + (SELECT COUNT(*) FROM notifications WHERE waiting > 0)")
-	if kept != there {
-		r.t.Errorf("the backlog kept is %d, in the batches wait %d", kept, there)
+	for column, where := range map[string][2]string{
+		"waiting": {"kind & 8 = 0", "send_at <= created_at"}, "scheduled": {"kind & 8 > 0", "send_at > created_at"},
+	} {
+		kept := r.scalar("SELECT COALESCE(SUM(" + column + "), 0) FROM app_usage")
+		there := r.scalar("SELECT (SELECT COALESCE(SUM(CASE WHEN kind & 3 = 2 THEN 1 ELSE recipients END), 0) FROM batches WHERE " +
+			where[0] + ") + (SELECT COUNT(*) FROM notifications WHERE waiting > 0 AND " + where[1] + ")")
+		if kept != there {
+			r.t.Errorf("%s recipients: %d are counted, %d are there", column, kept, there)
+		}
+	}
+	if kept, there := r.scalar("SELECT COALESCE(SUM(idempotency_keys), 0) FROM app_usage"),
+		r.scalar("SELECT COUNT(*) FROM idempotency_keys"); kept != there {
+		r.t.Errorf("idempotency keys: %d are counted, %d are there", kept, there)
 	}
 }
 
@@ -322,8 +341,8 @@ func (r *rig) submission(platforms ...string) push.Submission {
 type deadStore struct{}
 
 func (deadStore) beat(context.Context, string, uint64) (bool, error) { return false, errLost }
-func (deadStore) look(context.Context) (map[string]uint64, []shardRow, int64, error) {
-	return nil, nil, 0, errLost
+func (deadStore) look(context.Context) (map[string]uint64, []shardRow, error) {
+	return nil, nil, errLost
 }
 func (deadStore) bury(context.Context, string, uint64) error     { return nil }
 func (deadStore) buryAll(context.Context) error                  { return nil }

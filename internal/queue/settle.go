@@ -13,6 +13,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // generation is what a batch's seq grows by with each follow-up, so that a notification's seq never comes twice: a
@@ -41,24 +42,22 @@ func (q *Queue) Settle(ctx context.Context, settlements []Settlement) ([]*Batch,
 		return nil, nil
 	}
 	start := time.Now()
-	deltas := map[Lease]int64{}
-	none := map[Lease]int64{}
+	leases := leaseSet{}
 	for i := range settlements {
 		s := &settlements[i]
 		if len(s.Results) != len(s.Batch.Recipients) {
 			return nil, fmt.Errorf("settle: %d results for %d recipients", len(s.Results), len(s.Batch.Recipients))
 		}
-		deltas[s.Lease] -= s.finals()
-		none[s.Lease] = 0
+		leases[s.Lease] = struct{}{}
 	}
 	var done settled
-	lost, err := q.fencedTx(ctx, deltas, func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error {
+	lost, err := q.fencedTx(ctx, leases, func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error {
 		var err error
 		done, err = q.settle(ctx, tx, under(held, settlements))
 		return err
 	})
 	if errors.Is(err, errGone) {
-		lost, err = q.fencedTx(ctx, none, func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error {
+		lost, err = q.fencedTx(ctx, leases, func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error {
 			var err error
 			done, err = q.settleRemaining(ctx, tx, under(held, settlements))
 			return err
@@ -77,7 +76,11 @@ func (q *Queue) Settle(ctx context.Context, settlements []Settlement) ([]*Batch,
 	return done.followUps, nil
 }
 
+// finals is how many of what waited wait no longer.
 func (s *Settlement) finals() (n int64) {
+	if s.Batch.Kind == Audience {
+		return s.Batch.waiting()
+	}
 	for i := range s.Results {
 		if s.Results[i].Outcome.Final() {
 			n++
@@ -101,20 +104,19 @@ func under(held map[Lease]bool, settlements []Settlement) []*Settlement {
 type settled struct {
 	followUps []*Batch
 	outcomes  [push.Cancelled + 1]int64
+	counts    quota.Changes
 	gone      int
 	places    []place // what was settled of what entries name
 	entries   []Key   // removed
 }
 
 func (q *Queue) countSettled(done *settled) {
-	var finals int64
 	for o, n := range done.outcomes {
 		if outcome := push.Outcome(o); outcome.Final() {
 			q.metrics.settled.WithLabelValues(outcome.String()).Add(float64(n))
-			finals += n
 		}
 	}
-	q.backlog.Add(-finals)
+	q.counters.Committed(&done.counts)
 	q.metrics.followUps.Add(float64(len(done.followUps)))
 	q.metrics.gone.Add(float64(done.gone))
 }
@@ -146,6 +148,7 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 			}
 		}
 		followUp, before := s.followUp(now), t.counts
+		done.counts.Add(s.Batch.App, s.Batch.counted(), -s.finals())
 		told := news.settled(s)
 		for i := range s.Results {
 			r, recipient := &s.Results[i], &s.Batch.Recipients[i]
@@ -195,7 +198,10 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	if err := q.addToPlatforms(ctx, tx, platforms); err != nil {
 		return done, err
 	}
-	return done, news.flush(ctx, tx)
+	if err := news.flush(ctx, tx); err != nil {
+		return done, err
+	}
+	return done, q.counters.Write(ctx, tx, &done.counts)
 }
 
 // consumeAll consumes the batches: those that are rows of their own by removing them, those that wait in their
@@ -236,7 +242,7 @@ func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Sett
 // followUp is the batch, still empty, that takes the place of the settled one.
 func (s *Settlement) followUp(now time.Time) *Batch {
 	b := &Batch{Key: s.Batch.Key, App: s.Batch.App, Route: s.Batch.Route, Kind: s.Batch.Kind,
-		ByPlatform: s.Batch.ByPlatform}
+		ByPlatform: s.Batch.ByPlatform, Scheduled: s.Batch.Scheduled}
 	b.Seq += generation
 	b.DueAt = s.RetryAt.UnixMicro()
 	if s.RetryAt.IsZero() {
@@ -273,19 +279,16 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 	var remaining []*Settlement
 	var followUps []*Batch
 	var gone []place
-	deltas := map[Lease]int64{}
 	for _, s := range settlements {
 		k := part{s.Batch.Notification, s.Batch.Seq}
 		if b := present[k]; b != nil && b.Key == s.Batch.Key {
 			remaining = append(remaining, s)
-			deltas[s.Lease] -= s.finals()
 			delete(present, k) // were it given twice, the second is gone
 			continue
 		}
 		if s.Batch.single {
 			if singles[s.Batch.Key] != nil {
 				remaining = append(remaining, s)
-				deltas[s.Lease] -= s.finals()
 				delete(singles, s.Batch.Key)
 				continue
 			}
@@ -300,9 +303,6 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 	if len(remaining) > 0 {
 		var err error
 		if done, err = q.settle(ctx, tx, remaining); err != nil {
-			return done, err
-		}
-		if _, err := q.fence(ctx, tx, deltas); err != nil {
 			return done, err
 		}
 	}

@@ -114,7 +114,7 @@ func (q *Queue) removeEntries(ctx context.Context) error {
 func selectSingles(ctx context.Context, from queryer, app string, ids []uuid.UUID, tail string, args ...any) (
 	batches []*Batch, settled []uuid.UUID, err error,
 ) {
-	rows, err := from.QueryContext(ctx, `SELECT id, shard, send_at, waiting, recipient FROM notifications
+	rows, err := from.QueryContext(ctx, `SELECT id, shard, created_at, send_at, waiting, recipient FROM notifications
 		WHERE app = ? AND id IN `+list(len(ids))+tail,
 		slices.Concat([]any{app}, idArgs(slices.Clone(ids)), args)...)
 	if err != nil {
@@ -124,15 +124,16 @@ func selectSingles(ctx context.Context, from queryer, app string, ids []uuid.UUI
 	var id, recipient sql.RawBytes
 	for rows.Next() {
 		var shard, waiting uint8
-		var sendAt database.Time
-		if err := rows.Scan(&id, &shard, &sendAt, &waiting, &recipient); err != nil {
+		var created, sendAt database.Time
+		if err := rows.Scan(&id, &shard, &created, &sendAt, &waiting, &recipient); err != nil {
 			return nil, nil, err
 		}
 		if waiting == notHere {
 			settled = append(settled, uuid.UUID(id))
 			continue
 		}
-		b := &Batch{Key: singleKey(shard, sendAt.UnixMicro(), uuid.UUID(id)), App: app, single: true}
+		b := &Batch{Key: singleKey(shard, sendAt.UnixMicro(), uuid.UUID(id)), App: app, single: true,
+			Scheduled: sendAt.After(created.Time)}
 		if waiting == waitingBadges {
 			b.Kind = Badges
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/tokens"
 )
 
@@ -31,9 +32,11 @@ type stores struct {
 
 func openStores(t *testing.T, db *database.DB) *stores {
 	t.Helper()
-	s := &stores{T: t, tokens: tokens.New(db, prometheus.NewRegistry())}
+	log := slog.New(slog.DiscardHandler)
+	counters := quota.New(db, quota.Config{}, log, prometheus.NewRegistry())
+	s := &stores{T: t, tokens: tokens.New(db, counters, prometheus.NewRegistry())}
 	var err error
-	if s.queue, err = queue.New(db, queue.Config{}, s.tokens, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+	if s.queue, err = queue.New(db, queue.Config{}, s.tokens, counters, log, prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

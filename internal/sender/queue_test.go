@@ -14,6 +14,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // The queue is what the sender needs; it is said here so that a change to either is noticed where it is made.
@@ -99,7 +100,7 @@ func TestOverTheQueue(t *testing.T) {
 		var s *Sender
 		registry := &pagedRegistry{size: 9000}
 		q, err := queue.New(db, queue.Config{Handoff: func(n *push.Notification, b []*queue.Batch) { s.Handoff(n, b) }}, registry,
-			slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			countersOf(db), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,4 +181,8 @@ func TestOverTheQueue(t *testing.T) {
 			t.Errorf("badges were counted %d times", registry.counted)
 		}
 	})
+}
+
+func countersOf(db *database.DB) *quota.Counters {
+	return quota.New(db, quota.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }

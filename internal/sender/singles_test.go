@@ -30,7 +30,7 @@ func TestReaderFindsSingles(t *testing.T) {
 			return push.Result{Outcome: push.Accepted, Status: 200}
 		}
 		registry := &pagedRegistry{}
-		q, err := queue.New(db, queue.Config{}, registry, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		q, err := queue.New(db, queue.Config{}, registry, countersOf(db), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}

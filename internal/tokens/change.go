@@ -30,6 +30,8 @@ type change struct {
 	found   bool
 	// forbidden says that it was not made: it goes beyond its registration's bounds.
 	forbidden bool
+	// refused is why it was not made: the app has as many tokens as it may.
+	refused error
 }
 
 type key struct {
@@ -60,6 +62,7 @@ type transaction struct {
 	now     time.Time
 	records map[key]*record
 	sorted  []*record
+	growth  *growth
 	// devices has those among the records that have, or had, each device id; moved has the device ids that came with
 	// another token than before.
 	devices map[deviceKey][]*record
@@ -87,8 +90,8 @@ func (m *move) mayReplace(stored *push.Device) (bool, error) {
 	return m.imported, nil
 }
 
-func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error {
-	w := transaction{store: s, tx: tx, now: s.now().UTC().Truncate(time.Microsecond),
+func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change, growth *growth) error {
+	w := transaction{store: s, tx: tx, growth: growth, now: s.now().UTC().Truncate(time.Microsecond),
 		records: make(map[key]*record, len(changes))}
 	for _, c := range changes {
 		k := key{c.app, c.token}
@@ -117,7 +120,13 @@ func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change) error
 	if err := w.write(ctx, w.sorted); err != nil {
 		return err
 	}
-	return w.replace(ctx)
+	if err := w.replace(ctx); err != nil {
+		return err
+	}
+	if err := growth.reserveRest(s.counters); err != nil {
+		return err
+	}
+	return s.counters.Write(ctx, tx, &growth.counts)
 }
 
 func compareKeys(a, b key) int {
@@ -218,11 +227,16 @@ func (w *transaction) load(ctx context.Context, sorted []*record) error {
 
 // change makes c in memory.
 func (w *transaction) change(c *change, e *record) {
-	c.found, c.created, c.forbidden = e.remains, false, false
+	c.found, c.created, c.forbidden, c.refused = e.remains, false, false, nil
 	switch {
 	case c.register != nil:
 		if c.forbidden = e.remains && forbids(c.register, &e.wanted); c.forbidden {
 			return
+		}
+		if !e.remains && !w.takesPlace(c) {
+			if c.refused = w.growth.reserve(w.store.counters, c.app); c.refused != nil {
+				return
+			}
 		}
 		c.created, e.imported = !e.remains, false
 		if c.created {
@@ -252,6 +266,16 @@ func (w *transaction) change(c *change, e *record) {
 		bounds = c.register.Bounds
 	}
 	w.claim(e, bounds)
+}
+
+// takesPlace reports whether the new token may take another's place, which is known for certain when the devices' other
+// tokens have been looked for.
+func (w *transaction) takesPlace(c *change) bool {
+	r := c.register
+	if old := w.records[key{c.app, r.Replaces}]; r.Replaces != "" && old != nil && old.remains {
+		return true
+	}
+	return r.DeviceID != nil && *r.DeviceID != "" && (r.Bounds == nil || r.Bounds.User != "")
 }
 
 // forbids reports whether the registration goes beyond its bounds with a device that is stored.
@@ -430,7 +454,7 @@ func (w *transaction) replace(ctx context.Context) error {
 	if len(stale) == 0 {
 		return nil
 	}
-	others := transaction{store: w.store, tx: w.tx, records: map[key]*record{}}
+	others := transaction{store: w.store, tx: w.tx, growth: w.growth, records: map[key]*record{}}
 	for _, r := range stale {
 		if k := (key{r.app, r.token}); others.records[k] == nil {
 			others.add(&record{key: k})

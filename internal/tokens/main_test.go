@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,7 +24,7 @@ const app = "hedgehog"
 // open is a running registry in db, which is stopped before the test ends.
 func open(tb testing.TB, db *database.DB) *Store {
 	tb.Helper()
-	s := New(db, prometheus.NewRegistry())
+	s := New(db, countersOf(db), prometheus.NewRegistry())
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -33,6 +35,10 @@ func open(tb testing.TB, db *database.DB) *Store {
 		}
 	})
 	return s
+}
+
+func countersOf(db *database.DB) *quota.Counters {
+	return quota.New(db, quota.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }
 
 // each runs fn with a registry on either engine.
@@ -95,6 +101,16 @@ func checkIndex(t interface {
 	var apps []string
 	if err := s.db.Reader().Select(&apps, "SELECT DISTINCT app FROM device_tokens UNION SELECT DISTINCT app FROM device_token_index"); err != nil {
 		t.Fatal(err)
+	}
+	var counted, there int64
+	if err := s.db.Reader().Get(&counted, "SELECT COALESCE(SUM(tokens), 0) FROM app_usage"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.Reader().Get(&there, "SELECT COUNT(*) FROM device_tokens"); err != nil {
+		t.Fatal(err)
+	}
+	if counted != there {
+		t.Fatalf("%d tokens are counted, %d are there", counted, there)
 	}
 	var want []indexRow
 	for _, a := range apps {

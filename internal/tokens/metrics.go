@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Duration of a step, the commit included where it has one.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"step"}),
 	}
-	for _, result := range []string{"created", "refreshed", "forbidden", "failed"} {
+	for _, result := range []string{"created", "refreshed", "forbidden", "quota", "failed"} {
 		m.registrations.WithLabelValues(result)
 	}
 	for _, source := range []string{string(push.SourceFeedback), string(push.SourceUnregistered),

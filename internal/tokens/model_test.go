@@ -82,9 +82,10 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		rapid.Check(t, func(rt *rapid.T) {
+			execute(t, db, "DELETE FROM app_usage")
 			execute(t, db, "DELETE FROM device_tokens")
 			execute(t, db, "DELETE FROM device_token_index")
-			s := New(db, prometheus.NewRegistry())
+			s := New(db, countersOf(db), prometheus.NewRegistry())
 			now := clock(s)
 			m := model{}
 			tokens := rapid.Map(rapid.IntRange(0, 9), anyToken)
@@ -174,7 +175,7 @@ func TestModel(t *testing.T) {
 func TestRegisteredAndThenImportedWithoutTheDevice(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		s := New(db, prometheus.NewRegistry())
+		s := New(db, countersOf(db), prometheus.NewRegistry())
 		now := clock(s)
 		device := "d1"
 		register := func(n int) *change {

@@ -11,6 +11,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports which.
@@ -21,6 +22,7 @@ func (s *Store) RemoveUnchanged(
 	ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation,
 ) (removed []bool, err error) {
 	defer s.metrics.time("remove", time.Now())
+	var counts quota.Changes
 	w := transaction{store: s, tx: tx, records: map[key]*record{}}
 	for _, inv := range invalidations {
 		if k := (key{inv.App, inv.Token}); w.records[k] == nil {
@@ -58,6 +60,7 @@ func (s *Store) RemoveUnchanged(
 			}
 			st.add("app = ? AND token = ? AND last_updated <= ?", e.app, []byte(e.token), database.Time{Time: until[e]})
 			drop = appendIndex(drop, e.app, &e.stored)
+			counts.Add(e.app, quota.Tokens, -1)
 		}
 		n, err := st.exec(ctx, tx)
 		if err == nil && n != len(run) {
@@ -70,7 +73,10 @@ func (s *Store) RemoveUnchanged(
 	if err := deleteIndex(ctx, tx, drop); err != nil {
 		return nil, err
 	}
-	return removed, told.Flush(ctx, tx)
+	if err := told.Flush(ctx, tx); err != nil {
+		return nil, err
+	}
+	return removed, s.counters.Write(ctx, tx, &counts)
 }
 
 // removal is what is told of the token's removal.

@@ -19,16 +19,18 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // Store is the registry. Its methods can be called from many goroutines.
 type Store struct {
-	sandbox sandboxApps
-	db      *database.DB
-	changes *database.GroupCommit[*change]
-	metrics *metrics
-	events  *events.Store
-	now     func() time.Time
+	sandbox  sandboxApps
+	db       *database.DB
+	changes  *database.GroupCommit[*change]
+	metrics  *metrics
+	events   *events.Store
+	counters *quota.Counters
+	now      func() time.Time
 	// tx is db.Tx, but for tests.
 	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 }
@@ -44,8 +46,8 @@ const (
 )
 
 // New returns the registry in db. Register, SetBadge and Delete wait until Run runs.
-func New(db *database.DB, reg prometheus.Registerer) *Store {
-	s := &Store{db: db, metrics: newMetrics(reg), now: time.Now, tx: db.Tx}
+func New(db *database.DB, counters *quota.Counters, reg prometheus.Registerer) *Store {
+	s := &Store{db: db, counters: counters, metrics: newMetrics(reg), now: time.Now, tx: db.Tx}
 	s.changes = database.NewGroupCommit(maxGroup, s.commit)
 	return s
 }
@@ -72,18 +74,25 @@ func (s *Store) Run(ctx context.Context) error {
 // Register stores a token, or refreshes it when it is known: last_updated becomes now, the badge the given one, and the
 // fields that are given take their values while the others stay. It reports whether the token was new. Where another
 // token of the app has the same device id, that token is removed: the device has got a new one. The registration's
-// Bounds limit all of that. It is durable when it returns.
+// Bounds limit all of that. It is durable when it returns. It fails with push.ErrForbidden beyond the bounds, and with
+// push.ErrQuota where the app has as many tokens as it may.
 func (s *Store) Register(
 	ctx context.Context, app string, r push.Registration,
 ) (device push.Device, created bool, err error) {
 	c := &change{app: app, token: r.Token, register: &r}
 	if err := s.changes.Do(ctx, c); err != nil {
 		s.metrics.registrations.WithLabelValues("failed").Inc()
+		s.counters.Refused(app, err)
 		return push.Device{}, false, fmt.Errorf("register token: %w", err)
 	}
 	if c.forbidden {
 		s.metrics.registrations.WithLabelValues("forbidden").Inc()
 		return push.Device{}, false, push.ErrForbidden
+	}
+	if c.refused != nil {
+		s.metrics.registrations.WithLabelValues("quota").Inc()
+		s.counters.Refused(app, c.refused)
+		return push.Device{}, false, fmt.Errorf("register token: %w", c.refused)
 	}
 	if c.device.Environment == push.Sandbox {
 		s.sandbox.forget(app)
@@ -118,7 +127,8 @@ func (s *Store) Delete(ctx context.Context, app string, t push.Token) error {
 
 // Import stores a page of devices as they are given, in one transaction. What is stored already and was registered
 // later than the given LastUpdated stays as it is, and so does a token that the same device got later: an import made
-// beside the running service must not turn it back.
+// beside the running service must not turn it back. It fails with push.ErrQuota where the app would have more tokens
+// than it may: then nothing of the page is stored.
 func (s *Store) Import(ctx context.Context, app string, page []push.Device) error {
 	defer s.metrics.time("import", time.Now())
 	changes := make([]*change, len(page))
@@ -129,6 +139,7 @@ func (s *Store) Import(ctx context.Context, app string, page []push.Device) erro
 		changes[i] = &change{app: app, token: d.Token, put: &d}
 	}
 	if err := s.write(ctx, changes); err != nil {
+		s.counters.Refused(app, err)
 		return fmt.Errorf("import tokens: %w", err)
 	}
 	if slices.ContainsFunc(page, func(d push.Device) bool { return d.Environment == push.Sandbox }) {
@@ -260,10 +271,18 @@ func (s *Store) commit(ctx context.Context, group []*change) []error {
 // write makes the changes in one transaction. Where nobody knows whether that was committed they are made again: none
 // does harm when it is repeated.
 func (s *Store) write(ctx context.Context, changes []*change) error {
-	fn := func(ctx context.Context, tx *sqlx.Tx) error { return s.apply(ctx, tx, changes) }
+	var growth growth
+	defer growth.release(s.counters)
+	fn := func(ctx context.Context, tx *sqlx.Tx) error {
+		growth.release(s.counters) // of an attempt before
+		return s.apply(ctx, tx, changes, &growth)
+	}
 	err := s.tx(ctx, fn)
 	if errors.Is(err, database.ErrCommitUnknown) {
 		err = s.tx(ctx, fn)
+	}
+	if err == nil {
+		s.counters.Committed(&growth.counts)
 	}
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)

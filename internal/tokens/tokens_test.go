@@ -200,7 +200,8 @@ func TestUnknownCommit(t *testing.T) {
 	for name, persisted := range map[string]bool{"failed": false, "failed but persisted": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := New(dbtest.SQLite(t), prometheus.NewRegistry())
+			db := dbtest.SQLite(t)
+			s := New(db, countersOf(db), prometheus.NewRegistry())
 			calls := 0
 			s.tx = func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
 				if calls++; calls > 1 {
@@ -227,7 +228,8 @@ func TestUnknownCommit(t *testing.T) {
 // One change that the database refuses does not take the others of its group with it.
 func TestRefusedChange(t *testing.T) {
 	t.Parallel()
-	s := New(dbtest.MySQL(t), prometheus.NewRegistry())
+	db := dbtest.MySQL(t)
+	s := New(db, countersOf(db), prometheus.NewRegistry())
 	good, bad := registration(1), registration(2)
 	bad.UserID = ptr(string(make([]byte, 300))) // the API lets none through
 	errs := s.commit(t.Context(), []*change{{app: app, token: token(1), register: &good}, {app: app, token: token(2), register: &bad}})

@@ -13,6 +13,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/quota"
 )
 
 // touch is the common change of a known token: another badge and perhaps another time, nothing else. The tokens with
@@ -88,6 +89,12 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 			}
 			w.store.metrics.removals.WithLabelValues(source).Inc()
 		}
+	}
+	for _, e := range inserts {
+		w.growth.counts.Add(e.app, quota.Tokens, 1)
+	}
+	for _, e := range removals {
+		w.growth.counts.Add(e.app, quota.Tokens, -1)
 	}
 	if err := w.tell(ctx, removals); err != nil {
 		return err

@@ -135,7 +135,7 @@ func borrow(tb testing.TB, cfg *mysql.Config) (address string) {
 		switch table {
 		case "schema_versions", "schema_lock":
 		case "shards": // whose rows are a migration's
-			execute(tb, cfg.FormatDSN(), "UPDATE shards SET owner = '', epoch = 0, backlog = 0")
+			execute(tb, cfg.FormatDSN(), "UPDATE shards SET owner = '', epoch = 0, writes = 0")
 		default:
 			empty(tb, server, table)
 		}
