@@ -132,6 +132,9 @@ func (s side) measure(ctx context.Context, o options, engine string) (c cost, er
 		}
 		go func() { read <- consume(reading, server, cursor, o.requests) }()
 	}
+	if o.profiles != "" {
+		go o.profile(ctx, server, engine+" "+s.name)
+	}
 	cpu, db := measure.CPUSeconds(server.PID()), databaseCPU()
 	result, err := press(o.requests)
 	if err != nil {

@@ -1,6 +1,10 @@
 package events
 
 import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -50,6 +54,57 @@ func NotificationOf(s *push.Status) Notification {
 		n.Recipients = &s.Recipients
 	}
 	return n
+}
+
+// appendNotification appends the JSON of NotificationOf: a reader gets it for each notification that is sent.
+func appendNotification(b []byte, s *push.Status) []byte {
+	b = slices.Grow(b, 512)
+	b = append(append(b, `{"id":"`...), s.ID.String()...)
+	b = append(b, `","name":`...)
+	if s.Notification != nil && s.Notification.Name != "" {
+		name, _ := json.Marshal(s.Notification.Name) // a text has a JSON form
+		b = append(b, name...)
+	} else {
+		b = append(b, "null"...)
+	}
+	b = append(append(b, `,"state":"`...), s.State...)
+	b = append(b, `","recipients":`...)
+	if s.Expanded {
+		b = strconv.AppendInt(b, s.Recipients, 10)
+	} else {
+		b = append(b, "null"...)
+	}
+	b = appendCounts(append(b, `,"counts":`...), s.Counts)
+	b = append(b, `,"by_platform":{`...)
+	for i, platform := range slices.Sorted(maps.Keys(s.ByPlatform)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(strconv.AppendQuote(b, platform), ':') // it is a plain word
+		b = appendCounts(b, s.ByPlatform[platform])
+	}
+	b = appendTime(append(b, `},"created_at":`...), s.CreatedAt)
+	b = appendTime(append(b, `,"send_at":`...), s.SendAt)
+	b = appendTime(append(b, `,"first_sent_at":`...), s.FirstSentAt)
+	b = appendTime(append(b, `,"finished_at":`...), s.FinishedAt)
+	return append(b, '}')
+}
+
+func appendCounts(b []byte, c push.Counts) []byte {
+	b = strconv.AppendInt(append(b, `{"pending":`...), c.Pending, 10)
+	b = strconv.AppendInt(append(b, `,"accepted":`...), c.Accepted, 10)
+	b = strconv.AppendInt(append(b, `,"failed":`...), c.Failed, 10)
+	b = strconv.AppendInt(append(b, `,"unregistered":`...), c.Unregistered, 10)
+	b = strconv.AppendInt(append(b, `,"expired":`...), c.Expired, 10)
+	b = strconv.AppendInt(append(b, `,"cancelled":`...), c.Cancelled, 10)
+	return append(b, '}')
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return append(b, "null"...)
+	}
+	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 
 func orNull(t time.Time) *time.Time {

@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // Config is what the store is told.
@@ -34,7 +35,7 @@ type Config struct {
 	// Retention is how long they are kept.
 	Retention time.Duration
 	// Finished reads notifications that are finished, for the events that say so. It leaves out what is not there.
-	Finished func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]Notification, error)
+	Finished func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Status, error)
 	// OwnsJob reports whether this is the one replica to do the named job. That two do it for a moment does no harm.
 	OwnsJob func(name string) bool
 }

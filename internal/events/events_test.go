@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -30,15 +31,15 @@ func newStore(db *database.DB) *Store {
 }
 
 // finished knows every notification but the removed one: those whose id ends with an odd byte were cancelled.
-func finished(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]Notification, error) {
-	found := map[uuid.UUID]Notification{}
+func finished(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]*push.Status, error) {
+	found := map[uuid.UUID]*push.Status{}
 	for _, id := range ids {
 		state := push.StateDone
 		if id[15]%2 == 1 {
 			state = push.StateCancelled
 		}
 		if id != removed {
-			found[id] = Notification{ID: id.String(), State: string(state)}
+			found[id] = &push.Status{ID: id, State: state}
 		}
 	}
 	return found, nil
@@ -429,6 +430,26 @@ func TestNotWanted(t *testing.T) {
 		w := none.Write(time.Now())
 		r.must(errors.Join(w.Add(app, push.EventDone, 1), w.AddUnder(Lease{}, app, push.EventDone, 1), w.Flush(r.Context(), nil)))
 	})
+}
+
+func TestAppendNotification(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2030, 1, 2, 3, 4, 5, 67000, time.UTC)
+	one := push.Counts{Pending: 1, Accepted: 2, Failed: 3, Unregistered: 4, Expired: 5, Cancelled: 6}
+	for _, s := range []push.Status{
+		{},
+		{ID: uuid.Max, State: push.StateDone, Expanded: true, Recipients: 21, Counts: one, CreatedAt: at, SendAt: at.In(time.Local),
+			FirstSentAt: at, FinishedAt: at.Add(time.Hour), Notification: &push.Notification{Name: "\"Grüße\" <&>\u2028\n"},
+			ByPlatform: map[string]push.Counts{"fcm": one, "apns": one, "webpush": {}}},
+	} {
+		want, err := json.Marshal(NotificationOf(&s))
+		if s.CreatedAt.IsZero() { // it never is
+			want = bytes.ReplaceAll(want, []byte(`"0001-01-01T00:00:00Z"`), []byte("null"))
+		}
+		if got := appendNotification(nil, &s); err != nil || string(got) != string(want) {
+			t.Errorf("%v\n got %s\nwant %s", err, got, want)
+		}
+	}
 }
 
 func TestBodies(t *testing.T) {

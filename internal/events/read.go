@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 	"time"
@@ -42,22 +43,23 @@ func (s *Store) Read(
 	if err != nil {
 		return nil, "", err
 	}
+	sign := s.signer(app)
 	after := purged
 	switch cursor {
 	case "":
 	case Latest:
-		return nil, s.cursor(app, head), nil
+		return nil, sign.cursor(head), nil
 	default:
-		if after, err = s.parse(app, cursor); err != nil {
+		if after, err = sign.parse(cursor); err != nil {
 			return nil, "", err
 		}
 	}
-	p, err := s.read(ctx, app, after, head, types, limit)
+	p, err := s.read(ctx, sign, after, head, types, limit)
 	if err != nil {
 		return nil, "", err
 	}
 	if cursor == "" {
-		return p.items, s.cursor(app, p.reached), nil
+		return p.items, sign.cursor(p.reached), nil
 	}
 	// After the rows: had some been removed before they were read, this tells.
 	if _, purged, err = s.head(ctx); err != nil {
@@ -66,11 +68,12 @@ func (s *Store) Read(
 	if after < purged || p.expired {
 		return nil, "", fmt.Errorf("read events: the cursor is older than what is kept: %w", push.ErrGone)
 	}
-	return p.items, s.cursor(app, p.reached), nil
+	return p.items, sign.cursor(p.reached), nil
 }
 
 // page is what one Read has gathered.
 type page struct {
+	sign    *signer
 	items   []push.Event
 	reached uint64 // the last place that was looked at
 	size    int
@@ -79,8 +82,9 @@ type page struct {
 
 // read takes rows until the limit.
 func (s *Store) read(
-	ctx context.Context, app string, after, head uint64, types []push.EventType, limit int,
+	ctx context.Context, sign *signer, after, head uint64, types []push.EventType, limit int,
 ) (p page, err error) {
+	p.sign = sign
 	oldest := s.now().Add(-s.cfg.Retention)
 	for p.reached = after; ; {
 		var rows []struct {
@@ -89,7 +93,7 @@ func (s *Store) read(
 			Body   []byte
 		}
 		if err := s.db.Reader().SelectContext(ctx, &rows, `SELECT seq, n, at, body FROM events
-			WHERE app = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?`, app, p.reached, head, readRows); err != nil {
+			WHERE app = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?`, sign.app, p.reached, head, readRows); err != nil {
 			return p, wrap(err, "read events")
 		}
 		for _, r := range rows {
@@ -106,7 +110,7 @@ func (s *Store) read(
 			}
 			first := r.Seq - r.N + 1
 			skip := max(after+1, first) - first
-			full, err := s.take(ctx, &p, app, first+skip, lines[skip:], types, limit)
+			full, err := s.take(ctx, &p, first+skip, lines[skip:], types, limit)
 			if err != nil || full {
 				return p, err
 			}
@@ -121,7 +125,7 @@ func (s *Store) read(
 // take adds the lines of a row, the first of which has the place seq, and says whether that was more than there is room
 // for.
 func (s *Store) take(
-	ctx context.Context, p *page, app string, seq uint64, lines []line, types []push.EventType, limit int,
+	ctx context.Context, p *page, seq uint64, lines []line, types []push.EventType, limit int,
 ) (full bool, err error) {
 	for i := range lines {
 		l := &lines[i]
@@ -129,7 +133,7 @@ func (s *Store) take(
 			if len(p.items) == limit {
 				return true, nil
 			}
-			if err := s.resolve(ctx, app, lines[i:min(len(lines), i+limit-len(p.items), i+resolveMost)]); err != nil {
+			if err := s.resolve(ctx, p.sign.app, lines[i:min(len(lines), i+limit-len(p.items), i+resolveMost)]); err != nil {
 				return false, err
 			}
 		}
@@ -138,7 +142,7 @@ func (s *Store) take(
 				return true, nil
 			}
 			p.size += len(l.Data)
-			p.items = append(p.items, push.Event{ID: s.cursor(app, seq), Type: l.Type, At: l.At, Data: l.Data})
+			p.items = append(p.items, push.Event{ID: p.sign.cursor(seq), Type: l.Type, At: l.At, Data: l.Data})
 		}
 		p.reached = seq
 		seq++
@@ -167,17 +171,15 @@ func (s *Store) resolve(ctx context.Context, app string, lines []line) error {
 		return fmt.Errorf("read events: %w", err)
 	}
 	for i := range lines {
-		n, there := found[ids[i]]
-		if !there {
+		s := found[ids[i]]
+		if s == nil {
 			continue
 		}
 		lines[i].Type = push.EventDone
-		if n.State == string(push.StateCancelled) {
+		if s.State == push.StateCancelled {
 			lines[i].Type = push.EventCancelled
 		}
-		if lines[i].Data, err = json.Marshal(n); err != nil {
-			return fmt.Errorf("encode an event: %w", err)
-		}
+		lines[i].Data = appendNotification(nil, s)
 	}
 	return nil
 }
@@ -220,25 +222,35 @@ func decodeReferences(body []byte) ([]line, error) {
 
 const macLen = 8
 
-// cursor is the place in its written form, signed: one that is made up, or another app's, is known for it.
-func (s *Store) cursor(app string, seq uint64) string {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+macLen), seq)
-	return base64.RawURLEncoding.EncodeToString(append(b, s.mac(app, b)...))
+// signer signs the places of one app.
+type signer struct {
+	hash hash.Hash
+	app  string
 }
 
-func (s *Store) mac(app string, seq []byte) []byte {
+func (s *Store) signer(app string) *signer {
 	s.mu.Lock()
-	secret := s.secret
-	s.mu.Unlock()
-	h := hmac.New(sha256.New, secret)
-	h.Write(seq)
-	h.Write([]byte(app))
-	return h.Sum(nil)[:macLen]
+	defer s.mu.Unlock()
+	return &signer{hmac.New(sha256.New, s.secret), app}
 }
 
-func (s *Store) parse(app, cursor string) (uint64, error) {
+// cursor is the place in its written form, signed: one that is made up, or another app's, is known for it.
+func (s *signer) cursor(seq uint64) string {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+sha256.Size), seq)
+	return base64.RawURLEncoding.EncodeToString(s.sign(b))
+}
+
+// sign appends the signature of a place.
+func (s *signer) sign(seq []byte) []byte {
+	s.hash.Reset()
+	s.hash.Write(seq)
+	io.WriteString(s.hash, s.app) //nolint:errcheck // a hash takes everything
+	return s.hash.Sum(seq)[:8+macLen]
+}
+
+func (s *signer) parse(cursor string) (uint64, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil || len(b) != 8+macLen || !hmac.Equal(b[8:], s.mac(app, b[:8])) {
+	if err != nil || len(b) != 8+macLen || !hmac.Equal(b, s.sign(slices.Clone(b[:8]))) {
 		return 0, fmt.Errorf("read events: %w: there is no such cursor", push.ErrNotFound)
 	}
 	return binary.BigEndian.Uint64(b), nil

@@ -152,55 +152,10 @@ func (n *news) each(pick func(*told) bool, fn func(app string, ids []uuid.UUID) 
 // FinishedFrom returns what reads notifications from the database for the events that say that they are finished.
 func FinishedFrom(
 	db *database.DB,
-) func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]events.Notification, error) {
-	return func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]events.Notification, error) {
-		statuses := make(map[uuid.UUID]*push.Status, len(ids))
-		if err := statusesIn(ctx, db.Reader(), app, ids, time.Now(), statuses); err != nil {
-			return nil, wrap(err, "read finished notifications")
-		}
-		finished := make(map[uuid.UUID]events.Notification, len(statuses))
-		for id, s := range statuses {
-			finished[id] = events.NotificationOf(s)
-		}
-		return finished, nil
+) func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Status, error) {
+	return func(ctx context.Context, app string, ids []uuid.UUID) (map[uuid.UUID]*push.Status, error) {
+		found := make(map[uuid.UUID]*push.Status, len(ids))
+		err := statusesIn(ctx, db.Reader(), app, ids, time.Now(), found)
+		return found, wrap(err, "read finished notifications")
 	}
 }
-
-// statusesIn reads notifications.
-func statusesIn(
-	ctx context.Context, from sqlx.QueryerContext, app string, ids []uuid.UUID, now time.Time,
-	into map[uuid.UUID]*push.Status,
-) error {
-	rows, err := from.QueryContext(ctx,
-		"SELECT "+statusColumns+", name FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
-		append([]any{app}, idArgs(ids)...)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var several []*push.Status
-	for rows.Next() {
-		var name []byte
-		s, of, err := scanStatus(alsoScan{rows, &name}, now)
-		if err != nil {
-			return err
-		}
-		s.Notification = &push.Notification{Name: string(name)}
-		into[s.ID] = &s
-		if of {
-			several = append(several, &s)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	return readPlatforms(ctx, from, app, several)
-}
-
-// alsoScan scans one column more than it is asked for.
-type alsoScan struct {
-	row  interface{ Scan(into ...any) error }
-	last any
-}
-
-func (a alsoScan) Scan(into ...any) error { return a.row.Scan(append(into, a.last)...) }

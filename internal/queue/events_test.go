@@ -27,13 +27,17 @@ type teller struct {
 	cursor string
 }
 
+func newEvents(db *database.DB) *events.Store {
+	return events.New(db, events.Config{
+		Retention: time.Hour, OwnsJob: func(string) bool { return true }, Finished: FinishedFrom(db),
+	}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+}
+
 func eachTeller(t *testing.T, fn func(r *teller)) {
 	t.Helper()
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		s := events.New(db, events.Config{
-			Retention: time.Hour, OwnsJob: func(string) bool { return true }, Finished: FinishedFrom(db),
-		}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		s := newEvents(db)
 		ctx, cancel := context.WithCancel(context.Background())
 		var g errgroup.Group
 		g.Go(func() error { return s.Run(ctx) })

@@ -17,56 +17,108 @@ import (
 )
 
 const statusColumns = `id, state, expanded, recipients, accepted, failed, unregistered, expired, cancelled,
-	created_at, send_at, first_sent_at, finished_at, platform, contents IS NOT NULL AS several`
+	created_at, send_at, first_sent_at, finished_at, platform, contents IS NOT NULL AS several, name`
 
-// scanStatus reads statusColumns; several says that the notification is for several platforms, whose counts are to be
-// read.
-func scanStatus(row interface{ Scan(...any) error }, now time.Time) (s push.Status, several bool, err error) {
-	var platform string
-	var id []byte
-	var state int
-	var created, sendAt, first, finished database.Time
-	c := &s.Counts
-	if err := row.Scan(&id, &state, &s.Expanded, &s.Recipients, &c.Accepted, &c.Failed, &c.Unregistered, &c.Expired,
-		&c.Cancelled, &created, &sendAt, &first, &finished, &platform, &several); err != nil {
-		return push.Status{}, false, err
+// statusRow scans statusColumns, row after row.
+type statusRow struct {
+	id, platform, name              sql.RawBytes
+	state                           int
+	created, sendAt, first, finished database.Time
+	status                          push.Status
+	// several says that the notification is for several platforms, whose counts are to be read.
+	several bool
+	targets []any
+}
+
+func newStatusRow() *statusRow {
+	r := &statusRow{}
+	c := &r.status.Counts
+	r.targets = []any{&r.id, &r.state, &r.status.Expanded, &r.status.Recipients, &c.Accepted, &c.Failed, &c.Unregistered,
+		&c.Expired, &c.Cancelled, &r.created, &r.sendAt, &r.first, &r.finished, &r.platform, &r.several, &r.name}
+	return r
+}
+
+// scan reads the row into r.status.
+func (r *statusRow) scan(rows *sql.Rows, now time.Time) error {
+	if err := rows.Scan(r.targets...); err != nil {
+		return err
 	}
-	copy(s.ID[:], id)
+	s := &r.status
+	copy(s.ID[:], r.id)
+	c := &s.Counts
 	c.Pending = s.Recipients - c.Accepted - c.Failed - c.Unregistered - c.Expired - c.Cancelled
-	s.CreatedAt, s.SendAt, s.FirstSentAt, s.FinishedAt = created.Time, sendAt.Time, timeOrZero(first), timeOrZero(finished)
+	s.CreatedAt, s.SendAt = r.created.Time, r.sendAt.Time
+	s.FirstSentAt, s.FinishedAt = timeOrZero(r.first), timeOrZero(r.finished)
 	switch {
-	case state == stateCancelled:
+	case r.state == stateCancelled:
 		s.State = push.StateCancelled
-	case state == stateDone:
+	case r.state == stateDone:
 		s.State = push.StateDone
-	case state == stateSending:
+	case r.state == stateSending:
 		s.State = push.StateSending
 	case s.SendAt.After(now):
 		s.State = push.StateScheduled
 	default:
 		s.State = push.StateQueued
 	}
-	if !several {
-		s.ByPlatform = map[string]push.Counts{(&push.Notification{Platform: platform}).PlatformName(): s.Counts}
+	s.ByPlatform = nil
+	if !r.several {
+		name := push.DefaultPlatform
+		if len(r.platform) > 0 {
+			name = string(r.platform)
+		}
+		s.ByPlatform = map[string]push.Counts{name: s.Counts}
 	}
-	return s, several, nil
+	return nil
 }
 
 // Get tells how far a notification is; push.ErrNotFound where the app has none of that id.
 func (q *Queue) Get(ctx context.Context, app string, id uuid.UUID) (push.Status, error) {
-	row := q.db.Reader().QueryRowContext(ctx, "SELECT "+statusColumns+" FROM notifications WHERE app = ? AND id = ?",
-		app, id[:])
-	s, several, err := scanStatus(row, q.now())
-	if errors.Is(err, sql.ErrNoRows) {
+	found := map[uuid.UUID]*push.Status{}
+	err := statusesIn(ctx, q.db.Reader(), app, []uuid.UUID{id}, q.now(), found)
+	s := found[id]
+	switch {
+	case err != nil:
+	case s == nil:
 		err = push.ErrNotFound
+	default:
+		err = q.readContents(ctx, app, []*push.Status{s})
 	}
-	if several {
-		err = readPlatforms(ctx, q.db.Reader(), app, []*push.Status{&s})
+	if err != nil {
+		return push.Status{}, wrap(err, "get notification %s", id)
 	}
-	if err == nil {
-		err = q.readContents(ctx, app, []*push.Status{&s})
+	return *s, nil
+}
+
+// statusesIn reads notifications, without what is sent and to whom but for their names.
+func statusesIn(
+	ctx context.Context, from sqlx.QueryerContext, app string, ids []uuid.UUID, now time.Time,
+	into map[uuid.UUID]*push.Status,
+) error {
+	rows, err := from.QueryContext(ctx,
+		"SELECT "+statusColumns+" FROM notifications WHERE app = ? AND id IN "+list(len(ids)),
+		append([]any{app}, idArgs(ids)...)...)
+	if err != nil {
+		return err
 	}
-	return s, wrap(err, "get notification %s", id)
+	defer rows.Close()
+	var several []*push.Status
+	row := newStatusRow()
+	for rows.Next() {
+		if err := row.scan(rows, now); err != nil {
+			return err
+		}
+		s := row.status
+		s.Notification = &push.Notification{Name: string(row.name)}
+		into[s.ID] = &s
+		if row.several {
+			several = append(several, &s)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return readPlatforms(ctx, from, app, several)
 }
 
 // scanned bounds how many notifications one page of a list by state looks at.
@@ -110,12 +162,12 @@ func (q *Queue) List(
 	defer rows.Close()
 	page := make([]push.Status, 0, limit+1)
 	var several []*push.Status
+	row := newStatusRow()
 	for rows.Next() {
-		s, of, err := scanStatus(rows, now)
-		if err != nil {
+		if err := row.scan(rows, now); err != nil {
 			return nil, uuid.Nil, wrap(err, "list notifications")
 		}
-		if page = append(page, s); of { // page has room for all, and is not moved
+		if page = append(page, row.status); row.several { // page has room for all, and is not moved
 			several = append(several, &page[len(page)-1])
 		}
 	}
