@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,10 @@ func compare(ctx context.Context, o options) error {
 	if o.base != "" {
 		sides = append(sides, side{name: "base: events off", bin: o.base, appExtra: "    events: false\n"},
 			side{name: "base: events kept", bin: o.base})
+	}
+	if o.sides != "" {
+		names := strings.Split(o.sides, ",")
+		sides = slices.DeleteFunc(sides, func(s side) bool { return !slices.Contains(names, s.name) })
 	}
 	for engine := range strings.SplitSeq(o.engines, ",") {
 		costs := map[string][]cost{}

@@ -46,6 +46,7 @@ type options struct {
 	rounds      int
 	compare     bool
 	base        string
+	sides       string
 	requests    int64 // of a part that is bounded by them
 	timeout     time.Duration
 }
@@ -73,6 +74,7 @@ func run() error {
 	flag.IntVar(&o.rounds, "rounds", 5, "with -gorush and -compare: rounds")
 	flag.BoolVar(&o.compare, "compare", false, "compare what a notification to one token costs with events and without")
 	flag.StringVar(&o.base, "base", "", "with -compare: programs of another commit to compare with, in turns")
+	flag.StringVar(&o.sides, "sides", "", "with -compare: only these rows, as \"events kept,base: events kept\"")
 	flag.Int64Var(&o.requests, "requests", 20_000, "with -compare: notifications a round")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "the whole benchmark")
 	flag.Parse()

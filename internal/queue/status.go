@@ -21,10 +21,10 @@ const statusColumns = `id, state, expanded, recipients, accepted, failed, unregi
 
 // statusRow scans statusColumns, row after row.
 type statusRow struct {
-	id, platform, name              sql.RawBytes
-	state                           int
+	id, platform, name               sql.RawBytes
+	state                            int
 	created, sendAt, first, finished database.Time
-	status                          push.Status
+	status                           push.Status
 	// several says that the notification is for several platforms, whose counts are to be read.
 	several bool
 	targets []any
