@@ -267,3 +267,54 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 		}
 	}
 }
+
+// A tag of an action can be moved to other code; a commit cannot.
+func TestWorkflowsPinActions(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../.github/workflows/*.yml")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("workflows %v: %v", files, err)
+	}
+	uses := regexp.MustCompile(`(?m)^\s*(?:- )?uses: (.*)$`)
+	byCommit := regexp.MustCompile(`^[a-z]+/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var workflow struct {
+			Name        string
+			On          any
+			Env         map[string]string
+			Permissions map[string]string
+			Jobs        map[string]struct {
+				Needs          string
+				RunsOn         string `yaml:"runs-on"`
+				TimeoutMinutes int    `yaml:"timeout-minutes"`
+				Permissions    map[string]string
+				Outputs        map[string]string
+				Steps          []struct {
+					ID, Uses, Run string
+					With          map[string]any
+					Env           map[string]string
+				}
+			}
+		}
+		readStrictly(t, file, &workflow)
+		for name, job := range workflow.Jobs {
+			if job.TimeoutMinutes == 0 || job.RunsOn == "" || job.Needs != "" && workflow.Jobs[job.Needs].RunsOn == "" {
+				t.Errorf("%s: job %s: %+v", file, name, job)
+			}
+			for i, step := range job.Steps {
+				if (step.Uses == "") == (step.Run == "") {
+					t.Errorf("%s: job %s: step %d: %+v", file, name, i, step)
+				}
+			}
+		}
+		for _, m := range uses.FindAllStringSubmatch(string(text), -1) {
+			if !byCommit.MatchString(m[1]) {
+				t.Errorf("%s: %q is not pinned by its commit", file, m[1])
+			}
+		}
+	}
+}
