@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/term"
 
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
@@ -48,11 +49,7 @@ func logFormat(c config.Log, w io.Writer) string {
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // load is config.Load for the commands that need a file.
@@ -115,7 +112,20 @@ func migrate(ctx context.Context, file string, stderr io.Writer) error {
 		return err
 	}
 	log, _ := newLogger(cfg.Log, stderr)
-	db, err := openDatabase(ctx, cfg, log)
+	var p *progress
+	defer func() {
+		if p != nil {
+			p.end()
+		}
+	}()
+	db, err := openDatabaseTelling(ctx, cfg, log, func(done, all int) {
+		if p == nil {
+			p = startProgress(stderr, "migrate", fmt.Sprintf("of %d steps", all))
+			p.whole.Store(int64(all))
+		}
+		p.count.Store(int64(done))
+		p.part.Store(int64(done))
+	})
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,10 @@ const usage = `LHSPN, a push notification service
   server key list APP | add APP NAME [--scope SCOPE] [--expires-at TIME] [--rate N] | revoke APP NAME
                                       ask and tell a running service, with [--url URL] and the key of an operator:
                                       [--key-file FILE], or the variable OPERATOR_KEY; FILE is the app as JSON, - reads it
+  server import FILE | export FILE [--url URL] [--key-file FILE]
+                                      device tokens into, or out of, a running service, a line of JSON each; with the
+                                      app's key of scope admin, or the variable ADMIN_KEY; FILE - is standard input
+                                      or output
   server keygen --scope SCOPE         make an API key (register, send, admin or operator) and print it with its hash
   server keygen --master              make a master_key and print it
   server keygen --vapid               make a VAPID key for Web Push and print it
@@ -99,6 +103,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	var toTail tailing
 	var toTest *string
 	var url *string
+	var toTransfer transfer
 	switch name {
 	case "health":
 		url = flags.String("url", "", "what is asked, in place of /readyz of ops_listen")
@@ -111,6 +116,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		toSend.flags(flags)
 	case "app", "key":
 		operator.flags(flags)
+	case "import", "export":
+		toTransfer.flags(flags)
 	case "tail":
 		toTail.flags(flags)
 	case "webhook-test":
@@ -129,6 +136,9 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		}
 		return err
 	}
+	if (name == "import" || name == "export") && flags.NArg() == 1 {
+		return toTransfer.run(ctx, name, flags.Arg(0), stdout, stderr)
+	}
 	if flags.NArg() > 0 {
 		_, _ = fmt.Fprintf(stderr, "server: %s takes no argument %q\n%s", name, flags.Arg(0), usage)
 		return errUsage
@@ -142,6 +152,9 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return doctor(ctx, *configFile, stdout)
 	case "health":
 		return health(ctx, *configFile, *url, stdout)
+	case "import", "export":
+		_, _ = fmt.Fprintf(stderr, "server: %s takes the name of a file\n%s", name, usage)
+		return errUsage
 	case "migrate":
 		return migrate(ctx, *configFile, stderr)
 	case "keygen":

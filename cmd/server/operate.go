@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -91,16 +90,9 @@ func (o *operate) run(ctx context.Context, command string, words []string, stdou
 	if err != nil {
 		return err
 	}
-	key := os.Getenv(operatorKeyVariable)
-	if o.keyFile != "" {
-		text, err := os.ReadFile(o.keyFile)
-		if err != nil {
-			return err
-		}
-		key = string(text)
-	}
-	if key = strings.TrimSpace(key); key == "" {
-		return errors.New("an operator's key is missing: --key-file FILE, or the variable " + operatorKeyVariable)
+	key, err := readKey(o.keyFile, operatorKeyVariable)
+	if err != nil {
+		return err
 	}
 	const patience = time.Minute
 	ctx, cancel := context.WithTimeout(ctx, patience)

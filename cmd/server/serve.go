@@ -253,6 +253,13 @@ func feedbackConfig(c *config.Feedback) feedback.Config {
 
 // openDatabase opens the database and brings its schema up to date.
 func openDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger) (*database.DB, error) {
+	return openDatabaseTelling(ctx, cfg, log, func(int, int) {})
+}
+
+// openDatabaseTelling is openDatabase that tells how many steps of the migration are done.
+func openDatabaseTelling(
+	ctx context.Context, cfg *config.Config, log *slog.Logger, tell func(done, all int),
+) (*database.DB, error) {
 	conf, err := databaseTLS(cfg)
 	if err != nil {
 		return nil, err
@@ -267,7 +274,7 @@ func openDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger) (*d
 	if err := db.CheckServer(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
 	}
-	if err := database.Migrate(ctx, db, log); err != nil {
+	if err := database.MigrateTelling(ctx, db, log, tell); err != nil {
 		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
 	}
 	return db, nil

@@ -23,6 +23,12 @@ const versionTable = "schema_versions"
 
 // Migrate brings the schema up to date. Several processes may do so at once: one does the work, the others wait for it.
 func Migrate(ctx context.Context, db *DB, log *slog.Logger) error {
+	return MigrateTelling(ctx, db, log, func(int, int) {})
+}
+
+// MigrateTelling is Migrate that tells, from the goroutine it is called on, how many of how many steps are done: at the
+// start and after each. It tells nothing where the schema is up to date already.
+func MigrateTelling(ctx context.Context, db *DB, log *slog.Logger, tell func(done, all int)) error {
 	// What is up to date already needs no lock: a replica that starts must not wait for anybody.
 	if done, err := Migrated(ctx, db); done || err != nil {
 		return err
@@ -33,7 +39,7 @@ func Migrate(ctx context.Context, db *DB, log *slog.Logger) error {
 	}
 	defer release()
 	if db.Dialect == SQLite { // the file is this process's alone
-		return migrate(ctx, db.Dialect, pool, log)
+		return migrate(ctx, db.Dialect, pool, log, tell)
 	}
 	lock := migrationLock{db: db, holder: uuid.NewString(), expiry: migrationLockExpiry, log: log}
 	if err := lock.prepare(ctx); err != nil {
@@ -43,7 +49,7 @@ func Migrate(ctx context.Context, db *DB, log *slog.Logger) error {
 		if err := completeVersionTable(ctx, pool); err != nil {
 			return fmt.Errorf("complete the table of versions: %w", MarkUnavailable(err))
 		}
-		return migrate(ctx, db.Dialect, pool, log)
+		return migrate(ctx, db.Dialect, pool, log, tell)
 	})
 }
 
@@ -72,11 +78,21 @@ func completeVersionTable(ctx context.Context, pool *sql.DB) error {
 	return store.Insert(ctx, pool, gooseDatabase.InsertRequest{Version: 0})
 }
 
-func migrate(ctx context.Context, d Dialect, pool *sql.DB, log *slog.Logger) error {
-	provider, err := newProvider(d, pool)
+func migrate(ctx context.Context, d Dialect, pool *sql.DB, log *slog.Logger, tell func(done, all int)) error {
+	told := &toldStore{tell: tell}
+	provider, err := newProvider(d, pool, told)
 	if err != nil {
 		return err
 	}
+	if told.before, err = provider.GetDBVersion(ctx); err != nil {
+		return fmt.Errorf("read the schema's version: %w", MarkUnavailable(err))
+	}
+	for _, source := range provider.ListSources() {
+		if source.Version > told.before {
+			told.all++
+		}
+	}
+	tell(0, told.all)
 	results, err := provider.Up(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate the schema: %w", MarkUnavailable(err))
@@ -118,7 +134,7 @@ func latestVersion(d Dialect) (int64, error) {
 	return goose.NumericComponent(files[len(files)-1].Name())
 }
 
-func newProvider(d Dialect, pool *sql.DB) (*goose.Provider, error) {
+func newProvider(d Dialect, pool *sql.DB, told *toldStore) (*goose.Provider, error) {
 	files, err := fs.Sub(migrations.FS, string(d))
 	if err != nil {
 		return nil, fmt.Errorf("read the migrations: %w", err)
@@ -131,8 +147,10 @@ func newProvider(d Dialect, pool *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the migrations: %w", err)
 	}
+	told.Store = store
+	store = told
 	if d == MySQL {
-		store = completedStore{store}
+		store = completedStore{told}
 	}
 	provider, err := goose.NewProvider(goose.DialectCustom, pool, files, goose.WithStore(store),
 		goose.WithDisableGlobalRegistry(true))
@@ -140,6 +158,24 @@ func newProvider(d Dialect, pool *sql.DB) (*goose.Provider, error) {
 		return nil, fmt.Errorf("prepare the migrations: %w", err)
 	}
 	return provider, nil
+}
+
+// toldStore tells of each step when goose has written down that it is done.
+type toldStore struct {
+	gooseDatabase.Store
+	tell      func(done, all int)
+	before    int64
+	done, all int
+}
+
+// Insert implements gooseDatabase.Store.
+func (s *toldStore) Insert(ctx context.Context, db gooseDatabase.DBTxConn, req gooseDatabase.InsertRequest) error {
+	err := s.Store.Insert(ctx, db, req)
+	if err == nil && req.Version > s.before { // version 0 is the table's own row
+		s.done++
+		s.tell(s.done, s.all)
+	}
+	return err
 }
 
 // completedStore is one whose table is known to be there: see completeVersionTable. Goose's own query for it is one

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// On a terminal one line is written over, and the last one stays.
+func TestProgressOnATerminal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		p := &progress{out: &out, what: "import", unit: "lines", terminal: true, width: func() int { return 60 }}
+		p.whole.Store(4000)
+		p.start()
+		p.count.Store(1000)
+		time.Sleep(250 * time.Millisecond)
+		p.count.Store(12345)
+		p.part.Store(1000)
+		time.Sleep(2 * time.Second)
+		p.part.Store(4000)
+		p.end()
+		got := strings.Split(out.String(), "\r")
+		if got[1] != "import: 1,000 lines, 0%" {
+			t.Errorf("at first %q", got[1])
+		}
+		if before := got[len(got)-2]; before != "import: 12,345 lines, 25%, 5,611 a second, 7s left" {
+			t.Errorf("then %q", before)
+		}
+		if last := got[len(got)-1]; last != "import: 12,345 lines, 100%, 5,486 a second, in 2s \n" {
+			t.Errorf("at last %q", last) // with a blank over what the line before had more
+		}
+		if lines := strings.Count(out.String(), "\n"); lines != 1 {
+			t.Errorf("%d lines", lines)
+		}
+	})
+}
+
+// A line that is wider than the terminal would wrap, and could not be written over.
+func TestProgressOnANarrowTerminal(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	p := &progress{out: &out, what: "export", unit: "lines", terminal: true, width: func() int { return 12 }}
+	p.start()
+	p.end()
+	if out.String() != "\rexport: 0 l\n" {
+		t.Errorf("%q", out.String())
+	}
+}
+
+// Anywhere else there are whole lines, at intervals that fill no log.
+func TestProgressElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		p := startProgress(&out, "export", "lines")
+		r := p.read(strings.NewReader("a\nb\nc\n"))
+		if _, err := r.Read(make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(21 * time.Second)
+		p.end()
+		const want = "export: 2 lines, in 10s\nexport: 2 lines, in 20s\nexport: 2 lines, in 21s\n"
+		if out.String() != want {
+			t.Errorf("%q", out.String())
+		}
+	})
+}
+
+// The file comes to the service whole, with the key, and the answer is what is printed.
+func TestImportAndExport(t *testing.T) {
+	const line = `{"token":"c0ffee"}` + "\n"
+	tokens := strings.Repeat(line, 5000)
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write([]byte(`{"detail":"who are you"}`))
+			return
+		}
+		switch r.Method + " " + r.URL.Path {
+		case "POST /v1/tokens/import":
+			var got strings.Builder
+			if _, err := io.Copy(&got, r.Body); err != nil || got.String() != tokens {
+				t.Errorf("%d bytes, %v", got.Len(), err)
+			}
+			_, _ = w.Write([]byte(`{"lines": 5000, "imported": 5000}`))
+		case "GET /v1/tokens/export":
+			_, _ = w.Write([]byte(tokens))
+		default:
+			t.Errorf("%s %s", r.Method, r.URL.Path)
+		}
+	}))
+	t.Cleanup(api.Close)
+	dir := t.TempDir()
+	file, key := filepath.Join(dir, "tokens.ndjson"), filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := func(status int, args ...string) (stdout, stderr string) {
+		t.Helper()
+		var out, errOut strings.Builder
+		if got := run(append(args, "--url", api.URL), &out, &errOut); got != status {
+			t.Errorf("%v: status %d: %s%s", args, got, &out, &errOut)
+		}
+		return out.String(), errOut.String()
+	}
+	if _, told := command(0, "export", file, "--key-file", key); !strings.Contains(told, "export: 5,000 lines") {
+		t.Errorf("told %q", told)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || info.Size() != int64(len(tokens)) {
+		t.Errorf("exported %v, %v", info, err)
+	}
+	out, told := command(0, "import", file, "--key-file", key)
+	if !strings.Contains(out, `"imported": 5000`) || !strings.Contains(told, "import: 5,000 lines, 100%") {
+		t.Errorf("printed %q, told %q", out, told)
+	}
+	t.Setenv("ADMIN_KEY", "wrong")
+	if _, told := command(1, "import", file); !strings.Contains(told, "who are you") {
+		t.Errorf("told %q", told)
+	}
+	t.Setenv("ADMIN_KEY", "secret")
+	if out, _ := command(0, "export", "-"); out != tokens {
+		t.Errorf("printed %d bytes", len(out))
+	}
+	command(2, "import")
+	command(2, "export", file, file)
+	command(1, "import", filepath.Join(dir, "absent"))
+	t.Setenv("ADMIN_KEY", "")
+	if _, told := command(1, "export", "-"); !strings.Contains(told, "ADMIN_KEY") {
+		t.Errorf("told %q", told)
+	}
+}
+
+// The steps are told while they are taken; what is up to date has none.
+func TestMigrateTellsItsSteps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "lhspn.yaml")
+	text := "database: sqlite:lhspn.db\napps: [{name: a, apns: {topic: b, key_file: key.p8, key_id: ABCDEFGHIJ, team_id: ABCDEFGHIJ}}]\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var first, second lockedBuffer
+	if err := migrate(t.Context(), file, &first); err != nil {
+		t.Fatal(err)
+	}
+	if told := first.String(); !strings.Contains(told, "migrate: ") || !strings.Contains(told, " steps, 100%") {
+		t.Errorf("told %q", told)
+	}
+	if err := migrate(t.Context(), file, &second); err != nil || second.String() != "" {
+		t.Errorf("the second time %q, %v", second.String(), err)
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// transfer is what the commands import and export are told: where the service is, and who asks.
+type transfer struct {
+	url, keyFile string
+}
+
+// adminKeyVariable names the environment variable with an app's key of scope admin.
+const adminKeyVariable = "ADMIN_KEY"
+
+func (t *transfer) flags(flags *pflag.FlagSet) {
+	flags.StringVar(&t.url, "url", "http://127.0.0.1:8080", "where the API is")
+	flags.StringVar(&t.keyFile, "key-file", "",
+		"the file with the app's key of scope admin; else the variable "+adminKeyVariable)
+}
+
+// run imports or exports the file, - for standard input or output, and says on stderr how far it is.
+func (t *transfer) run(ctx context.Context, command, file string, stdout, stderr io.Writer) error {
+	key, err := readKey(t.keyFile, adminKeyVariable)
+	if err != nil {
+		return err
+	}
+	if command == "import" {
+		return t.importTokens(ctx, key, file, stdout, stderr)
+	}
+	return t.exportTokens(ctx, key, file, stdout, stderr)
+}
+
+// readKey is the key in the file, or else in the environment.
+func readKey(file, variable string) (string, error) {
+	key := os.Getenv(variable)
+	if file != "" {
+		text, err := os.ReadFile(file) //nolint:gosec // it is the operator's own
+		if err != nil {
+			return "", fmt.Errorf("--key-file: %w", err)
+		}
+		key = string(text)
+	}
+	if key = strings.TrimSpace(key); key == "" {
+		return "", errors.New("a key is missing: --key-file FILE, or the variable " + variable)
+	}
+	return key, nil
+}
+
+func (t *transfer) importTokens(ctx context.Context, key, file string, stdout, stderr io.Writer) error {
+	from, size := os.Stdin, int64(0)
+	if file != "-" {
+		f, err := os.Open(file) //nolint:gosec // it is the operator's own
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }() // it was only read
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		from, size = f, info.Size()
+	}
+	p := startProgress(stderr, "import", "lines")
+	p.whole.Store(size)
+	res, err := t.do(ctx, key, http.MethodPost, "import", p.read(from))
+	p.end()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	_, err = io.Copy(stdout, res.Body)
+	return err
+}
+
+// exportTokens writes the file anew. One that breaks off on the way is an error, and what came stays in the file.
+func (t *transfer) exportTokens(ctx context.Context, key, file string, stdout, stderr io.Writer) (err error) {
+	res, err := t.do(ctx, key, http.MethodGet, "export", http.NoBody)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	to := stdout
+	if file != "-" {
+		const private = 0o600 // device tokens and users
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, private)
+		if err != nil {
+			return err
+		}
+		defer func() { err = cmp.Or(err, f.Close()) }()
+		to = f
+	}
+	p := startProgress(stderr, "export", "lines")
+	defer p.end()
+	if _, err = io.Copy(to, p.read(res.Body)); err != nil {
+		return fmt.Errorf("the export is incomplete: %w", err)
+	}
+	return nil
+}
+
+// do makes a request of any length. What is answered with another status than 200 is an error with the answer's text.
+func (t *transfer) do(ctx context.Context, key, method, act string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(t.url, "/")+"/v1/tokens/"+act, body)
+	if err != nil {
+		return nil, fmt.Errorf("--url: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	res, err := http.DefaultClient.Do(req) //nolint:gosec // where it goes is up to the operator
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<16))
+	return nil, errors.Join(fmt.Errorf("%s:\n%s", res.Status, strings.TrimSpace(string(text))), err)
+}
