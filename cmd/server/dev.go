@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,6 +41,9 @@ func serveDev(ctx context.Context, hup chan os.Signal, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
+	if cfg.MasterKey, err = devMasterKey(); err != nil {
+		return err
+	}
 	log, level := newLogger(cfg.Log, stderr)
 	s, err := open(ctx, cfg, log)
 	if err != nil {
@@ -55,13 +59,14 @@ func serveDev(ctx context.Context, hup chan os.Signal, stdout, stderr io.Writer)
   API         http://%s      (try it at /docs)
   API key     %s
   simulator   http://%s/     (what the devices would get)
+  console     http://%s/console   (operator key %s)
   operators   http://%s/metrics
 
 Send a first notification, to the iPhone, the Android phone and the browser of the user %s:
 
   curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"to":{"users":["%s"]},"message":{"title":"Hello","body":"World"}}' http://%s/v1/notifications
 
-`, devFolder, s.public.Addr(), config.DevKey, sim.PageAddr(), s.private.Addr(), demoUser, config.DevKey, demoUser, s.public.Addr())
+`, devFolder, s.public.Addr(), config.DevKey, sim.PageAddr(), s.private.Addr(), config.DevOperatorKey, s.private.Addr(), demoUser, config.DevKey, demoUser, s.public.Addr())
 	if err != nil {
 		s.close()
 		return err
@@ -104,6 +109,23 @@ func simulate(app *config.App) (*simulator.Simulator, error) {
 	web.VAPIDKeyFile, web.Subject = filepath.Join(devFolder, "vapid.pem"), "mailto:dev@example.com"
 	web.AllowedOrigins, web.CAFile = []string{sim.WebPush().Origin()}, ca
 	return sim, makeVAPID(web.VAPIDKeyFile)
+}
+
+// devMasterKey is the key that apps which are added in dev mode are encrypted with: made once, beside the database.
+func devMasterKey() (string, error) {
+	file := filepath.Join(devFolder, "master.key")
+	text, err := os.ReadFile(file) //nolint:gosec // it is in our own folder
+	if err == nil {
+		return strings.TrimSpace(string(text)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the master key: %w", err)
+	}
+	key := config.NewMasterKey()
+	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write the master key: %w", err)
+	}
+	return key, nil
 }
 
 // makeVAPID makes a VAPID key, unless an earlier run has.

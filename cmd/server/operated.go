@@ -274,7 +274,7 @@ func (o *operated) isFileKey(hash [sha256.Size]byte) bool {
 			return true
 		}
 	}
-	return hash == config.HashKey(config.DevKey) || slices.ContainsFunc(o.operators,
+	return config.IsDevKey(hash) || slices.ContainsFunc(o.operators,
 		func(k config.OperatorKey) bool { return k.SHA256 == hash })
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/console"
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/feedback"
@@ -106,6 +107,7 @@ type service struct {
 	reloads     *reloadMetrics
 	api         *api.API
 	ops         http.Handler
+	console     *console.Console // nil: it is switched off
 	metrics     *prometheus.Registry
 	// draining is set when the service is told to stop, so that it stops being ready before it stops to serve.
 	draining atomic.Bool
@@ -117,8 +119,9 @@ type service struct {
 
 // open makes the service ready to run: listeners are open, credentials read, the schema is up to date.
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service, err error) {
-	reg := prometheus.NewRegistry()
-	s := &service{cfg: cfg, log: log, metrics: reg}
+	metrics, shown := prometheus.NewRegistry(), prometheus.NewRegistry()
+	reg := tap{metrics, shown}
+	s := &service{cfg: cfg, log: log, metrics: metrics}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -213,7 +216,13 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	}
 	s.operated.queue, s.operated.tokens, s.operated.events, s.operated.apply = s.queue, s.tokens, s.events, s.live.set
 	s.operated.counters = s.counters
-	s.ops = api.NewOps(s.ready, reg, log)
+	s.ops = api.NewOps(s.ready, metrics, log)
+	if s.console, err = newConsole(s, shown); err != nil {
+		return nil, err
+	}
+	if s.console != nil {
+		s.ops = withConsole(s.ops, s.console)
+	}
 	if listener.IsLoopback(s.private) {
 		s.ops = listener.LocalHost(s.ops, api.Misdirected)
 	}
@@ -380,6 +389,7 @@ func (s *service) run(ctx context.Context) error {
 		{"vitals", s.vitals.Run},
 		{"apps", s.operated.run},
 		{"reload", s.reload.run},
+		{"console", s.runConsole},
 		{"certificate", s.followCertificate},
 		{"API", func(ctx context.Context) error {
 			defer s.draining.Store(true)

@@ -77,7 +77,7 @@ func (l *loader) distinctKeys(keys []Key) {
 		if names[key.Name] {
 			l.fault(at+".name", "is the name of another key too")
 		}
-		if hashes[key.SHA256] || key.SHA256 == HashKey(DevKey) {
+		if hashes[key.SHA256] || IsDevKey(key.SHA256) {
 			l.fault(at+".sha256", "is of another key too, or everybody knows the key")
 		}
 		names[key.Name], hashes[key.SHA256] = true, true

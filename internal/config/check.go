@@ -151,7 +151,7 @@ func (l *loader) check(c *Config) {
 		for j := range app.Keys {
 			key := &app.Keys[j]
 			keyAt := at + ".keys[" + strconv.Itoa(j) + "]"
-			if key.SHA256 == HashKey(DevKey) && !c.Dev {
+			if IsDevKey(key.SHA256) && !c.Dev {
 				l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
 			}
 			if first, twice := hashes[key.SHA256]; twice && key.SHA256 != (Hash{}) {
@@ -162,7 +162,7 @@ func (l *loader) check(c *Config) {
 	}
 	for i, key := range c.OperatorKeys {
 		keyAt := "operator_keys[" + strconv.Itoa(i) + "]"
-		if key.SHA256 == HashKey(DevKey) && !c.Dev {
+		if IsDevKey(key.SHA256) && !c.Dev {
 			l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
 		}
 		if first, twice := hashes[key.SHA256]; twice && key.SHA256 != (Hash{}) {

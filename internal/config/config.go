@@ -25,7 +25,8 @@ type Config struct {
 	Listen                  string        `yaml:"listen" default:"127.0.0.1:8080" doc:"Where the REST API listens: host:port."`
 	TLSCertificateFile      string        `yaml:"tls_certificate_file" file:"true" doc:"PEM file of the certificate of listen, with its chain: HTTPS (TLS 1.2 or later; HTTP/2 and HTTP/1.1). A new one is taken up without a restart. With tls_key_file."`
 	TLSKeyFile              string        `yaml:"tls_key_file" file:"true" doc:"PEM file of that certificate's key."`
-	OpsListen               string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/. They ask for no key, so not where the public can reach them."`
+	OpsListen               string        `yaml:"ops_listen" default:"127.0.0.1:9090" doc:"Where the operators' endpoints listen: /livez, /readyz, /metrics, /debug/pprof/, /console. They ask for no key, so not where the public can reach them."`
+	Console                 string        `yaml:"console" default:"on" enum:"on,off" doc:"Whether the operators' page is at /console of ops_listen. Where that is loopback or a private address it is shown to everybody who gets there, shortened device tokens and all; elsewhere it asks for a key of operator_keys, as it does for each act."`
 	Database                string        `yaml:"database" required:"true" secret:"true" doc:"mysql://user:password@tcp(host:port)/name (MySQL 8 or MariaDB 10.6, or later), or sqlite:path for one process."`
 	DatabaseCAFile          string        `yaml:"database_ca_file" file:"true" doc:"PEM file of the authorities that MySQL's certificate may be of. With it, or a client certificate, the connection must be encrypted and the server's name right."`
 	DatabaseCertificateFile string        `yaml:"database_certificate_file" file:"true" doc:"PEM file of the client certificate for MySQL, where the user REQUIREs X509. With database_key_file."`
@@ -38,7 +39,7 @@ type Config struct {
 	Queue                   Queue         `yaml:"queue" doc:"What is accepted and not yet sent."`
 	Feedback                Feedback      `yaml:"feedback" doc:"The scheduled job that removes dead device tokens."`
 	Webhooks                Webhooks      `yaml:"webhooks" doc:"What holds for the webhooks of all apps."`
-	OperatorKeys            []OperatorKey `yaml:"operator_keys" doc:"API keys of operators, who set apps and keys while the service runs (/v1/apps). They send nothing and read no tokens."`
+	OperatorKeys            []OperatorKey `yaml:"operator_keys" doc:"API keys of operators, who set apps and keys while the service runs (/v1/apps). With them they read no tokens and send nothing, but for test pushes of the console."`
 	MasterKey               string        `yaml:"master_key" secret:"true" doc:"What credentials that are given by API are encrypted with in the database (AES-256-GCM): 32 random bytes in base64, as server keygen --master prints them. The same on all replicas. Without it apps are in this file only."`
 	MasterKeyPrevious       string        `yaml:"master_key_previous" secret:"true" doc:"A second key that stored credentials may be encrypted with, while master_key is replaced: what is found under it at the start is encrypted anew under master_key."`
 	Apps                    []App         `yaml:"apps" doc:"The apps that are sent to. Each has keys of its own and sees nothing of the others. There must be one, unless operator_keys can add some."`
@@ -288,8 +289,14 @@ func NewMasterKey() string {
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
-// DevKey is the API key of dev mode.
-const DevKey = "lhspn-dev-key"
+// The keys of dev mode: of the app, and of an operator.
+const (
+	DevKey         = "lhspn-dev-key"
+	DevOperatorKey = "lhspn-dev-operator-key"
+)
+
+// IsDevKey reports whether it is one of them, which everybody knows.
+func IsDevKey(hash Hash) bool { return hash == HashKey(DevKey) || hash == HashKey(DevOperatorKey) }
 
 // Dev is the configuration of dev mode: on loopback, with SQLite in ./data and one app on all platforms, and what
 // environ overrides of it. The program that uses it puts the bundled simulator's addresses and certificates into the
@@ -307,6 +314,7 @@ func Dev(environ []string) (*Config, error) {
 	}
 	setDefaults(&app)
 	c.Apps = []App{app}
+	c.OperatorKeys = []OperatorKey{{Name: "dev", SHA256: HashKey(DevOperatorKey)}}
 	l.environment(c, environ)
 	l.resolve(c, "")
 	l.check(c)

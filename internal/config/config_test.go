@@ -67,6 +67,7 @@ func TestLoad(t *testing.T) {
 			MaxBody: 8 << 20, Timeout: 20 * time.Second, RegisterRate: 10, MaxInFlight: 256, MaxConnections: 10_000, MaxConnectionsPerAddress: 1000,
 			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, Docs: "on",
 		},
+		Console:  "on",
 		Queue:    Queue{10 * time.Second, 10_000_000, 10_000_000, 168 * time.Hour},
 		Feedback: Feedback{Interval: 30 * time.Minute, BadTokenAfter: 3, BadTokenOver: 24 * time.Hour, BadTokenGuard: 0.5, UnregisteredGuard: 0.5},
 		Apps: []App{{

@@ -51,6 +51,10 @@ func (q *Queue) Replicas(ctx context.Context) (all []Replica, free []uint8, wait
 	return all, free, q.counters.Total(quota.Waiting) + q.counters.Total(quota.Scheduled), nil
 }
 
+// Waiting is about how many recipients wait, over all replicas: the database's number as of the last look, and what
+// this replica did since.
+func (q *Queue) Waiting() int64 { return max(0, q.backlog.Load()) }
+
 // ReasonCount says how many recipients failed for a reason.
 type ReasonCount struct {
 	Reason string
