@@ -181,7 +181,7 @@ func (f notifications) Submit(_ context.Context, _ string, body []byte) (uuid.UU
 	return uuid.Must(uuid.NewV7()), f.err
 }
 
-func (f notifications) Waiting() int64 { return 1234567 }
+func (f notifications) Waiting() (int64, int64) { return 1234567, 89 }
 
 type registry struct{ *fake }
 

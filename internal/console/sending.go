@@ -13,11 +13,11 @@ import (
 // overview is the numbers at the top.
 type overview struct {
 	point
-	Waiting  int64 // over all replicas
-	InFlight int
-	Paused   int
-	NotReady string
-	Idle     bool // nothing was sent since the replica began
+	Waiting, Scheduled int64 // over all apps and replicas
+	InFlight           int
+	Paused             int
+	NotReady           string
+	Idle               bool // nothing was sent since the replica began
 }
 
 // Sent and the others are the rates of the last sample.
@@ -27,7 +27,8 @@ func (o *overview) Later() float32   { return o.later }
 func (o *overview) InMemory() int    { return int(o.waiting) }
 
 func (k *Console) loadOverview(ctx context.Context, v *view) {
-	o := &overview{point: k.rates.now(v.App), Waiting: k.Notifications.Waiting(), Idle: true}
+	o := &overview{point: k.rates.now(v.App), Idle: true}
+	o.Waiting, o.Scheduled = k.Notifications.Waiting()
 	o.waiting = 0
 	for _, r := range k.Sending.Routes(true) {
 		if v.App != "" && r.App != v.App {

@@ -66,8 +66,8 @@ type Notifications interface {
 	Cancel(ctx context.Context, app string, id uuid.UUID) (push.Status, error)
 	// Submit accepts what would be the body of POST /v1/notifications.
 	Submit(ctx context.Context, app string, body []byte) (uuid.UUID, error)
-	// Waiting is how many recipients wait, over all replicas, as of the last look.
-	Waiting() int64
+	// Waiting is how many recipients wait, over all apps and replicas, as of the last look, and how many are scheduled.
+	Waiting() (waiting, scheduled int64)
 }
 
 // ReasonCount says how many recipients failed for a reason.

@@ -51,9 +51,11 @@ func (q *Queue) Replicas(ctx context.Context) (all []Replica, free []uint8, wait
 	return all, free, q.counters.Total(quota.Waiting) + q.counters.Total(quota.Scheduled), nil
 }
 
-// Waiting is about how many recipients wait, over all replicas: the database's number as of the last look, and what
-// this replica did since.
-func (q *Queue) Waiting() int64 { return max(0, q.backlog.Load()) }
+// Waiting is about how many recipients wait, over all apps and replicas, and how many are scheduled for later: the
+// database's numbers as of the last look, and what this replica did since.
+func (q *Queue) Waiting() (waiting, scheduled int64) {
+	return max(0, q.counters.Total(quota.Waiting)), max(0, q.counters.Total(quota.Scheduled))
+}
 
 // ReasonCount says how many recipients failed for a reason.
 type ReasonCount struct {
