@@ -87,6 +87,9 @@ func (l *live) serviceID(app string, notification uuid.UUID, t push.Token) strin
 
 // setQuotas has the apps' limits be in force. mu is held.
 func (l *live) setQuotas() {
+	if l.counters == nil { // the settings are only tried
+		return
+	}
 	limits := map[string]quota.Limits{}
 	for name, a := range l.apps {
 		q := &a.settings.Quotas
