@@ -9,6 +9,7 @@ import (
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
+	"github.com/lhspn/lhspn/internal/tokens"
 )
 
 // notifications is the queue as the API asks for it: the two know each other's values only here.
@@ -63,7 +64,15 @@ func (d deadTokens) Check(ctx context.Context, app string, confirmed bool) ([]pu
 }
 
 // inbox is the queue as the feedback job asks for it.
-type inbox struct{ *queue.Queue }
+type inbox struct {
+	*queue.Queue
+	tokens *tokens.Store
+}
+
+// RemoveUnproven implements feedback.Inbox.
+func (i inbox) RemoveUnproven(ctx context.Context, app string, before time.Time) (int, error) {
+	return i.tokens.RemoveUnproven(ctx, app, before)
+}
 
 // BadTokens implements feedback.Inbox: such a token counts as dead since the first of the answers, so that a
 // registration since then keeps it.

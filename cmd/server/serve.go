@@ -172,9 +172,14 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		Finished: queue.FinishedFrom(s.db),
 	}, log, reg)
 	s.tokens = tokens.New(s.db, s.counters, reg).WithEvents(s.events)
+	proving := cfg.Feedback.NeverAcceptedAfter > 0
+	if err := s.tokens.SetProving(starting, proving); err != nil {
+		return nil, err
+	}
 	s.queue, err = queue.New(s.db, queue.Config{
-		Lease:  cfg.Queue.Lease,
-		Events: s.events, ServiceID: s.live.serviceID,
+		NoteAccepted: proving,
+		Lease:        cfg.Queue.Lease,
+		Events:       s.events, ServiceID: s.live.serviceID,
 		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
 	}, s.tokens, s.counters, log, reg)
 	if err != nil {
@@ -187,8 +192,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, routes, log, reg); err != nil {
 		return nil, err
 	}
-	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue}, s.sender, s.live.sources(), log,
-		reg); err != nil {
+	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue, s.tokens}, s.sender, s.live.sources(),
+		log, reg); err != nil {
 		return nil, err
 	}
 	s.webhooks = webhooks.New(s.db, webhooks.Config{
@@ -250,7 +255,7 @@ func sharedQuota(c *config.Queue) quota.Config {
 // feedbackConfig gives a 0 of the configuration its meaning, where to the job it stands for the default.
 func feedbackConfig(c *config.Feedback) feedback.Config {
 	job := feedback.Config{
-		Interval: c.Interval, BadTokenAfter: c.BadTokenAfter,
+		Interval: c.Interval, BadTokenAfter: c.BadTokenAfter, NeverAcceptedAfter: c.NeverAcceptedAfter,
 		BadTokenOver: max(c.BadTokenOver, 1), BadTokenGuard: max(c.BadTokenGuard, math.SmallestNonzeroFloat64),
 		UnregisteredGuard: max(c.UnregisteredGuard, math.SmallestNonzeroFloat64),
 	}

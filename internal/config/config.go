@@ -87,11 +87,12 @@ type Queue struct {
 
 // Feedback is the settings of the job that removes dead device tokens.
 type Feedback struct {
-	Interval          time.Duration `yaml:"interval" default:"1h" min:"1s" max:"168h" doc:"Time between two passes."`
-	BadTokenAfter     int           `yaml:"bad_token_after" default:"3" min:"0" max:"1000" doc:"A token is removed when APNs has called it bad (BadDeviceToken, DeviceTokenNotForTopic, status 8) this often without a registration between. Such an answer may also mean that the gateway or the topic configured here is wrong. 0 removes none for that."`
-	BadTokenOver      time.Duration `yaml:"bad_token_over" default:"24h" min:"0s" max:"8760h" doc:"The least time between the first and the last of those answers."`
-	BadTokenGuard     float64       `yaml:"bad_token_guard" default:"0.05" min:"0" max:"1" doc:"The share of a route's recent sends (production, sandbox, fcm, webpush) from which such answers make the configuration suspect: while it is reached, no token is removed for what is said over that route, not even one called unregistered, and a metric says so."`
-	UnregisteredGuard float64       `yaml:"unregistered_guard" default:"0.5" min:"0" max:"1" doc:"The share of a route's last answers from which tokens called unregistered are doubted, as in an outage that calls all of them so: until it is small again, or an operator confirms it, no token is removed for what is said over that route, and a metric says so. Answers that name a death of more than an hour ago do not count, those of tokens that were accepted before count more. 1 doubts none."`
+	Interval           time.Duration `yaml:"interval" default:"1h" min:"1s" max:"168h" doc:"Time between two passes."`
+	NeverAcceptedAfter time.Duration `yaml:"never_accepted_after" default:"0s" min:"0s" max:"87600h" doc:"A token goes that was registered this long ago and not again, and that its service has not accepted anything for, as an invented one. Only tokens that are registered while this is set, on all replicas. Each result then costs a look for its token in the database. 0 removes none."`
+	BadTokenAfter      int           `yaml:"bad_token_after" default:"3" min:"0" max:"1000" doc:"A token is removed when APNs has called it bad (BadDeviceToken, DeviceTokenNotForTopic, status 8) this often without a registration between. Such an answer may also mean that the gateway or the topic configured here is wrong. 0 removes none for that."`
+	BadTokenOver       time.Duration `yaml:"bad_token_over" default:"24h" min:"0s" max:"8760h" doc:"The least time between the first and the last of those answers."`
+	BadTokenGuard      float64       `yaml:"bad_token_guard" default:"0.05" min:"0" max:"1" doc:"The share of a route's recent sends (production, sandbox, fcm, webpush) from which such answers make the configuration suspect: while it is reached, no token is removed for what is said over that route, not even one called unregistered, and a metric says so."`
+	UnregisteredGuard  float64       `yaml:"unregistered_guard" default:"0.5" min:"0" max:"1" doc:"The share of a route's last answers from which tokens called unregistered are doubted, as in an outage that calls all of them so: until it is small again, or an operator confirms it, no token is removed for what is said over that route, and a metric says so. Answers that name a death of more than an hour ago do not count, those of tokens that were accepted before count more. 1 doubts none."`
 }
 
 // App is one app.

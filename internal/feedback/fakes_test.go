@@ -33,10 +33,18 @@ type fakeInbox struct {
 	sticky     bool // bad tokens stay listed although they were recorded
 	forgotten  int
 	lookups    int
+	unproven   []time.Time // before which tokens were removed that were never accepted
 	notOwner   bool
 	down       error
 	wave       bool
 	insertTime time.Duration
+}
+
+func (f *fakeInbox) RemoveUnproven(_ context.Context, _ string, before time.Time) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unproven = append(f.unproven, before)
+	return 1, f.down
 }
 
 func (f *fakeInbox) SetWave(_ string, on bool) {

@@ -49,6 +49,8 @@ type Inbox interface {
 	// SetWave says whether so many of the app's tokens are called unregistered that any may be: what is accepted of them
 	// then stays.
 	SetWave(app string, on bool)
+	// RemoveUnproven removes the tokens that were never accepted, and last registered before, and says how many.
+	RemoveUnproven(ctx context.Context, app string, before time.Time) (int, error)
 	// OwnsJob reports whether this replica is the one to run the named job.
 	OwnsJob(name string) bool
 }
@@ -77,6 +79,8 @@ type Config struct {
 	// UnregisteredGuard is the share of doubtful answers of "unregistered" from which none of a platform's tokens is
 	// removed; default 0.5. 1 means never.
 	UnregisteredGuard float64
+	// NeverAcceptedAfter is how long a token may be registered without being accepted; 0: for ever.
+	NeverAcceptedAfter time.Duration
 	// ReadLimit bounds one read of a feedback service; default 10 min.
 	ReadLimit time.Duration
 }
@@ -310,6 +314,9 @@ func (j *Job) run(ctx context.Context, a *appJob, p pass) ([]push.CheckedInvalid
 	}
 	items, err := j.decide(ctx, a, p)
 	errs = append(errs, err)
+	if p.read && p.remove {
+		errs = append(errs, j.removeUnproven(ctx, a))
+	}
 	err = errors.Join(errs...)
 	if p.read {
 		j.metrics.passed(a.name, err, time.Since(start))
@@ -335,6 +342,21 @@ func (j *Job) decide(ctx context.Context, a *appJob, p pass) (items []push.Check
 	}
 	removed, err = j.removeBad(ctx, a, c.bad)
 	return append(items, removed...), err
+}
+
+// removeUnproven removes the tokens that were never accepted, for as long as that may be.
+func (j *Job) removeUnproven(ctx context.Context, a *appJob) error {
+	if j.cfg.NeverAcceptedAfter == 0 {
+		return nil
+	}
+	n, err := j.inbox.RemoveUnproven(ctx, a.name, time.Now().Add(-j.cfg.NeverAcceptedAfter))
+	if n > 0 {
+		j.log.Info("device tokens that were never accepted are removed", "app", a.name, "tokens", n)
+	}
+	if err != nil {
+		return fmt.Errorf("remove unproven tokens of %s: %w", a.name, err)
+	}
+	return nil
 }
 
 func count(items []push.CheckedInvalidation) (removed int) {

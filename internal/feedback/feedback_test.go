@@ -309,3 +309,24 @@ func TestConcurrentPassesTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// Tokens that were never accepted go in a pass of whoever owns the job, where that is configured.
+func TestNeverAccepted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{NeverAcceptedAfter: time.Hour})
+		if _, err := r.job.RunOnce(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.inbox.unproven) != 1 || !r.inbox.unproven[0].Equal(time.Now().Add(-time.Hour)) {
+			t.Errorf("removed before %v", r.inbox.unproven)
+		}
+		if _, err := r.job.run(t.Context(), r.job.app("a"), pass{read: true}); err != nil || len(r.inbox.unproven) != 1 {
+			t.Errorf("by who does not own the job: %v, %v", err, r.inbox.unproven)
+		}
+		off := newRig(t, Config{})
+		if _, err := off.job.RunOnce(t.Context(), "a"); err != nil || len(off.inbox.unproven) != 0 {
+			t.Errorf("where it is not configured: %v, %v", err, off.inbox.unproven)
+		}
+	})
+}

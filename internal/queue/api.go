@@ -21,6 +21,8 @@ type Config struct {
 	// them. It must not block, and may forget what it is told: a batch stays a row, found by polling, until it is
 	// settled.
 	Handoff func(n *push.Notification, batches []*Batch)
+	// NoteAccepted has the registry told in each transaction which tokens were accepted.
+	NoteAccepted bool
 	// Events are written in the transactions that make them true; nil: none are.
 	Events *events.Store
 	// ServiceID is what a delivery of the app is called towards its service, empty where it has no name there. Nil: none

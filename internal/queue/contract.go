@@ -120,6 +120,8 @@ type Registry interface {
 	// AddBadges adds n to the stored badge of each registered recipient, saturating, and writes the sums (n itself for
 	// a token that is not registered) into recipients. recipients are in the tokens' order.
 	AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error
+	// Accepted notes which tokens were accepted, where that is kept. It may sort them.
+	Accepted(ctx context.Context, tx *sqlx.Tx, app string, tokens []push.Token) error
 	// RemoveUnchanged removes each token that was last registered at or before its invalidation's time, and reports
 	// which.
 	RemoveUnchanged(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) (removed []bool, err error)

@@ -26,6 +26,8 @@ type registry struct {
 	refuses *atomic.Bool
 }
 
+func (registry) Accepted(context.Context, *sqlx.Tx, string, []push.Token) error { return nil }
+
 // production is the one route of most tests.
 var production = []push.Route{push.Production}
 

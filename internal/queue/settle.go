@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -201,7 +202,31 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	if err := news.flush(ctx, tx); err != nil {
 		return done, err
 	}
+	if err := q.noteAccepted(ctx, tx, settlements); err != nil {
+		return done, err
+	}
 	return done, q.counters.Write(ctx, tx, &done.counts)
+}
+
+// noteAccepted tells the registry which tokens were accepted.
+func (q *Queue) noteAccepted(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement) error {
+	if !q.cfg.NoteAccepted {
+		return nil
+	}
+	accepted := map[string][]push.Token{}
+	for _, s := range settlements {
+		for i := range s.Results {
+			if s.Results[i].Outcome == push.Accepted {
+				accepted[s.Batch.App] = append(accepted[s.Batch.App], s.Batch.Recipients[i].Token)
+			}
+		}
+	}
+	for _, app := range slices.Sorted(maps.Keys(accepted)) {
+		if err := q.registry.Accepted(ctx, tx, app, accepted[app]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // consumeAll consumes the batches: those that are rows of their own by removing them, those that wait in their

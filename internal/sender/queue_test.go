@@ -186,3 +186,5 @@ func TestOverTheQueue(t *testing.T) {
 func countersOf(db *database.DB) *quota.Counters {
 	return quota.New(db, quota.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }
+
+func (*pagedRegistry) Accepted(context.Context, *sqlx.Tx, string, []push.Token) error { return nil }

@@ -49,6 +49,8 @@ type record struct {
 	replaced bool
 	// by is that other token, where it is replaced.
 	by push.Token
+	// unproven says that it is removed because it was never accepted.
+	unproven bool
 	// imported says that wanted is of an import, and so of its own time and not of now.
 	imported bool
 }

@@ -13,6 +13,7 @@ import (
 const (
 	removedByRequest = "request"
 	removedReplaced  = "replaced" // the same device came with a new token
+	removedUnproven  = "never_accepted"
 )
 
 type metrics struct {
@@ -45,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	for _, source := range []string{string(push.SourceFeedback), string(push.SourceUnregistered),
 		string(push.SourceBadToken),
-		removedByRequest, removedReplaced} {
+		removedByRequest, removedReplaced, removedUnproven} {
 		m.removals.WithLabelValues(source)
 	}
 	for _, step := range []string{"write", "import", "audience", "badges", "elsewhere", "member", "remove"} {

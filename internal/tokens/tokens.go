@@ -31,6 +31,7 @@ type Store struct {
 	events   *events.Store
 	counters *quota.Counters
 	now      func() time.Time
+	proving  bool
 	// tx is db.Tx, but for tests.
 	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 }

@@ -87,6 +87,9 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 			if e.replaced {
 				source = removedReplaced
 			}
+			if e.unproven {
+				source = removedUnproven
+			}
 			w.store.metrics.removals.WithLabelValues(source).Inc()
 		}
 	}
@@ -113,6 +116,12 @@ func (w *transaction) tell(ctx context.Context, removals []*record) error {
 			Platform: e.token.PlatformName(), Token: e.token.String(), UserID: events.TextOrNull(e.stored.UserID),
 			Reason: "Deleted", Source: "request", Timestamp: w.store.now().Unix(),
 		})
+		if e.unproven {
+			kind, data = push.EventTokenRemoved, events.TokenRemoved{
+				Platform: e.token.PlatformName(), Token: e.token.String(), UserID: events.TextOrNull(e.stored.UserID),
+				Reason: "NeverAccepted", Source: removedUnproven, Timestamp: w.store.now().Unix(),
+			}
+		}
 		if e.replaced && e.by != "" {
 			kind, data = push.EventTokenReplaced, events.TokenReplaced{
 				Platform: e.token.PlatformName(), Token: e.token.String(), ReplacedBy: e.by.String(),
@@ -159,8 +168,13 @@ func (w *transaction) insert(ctx context.Context, records []*record, tail func(c
 			columns = append(columns, name)
 		}
 	}
-	in := database.NewInsert("device_tokens", "app, token, "+strings.Join(columns, ", "), tail(columns...))
-	values := make([]any, 0, 2+len(columns))
+	names := "app, token, " + strings.Join(columns, ", ")
+	fresh := w.store.proving && !records[0].exists
+	if fresh {
+		names += ", unproven_since"
+	}
+	in := database.NewInsert("device_tokens", names, tail(columns...))
+	values := make([]any, 0, 3+len(columns))
 	for _, e := range records {
 		values = appendDevice(values[:0], e.app, &e.wanted)
 		row = optional{}
@@ -172,6 +186,9 @@ func (w *transaction) insert(ctx context.Context, records []*record, tail func(c
 			if used[i] != nil {
 				values = append(values, v)
 			}
+		}
+		if fresh {
+			values = append(values, database.Time{Time: w.store.now().UTC()})
 		}
 		if err := in.Add(ctx, w.tx, values...); err != nil {
 			return err

@@ -18,5 +18,6 @@ CREATE TABLE IF NOT EXISTS device_tokens (
     locale       VARBINARY(255) NULL,
     time_zone    VARBINARY(255) NULL,
     address      VARBINARY(4096) NULL,                 -- what reaches the device beside its token, in its platform's own form
+    unproven_since DATETIME(6) NULL,                    -- since when it has been registered without being accepted by its service; NULL: it was accepted, or that was not kept
     PRIMARY KEY (app, token)
 ) ENGINE=InnoDB;

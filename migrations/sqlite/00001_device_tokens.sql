@@ -17,5 +17,6 @@ CREATE TABLE IF NOT EXISTS device_tokens (
     locale       BLOB NULL,
     time_zone    BLOB NULL,
     address      BLOB NULL,                            -- what reaches the device beside its token, in its platform's own form
+    unproven_since TEXT,                               -- since when it has been registered without being accepted by its service; NULL: it was accepted, or that was not kept
     PRIMARY KEY (app, token)
 ) WITHOUT ROWID, STRICT;
