@@ -17,7 +17,7 @@ finish() {
 }
 trap finish EXIT
 
-for clients in node fcm/node webpush/node; do
+for clients in node fcm/node webpush/node webhooks/node; do
   if ! cmp -s $clients/package-lock.json $clients/node_modules/.installed-lock; then
     (cd $clients && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
     cp $clients/package-lock.json $clients/node_modules/.installed-lock
@@ -84,6 +84,7 @@ check 'Web Push: SherClockHolmes/webpush-go 1.4.0' "$work/webpush"
 check 'Web Push: npm web-push 3.6.7' node webpush/node/web-push.js
 check 'Web Push: npm @block65/webcrypto-web-push 2.0.0' node webpush/node/webcrypto-web-push.mjs
 check 'Web Push: the service to npm web-push-testing 1.2.2 and a browser with http_ece 1.2.1' node webpush/node/our-sender.js
+check 'webhooks: npm standardwebhooks 1.1.1, and the receiver of docs/webhooks.md' node webhooks/node/receivers.mjs
 
 if chromium=$(command -v chromium || command -v google-chrome); then
   (cd browser && go build -o "$work/browser" .)
