@@ -60,7 +60,7 @@ func serveDev(ctx context.Context, hup chan os.Signal, stdout, stderr io.Writer)
   API key     %s
   simulator   http://%s/     (what the devices would get)
   console     http://%s/console   (operator key %s)
-  operators   http://%s/metrics
+  operators   http://%s/
 
 Send a first notification, to the iPhone, the Android phone and the browser of the user %s:
 
@@ -194,4 +194,12 @@ func registerDemo(ctx context.Context, store *tokens.Store, app *config.App, bro
 		d.LastUpdated, d.CreatedAt = now, now
 	}
 	return store.Import(ctx, app.Name, devices)
+}
+
+// devKeys are the keys that everybody knows; none but in dev mode.
+func devKeys(cfg *config.Config) []string {
+	if !cfg.Dev {
+		return nil
+	}
+	return []string{config.DevKey, config.DevOperatorKey}
 }

@@ -210,7 +210,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		MaxBody:      cfg.API.MaxBody,
 		Timeout:      cfg.API.Timeout,
 		RegisterRate: cfg.API.RegisterRate, MaxInFlight: cfg.API.MaxInFlight, NoDocs: cfg.API.Docs == "off",
-		Client: func(r *http.Request) netip.Addr { return listener.Prefix(s.proxies.Client(r)) },
+		DevKeys: devKeys(cfg),
+		Client:  func(r *http.Request) netip.Addr { return listener.Prefix(s.proxies.Client(r)) },
 	}); err != nil {
 		return nil, err
 	}
@@ -221,10 +222,10 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	}
 	s.operated.queue, s.operated.tokens, s.operated.events, s.operated.apply = s.queue, s.tokens, s.events, s.live.set
 	s.operated.counters = s.counters
-	s.ops = api.NewOps(s.ready, metrics, log)
 	if s.console, err = newConsole(s, shown); err != nil {
 		return nil, err
 	}
+	s.ops = api.NewOps(s.ready, metrics, s.console != nil, log)
 	if s.console != nil {
 		s.ops = withConsole(s.ops, s.console)
 	}

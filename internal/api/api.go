@@ -142,6 +142,9 @@ type Config struct {
 	MaxInFlight int
 	// Client is the address that a request comes from; nil: its connection's.
 	Client func(*http.Request) netip.Addr
+	// DevKeys are those of dev mode, an app's and an operator's, which everybody knows: /docs names them then, and the
+	// root leads there.
+	DevKeys []string
 	// NoDocs leaves out /openapi.json and /docs.
 	NoDocs bool
 	// Timeout is how long a request may take, imports, exports and feedback checks excepted; default 20 s.
@@ -171,7 +174,7 @@ type API struct {
 	addresses     *addressRates // nil: no limit
 	gate          *gate
 	client        func(*http.Request) netip.Addr
-	noDocs        bool
+	noDocs, dev   bool
 	// unavailable is whether the last answer said that a dependency is away: that is a line of its own, once.
 	unavailable  atomic.Bool
 	failureLines *rate.Limiter // of the lines on failed requests
@@ -198,7 +201,7 @@ func New(c Config) (*API, error) {
 		metrics:       newMetrics(c.Metrics),
 		maxBody:       c.MaxBody,
 		timeout:       c.Timeout,
-		document:      newDocument(c.Version),
+		document:      newDocument(c.Version, c.DevKeys),
 		ids:           newRequestIDs(),
 		operated:      c.Operated,
 		refusals:      newRefusals(),
@@ -207,6 +210,7 @@ func New(c Config) (*API, error) {
 		requestLines:  rate.NewLimiter(requestsLogged, requestsLoggedBurst),
 	}
 	a.addresses, a.gate, a.client, a.noDocs = newAddressRates(c.RegisterRate), newGate(c.MaxInFlight), c.Client, c.NoDocs
+	a.dev = len(c.DevKeys) > 0
 	if a.client == nil {
 		a.client = directClient
 	}

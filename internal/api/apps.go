@@ -88,7 +88,7 @@ const maxEntry = 1 << 20
 func (a *API) routeApps() {
 	entry := map[int]reflect.Type{200: reflect.TypeFor[appBody]()}
 	put := map[int]reflect.Type{200: reflect.TypeFor[appBody](), 201: reflect.TypeFor[appBody]()}
-	keyQuery := []parameter{{name: "name", longest: 64, doc: "The key's name"}}
+	keyQuery := []parameter{{name: "name", longest: 64, example: "backend", doc: "The key's name"}}
 	a.serve(operation{
 		id: "list-apps", method: http.MethodGet, path: "/v1/apps", scopes: forOperator, tag: tagApps,
 		summary: "List apps", about: "Those of the configuration file and those that were set here, by their names.",
@@ -105,7 +105,7 @@ func (a *API) routeApps() {
 			"are kept encrypted. " +
 			"Those that are left out stay as they are, as do the keys where keys is left out; all else that is left out is " +
 			"gone, or at its default. 409 for an app of the configuration file, and while an app of that name is being removed.",
-		body: reflect.TypeFor[appRequestBody](), answers: put, errors: []int{400, 409, 413, 415},
+		body: reflect.TypeFor[appRequestBody](), example: exampleApp, answers: put, errors: []int{400, 409, 413, 415},
 	}, a.putApp)
 	a.serve(operation{
 		id: "delete-app", method: http.MethodDelete, path: "/v1/apps/{name}", scopes: forOperator, tag: tagApps,
@@ -123,8 +123,9 @@ func (a *API) routeApps() {
 		id: "add-key", method: http.MethodPost, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
 		audit:   "add key",
 		summary: "Make a key for an app", about: "The answer is the only one that shows it.",
-		body: reflect.TypeFor[keyRequestBody](), answers: map[int]reflect.Type{201: reflect.TypeFor[newKeyBody]()},
-		errors: []int{400, 404, 409, 413, 415},
+		body: reflect.TypeFor[keyRequestBody](), example: exampleKey,
+		answers: map[int]reflect.Type{201: reflect.TypeFor[newKeyBody]()},
+		errors:  []int{400, 404, 409, 413, 415},
 	}, a.addKey)
 	a.serve(operation{
 		id: "revoke-key", method: http.MethodDelete, path: "/v1/apps/{name}/keys/{key}", scopes: forOperator, tag: tagApps,

@@ -71,12 +71,12 @@ func (s scopes) String() string {
 
 // least is the scope of those that may do the least.
 func (s scopes) least() Scope {
-	for _, scope := range []Scope{ScopeRegister, ScopeSend} {
+	for _, scope := range []Scope{ScopeRegister, ScopeSend, ScopeAdmin} {
 		if scope.set()&s != 0 {
 			return scope
 		}
 	}
-	return ScopeAdmin
+	return ScopeOperator
 }
 
 // authorize finds who asks and whether they may.

@@ -51,14 +51,17 @@ func docsPolicy() string {
 // documents serves the OpenAPI document and the page that shows it.
 func (a *API) documents() {
 	document := sync.OnceValue(func() []byte { return must(json.MarshalIndent(a.document.OpenAPI, "", "  ")) })
-	a.open(http.MethodGet, "/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	a.open("/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-cache")
 		_, _ = w.Write(document()) // the client may be gone
 	})
 
+	if a.dev {
+		a.open("/", http.RedirectHandler("/docs", http.StatusFound).ServeHTTP)
+	}
 	policy := docsPolicy()
-	a.open(http.MethodGet, "/docs", func(w http.ResponseWriter, _ *http.Request) {
+	a.open("/docs", func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", policy)
@@ -72,7 +75,7 @@ func (a *API) documents() {
 	for _, entry := range entries {
 		name := entry.Name()
 		file := must(fs.ReadFile(swaggerFiles, "swagger-ui/"+name))
-		a.open(http.MethodGet, "/docs/"+name, func(w http.ResponseWriter, r *http.Request) {
+		a.open("/docs/"+name, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "max-age=86400")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			if !strings.Contains(name, ".") {

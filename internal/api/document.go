@@ -22,9 +22,13 @@ type document struct {
 	*huma.OpenAPI
 }
 
-func newDocument(version string) document {
+func newDocument(version string, devKeys []string) document {
 	if version == "" {
 		version = "dev"
+	}
+	about := "An API key, as server keygen makes it"
+	if len(devKeys) > 0 {
+		about += ". In dev mode: " + strings.Join(devKeys, ", or for operators ")
 	}
 	return document{&huma.OpenAPI{
 		OpenAPI: "3.1.0",
@@ -54,7 +58,7 @@ func newDocument(version string) document {
 				},
 			},
 			SecuritySchemes: map[string]*huma.SecurityScheme{
-				"key": {Type: "http", Scheme: "bearer", Description: "An API key, as server keygen makes it"},
+				"key": {Type: "http", Scheme: "bearer", Description: about},
 			},
 		},
 		Servers: []*huma.Server{{URL: "/", Description: "Where this document is"}},
@@ -118,6 +122,9 @@ func (d document) add(o *operation) {
 	}
 	if o.body != nil {
 		op.RequestBody = &huma.RequestBody{Required: !o.optional, Content: d.content(o.media, o.body, o.id)}
+		for _, media := range op.RequestBody.Content {
+			media.Example = json.RawMessage(o.example)
+		}
 	}
 	d.AddOperation(op)
 }

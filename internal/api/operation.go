@@ -24,6 +24,7 @@ type operation struct {
 	errors                                []int // beside those that every operation has
 
 	body        reflect.Type
+	example     string // of the body, as JSON: it works as it is
 	media       string // of the body; JSON where empty
 	optional    bool   // the body may be left out
 	answers     map[int]reflect.Type

@@ -17,14 +17,36 @@ import (
 // readyTimeout is for the check behind /readyz: an orchestrator asks every few seconds.
 const readyTimeout = 3 * time.Second
 
-// NewOps makes the handler of the operators' listener: /livez, /readyz, /metrics and /debug/pprof/. It asks for no key,
+// opsIndex is the page that leads to what the operators' listener has.
+func opsIndex(hasConsole bool) string {
+	page := `<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>LHSPN, for operators</title></head><body><h1>LHSPN</h1><ul>`
+	if hasConsole {
+		page += `<li><a href="/console">Console</a>: what is sent, and why something is not</li>`
+	}
+	return page + `
+<li><a href="/metrics">Metrics</a>, for Prometheus</li>
+<li><a href="/livez">Is it alive?</a> <a href="/readyz">Is it ready?</a></li>
+<li><a href="/debug/pprof/">Profiles</a> of the process</li>
+</ul></body></html>
+`
+}
+
+// NewOps makes the handler of the operators' listener: an index of links, /livez, /readyz, /metrics and /debug/pprof/.
+// It asks for no key,
 // so that listener is for operators' networks only.
 //
 // ready says why the service is not ready (the database cannot be reached, its schema is older than the program, it is
 // shutting down), and nil when it is. A change is logged, once.
-func NewOps(ready func(context.Context) error, metrics prometheus.Gatherer, log *slog.Logger) http.Handler {
+func NewOps(ready func(context.Context) error, metrics prometheus.Gatherer, hasConsole bool,
+	log *slog.Logger) http.Handler {
 	r := chi.NewRouter()
 	r.Use(middleware.GetHead) // some load balancers ask with HEAD
+	r.Get("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		_, _ = w.Write([]byte(opsIndex(hasConsole))) // the client may be gone
+	})
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
 	var notReady atomic.Bool
 	r.Get("/readyz", func(w http.ResponseWriter, r *http.Request) {

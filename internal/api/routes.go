@@ -66,18 +66,18 @@ func (a *API) routeTokens() {
 		summary: "Register what a client has to be reached by",
 		about: "The device token of APNs in hexadecimal, the registration token of FCM, or the subscription of a browser. " +
 			"The answer names the token that it is called by from then on. " + about,
-		body: reflect.TypeFor[newTokenBody](), userToken: true, location: "Where the token is",
+		body: reflect.TypeFor[newTokenBody](), example: exampleNewToken, userToken: true, location: "Where the token is",
 		answers: registered, errors: []int{400, 413, 415},
 	}, a.postToken)
 	a.serve(operation{
 		id: "register-token", method: http.MethodPut, path: "/v1/tokens/{token}", scopes: forRegister, tag: tagTokens,
 		summary: "Register a device token, or refresh it", about: about + " The body may be left out altogether.",
-		body: reflect.TypeFor[registrationBody](), optional: true, userToken: true,
+		body: reflect.TypeFor[registrationBody](), example: exampleRegistration, optional: true, userToken: true,
 		answers: registered, errors: []int{400, 413, 415},
 	}, a.putToken)
 	a.serve(operation{
 		id: "set-badge", method: http.MethodPut, path: "/v1/tokens/{token}/badge", scopes: forRegister, tag: tagTokens,
-		summary: "Set the stored badge", body: reflect.TypeFor[badgeBody](),
+		summary: "Set the stored badge", body: reflect.TypeFor[badgeBody](), example: exampleBadge,
 		answers: map[int]reflect.Type{204: nil}, errors: []int{400, 404, 413, 415},
 	}, a.putBadge)
 	a.serve(operation{
@@ -101,7 +101,7 @@ func (a *API) routeTokens() {
 			"place platform and what POST /v1/tokens takes. A last_updated that is given is kept. " +
 			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported whole pages of " +
 			"1,000 lines, and lines_taken says how many lines.",
-		body: reflect.TypeFor[lineBody](), media: ndjson,
+		body: reflect.TypeFor[lineBody](), example: exampleImport, media: ndjson,
 		answers: map[int]reflect.Type{200: reflect.TypeFor[importBody]()}, errors: []int{400, 415},
 	}, a.importTokens)
 	a.serve(operation{
@@ -127,14 +127,15 @@ func (a *API) routeNotifications() {
 		about: "202 comes once the notification is durable. The payloads, with the widest badge, may have 4,096 bytes for " +
 			"APNs (5,120 with push type voip; 2,048 over the binary protocol), 4,096 for FCM and 3,993 for Web Push.\n\n" +
 			"With dry_run nothing is sent or stored, and 200 answers what would be sent.",
-		body: reflect.TypeFor[notificationBody](), idempotent: true, location: "Where the notification is",
-		answers: map[int]reflect.Type{202: reflect.TypeFor[acceptedBody](), 200: reflect.TypeFor[previewBody]()},
-		errors:  []int{400, 409, 413, 415},
+		body: reflect.TypeFor[notificationBody](), example: exampleNotification, idempotent: true,
+		location: "Where the notification is",
+		answers:  map[int]reflect.Type{202: reflect.TypeFor[acceptedBody](), 200: reflect.TypeFor[previewBody]()},
+		errors:   []int{400, 409, 413, 415},
 	}, a.postNotification)
 	a.serve(operation{
 		id: "send-batch", method: http.MethodPost, path: "/v1/notifications/batch", scopes: forSend, tag: tagNotifications,
 		summary: "Send up to 1,000 notifications", about: "All or none, in one commit.",
-		body: reflect.TypeFor[batchBody](), idempotent: true,
+		body: reflect.TypeFor[batchBody](), example: exampleBatch, idempotent: true,
 		answers: map[int]reflect.Type{202: reflect.TypeFor[acceptedBatchBody]()}, errors: []int{400, 409, 413, 415},
 	}, a.postBatch)
 	a.serve(operation{
@@ -207,9 +208,9 @@ func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 }
 
 // open registers a page that needs no key.
-func (a *API) open(method, pattern string, handle http.HandlerFunc) {
-	route := a.metrics.route(method, pattern, http.StatusOK)
-	a.router.Method(method, pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func (a *API) open(pattern string, handle http.HandlerFunc) {
+	route := a.metrics.route(http.MethodGet, pattern, http.StatusOK)
+	a.router.Method(http.MethodGet, pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.(*exchange).route = route // ServeHTTP is the only way in
 		handle(w, r)
 	}))

@@ -171,7 +171,7 @@ func TestTimeout(t *testing.T) {
 	f.timeout = time.Millisecond
 	f.router = nil
 	f.API.metrics = newMetrics(newRegistry())
-	f.document = newDocument("")
+	f.document = newDocument("", nil)
 	f.route()
 	w := f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, "")
 	wantProblem(t, w, 503, "unavailable")
@@ -184,7 +184,7 @@ func TestOps(t *testing.T) {
 	t.Parallel()
 	var ready error
 	f := newFixture(t)
-	ops := NewOps(func(context.Context) error { return ready }, f.metrics, f.API.log)
+	ops := NewOps(func(context.Context) error { return ready }, f.metrics, true, f.API.log)
 	get := func(path string) (int, string) {
 		w := httptest.NewRecorder()
 		ops.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -192,7 +192,7 @@ func TestOps(t *testing.T) {
 	}
 	f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, "")
 	for path, want := range map[string]string{
-		"/livez": "ok", "/readyz": "ready", "/metrics": `lhspn_http_requests_total{code="201",method="PUT",route="/v1/tokens/{token}"} 1`,
+		"/": `href="/console"`, "/livez": "ok", "/readyz": "ready", "/metrics": `lhspn_http_requests_total{code="201",method="PUT",route="/v1/tokens/{token}"} 1`,
 		"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine profile", "/debug/pprof/cmdline": "",
 	} {
 		if code, body := get(path); code != 200 || !strings.Contains(body, want) {
