@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Kills the service with SIGKILL again and again while it sends, and checks that nothing was lost or miscounted:
 #
-#     bench/chaos.sh [rounds] [platforms] [replicas] [rolling] [server] [galera] [mysql] [group] [vitess]
+#     bench/chaos.sh [rounds] [platforms] [replicas] [rolling] [webhooks] [server] [galera] [mysql] [group] [vitess]
 #
-# Without a name it runs the first five, in about 13 minutes; galera takes about 3, mysql (rounds, replicas and server on Oracle
+# Without a name it runs the first six, in about 20 minutes; galera takes about 3, mysql (rounds, replicas and server on Oracle
 # MySQL 9) about 3, group (three MySQL servers with Group Replication) about 3, and vitess about 5. LHSPN_CHAOS_SHORT=1 makes fewer
 # rounds of each, with fewer tokens.
 # Everything stays on loopback, is bounded in time and stops by itself; only processes started here are killed, by their id.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 plays=("$@")
-[ ${#plays[@]} -gt 0 ] || plays=(rounds platforms replicas rolling server)
+[ ${#plays[@]} -gt 0 ] || plays=(rounds platforms replicas rolling webhooks server)
 
 short=${LHSPN_CHAOS_SHORT:-}
 bench/build.sh
@@ -25,6 +25,8 @@ for play in "${plays[@]}"; do
             ${short:+-rounds 3 -tokens 30000} ;;
     rolling)
         scripts/testdb bench/bin/chaos -mode rolling -tokens 100000 -rounds 10 ${short:+-rounds 2 -tokens 20000} ;;
+    webhooks) # -tokens are the notifications of a round
+        scripts/testdb bench/bin/chaos -mode webhooks -lease 3s -tokens 200 -transports http2 ${short:+-rounds 3 -tokens 50} ;;
     server)
         LHSPN_TESTDB_RESTART=2 scripts/testdb bench/bin/chaos -mode server -tokens 100000 -rounds 5 -transports http2 \
             ${short:+-rounds 2 -tokens 20000} ;;
@@ -43,7 +45,7 @@ for play in "${plays[@]}"; do
     vitess) # each process of the cluster dies once
         scripts/vitess bench/bin/chaos -mode vitess -tokens 100000 -rounds 7 -transports http2 ${short:+-tokens 20000} ;;
     *)
-        echo "chaos.sh: no play $play: rounds, platforms, replicas, rolling, server, galera, mysql, group, vitess" >&2
+        echo "chaos.sh: no play $play: rounds, platforms, replicas, rolling, webhooks, server, galera, mysql, group, vitess" >&2
         exit 2 ;;
     esac
 done

@@ -6,6 +6,8 @@
 //	chaos -mode platforms   the same with one message to iPhones, Android phones and browsers
 //	chaos -mode replicas    three replicas on one MariaDB; broadcasts, a replica killed every few seconds
 //	chaos -mode rolling     three replicas on one MariaDB; stopped by SIGTERM one after the other, and nothing sent twice
+//	chaos -mode webhooks    one process on SQLite, three replicas on MariaDB; a replica and a webhook's receiver killed in
+//	                        turn: every event arrives
 //	chaos -mode galera      three replicas on the three nodes of a Galera cluster; a node killed, and a replica
 //	chaos -mode group       three replicas on the primary of three MySQL servers; the primary killed or changed, a
 //	                        replica killed
@@ -50,6 +52,7 @@ type options struct {
 	maxDuplicates int
 	seed          uint64
 	timeout       time.Duration
+	listen, file  string
 }
 
 func main() {
@@ -61,7 +64,7 @@ func main() {
 
 func run() error {
 	var o options
-	flag.StringVar(&o.mode, "mode", "rounds", "rounds, platforms, replicas, rolling, galera, group, server or vitess")
+	flag.StringVar(&o.mode, "mode", "rounds", "rounds, platforms, replicas, rolling, webhooks, galera, group, server or vitess")
 	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
 	flag.StringVar(&o.keep, "keep", "", "keep the service's logs, configuration and SQLite file in this folder")
 	flag.StringVar(&o.engines, "engines", "sqlite,mysql", "rounds: database engines")
@@ -77,11 +80,16 @@ func run() error {
 		"fail when a kill costs more than this many duplicates; 0 is what the transport's windows hold")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of all that is random")
 	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "the whole run")
+	flag.StringVar(&o.listen, "listen", "", "receiver: the address, of a process of the mode webhooks")
+	flag.StringVar(&o.file, "file", "", "receiver: the file for what it gets")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the run took longer than %v", o.timeout))
 	defer cancel()
+	if o.mode == "receiver" {
+		return receive(ctx, o.listen, o.file)
+	}
 	fmt.Printf("seed %d\n\n", o.seed)
 	engines := strings.Split(o.engines, ",")
 	play := rounds
@@ -91,6 +99,8 @@ func run() error {
 		play = platforms
 	case "replicas":
 		engines, play = []string{"mysql"}, replicas // SQLite refuses a second process
+	case "webhooks":
+		play = webhooks
 	case "rolling":
 		engines, play = []string{"mysql"}, rolling
 	case "galera":
@@ -102,7 +112,7 @@ func run() error {
 	case "vitess":
 		engines, play = []string{"vitess"}, outages
 	default:
-		return fmt.Errorf("a mode is rounds, platforms, replicas, rolling, galera, group, server or vitess, not %q", o.mode)
+		return fmt.Errorf("a mode is rounds, platforms, replicas, rolling, webhooks, galera, group, server or vitess, not %q", o.mode)
 	}
 	for _, engine := range engines {
 		for transport := range strings.SplitSeq(o.transports, ",") {
