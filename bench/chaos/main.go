@@ -6,8 +6,8 @@
 //	chaos -mode platforms   the same with one message to iPhones, Android phones and browsers
 //	chaos -mode replicas    three replicas on one MariaDB; broadcasts, a replica killed every few seconds
 //	chaos -mode rolling     three replicas on one MariaDB; stopped by SIGTERM one after the other, and nothing sent twice
-//	chaos -mode webhooks    one process on SQLite, three replicas on MariaDB; a replica and a webhook's receiver killed in
-//	                        turn: every event arrives
+//	chaos -mode webhooks    one process on SQLite, three replicas on MariaDB; a replica and a webhook's receiver killed
+//	                        in turn: every event arrives
 //	chaos -mode galera      three replicas on the three nodes of a Galera cluster; a node killed, and a replica
 //	chaos -mode group       three replicas on the primary of three MySQL servers; the primary killed or changed, a
 //	                        replica killed
@@ -55,6 +55,8 @@ type options struct {
 	listen, file  string
 }
 
+const modes = "rounds, platforms, replicas, rolling, webhooks, galera, group, server or vitess"
+
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/chaos: FAILED:", err)
@@ -64,7 +66,7 @@ func main() {
 
 func run() error {
 	var o options
-	flag.StringVar(&o.mode, "mode", "rounds", "rounds, platforms, replicas, rolling, webhooks, galera, group, server or vitess")
+	flag.StringVar(&o.mode, "mode", "rounds", modes)
 	flag.StringVar(&o.bin, "bin", "bench/bin", "the built programs")
 	flag.StringVar(&o.keep, "keep", "", "keep the service's logs, configuration and SQLite file in this folder")
 	flag.StringVar(&o.engines, "engines", "sqlite,mysql", "rounds: database engines")
@@ -112,7 +114,7 @@ func run() error {
 	case "vitess":
 		engines, play = []string{"vitess"}, outages
 	default:
-		return fmt.Errorf("a mode is rounds, platforms, replicas, rolling, webhooks, galera, group, server or vitess, not %q", o.mode)
+		return fmt.Errorf("a mode is %s, not %q", modes, o.mode)
 	}
 	for _, engine := range engines {
 		for transport := range strings.SplitSeq(o.transports, ",") {

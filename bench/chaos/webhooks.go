@@ -38,7 +38,7 @@ func receive(ctx context.Context, address, file string) error {
 	if err != nil {
 		return fmt.Errorf("open what was received: %w", err)
 	}
-	defer out.Close() //nolint:errcheck // each line is written by itself
+	defer out.Close()
 	srv := &http.Server{Addr: address, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -109,14 +109,14 @@ func (a *audience) read() error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // it was read only
+	defer file.Close()
 	if _, err := file.Seek(a.offset, io.SeekStart); err != nil {
 		return err
 	}
 	for r := bufio.NewReader(file); ; {
 		line, err := r.ReadBytes('\n')
 		if err != nil {
-			return nil //nolint:nilerr // the rest of the line comes
+			return nil // the rest of the line comes
 		}
 		a.offset += int64(len(line))
 		var e told
@@ -198,8 +198,8 @@ func webhooks(ctx context.Context, t *theatre) (err error) {
 	}
 	fmt.Printf("### %d replicas and the receiver killed -9 in turn, %d rounds: %s, %s\n\n", t.replicas, t.rounds, t.engine,
 		t.transport)
-	table := measure.Table{Columns: []string{"kills", "notifications", "events", "lost", "out of order", "twice in the feed",
-		"came again", "median round"}}
+	table := measure.Table{Columns: []string{
+		"kills", "notifications", "events", "lost", "out of order", "twice in the feed", "came again", "median round"}}
 	table.Row(2*t.rounds, posted, len(a.inFeed()), 0, 0, 0, duplicates,
 		time.Duration(measure.Median(durations)*float64(time.Second)))
 	table.Write(os.Stdout)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -72,6 +73,9 @@ func classify(status int) Class {
 // maxDetail is the length of an error's text that is kept: it may quote the receiver.
 const maxDetail = 200
 
+// closedIdle is what net/http says of a connection that ended before the answer began. It exports no error for it.
+const closedIdle = "server closed idle connection"
+
 // classifyError sorts what net/http says when there is no answer.
 func classifyError(err error) Answer {
 	a := Answer{Class: Malformed, Detail: err.Error()}
@@ -93,7 +97,7 @@ func classifyError(err error) Answer {
 	case errors.As(err, &operation) && operation.Op == "dial":
 		a.Class = Unreachable
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
-		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed), strings.Contains(a.Detail, closedIdle):
 		a.Class, a.Detail = Closed, "the connection ended before the answer"
 	}
 	return a

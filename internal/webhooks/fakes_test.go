@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -80,12 +81,13 @@ func (f *feed) Read(_ context.Context, _, cursor string, types []push.EventType,
 type memory struct {
 	mu   sync.Mutex
 	rows map[key]progress
+	away map[key][]aside // those set aside
 	// down fails everything.
 	down  bool
 	saves int
 }
 
-func newMemory() *memory { return &memory{rows: map[key]progress{}} }
+func newMemory() *memory { return &memory{rows: map[key]progress{}, away: map[key][]aside{}} }
 
 var errDown = fmt.Errorf("the database is down: %w", push.ErrUnavailable)
 
@@ -147,7 +149,36 @@ func (m *memory) save(_ context.Context, k key, p *progress, _ time.Time) error 
 }
 
 func (m *memory) remove(_ context.Context, k key) error {
-	return m.do(func() { delete(m.rows, k) })
+	return m.do(func() {
+		delete(m.rows, k)
+		delete(m.away, k)
+	})
+}
+
+func (m *memory) asides(_ context.Context, k key) (all []aside, err error) {
+	err = m.do(func() { all = slices.Clone(m.away[k]) })
+	return all, err
+}
+
+func (m *memory) setAside(ctx context.Context, k key, p *progress, a *aside, now time.Time) error {
+	if err := m.save(ctx, k, p, now); err != nil {
+		return err
+	}
+	return m.do(func() { m.away[k] = append(m.away[k], *a) })
+}
+
+func (m *memory) saveAside(_ context.Context, k key, a *aside) error {
+	return m.do(func() {
+		for i := range m.away[k] {
+			if m.away[k][i].n == a.n {
+				m.away[k][i] = *a
+			}
+		}
+	})
+}
+
+func (m *memory) dropAside(_ context.Context, k key, n int) error {
+	return m.do(func() { m.away[k] = slices.DeleteFunc(m.away[k], func(a aside) bool { return a.n == n }) })
 }
 
 func (m *memory) removeStale(context.Context, time.Time) error { return nil }

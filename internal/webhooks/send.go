@@ -93,7 +93,7 @@ func (w *worker) send(ctx context.Context, e *settings, items []push.Event) (del
 			continue
 		}
 		if delivered < len(items) {
-			w.undelivered.Store(items[delivered].At.UnixMicro())
+			w.showOldest(items[delivered].At)
 		}
 		if err = w.advance(posting, e, &items[delivered-1]); err != nil {
 			halt()

@@ -39,6 +39,13 @@ type progressStore interface {
 	begin(ctx context.Context, k key, place string, now time.Time) error
 	// save keeps p, and gives it a new version; errChanged where it is not the one that was read.
 	save(ctx context.Context, k key, p *progress, now time.Time) error
+	// asides are the events that are set aside, in the order of the feed.
+	asides(ctx context.Context, k key) ([]aside, error)
+	// setAside keeps p, as save does, and the event with it.
+	setAside(ctx context.Context, k key, p *progress, a *aside, now time.Time) error
+	saveAside(ctx context.Context, k key, a *aside) error
+	dropAside(ctx context.Context, k key, n int) error
+	// remove removes all that is known of the endpoint.
 	remove(ctx context.Context, k key) error
 	// removeStale removes what was neither saved nor begun since before.
 	removeStale(ctx context.Context, before time.Time) error
@@ -71,7 +78,13 @@ func (s *store) begin(ctx context.Context, k key, place string, now time.Time) e
 }
 
 func (s *store) save(ctx context.Context, k key, p *progress, now time.Time) error {
-	var changed int64
+	return s.saveWith(ctx, k, p, now, func(context.Context, *sqlx.Tx) error { return nil })
+}
+
+// saveWith keeps p and does more in the same transaction.
+func (s *store) saveWith(
+	ctx context.Context, k key, p *progress, now time.Time, more func(context.Context, *sqlx.Tx) error,
+) error {
 	err := s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		r, err := tx.ExecContext(ctx, `UPDATE webhooks SET place = ?, head = ?, failures = ?, retry_at = ?, disabled = ?,
 			settings = ?, touched_at = ?, version = version + 1 WHERE app = ? AND endpoint = ? AND version = ?`,
@@ -80,31 +93,91 @@ func (s *store) save(ctx context.Context, k key, p *progress, now time.Time) err
 		if err != nil {
 			return err
 		}
-		changed, err = r.RowsAffected()
-		return err
+		changed, err := r.RowsAffected()
+		if err == nil && changed == 0 {
+			err = errChanged
+		}
+		if err != nil {
+			return err
+		}
+		return more(ctx, tx)
 	})
-	switch {
-	case err != nil:
-		return wrap(err, "save how far a webhook is")
-	case changed == 0:
+	if errors.Is(err, errChanged) {
 		return errChanged
+	}
+	if err != nil {
+		return wrap(err, "save how far a webhook is")
 	}
 	p.version++
 	return nil
 }
 
-func (s *store) remove(ctx context.Context, k key) error {
-	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM webhooks WHERE app = ? AND endpoint = ?", k.app, k.url[:])
+func (s *store) asides(ctx context.Context, k key) ([]aside, error) {
+	rows, err := s.db.Reader().QueryContext(ctx, `SELECT n, event, place, subject, at, failures, retry_at
+		FROM webhooks_aside WHERE app = ? AND endpoint = ? ORDER BY n`, k.app, k.url[:])
+	if err != nil {
+		return nil, wrap(err, "read a webhook's events that are set aside")
+	}
+	defer rows.Close()
+	var all []aside
+	for rows.Next() {
+		var a aside
+		var of []byte
+		var at, retryAt database.Time
+		if err := rows.Scan(&a.n, &a.event, &a.place, &of, &at, &a.failures, &retryAt); err != nil {
+			return nil, wrap(err, "read a webhook's events that are set aside")
+		}
+		copy(a.subject[:], of)
+		a.at, a.retryAt = at.Time, retryAt.Time
+		all = append(all, a)
+	}
+	return all, wrap(rows.Err(), "read a webhook's events that are set aside")
+}
+
+func (s *store) setAside(ctx context.Context, k key, p *progress, a *aside, now time.Time) error {
+	return s.saveWith(ctx, k, p, now, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO webhooks_aside
+			(app, endpoint, n, event, place, subject, at, failures, retry_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			k.app, k.url[:], a.n, a.event, a.place, a.subject[:], database.Time{Time: a.at}, a.failures,
+			database.Time{Time: a.retryAt})
 		return err
-	}), "remove a webhook")
+	})
+}
+
+func (s *store) saveAside(ctx context.Context, k key, a *aside) error {
+	return s.exec(ctx, "save a webhook's event that is set aside",
+		"UPDATE webhooks_aside SET failures = ?, retry_at = ? WHERE app = ? AND endpoint = ? AND n = ?",
+		a.failures, database.Time{Time: a.retryAt}, k.app, k.url[:], a.n)
+}
+
+func (s *store) dropAside(ctx context.Context, k key, n int) error {
+	return s.exec(ctx, "remove a webhook's event that was set aside",
+		"DELETE FROM webhooks_aside WHERE app = ? AND endpoint = ? AND n = ?", k.app, k.url[:], n)
+}
+
+func (s *store) remove(ctx context.Context, k key) error {
+	if err := s.exec(ctx, "remove a webhook", "DELETE FROM webhooks WHERE app = ? AND endpoint = ?", k.app,
+		k.url[:]); err != nil {
+		return err
+	}
+	return s.exec(ctx, "remove a webhook", "DELETE FROM webhooks_aside WHERE app = ? AND endpoint = ?", k.app, k.url[:])
 }
 
 func (s *store) removeStale(ctx context.Context, before time.Time) error {
-	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM webhooks WHERE touched_at < ?", database.Time{Time: before})
+	if err := s.exec(ctx, "remove webhooks that are gone", "DELETE FROM webhooks WHERE touched_at < ?",
+		database.Time{Time: before}); err != nil {
 		return err
-	}), "remove webhooks that are gone")
+	}
+	return s.exec(ctx, "remove webhooks that are gone", `DELETE FROM webhooks_aside WHERE NOT EXISTS
+		(SELECT 1 FROM webhooks w WHERE w.app = webhooks_aside.app AND w.endpoint = webhooks_aside.endpoint)`)
+}
+
+// exec is a statement of its own.
+func (s *store) exec(ctx context.Context, what, statement string, args ...any) error {
+	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, statement, args...)
+		return err
+	}), what)
 }
 
 func wrap(err error, what string) error {

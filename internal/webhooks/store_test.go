@@ -52,7 +52,28 @@ func TestStore(t *testing.T) {
 		if got, _, err = s.load(ctx, k); err != nil || !got.retryAt.IsZero() || got.disabled {
 			t.Errorf("%+v, %v", got, err)
 		}
+		a := aside{n: 1, event: "event", place: "before", subject: subject{1, 2}, at: now, failures: 3, retryAt: now.Add(time.Hour)}
+		b := aside{n: 2, event: "next", place: "event", subject: subject{3}, at: now.Add(time.Second)}
+		must(s.setAside(ctx, k, &p, &a, now.Add(time.Hour)))
+		must(s.setAside(ctx, k, &p, &b, now.Add(time.Hour)))
+		if err := s.setAside(ctx, k, &late, &b, now); !errors.Is(err, errChanged) {
+			t.Errorf("who comes late sets aside with %v", err)
+		}
+		a.failures, a.retryAt = 4, now.Add(2*time.Hour)
+		must(s.saveAside(ctx, k, &a))
+		asides := func() []aside {
+			all, err := s.asides(ctx, k)
+			must(err)
+			return all
+		}
+		if diff := cmp.Diff([]aside{a, b}, asides(), cmp.AllowUnexported(aside{})); diff != "" {
+			t.Error(diff)
+		}
+		must(s.dropAside(ctx, k, 1))
 		must(s.removeStale(ctx, now.Add(time.Minute)))
+		if diff := cmp.Diff([]aside{b}, asides(), cmp.AllowUnexported(aside{})); diff != "" {
+			t.Error(diff)
+		}
 		if _, known, err := s.load(ctx, other); known || err != nil {
 			t.Errorf("what nobody has touched is known: %v", err)
 		}
@@ -62,6 +83,18 @@ func TestStore(t *testing.T) {
 		must(s.remove(ctx, k))
 		if err := s.save(ctx, k, &p, now); !errors.Is(err, errChanged) {
 			t.Errorf("what was removed is saved with %v", err)
+		}
+		if left := asides(); len(left) != 0 {
+			t.Errorf("%d are still set aside", len(left))
+		}
+		// What is left of a row that went goes with the next look.
+		must(s.begin(ctx, k, "first", now))
+		p, _, err = s.load(ctx, k)
+		must(err)
+		must(s.setAside(ctx, k, &p, &a, now))
+		must(s.removeStale(ctx, now.Add(time.Minute)))
+		if left := asides(); len(left) != 0 {
+			t.Errorf("%d are set aside of what nobody has touched", len(left))
 		}
 	})
 }

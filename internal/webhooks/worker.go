@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,8 @@ type worker struct {
 	// done are events after place that are delivered, by their ids: where several are on their way, one may fail after
 	// others behind it got through.
 	done map[string]bool
+	// asides are the events that are set aside, in the order of the feed.
+	asides []aside
 	// away says that the log has told of the database.
 	away bool
 }
@@ -128,6 +131,14 @@ func (w *worker) own(ctx context.Context) error {
 	for ctx.Err() == nil && w.s.cfg.OwnsJob(w.job) {
 		e := w.settings.Load()
 		w.use(e)
+		next := w.nextAside()
+		if next != nil && !w.progress.disabled && !next.retryAt.After(time.Now()) {
+			if err := w.tryAside(ctx, e, next); err != nil {
+				return err
+			}
+			look = true // what is the oldest now
+			continue
+		}
 		rest := time.Until(w.progress.retryAt)
 		if look && !w.progress.disabled && rest <= 0 {
 			news = w.s.cfg.Feed.Changed(w.key.app)
@@ -144,6 +155,9 @@ func (w *worker) own(ctx context.Context) error {
 		pause := idleInterval
 		if rest > 0 {
 			pause = min(pause, rest)
+		}
+		if next = w.nextAside(); next != nil && !w.progress.disabled {
+			pause = min(pause, max(time.Until(next.retryAt), 0))
 		}
 		since := time.Since(w.saved)
 		if w.dirty && since < saveInterval {
@@ -190,6 +204,9 @@ func (w *worker) load(ctx context.Context) error {
 		}
 	}
 	w.progress, w.saved, w.dirty, w.done = p, time.Now(), false, nil
+	if err == nil {
+		w.asides, err = w.s.store.asides(ctx, w.key)
+	}
 	return err
 }
 
@@ -202,6 +219,9 @@ func (w *worker) use(e *settings) {
 				"webhook", e.Origin())
 		}
 		p.settings, p.failures, p.retryAt, p.disabled = e.print, 0, time.Time{}, false
+		for i := range w.asides {
+			w.asides[i].retryAt = time.Time{}
+		}
 		w.dirty = true
 	}
 	w.disabled.Store(p.disabled)
@@ -214,9 +234,7 @@ func (w *worker) page(ctx context.Context, e *settings) (more bool, err error) {
 	cancel()
 	switch {
 	case errors.Is(err, push.ErrGone) || errors.Is(err, push.ErrNotFound):
-		w.s.metrics.missed.WithLabelValues(w.key.app).Inc()
-		w.s.log.Error("a webhook has missed events: they were purged before it had them; it goes on with the oldest that "+
-			"are left", "app", w.key.app, "webhook", e.Origin(), "error", err)
+		w.missed(e, err)
 		w.progress.place, w.progress.failures, w.done = oldest, 0, nil
 		return true, w.save(ctx)
 	case err != nil:
@@ -226,13 +244,18 @@ func (w *worker) page(ctx context.Context, e *settings) (more bool, err error) {
 		items, next = kept, kept[len(kept)-1].ID
 	}
 	if len(items) == 0 {
-		w.undelivered.Store(0)
+		w.showOldest(time.Time{})
 		if next != w.progress.place { // others' events, or of other types: to be kept one day, but not at once
 			w.progress.place = next
 		}
 		return false, nil
 	}
-	w.undelivered.Store(items[0].At.UnixMicro())
+	w.showOldest(items[0].At)
+	if n := w.firstHeldUp(items); n == 0 {
+		return w.holdUp(ctx, &items[0])
+	} else if n < len(items) {
+		items, next = items[:n], items[n-1].ID
+	}
 	delivered, answer, err := w.send(ctx, e, items)
 	if err != nil {
 		return false, err
@@ -244,7 +267,55 @@ func (w *worker) page(ctx context.Context, e *settings) (more bool, err error) {
 	if answer.Class == Stopped { // whether there is more to do is for the caller to see
 		return true, nil
 	}
-	return w.failed(ctx, e, &items[delivered], answer)
+	return w.failed(ctx, e, items[delivered:], answer)
+}
+
+// holdUp sets an event aside that must wait for another.
+func (w *worker) holdUp(ctx context.Context, event *push.Event) (more bool, err error) {
+	if len(w.asides) >= maxAside {
+		w.progress.retryAt = w.nextAside().retryAt
+		return false, nil
+	}
+	return true, w.setAside(ctx, event, 0, time.Time{})
+}
+
+// missed tells that events were purged before the endpoint had them.
+func (w *worker) missed(e *settings, err error) {
+	w.s.metrics.missed.WithLabelValues(w.key.app).Inc()
+	w.s.log.Error("a webhook has missed events: they were purged before it had them; it goes on with the oldest that "+
+		"are left", "app", w.key.app, "webhook", e.Origin(), "error", err)
+}
+
+// showOldest has the metrics show when the oldest event was that is not delivered: at, zero for none, or one that is
+// set aside.
+func (w *worker) showOldest(at time.Time) {
+	if len(w.asides) > 0 && (at.IsZero() || w.asides[0].at.Before(at)) {
+		at = w.asides[0].at
+	}
+	if at.IsZero() {
+		w.undelivered.Store(0)
+		return
+	}
+	w.undelivered.Store(at.UnixMicro())
+}
+
+// disable has the endpoint get nothing more.
+func (w *worker) disable(e *settings, a Answer) {
+	w.progress.disabled = true
+	w.disabled.Store(true)
+	w.undelivered.Store(0)
+	w.tell(e, a).Error("a webhook is disabled, since it answered 410 Gone; it is sent to again when its settings change")
+}
+
+// passOver tells that an event is given up.
+func (w *worker) passOver(e *settings, event string, a Answer) {
+	w.s.metrics.passed.WithLabelValues(w.key.app).Inc()
+	w.tell(e, a).Error("an event is passed over: a webhook did not take it in three days", "event", event)
+}
+
+// tell is the log of what became of an event.
+func (w *worker) tell(e *settings, a Answer) *slog.Logger {
+	return w.s.log.With("app", w.key.app, "webhook", e.Origin(), "result", a.Class, "detail", a.Detail)
 }
 
 // fit is as many of the first events as are kept in memory.
@@ -272,30 +343,29 @@ func (w *worker) advance(ctx context.Context, e *settings, event *push.Event) er
 	return w.save(ctx)
 }
 
-// failed notes that the first event that is not delivered failed, and whether it is passed over now.
-func (w *worker) failed(ctx context.Context, e *settings, event *push.Event, a Answer) (more bool, err error) {
-	p := &w.progress
+// failed notes that the first of the events is not delivered, and whether those behind it are sent now.
+func (w *worker) failed(ctx context.Context, e *settings, items []push.Event, a Answer) (more bool, err error) {
+	p, event := &w.progress, &items[0]
 	if p.head != event.ID {
 		p.head, p.failures = event.ID, 0
 	}
 	p.failures++
-	log := w.s.log.With("app", w.key.app, "webhook", e.Origin(), "result", a.Class, "detail", a.Detail)
 	pause, again := wait(p.failures, a.RetryAfter)
+	retryAt := time.Now().Add(pause)
 	switch {
 	case a.Class == Gone:
-		p.disabled = true
-		w.disabled.Store(true)
-		w.undelivered.Store(0)
-		log.Error("a webhook is disabled, since it answered 410 Gone; it is sent to again when its settings change")
+		w.disable(e, a)
 	case !again:
 		p.place, p.failures, p.retryAt = event.ID, 0, time.Time{}
-		w.s.metrics.passed.WithLabelValues(w.key.app).Inc()
-		log.Error("an event is passed over: a webhook did not take it in three days", "event", event.ID)
+		w.passOver(e, event.ID, a)
 		more = true
+	case p.failures >= asideAfter && a.Status != 0 && w.isAlone(ctx, e, items):
+		w.tell(e, a).Warn("a webhook takes other events, but not this one: it is tried again by itself", "event", event.ID)
+		return true, w.setAside(ctx, event, p.failures, retryAt)
 	default:
-		p.retryAt = time.Now().Add(pause)
+		p.retryAt = retryAt
 		if p.failures == 1 {
-			log.Warn("a webhook does not take events; it is tried again, and the others wait meanwhile", "in", pause)
+			w.tell(e, a).Warn("a webhook does not take events; it is tried again, and the others wait meanwhile", "in", pause)
 		}
 	}
 	return more, w.save(ctx)
