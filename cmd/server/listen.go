@@ -48,6 +48,7 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 	s.metrics.MustRegister(closed)
 	s.public = listener.New(l, listener.Config{
 		Max: most, PerAddress: min(c.MaxConnectionsPerAddress, most), Trusted: s.proxies, Closed: closed.Inc,
+		Refusal: func(status int, why string) []byte { return s.api.Refusal(status, why) },
 	})
 	return nil
 }

@@ -161,8 +161,10 @@ func (ids requestIDs) of(r *http.Request) string {
 	if given := r.Header[headerRequestID]; len(given) == 1 && isRequestID(given[0]) {
 		return given[0]
 	}
-	return ids.prefix + strconv.FormatUint(ids.last.Add(1), 36)
+	return ids.next()
 }
+
+func (ids requestIDs) next() string { return ids.prefix + strconv.FormatUint(ids.last.Add(1), 36) }
 
 func isRequestID(s string) bool {
 	if s == "" || len(s) > 128 {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,12 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 	rd.readPriority(at, m.priority, c)
 	rd.readTimes(at, &m, c)
 	platforms := rd.readPlatforms(at, m.platforms, to.environment)
+	if tooLarge := tooLong(at, c); tooLarge != nil {
+		if len(rd.faults) > before {
+			return push.Submission{}, nil
+		}
+		return push.Submission{}, tooLarge
+	}
 	beforeMessage := len(rd.faults)
 	rd.checkMessage(at, c)
 	var err error
@@ -100,6 +107,23 @@ func (rd *accepting) readNotification(at string, body push.JSON) (push.Submissio
 	}
 	rd.checkRecipients(at, &s, platforms, m.platforms != nil, to)
 	return s, nil
+}
+
+// longestBlock is more bytes than any push service takes.
+const longestBlock = 64 << 10
+
+// tooLong refuses what is too large for every platform before any takes it apart: half a million members take seconds.
+func tooLong(at string, c *push.Content) error {
+	for _, name := range slices.Sorted(maps.Keys(c.Blocks)) {
+		v := c.Blocks[name]
+		if len(v) <= longestBlock {
+			continue
+		}
+		if n := v.CompactLen(); n > longestBlock {
+			return explain(push.ErrTooLarge, "%s.%s is %d bytes long, which is more than any push service takes.", at, name, n)
+		}
+	}
+	return nil
 }
 
 // readMembers goes through the notification's members once.

@@ -23,6 +23,10 @@ var (
 	errMisdirected      = errors.New("the request is for another host")
 	errBusy             = errors.New("too many requests wait")
 	errRate             = errors.New("over the rate")
+	errMalformed        = errors.New("no HTTP request")
+	errHeaderTooLarge   = errors.New("header too large")
+	errNotImplemented   = errors.New("unknown transfer encoding")
+	errHTTPVersion      = errors.New("unknown version of HTTP")
 	errInternal         = errors.New("internal error")
 )
 
@@ -66,6 +70,12 @@ var kinds = []kind{
 	{push.ErrUnavailable, "unavailable", 503, "Temporarily unavailable", "The service cannot do this just now.", 5},
 	{context.DeadlineExceeded, "unavailable", 503, "Temporarily unavailable", "It took too long.", 5},
 	{context.Canceled, "unavailable", 503, "Temporarily unavailable", "The request was given up.", 5},
+	{errMalformed, "malformed-request", 400, "The request is not HTTP", "It cannot be read as a request of HTTP/1.1.", 0},
+	{errHeaderTooLarge, "header-too-large", 431, "The header is too large",
+		"The header may have about 32 KiB, and a device token or cursor at most a few hundred bytes.", 0},
+	{errNotImplemented, "not-implemented", 501, "Unknown transfer encoding",
+		"A body comes with Content-Length, or chunked.", 0},
+	{errHTTPVersion, "http-version", 505, "Unknown version of HTTP", "The versions are 1.0, 1.1 and, over TLS, 2.", 0},
 	{errInternal, "internal", 500, "Internal error",
 		"The service failed. Its log has the reason under this answer's X-Request-Id.", 0},
 }
@@ -212,6 +222,22 @@ func (p *Problem) headers(h http.Header) {
 	if p.Status == http.StatusUnauthorized {
 		h.Set(headerAuthenticate, "Bearer")
 	}
+}
+
+// Refusal is the whole answer, as it goes over the connection, to what cannot be read as a request.
+func (a *API) Refusal(status int, why string) []byte {
+	err := map[int]error{431: errHeaderTooLarge, 501: errNotImplemented, 505: errHTTPVersion}[status]
+	if err == nil {
+		err = errMalformed
+	}
+	p := problemOf(err)
+	if errors.Is(err, errMalformed) && why != "" {
+		p.Detail = "It cannot be read as a request: " + why + "."
+	}
+	body, _ := json.Marshal(p) // it is all strings and numbers
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n%s: %s\r\nContent-Length: %d\r\n"+
+		"Connection: close\r\n\r\n%s\n", p.Status, http.StatusText(p.Status), headerRequestID, a.ids.next(), len(body)+1,
+		body)
 }
 
 func (p *Problem) write(w http.ResponseWriter) {

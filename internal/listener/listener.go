@@ -23,6 +23,9 @@ type Config struct {
 	PerAddress int
 	// Trusted are the proxies.
 	Trusted Proxies
+	// Refusal is the whole answer, its status line included, in place of the plain text that net/http answers by itself
+	// to what is no HTTP request; nil leaves that as it is. It is not asked on connections with TLS.
+	Refusal func(status int, why string) []byte
 	// Closed is called for each connection that is closed because of a bound; it may be nil.
 	Closed func()
 }

@@ -251,6 +251,22 @@ func (v JSON) AppendCompact(dst []byte) []byte {
 	return dst
 }
 
+// CompactLen is the length of what AppendCompact appends.
+func (v JSON) CompactLen() (n int) {
+	for i := 0; i < len(v); {
+		end := i + 1
+		switch {
+		case isSpace(v[i]):
+			n--
+		case v[i] == '"':
+			end = skipString(v, i)
+		}
+		n += end - i
+		i = end
+	}
+	return n
+}
+
 // Inner is what is between an object's braces; nil for no object.
 func (v JSON) Inner() JSON {
 	if v == nil || !v.IsObject() {

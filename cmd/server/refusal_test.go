@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What cannot be read as a request, and what no route is for, is answered as every error is.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.start()
+	const host = "Host: localhost\r\n"
+	authorized := host + "Authorization: Bearer " + testKey + "\r\n"
+	for request, want := range map[string]struct {
+		status int
+		slug   string
+	}{
+		"hello\r\n\r\n":                                                                                         {400, "malformed-request"},
+		"GET / HTTP/1.1\r\n\r\n":                                                                                {400, "malformed-request"},
+		"GET /v1/tokens HTTP/1.1\r\nHost: a b\r\n\r\n":                                                          {400, "malformed-request"},
+		"GET /v1/tokens HTTP/1.1\r\n" + host + "A B: c\r\n\r\n":                                                 {400, "malformed-request"},
+		"GET /%zz HTTP/1.1\r\n" + host + "\r\n":                                                                 {400, "malformed-request"},
+		"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 64<<10):                                       {431, "header-too-large"},
+		"GET / HTTP/7.3\r\n" + host + "\r\n":                                                                    {505, "http-version"},
+		"POST /v1/tokens HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\n\r\n":                               {501, "not-implemented"},
+		"POST /v1/tokens HTTP/1.1\r\n" + authorized + "Content-Length: x\r\n\r\n":                               {400, "malformed-request"},
+		"GET / HTTP/1.1\r\n" + host + "\r\n":                                                                    {404, "no-such-path"},
+		"GET * HTTP/1.1\r\n" + host + "\r\n":                                                                    {404, "no-such-path"},
+		"FOO /v1/tokens HTTP/1.1\r\n" + host + "\r\n":                                                           {405, "method-not-allowed"},
+		"TRACE /v1/tokens HTTP/1.1\r\n" + host + "\r\n":                                                         {405, "method-not-allowed"},
+		"CONNECT localhost:1 HTTP/1.1\r\n" + host + "\r\n":                                                      {404, "no-such-path"},
+		"POST /v1/tokens HTTP/1.1\r\n" + authorized + "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}": {415, "unsupported-media-type"},
+		"POST /v1/tokens HTTP/1.1\r\n" + authorized + "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n": {413, "too-large"},
+	} {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.api[len("http://"):])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		go func() { _, _ = c.Write([]byte(request)) }() // the answer may come before its end
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Errorf("%.60q: %v", request, err)
+			continue
+		}
+		var problem struct {
+			Type   string
+			Status int
+		}
+		err = json.NewDecoder(res.Body).Decode(&problem)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != want.status || problem.Status != want.status || problem.Type != "urn:lhspn:problem:"+want.slug ||
+			res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("X-Request-Id") == "" {
+			t.Errorf("%.60q: %d %+v %v %v", request, res.StatusCode, problem, res.Header, err)
+		}
+	}
+}

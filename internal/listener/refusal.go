@@ -1,0 +1,47 @@
+package listener
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// net/http answers to what it cannot read as a request by itself, in one write: a status line, these headers and a
+// text. No answer of a handler begins so, as it has a date among them.
+const (
+	refusalStart   = "HTTP/1.1 "
+	refusalHeaders = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+	// refusalLine is more than the length of the status line.
+	refusalLine = 160
+)
+
+// refusal takes such an answer apart.
+func refusal(b []byte) (status int, why string, is bool) {
+	if !bytes.HasPrefix(b, []byte(refusalStart)) {
+		return 0, "", false
+	}
+	head := bytes.Index(b[:min(len(b), refusalLine+len(refusalHeaders))], []byte(refusalHeaders))
+	if head < 0 {
+		return 0, "", false
+	}
+	code, text, _ := bytes.Cut(b[len(refusalStart):head], []byte(" "))
+	status, err := strconv.Atoi(string(code))
+	if _, reason, has := bytes.Cut(text, []byte(": ")); has { // the standard text, and what is wrong
+		why = string(reason)
+	}
+	return status, why, err == nil && status >= 400
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	if c.of.config.Refusal == nil {
+		return c.Conn.Write(b)
+	}
+	status, why, is := refusal(b)
+	if !is {
+		return c.Conn.Write(b)
+	}
+	if _, err := c.Conn.Write(c.of.config.Refusal(status, why)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
