@@ -33,6 +33,7 @@ type options struct {
 	transport string
 	sizes     string
 	mixed     int
+	told      int
 	runs      int
 	probes    int
 	every     time.Duration
@@ -47,12 +48,17 @@ func main() {
 	flag.StringVar(&o.transport, "transport", "http2", "http2 or binary")
 	flag.StringVar(&o.sizes, "sizes", "100000,1000000", "registered tokens, growing")
 	flag.IntVar(&o.mixed, "mixed", 0, "measure one message to so many devices of three platforms instead")
+	flag.IntVar(&o.told, "told", 0,
+		"measure a broadcast to so many devices, of which some are refused, with a reader of events and a slow webhook")
 	flag.IntVar(&o.runs, "runs", 3, "broadcasts of each kind and size")
 	flag.IntVar(&o.probes, "probes", 50, "notifications to one token without a broadcast")
 	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "time between notifications to one token")
 	program.Main("broadcast", 10*time.Minute, func(ctx context.Context) error {
 		if o.mixed > 0 {
 			return mixed(ctx, o)
+		}
+		if o.told > 0 {
+			return told(ctx, o)
 		}
 		return benchmark(ctx, o)
 	})

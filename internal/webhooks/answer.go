@@ -52,6 +52,17 @@ type Answer struct {
 	Took   time.Duration
 }
 
+// ofEvent reports whether it may be the event that is not taken, and not the receiver that takes none: it had the
+// event, and does not ask to wait.
+func (a *Answer) ofEvent() bool {
+	switch a.Class {
+	case Redirected, Refused, Failed, Malformed, Timeout, Closed:
+		return a.RetryAfter == 0
+	default:
+		return false
+	}
+}
+
 func classify(status int) Class {
 	switch {
 	case status >= 200 && status < 300:

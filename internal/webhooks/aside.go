@@ -142,15 +142,21 @@ func (w *worker) tryAside(ctx context.Context, e *settings, a *aside) error {
 		return err
 	}
 	answer := w.postOne(ctx, e, &items[0])
-	switch {
-	case answer.Class == Stopped:
+	switch answer.Class {
+	case Stopped:
 		return nil
-	case answer.Class == Delivered:
+	case Delivered:
 		return w.endAside(ctx, a)
-	case answer.Class == Gone:
+	case Gone:
 		w.disable(e, answer)
 		return w.save(ctx)
+	default:
+		return w.failedAside(ctx, e, a, answer)
 	}
+}
+
+// failedAside has an event that was set aside be tried again later, or passed over.
+func (w *worker) failedAside(ctx context.Context, e *settings, a *aside, answer Answer) error {
 	a.failures++
 	pause, again := wait(a.failures, answer.RetryAfter)
 	if !again {
@@ -158,7 +164,7 @@ func (w *worker) tryAside(ctx context.Context, e *settings, a *aside) error {
 		return w.endAside(ctx, a)
 	}
 	a.retryAt = time.Now().Add(pause)
-	ctx, cancel = context.WithTimeout(ctx, saveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	return w.s.store.saveAside(ctx, w.key, a)
 }

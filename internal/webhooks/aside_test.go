@@ -94,10 +94,10 @@ func TestManyThatAreRefused(t *testing.T) {
 			return Answer{Class: Delivered, Status: 200}
 		}
 		start(t, f, st, r, endpoint())
-		for i := range 300 {
+		for i := range 220 {
 			f.add(fmt.Sprint(i))
 		}
-		elapse(16 * time.Hour)
+		elapse(10 * time.Hour)
 		st.mu.Lock()
 		aside := 0
 		for _, all := range st.away {

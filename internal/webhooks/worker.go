@@ -359,7 +359,7 @@ func (w *worker) failed(ctx context.Context, e *settings, items []push.Event, a 
 		p.place, p.failures, p.retryAt = event.ID, 0, time.Time{}
 		w.passOver(e, event.ID, a)
 		more = true
-	case p.failures >= asideAfter && a.Status != 0 && w.isAlone(ctx, e, items):
+	case p.failures >= asideAfter && a.ofEvent() && w.isAlone(ctx, e, items):
 		w.tell(e, a).Warn("a webhook takes other events, but not this one: it is tried again by itself", "event", event.ID)
 		return true, w.setAside(ctx, event, p.failures, retryAt)
 	default:

@@ -384,7 +384,7 @@ func TestOthersHoldNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, st, r := newFeed(), newMemory(), newReceiver()
 		var all []Endpoint
-		for i := range 300 {
+		for i := range 150 {
 			e := endpoint()
 			e.URL = fmt.Sprintf("https://dead%d.example.com/", i)
 			all = append(all, e)
@@ -409,7 +409,7 @@ func TestOthersHoldNothingUp(t *testing.T) {
 		wantEvents(t, healthy.events(hook), numbers(2, 101))
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.top > slots+failingSlots || len(r.got) > 300*3 {
+		if r.top > slots+failingSlots || len(r.got) > 150*3 {
 			t.Errorf("%d at once, %d requests", r.top, len(r.got))
 		}
 	})
