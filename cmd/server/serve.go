@@ -380,6 +380,7 @@ func (s *service) run(ctx context.Context) error {
 	s.log.Info("serving", "version", version, "commit", commit(), "listen", s.public.Addr().String(),
 		"ops_listen", s.private.Addr().String(), "database", s.db.Dialect)
 	s.notify("READY=1")
+	time.AfterFunc(time.Second, leaveStart)
 	return runParts(ctx, s.log, []part{
 		{"operators' endpoints", func(ctx context.Context) error { return s.serveHTTP(ctx, s.private, s.ops, time.Second) }},
 		{"queue", s.queue.Run},

@@ -1,12 +1,11 @@
 package api
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
 	"encoding/json"
-	"io/fs"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -74,14 +73,18 @@ func (a *API) documents() {
 	must(entries, err)
 	for _, entry := range entries {
 		name := entry.Name()
-		file := must(fs.ReadFile(swaggerFiles, "swagger-ui/"+name))
+		file := "swagger-ui/" + name
 		a.open("/docs/"+name, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "max-age=86400")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			if !strings.Contains(name, ".") {
 				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			}
-			http.ServeContent(w, r, name, started, bytes.NewReader(file))
+			f, ok := must(swaggerFiles.Open(file)).(io.ReadSeeker) // it reads the program's own memory: no copy is kept
+			if !ok {
+				panic("an embedded file that cannot be read from a place")
+			}
+			http.ServeContent(w, r, name, started, f)
 		})
 	}
 }
