@@ -35,7 +35,7 @@ func programPages(smaps []byte, program string) (all []pages) {
 	for lines := bufio.NewScanner(bytes.NewReader(smaps)); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
 		switch {
-		case len(fields) == 6 && fields[5] == program && strings.HasPrefix(fields[1], "r-") && strings.HasSuffix(fields[1], "p"):
+		case len(fields) == 6 && fields[5] == program && (fields[1] == "r-xp" || fields[1] == "r--p"):
 			from, to, _ := strings.Cut(fields[0], "-")
 			start, err := strconv.ParseUint(from, 16, 64)
 			end, endErr := strconv.ParseUint(to, 16, 64)

@@ -161,6 +161,9 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	if f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_RDWR, 0o600); err == nil { // SQLite says why not
 		_ = f.Close()
 	}
+	// What a commit waits for is its data and the file's length, not the time of the change. Where there is no fdatasync,
+	// fsync is used.
+	_, _ = sqlite.Fdatasync(true)
 	common := sqliteFile(path) + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)" +
 		// 16 MiB: tokens come in no order, so that a transaction of many changes as many pages, and what several of them

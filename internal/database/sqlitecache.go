@@ -51,44 +51,100 @@ type keepingConn struct {
 type keptStatement struct {
 	query string
 	stmt  driver.Stmt
+	// reading says that rows are being read from it, and forgotten that it is to be closed after that.
+	reading, forgotten bool
 }
 
-// ExecContext implements driver.ExecerContext.
-func (c *keepingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if len(query) > keptLength {
-		return c.sqliteConn.ExecContext(ctx, query, args)
+// usable is the statement, if it can be run now.
+func (k *keptStatement) usable() driver.Stmt {
+	if k == nil || k.reading {
+		return nil
 	}
-	stmt, err := c.prepared(ctx, query)
+	return k.stmt
+}
+
+// ExecContext implements driver.ExecerContext. A statement with arguments, which is one of a store's and short, is run
+// to its end: for one that can be interrupted the driver starts a goroutine.
+func (c *keepingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	kept, err := c.prepared(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	execer, ok := stmt.(driver.StmtExecContext)
+	execer, ok := kept.usable().(driver.StmtExecContext)
 	if !ok {
 		return c.sqliteConn.ExecContext(ctx, query, args)
+	}
+	if len(args) > 0 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		ctx = context.WithoutCancel(ctx)
 	}
 	return execer.ExecContext(ctx, args)
 }
 
-func (c *keepingConn) prepared(ctx context.Context, query string) (driver.Stmt, error) {
+// QueryContext implements driver.QueryerContext.
+func (c *keepingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	kept, err := c.prepared(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	queryer, ok := kept.usable().(driver.StmtQueryContext)
+	if !ok {
+		return c.sqliteConn.QueryContext(ctx, query, args)
+	}
+	rows, err := queryer.QueryContext(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	kept.reading = true
+	return &keptResult{rows, kept}, nil
+}
+
+// keptResult is the rows of a kept statement.
+type keptResult struct {
+	driver.Rows
+	of *keptStatement
+}
+
+// Close implements driver.Rows.
+func (r *keptResult) Close() error {
+	err := r.Rows.Close()
+	r.of.reading = false
+	if r.of.forgotten {
+		r.of.forgotten = false
+		_ = r.of.stmt.Close()
+	}
+	return err
+}
+
+// prepared is the kept statement; nil where the text is too long to be kept.
+func (c *keepingConn) prepared(ctx context.Context, query string) (*keptStatement, error) {
 	if e := c.kept[query]; e != nil {
 		c.recent.MoveToFront(e)
-		return e.Value.(*keptStatement).stmt, nil
+		return e.Value.(*keptStatement), nil
+	}
+	if len(query) > keptLength {
+		return nil, nil //nolint:nilnil // see above
 	}
 	stmt, err := c.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	c.kept[query] = c.recent.PushFront(&keptStatement{query, stmt})
+	kept := &keptStatement{query: query, stmt: stmt}
+	c.kept[query] = c.recent.PushFront(kept)
 	if c.recent.Len() > keptStatements {
 		c.forget(c.recent.Back())
 	}
-	return stmt, nil
+	return kept, nil
 }
 
 func (c *keepingConn) forget(e *list.Element) {
 	kept := c.recent.Remove(e).(*keptStatement)
 	delete(c.kept, kept.query)
-	_ = kept.stmt.Close()
+	if kept.forgotten = kept.reading; !kept.forgotten {
+		_ = kept.stmt.Close()
+	}
 }
 
 // Close implements driver.Conn.

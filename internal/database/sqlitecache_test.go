@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -73,5 +74,57 @@ func TestSQLiteKeepsStatements(t *testing.T) {
 	}
 	if want := fmt.Sprintf("[{1 one c} {2 x%d c} {3 three c} {4 four c}]", 2*keptStatements-1); fmt.Sprint(got) != want {
 		t.Errorf("%v, not %s", got, want)
+	}
+}
+
+// A kept query is run anew while its rows are still being read, and can be forgotten meanwhile.
+func TestSQLiteKeepsQueries(t *testing.T) {
+	t.Parallel()
+	db, err := Open(t.Context(), "sqlite:"+t.TempDir()+"/test.db", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		if _, err := tx.ExecContext(ctx, "CREATE TABLE t (a INTEGER PRIMARY KEY)"); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO t (a) VALUES (?), (?), (?)", 1, 2, 3); err != nil {
+			return err
+		}
+		const query = "SELECT a FROM t WHERE a >= ? ORDER BY a"
+		for range 3 {
+			outer, err := tx.QueryContext(ctx, query, 1)
+			if err != nil {
+				return err
+			}
+			var got []int
+			for outer.Next() {
+				var a int
+				if err := outer.Scan(&a); err != nil {
+					return err
+				}
+				var inner []int
+				if err := tx.SelectContext(ctx, &inner, query, a); err != nil {
+					return err
+				}
+				got = append(got, a, len(inner))
+				for i := range keptStatements {
+					if _, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE t SET a = a WHERE a = %d", i)); err != nil {
+						return err
+					}
+				}
+			}
+			if err := errors.Join(outer.Err(), outer.Close()); err != nil {
+				return err
+			}
+			if fmt.Sprint(got) != "[1 3 2 2 3 1]" {
+				t.Errorf("%v", got)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
