@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO ?= go
 LINT := $(CURDIR)/.tools/golangci-lint
 
-.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop galera group-replication vitess vuln docs chart
+.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop console-walk galera group-replication vitess vuln docs chart
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -65,6 +65,12 @@ vitess: ## the stores' tests on Vitess, unsharded and sharded, and three replica
 
 interop: ## real third-party clients against the simulator (npm and Go modules are fetched)
 	interop/run.sh
+
+console-walk: ## headless Chromium walks the console of dev mode, and takes the pictures of docs/console (2 minutes; npm and Chromium)
+	cd interop/console && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	cd interop/console && $(GO) build -o ../../bin/console-walk .
+	$(GO) build -o bin/server ./cmd/server
+	bin/console-walk -server bin/server -axe interop/console/node_modules/axe-core/axe.min.js -chromium "$$(command -v chromium || command -v google-chrome)" -pictures docs/console
 
 fuzz: ## a minute on each fuzz target
 	scripts/fuzz

@@ -17,7 +17,7 @@ finish() {
 }
 trap finish EXIT
 
-for clients in node fcm/node webpush/node webhooks/node; do
+for clients in node fcm/node webpush/node webhooks/node console; do
   if ! cmp -s $clients/package-lock.json $clients/node_modules/.installed-lock; then
     (cd $clients && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
     cp $clients/package-lock.json $clients/node_modules/.installed-lock
@@ -90,6 +90,9 @@ if chromium=$(command -v chromium || command -v google-chrome); then
   (cd browser && go build -o "$work/browser" .)
   check 'browser:  headless Chromium, the page and the service worker of docs/webpush' \
     "$work/browser" -server "$work/server" -docs ../docs/webpush -chromium "$chromium"
+  (cd console && go build -o "$work/console" .)
+  check "browser:  headless Chromium walks the operators' console; axe-core 4.14.1 examines it" \
+    "$work/console" -server "$work/server" -axe console/node_modules/axe-core/axe.min.js -chromium "$chromium"
 else
   echo "left out: Chromium is not installed (Debian: chromium)"
 fi
