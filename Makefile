@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO ?= go
 LINT := $(CURDIR)/.tools/golangci-lint
 
-.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop console-walk galera group-replication vitess vuln docs chart
+.PHONY: help run test test-mysql test-quick lint fmt build bench chaos chaos-mysql fuzz interop console-walk galera group-replication vitess vuln docs chart outage
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 $(LINT): tools/go.mod
 	cd tools && GOBIN=$(CURDIR)/.tools $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
+
+outage: ## a real Prometheus with the alerts over a real outage of APNs and of the service; each panel has data (3 minutes)
+	LHSPN_TEST_OUTAGE=1 $(GO) test -count=1 -v -run TestRealOutage ./cmd/server
 
 chart: ## the Helm chart, rendered and decoded strictly, and compose.yaml (its modules take minutes to build the first time)
 	cd deploy/test && $(GO) test -count=1 ./... # what it reads is outside of its module: Go would not see that it changed

@@ -92,6 +92,10 @@ var allowed = map[string]map[string]string{
 	},
 	"internal/memconn":  {},
 	"internal/netguard": {},
+	"internal/tracing": {
+		"internal/push": "it implements push.Tracer",
+	},
+	"internal/tracing/tracingtest": {},
 	"internal/apns": {
 		"internal/push":  "results and their reasons",
 		"internal/http2": "its metrics, which are those of the provider API's connections",

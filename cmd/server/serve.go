@@ -38,6 +38,7 @@ import (
 	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/sender"
 	"github.com/lhspn/lhspn/internal/tokens"
+	"github.com/lhspn/lhspn/internal/tracing"
 	"github.com/lhspn/lhspn/internal/webhooks"
 )
 
@@ -109,6 +110,7 @@ type service struct {
 	ops         http.Handler
 	console     *console.Console // nil: it is switched off
 	metrics     *prometheus.Registry
+	tracer      *tracing.Tracer // nil: nothing is traced
 	// draining is set when the service is told to stop, so that it stops being ready before it stops to serve.
 	draining atomic.Bool
 
@@ -130,6 +132,10 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	registerBuild(reg)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	tracer, err := s.openTracing(ctx)
+	if err != nil {
+		return nil, err
+	}
 	g := newGateways(log, reg)
 	s.credentials = g.watch
 	s.live, s.reloads = newLive(g, log, reg), newReloadMetrics(reg)
@@ -179,7 +185,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	s.queue, err = queue.New(s.db, queue.Config{
 		NoteAccepted: proving,
 		Lease:        cfg.Queue.Lease,
-		Events:       s.events, ServiceID: s.live.serviceID,
+		Events:       s.events, ServiceID: s.live.serviceID, Tracer: tracer,
 		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
 	}, s.tokens, s.counters, log, reg)
 	if err != nil {
@@ -189,7 +195,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the
 	// rest is for webhooks and for handing back the shards.
 	part := cfg.ShutdownDeadline / 5
-	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part}, s.queue, routes, log, reg); err != nil {
+	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part, Tracer: tracer}, s.queue, routes, log,
+		reg); err != nil {
 		return nil, err
 	}
 	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue, s.tokens}, s.sender, s.live.sources(),
@@ -206,7 +213,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Events: s.events, Tokens: s.tokens,
 		Notifications: notifications{s.queue},
 		Feedback:      deadTokens{s.queue, s.feedback, s.log},
-		Log:           log, Metrics: reg, Version: version, RequestLog: cfg.Log.Requests == "sampled",
+		Log:           log, Metrics: reg, Tracer: tracer, Version: version, RequestLog: cfg.Log.Requests == "sampled",
 		MaxBody:      cfg.API.MaxBody,
 		Timeout:      cfg.API.Timeout,
 		RegisterRate: cfg.API.RegisterRate, MaxInFlight: cfg.API.MaxInFlight, NoDocs: cfg.API.Docs == "off",
@@ -451,6 +458,7 @@ func (s *service) ready(ctx context.Context) error {
 
 // close closes what open opened.
 func (s *service) close() {
+	s.flushSpans()
 	for _, l := range []net.Listener{s.public, s.private} {
 		if l != nil {
 			_ = l.Close() // closed already where the server has stopped

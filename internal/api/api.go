@@ -151,6 +151,8 @@ type Config struct {
 	Timeout time.Duration
 	// RequestLog has requests logged at info: a sample of them under load.
 	RequestLog bool
+	// Tracer records the requests that send notifications; nil: none.
+	Tracer push.Tracer
 }
 
 // API is the public listener's handler.
@@ -180,6 +182,7 @@ type API struct {
 	failureLines *rate.Limiter // of the lines on failed requests
 	unlogged     atomic.Int64  // failed requests that it allowed no line
 
+	tracer           push.Tracer
 	requestLog       bool // at info; at debug there is one anyway
 	requestLines     *rate.Limiter
 	requestsUnlogged atomic.Int64
@@ -193,6 +196,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		tokens:        c.Tokens,
+		tracer:        c.Tracer,
 		notifications: c.Notifications,
 		feedback:      c.Feedback,
 		events:        c.Events,

@@ -34,6 +34,7 @@ type exchange struct {
 	status int        // 0 before the header was written
 	start  time.Time
 	err    error
+	span   push.Span // nil: the request is not traced
 }
 
 // Unwrap is for http.ResponseController.
@@ -112,6 +113,24 @@ func (x *exchange) observe(r *http.Request) {
 		log.Info("requests are served again")
 	}
 	x.logRequest(r, took)
+	if x.span != nil {
+		x.span.End(slog.String("http.request.method", r.Method), slog.String("http.route", x.route.pattern),
+			slog.Int("http.response.status_code", x.status), slog.String("request_id", x.id),
+			slog.String("app", x.who.app.Name))
+	}
+}
+
+// trace begins the request's span, where it is traced: only when its key is known to be good, since the caller may have
+// it sampled.
+func (x *exchange) trace(r *http.Request) {
+	if x.api.tracer == nil {
+		return
+	}
+	var traceparent string
+	if given := r.Header["Traceparent"]; len(given) == 1 {
+		traceparent = given[0]
+	}
+	x.span = x.api.tracer.Begin(traceparent, r.Method+" "+x.route.pattern, x.start)
 }
 
 // The lines of failed requests are bounded: an outage fails every request.

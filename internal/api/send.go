@@ -22,6 +22,7 @@ var sendQuery = []parameter{{
 }}
 
 func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request) error {
+	x.trace(r)
 	dryRun := x.query["dry_run"] == "true"
 	return x.readBody(r, a.maxBody, func(body push.JSON) error {
 		rd := newAccepting(x.who.app)
@@ -48,6 +49,7 @@ func (a *API) postNotification(ctx context.Context, x *exchange, r *http.Request
 }
 
 func (a *API) postBatch(ctx context.Context, x *exchange, r *http.Request) error {
+	x.trace(r)
 	return x.readBody(r, a.maxBody, func(body push.JSON) error {
 		rd := newAccepting(x.who.app)
 		defer rd.release()
@@ -187,6 +189,11 @@ func (a *API) accept(
 	request := &push.Request{App: x.who.app.Name, Submissions: submissions, Answer: b}
 	if err := setKey(request, r, body); err != nil {
 		return err
+	}
+	if x.span != nil {
+		for i := range submissions {
+			submissions[i].Notification.Trace = x.span.Trace()
+		}
 	}
 	replay, err := a.notifications.Accept(ctx, request)
 	if err != nil {

@@ -128,6 +128,7 @@ func (l *loader) check(c *Config) {
 	if c.Database != "" && !strings.HasPrefix(c.Database, "mysql://") && !strings.HasPrefix(c.Database, "sqlite:") {
 		l.fault("database", "must begin with mysql:// or sqlite:")
 	}
+	l.collector("tracing.endpoint", c.Tracing.Endpoint)
 	if len(c.Apps) == 0 && len(c.OperatorKeys) == 0 {
 		l.fault("apps", "is missing")
 	}
@@ -278,6 +279,17 @@ func (l *loader) proxy(at, address string) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		l.fault(at, "must be a URL like http://user:password@host:port")
+	}
+}
+
+// collector must be the URL of a collector of spans, or empty.
+func (l *loader) collector(at, address string) {
+	if address == "" {
+		return
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		l.fault(at, "must be a URL like http://127.0.0.1:4318")
 	}
 }
 

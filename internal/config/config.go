@@ -39,6 +39,7 @@ type Config struct {
 	Queue                   Queue         `yaml:"queue" doc:"What is accepted and not yet sent."`
 	Feedback                Feedback      `yaml:"feedback" doc:"The scheduled job that removes dead device tokens."`
 	Webhooks                Webhooks      `yaml:"webhooks" doc:"What holds for the webhooks of all apps."`
+	Tracing                 Tracing       `yaml:"tracing" doc:"Spans for a collector of OpenTelemetry: docs/tracing.md."`
 	OperatorKeys            []OperatorKey `yaml:"operator_keys" doc:"API keys of operators, who set apps and keys while the service runs (/v1/apps). With them they read no tokens and send nothing, but for test pushes of the console."`
 	MasterKey               string        `yaml:"master_key" secret:"true" doc:"What credentials that are given by API are encrypted with in the database (AES-256-GCM): 32 random bytes in base64, as server keygen --master prints them. The same on all replicas. Without it apps are in this file only."`
 	MasterKeyPrevious       string        `yaml:"master_key_previous" secret:"true" doc:"A second key that stored credentials may be encrypted with, while master_key is replaced: what is found under it at the start is encrypted anew under master_key."`
@@ -58,6 +59,12 @@ type Log struct {
 	Level    string `yaml:"level" default:"info" enum:"debug,info,warn,error" doc:"The least level. debug has a line for each request, and for what becomes of each notification."`
 	Format   string `yaml:"format" default:"auto" enum:"auto,text,json" doc:"auto is text on a terminal and JSON otherwise."`
 	Requests string `yaml:"requests" default:"sampled" enum:"sampled,off" doc:"sampled is a line at level info for a request, up to 20 a second: with its route, status, duration, client, key and id. At level debug each has one."`
+}
+
+// Tracing is where spans go.
+type Tracing struct {
+	Endpoint      string  `yaml:"endpoint" doc:"The collector's URL, for OTLP over HTTP: http://127.0.0.1:4318. Left out: nothing is traced."`
+	SamplingRatio float64 `yaml:"sampling_ratio" default:"1" min:"0" max:"1" doc:"The share that is traced of the requests that come without a traceparent. One that comes with it is traced where its caller traces it."`
 }
 
 // API is the limits of the REST API.

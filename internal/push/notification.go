@@ -35,6 +35,8 @@ type Notification struct {
 	// CreatedAt is when it was accepted, SendAt the time before which it is not sent (CreatedAt where none was asked
 	// for).
 	CreatedAt, SendAt time.Time
+	// Trace is the request that it was accepted with, where that is traced.
+	Trace Trace
 	// Others are the same notification as other platforms send it, each platform once: they share ID, App,
 	// BadgeIncrement, Rate, CreatedAt and SendAt, and have no Others of their own.
 	Others []*Notification

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -74,7 +75,10 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 		return nil, fmt.Errorf("accept: %w", err)
 	}
 	defer q.counters.Release(a.App, a.counts)
-	if err := q.accepts.Do(ctx, a); err != nil {
+	start := time.Now()
+	err = q.accepts.Do(ctx, a)
+	q.traceCommit(a, start, err)
+	if err != nil {
 		reason := "error"
 		if errors.Is(err, push.ErrConflict) {
 			reason = "conflict"
@@ -86,6 +90,15 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 		q.metrics.replays.Inc()
 	}
 	return a.replay, nil
+}
+
+// traceCommit tells of the wait for a group and of its commit, where the request is traced.
+func (q *Queue) traceCommit(a *acceptance, start time.Time, err error) {
+	if q.cfg.Tracer == nil || len(a.rows) == 0 || a.rows[0].Trace.IsZero() {
+		return
+	}
+	q.cfg.Tracer.Record(a.rows[0].Trace, "commit", start, time.Now(), slog.String("app", a.App),
+		slog.Int("notifications", len(a.rows)), slog.Bool("replayed", a.replay != nil), slog.Bool("error", err != nil))
 }
 
 // LookUp says of a submission to an audience that is sent to now whether it has no member (Empty), as far as that is
@@ -369,7 +382,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
 	notifications := database.NewInsert("notifications", `app, id, name, state, platform,
 		environment, push_type, kind, topic, priority, expires_at,
-		collapse_id, badge_increment, rate, payload, badge_at, contents, audience, shard, waiting, recipient,
+		collapse_id, badge_increment, rate, payload, badge_at, contents, audience, trace, shard, waiting, recipient,
 		expanded, recipients, created_at, send_at,
 		finished_at`, "")
 	platforms, sets := newPlatformInsert(), newSetInsert()
@@ -409,8 +422,8 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 				string(row.Environment),
 				string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
-				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), shard, waiting, recipient, row.expanded, row.n,
-				created,
+				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), orNull(row.Trace.Bytes()), shard, waiting, recipient,
+				row.expanded, row.n, created,
 				sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
 			}

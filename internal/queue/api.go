@@ -23,6 +23,8 @@ type Config struct {
 	Handoff func(n *push.Notification, batches []*Batch)
 	// NoteAccepted has the registry told in each transaction which tokens were accepted.
 	NoteAccepted bool
+	// Tracer is told of the commits of traced requests; nil: nothing is.
+	Tracer push.Tracer
 	// Events are written in the transactions that make them true; nil: none are.
 	Events *events.Store
 	// ServiceID is what a delivery of the app is called towards its service, empty where it has no name there. Nil: none

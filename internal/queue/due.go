@@ -190,7 +190,7 @@ func (q *Queue) loadNotifications(
 	ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification,
 ) error {
 	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
-		badge_increment, rate, payload, badge_at, contents, created_at, send_at
+		badge_increment, rate, payload, badge_at, contents, trace, created_at, send_at
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
 		return err
@@ -199,15 +199,16 @@ func (q *Queue) loadNotifications(
 	for rows.Next() {
 		n := &push.Notification{App: app}
 		var id, environment, pushType, kind, topic, collapse []byte
-		var contents sql.RawBytes
+		var contents, trace sql.RawBytes
 		var expires, created, sendAt database.Time
 		if err := rows.Scan(&id, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse,
-			&n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &contents, &created, &sendAt); err != nil {
+			&n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &contents, &trace, &created,
+			&sendAt); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)
 		n.Environment, n.Type, n.Kind = push.Route(environment), push.Type(pushType), push.Kind(kind)
-		n.Key, n.CollapseID = string(topic), string(collapse)
+		n.Key, n.CollapseID, n.Trace = string(topic), string(collapse), push.TraceOf(trace)
 		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
 		if err := decodeContents(n, contents); err != nil {
 			return err

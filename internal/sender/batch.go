@@ -35,6 +35,7 @@ type batch struct {
 	// granted has what was answered "later" sent once more at the least.
 	granted bool
 	decided bool // the settlers have made its results final
+	times   *times
 	one     [1]push.Result
 }
 

@@ -81,6 +81,7 @@ func (g *group) send(b *batch, k int, now time.Time) (added int, what sendOutcom
 		b.lease, b.leased, b.sentAt = lease, true, now
 		b.start()
 	}
+	b.times.hand()
 	r.backlog.ready[b.Lane] -= k
 	return g.add(b, b.next+k, now), sendTaken
 }

@@ -87,7 +87,7 @@ func (r *route) wants(lane queue.Lane) bool {
 
 // admit takes a batch into memory, to be sent.
 func (r *route) admit(from *queue.Batch, n *push.Notification) admission {
-	b := &batch{Batch: from, route: r}
+	b := &batch{Batch: from, route: r, times: r.s.traced(n)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -229,6 +229,7 @@ func (r *route) remove(b *batch) {
 
 // settled is called by the settlers when the batch is settled, or another replica's.
 func (r *route) settled(b *batch) {
+	r.recordSpans(b)
 	r.s.memory.settled(b)
 	r.mu.Lock()
 	defer r.mu.Unlock()

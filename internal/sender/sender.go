@@ -76,6 +76,8 @@ type Config struct {
 	Pause, PauseMax time.Duration
 	// Blocked is how often one notification is tried of a route, or of a key, that the service refuses; default 30 s.
 	Blocked time.Duration
+	// Tracer is told of the ways of traced notifications; nil: nothing is.
+	Tracer push.Tracer
 }
 
 // The defaults, and what is not for configuration.

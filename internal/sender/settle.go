@@ -42,6 +42,7 @@ func newSettlers(s *Sender) *settlers {
 
 // add queues a batch, which from now on belongs to the settlers. It never blocks.
 func (q *settlers) add(b *batch) {
+	b.times.answer()
 	q.mu.Lock()
 	q.push(b)
 	q.mu.Unlock()

@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     badge_at        SMALLINT UNSIGNED NOT NULL,        -- where each device's badge goes into the payload, 0 for nowhere
     contents        BLOB NULL,                         -- the forms of the other platforms, NULL where it is for one
     audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
+    trace           VARBINARY(24) NULL,                -- the trace and the span that it stems from, NULL where it is not traced
     shard           TINYINT UNSIGNED NOT NULL DEFAULT 0, -- of the recipient that waits here
     waiting         TINYINT UNSIGNED NOT NULL DEFAULT 0, -- 1 while the one recipient waits here, 2 where its badge must be counted first; 0: all that waits is in batches
     recipient       VARBINARY(1100) NOT NULL DEFAULT '', -- of a notification to one device: its route and token

@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     badge_at        INTEGER NOT NULL,                  -- where each device's badge goes into the payload, 0 for nowhere
     contents        BLOB NULL,                         -- the forms of the other platforms, NULL where it is for one
     audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
+    trace           BLOB, -- the trace and the span that it stems from, NULL where it is not traced
     shard           INTEGER NOT NULL DEFAULT 0,        -- of the recipient that waits here
     waiting         INTEGER NOT NULL DEFAULT 0,        -- 1 while the one recipient waits here, 2 where its badge must be counted first; 0: all that waits is in batches
     recipient       BLOB NOT NULL DEFAULT x'',         -- of a notification to one device: its route and token
