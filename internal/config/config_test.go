@@ -67,7 +67,7 @@ func TestLoad(t *testing.T) {
 			MaxBody: 8 << 20, Timeout: 20 * time.Second, RegisterRate: 10, MaxInFlight: 256, MaxConnections: 10_000, MaxConnectionsPerAddress: 1000,
 			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, Docs: "on",
 		},
-		Console:  "on",
+		Console: "on", Tracing: Tracing{SamplingRatio: 1},
 		Queue:    Queue{10 * time.Second, 10_000_000, 10_000_000, 168 * time.Hour},
 		Feedback: Feedback{Interval: 30 * time.Minute, BadTokenAfter: 3, BadTokenOver: 24 * time.Hour, BadTokenGuard: 0.5, UnregisteredGuard: 0.5},
 		Apps: []App{{
@@ -202,6 +202,8 @@ func TestLoadRefuses(t *testing.T) {
 		"no topic":             {"      topic: com.example.hedgehog\n", "", "7: apps[0].apns.topic: is missing"},
 		"topic of the app":     {"    apns:\n      topic:", "    topic: a\n    apns:\n      topic:", "7: apps[0].topic: is not a setting; it is apps[0].apns.topic"},
 		"topic":                {"com.example.hedgehog", "com.example/hedgehog", "8: apps[0].apns.topic: must be a bundle id, like com.example.app"},
+		"collector":            {"apps:\n", "tracing: {endpoint: 'localhost:4318'}\napps:\n", "5: tracing.endpoint: must be a URL like http://127.0.0.1:4318"},
+		"sampling":             {"apps:\n", "tracing: {sampling_ratio: 1.5}\napps:\n", "5: tracing.sampling_ratio: must be from 0 to 1"},
 		"transport":            {"transport: http2", "transport: http", `9: apps[0].apns.transport: must be one of http2, binary, not "http"`},
 		"environment":          {"transport: http2", "environment: test", `9: apps[0].apns.environment: must be one of production, sandbox, not "test"`},
 		"connections":          {"connections: 4", "connections: 0", "13: apps[0].apns.connections: must be from 1 to 100"},

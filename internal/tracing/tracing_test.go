@@ -62,7 +62,7 @@ func TestSpansKeepTheCallersTrace(t *testing.T) {
 	if send.Trace != callersTrace || send.Parent != request.ID {
 		t.Errorf("send is of %s under %s", send.Trace, send.Parent)
 	}
-	if send.EndTimeUnixNano-send.StartTimeUnixNano != uint64(time.Millisecond) || 
+	if send.EndTimeUnixNano-send.StartTimeUnixNano != uint64(time.Millisecond) ||
 		send.Attributes["recipients"] != "7" || send.Attributes["app"] != "a" || send.Attributes["replayed"] != "true" {
 		t.Errorf("send %v", send)
 	}
