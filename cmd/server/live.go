@@ -33,6 +33,7 @@ type live struct {
 	g        *gateways
 	log      *slog.Logger
 	refusals *prometheus.GaugeVec
+	expiry   *prometheus.GaugeVec
 	// The parts that are told of apps. They are set before start.
 	api      *api.API
 	sender   *sender.Sender
@@ -67,7 +68,11 @@ func newLive(g *gateways, log *slog.Logger, reg prometheus.Registerer) *live {
 		Help: "1 while an app's new settings, or the files that they name, cannot be used, and the former ones stay in " +
 			"force.",
 	}, []string{"app"})}
-	reg.MustRegister(l.refusals)
+	l.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "lhspn", Name: "api_key_expiry_timestamp_seconds",
+		Help: "When an API key expires, of those that do. app is empty for operators' keys.",
+	}, []string{"app", "key"})
+	reg.MustRegister(l.refusals, l.expiry)
 	return l
 }
 
@@ -83,6 +88,23 @@ func (l *live) serviceID(app string, notification uuid.UUID, t push.Token) strin
 		return ""
 	}
 	return apns.ID(notification, t.Address()).String()
+}
+
+// setExpiry tells when keys expire. mu is held.
+func (l *live) setExpiry() {
+	l.expiry.Reset()
+	for _, k := range l.operators {
+		if !k.ExpiresAt.IsZero() {
+			l.expiry.WithLabelValues("", k.Name).Set(float64(k.ExpiresAt.Unix()))
+		}
+	}
+	for name, a := range l.apps {
+		for _, k := range a.settings.Keys {
+			if !k.ExpiresAt.IsZero() {
+				l.expiry.WithLabelValues(name, k.Name).Set(float64(k.ExpiresAt.Unix()))
+			}
+		}
+	}
 }
 
 // setQuotas has the apps' limits be in force. mu is held.
@@ -277,6 +299,7 @@ func (l *live) start(apps []config.App, operators []config.OperatorKey) (routes 
 	l.operators = operatorKeys(operators)
 	c, err := l.prepare(apps)
 	l.setQuotas()
+	l.setExpiry()
 	routes = map[queue.Outlet]sender.RouteConfig{}
 	for outlet, settings := range c.routes {
 		routes[outlet] = *settings
@@ -293,6 +316,7 @@ func (l *live) set(apps []config.App, operators []config.OperatorKey) error {
 	c, err := l.prepare(apps)
 	// What is new is there before it is asked for, and nothing is asked for any more of what goes.
 	l.setQuotas()
+	l.setExpiry()
 	err = errors.Join(err, l.sender.SetRoutes(c.routes), l.api.SetApps(l.apiApps(), l.operators),
 		l.sender.SetRoutes(c.gone))
 	l.feedback.SetApps(l.sources())

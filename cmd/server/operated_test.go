@@ -110,6 +110,9 @@ func testAppsAtRunTime(t *testing.T, database string, count int) {
 	if listed := r.command("app", "get", "fox"); listed["name"] != "fox" || len(listed["keys"].([]any)) != 1 {
 		t.Errorf("the app is shown as %v", listed)
 	}
+	last.until("the key's end is told", func() bool {
+		return last.metric("lhspn_api_key_expiry_timestamp_seconds", `app="fox"`, `key="backend"`) == 4102444800
+	})
 	if !strings.HasPrefix(key, "lhspn_send_") {
 		t.Fatalf("the new key is %q", key)
 	}
