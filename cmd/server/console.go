@@ -35,7 +35,7 @@ func newConsole(s *service, shown prometheus.Gatherer) (*console.Console, error)
 		return nil, nil
 	}
 	return console.New(console.Config{
-		Operators: s.api, Apps: consoleApps{s.operated, s.live}, Notifications: consoleQueue{s.queue, s.api},
+		Operators: s.api, Apps: consoleApps{s.operated, s.live, shown}, Notifications: consoleQueue{s.queue, s.api},
 		Tokens: consoleTokens{s.tokens, s.queue, s.events}, Sending: consoleSending{s.sender, shown},
 		Feedback: consoleFeedback{s.queue, shown}, Replicas: consoleReplicas{s.queue}, Ready: s.ready, Explain: explain,
 		Log: s.log, Version: version, API: apiURL(s.public.Addr(), s.certificate != nil),
@@ -76,7 +76,8 @@ func explain(err error) console.Problem {
 // consoleApps is the apps as the console asks for them.
 type consoleApps struct {
 	*operated
-	live *live
+	live  *live
+	shown prometheus.Gatherer
 }
 
 // Names implements console.Apps.
@@ -104,6 +105,23 @@ func (a consoleApps) Problems(app string) []string {
 		return nil
 	}
 	return slices.Sorted(maps.Values(of.refused))
+}
+
+// Webhooks implements console.Apps.
+func (a consoleApps) Webhooks(app string) (all []console.Webhook) {
+	g := gather(a.shown)
+	for key, seconds := range g.sums {
+		if key.app != app || key.name != undeliveredMetric {
+			continue
+		}
+		disabled := gaugeKey{disabledMetric, app, "", key.of}
+		all = append(all, console.Webhook{
+			Endpoint: key.of, Undelivered: time.Duration(seconds * float64(time.Second)).Truncate(time.Second),
+			Disabled: g.sums[disabled] > 0,
+		})
+	}
+	slices.SortFunc(all, func(a, b console.Webhook) int { return strings.Compare(a.Endpoint, b.Endpoint) })
+	return all
 }
 
 // Entry implements console.Apps.
@@ -309,8 +327,13 @@ func (g gauges) complete(r *console.Route) {
 var consoleMetrics = []string{
 	"lhspn_apns_connections", "lhspn_fcm_connections", "lhspn_webpush_connections", "lhspn_apns_gateway_down",
 	"lhspn_fcm_gateway_down", "lhspn_credentials_unusable", "lhspn_feedback_last_success_timestamp_seconds",
-	"lhspn_feedback_bad_token_guard", "lhspn_feedback_unregistered_guard",
+	"lhspn_feedback_bad_token_guard", "lhspn_feedback_unregistered_guard", undeliveredMetric, disabledMetric,
 }
+
+const (
+	undeliveredMetric = "lhspn_webhooks_oldest_undelivered_seconds"
+	disabledMetric    = "lhspn_webhooks_disabled"
+)
 
 // tap has what is registered also be in a second, small registry, where its name is one of consoleMetrics.
 type tap struct {
@@ -351,7 +374,7 @@ func (t tap) MustRegister(all ...prometheus.Collector) {
 }
 
 // gaugeKey is a metric with its labels; those that it does not have are empty.
-type gaugeKey struct{ name, app, route, platform string }
+type gaugeKey struct{ name, app, route, of string }
 
 // gauges are the values of consoleMetrics, without the labels that are no key's, and the gateways that are down.
 type gauges struct {
@@ -385,8 +408,8 @@ func (k *gaugeKey) label(l *dto.LabelPair, gateway *string) {
 		k.app = l.GetValue()
 	case "route":
 		k.route = l.GetValue()
-	case "platform":
-		k.platform = l.GetValue()
+	case "platform", "endpoint":
+		k.of = l.GetValue()
 	case "gateway":
 		*gateway = l.GetValue()
 	}
@@ -412,7 +435,7 @@ func (f consoleFeedback) Passes(ctx context.Context, app string) (p console.Pass
 	for key, on := range g.sums {
 		bad := key.name == "lhspn_feedback_bad_token_guard"
 		if on > 0 && key.app == app && (bad || key.name == "lhspn_feedback_unregistered_guard") {
-			p.Guards = append(p.Guards, console.Guard{Platform: key.platform, Bad: bad})
+			p.Guards = append(p.Guards, console.Guard{Platform: key.of, Bad: bad})
 		}
 	}
 	slices.SortFunc(p.Guards, func(a, b console.Guard) int { return strings.Compare(a.Platform, b.Platform) })

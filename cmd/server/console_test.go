@@ -191,7 +191,7 @@ func TestConsoleIsForOperatorsOnly(t *testing.T) {
 	if status, _ := v.act("/sign-in", "key", "x"); status != 401 {
 		t.Errorf("a console without operators: %d", status)
 	}
-	req, _ := http.NewRequest("POST", r.ops+"/console/sign-in", strings.NewReader("key=x"))
+	req, _ := http.NewRequest(http.MethodPost, r.ops+"/console/sign-in", strings.NewReader("key=x"))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Origin", "https://elsewhere.example")
 	if status, _ := v.read(v.client.Do(req)); status != 403 {

@@ -163,7 +163,7 @@ func describe(group setting) map[string]any {
 			if len(list) > 0 {
 				shown[name] = list
 			}
-		case !m.value.IsZero():
+		case !m.value.IsZero() || m.tag.Get("default") != "": // left out, it would be its default
 			shown[name] = showValue(name, m.value.Interface())
 		}
 	}

@@ -45,6 +45,28 @@ func TestParseApp(t *testing.T) {
 	}
 }
 
+// What is shown, given back, is the same: also where a setting was given that is not its default, but nothing.
+func TestDescribedAppIsTheSame(t *testing.T) {
+	t.Parallel()
+	doc := `{"events": false, "fcm": {"service_account": "e30=", "max_retries": 0}}`
+	app, faults := ParseApp("hedgehog", []byte(doc))
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	shown, err := json.Marshal(app.Describe())
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, err := MergeApp(shown, []byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, faults := ParseApp("hedgehog", merged)
+	if len(faults) > 0 || again.Events || again.FCM.MaxRetries != 0 {
+		t.Errorf("%s is read as events %v, max_retries %d, %v", merged, again.Events, again.FCM.MaxRetries, faults)
+	}
+}
+
 func TestParseAppFaults(t *testing.T) {
 	t.Parallel()
 	for doc, want := range map[string]string{

@@ -289,7 +289,9 @@ func (r *rig) postForm(path string, file map[string]string, pairs ...string) (st
 func TestAppsAreEditedAsFields(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
+	r.fake.webhooks = []Webhook{{Endpoint: "https://a.example", Undelivered: 90 * time.Second}, {Endpoint: "https://b.example", Disabled: true}, {Endpoint: "https://c.example"}}
 	shown := text(r.page("/console?edit=hedgehog"), "apps")
+	want(t, shown, "https://a.example behind 1 min", "https://b.example disabled", "https://c.example up to date")
 	want(t, shown, "Sign in to change it", "backend send abcdef01… 5 /s never", `"connections": 1000000`)
 	r.signIn()
 	doc := r.page("/console?edit=hedgehog")

@@ -36,6 +36,7 @@ type editView struct {
 	Groups   []groupView
 	JSON     string
 	Keys     []keyView
+	Webhooks []Webhook
 	// Faults are those that stand at no field; Tried says that this is what was sent and refused.
 	Faults []push.Fault
 	Tried  bool
@@ -81,7 +82,7 @@ func (k *Console) loadApps(ctx context.Context, v *view) {
 
 // edit reads an app's entry.
 func (k *Console) edit(ctx context.Context, name string) *editView {
-	e := &editView{Name: name, Problems: k.Apps.Problems(name)}
+	e := &editView{Name: name, Problems: k.Apps.Problems(name), Webhooks: k.Apps.Webhooks(name)}
 	raw, err := k.Apps.Entry(ctx, name)
 	if err != nil {
 		e.Trouble = k.trouble(err)

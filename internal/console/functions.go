@@ -20,6 +20,7 @@ var functions = template.FuncMap{
 	"stamp":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 	"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"ago":    ago,
+	"span":   span,
 	"short":  func(t push.Token) string { return t.Short() },
 	"pretty": pretty,
 	"cut":    cut,

@@ -205,13 +205,13 @@ func (k *Console) loadFailures(ctx context.Context, v *view, d *notificationDeta
 			after = tokens[0]
 		}
 	}
-	failures, err := k.Notifications.Failures(ctx, v.App, d.ID, after, pageItems+1)
+	failures, err := k.Notifications.Failures(ctx, v.App, d.ID, after, pageFailures+1)
 	if err != nil {
 		return err
 	}
-	if len(failures) > pageItems {
-		failures = failures[:pageItems]
-		d.Next = k.refs.of(failures[pageItems-1].Token)
+	if len(failures) > pageFailures {
+		failures = failures[:pageFailures]
+		d.Next = k.refs.of(failures[pageFailures-1].Token)
 	}
 	for _, f := range failures {
 		d.Failures = append(d.Failures, failureView{f, k.refs.of(f.Token)})

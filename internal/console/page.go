@@ -22,10 +22,11 @@ const (
 	// loadTimeout bounds how long the page waits for the database.
 	loadTimeout = 4 * time.Second
 	// mergedApps is how many apps are shown together where none is chosen.
-	mergedApps = 10
-	pageRoutes = 50
-	pageApps   = 25
-	pageItems  = 20
+	mergedApps   = 10
+	pageRoutes   = 50
+	pageApps     = 25
+	pageItems    = 20
+	pageFailures = 10
 )
 
 // view is what a page, or one of its sections, is made of.

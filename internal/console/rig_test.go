@@ -58,6 +58,7 @@ type fake struct {
 	replicas  []Replica
 	free      []uint8
 	problems  []string
+	webhooks  []Webhook
 }
 
 func (f *fake) lock() func() { f.mu.Lock(); return f.mu.Unlock }
@@ -83,6 +84,8 @@ func (f *fake) HasOperators() bool { defer f.lock()(); return len(f.operators) >
 
 func (f *fake) Names() []App             { defer f.lock()(); return f.apps }
 func (f *fake) Problems(string) []string { return f.problems }
+
+func (f *fake) Webhooks(string) []Webhook { return f.webhooks }
 
 func (f *fake) Entry(_ context.Context, app string) (json.RawMessage, error) {
 	defer f.lock()()

@@ -37,6 +37,8 @@ type Apps interface {
 	Names() []App
 	// Problems say what of an app's settings cannot be used.
 	Problems(app string) []string
+	// Webhooks are the app's, as far as this replica sends to them.
+	Webhooks(app string) []Webhook
 	// Entry is an app's entry with its keys, without any secret.
 	Entry(ctx context.Context, app string) (json.RawMessage, error)
 	Put(ctx context.Context, app string, entry push.JSON) (created bool, err error)
@@ -44,6 +46,15 @@ type Apps interface {
 	// AddKey makes a key, which nothing shows again.
 	AddKey(ctx context.Context, app string, key Key) (text string, err error)
 	DeleteKey(ctx context.Context, app, key string) error
+}
+
+// Webhook is how a webhook of an app is doing, on the replica that is asked.
+type Webhook struct {
+	Endpoint string
+	// Undelivered is the age of the oldest event that it has not taken.
+	Undelivered time.Duration
+	// Disabled says that nothing is sent to it: it has answered that it is gone.
+	Disabled bool
 }
 
 // Key is what a new key is made of.
