@@ -3,7 +3,7 @@
 #
 #     bench/chaos.sh [rounds] [platforms] [replicas] [rolling] [webhooks] [server] [galera] [mysql] [group] [vitess]
 #
-# Without a name it runs the first six, in about 20 minutes; galera takes about 3, mysql (rounds, replicas and server on Oracle
+# Without a name it runs the first six, in about 17 minutes; galera takes about 3, mysql (rounds, replicas and server on Oracle
 # MySQL 9) about 3, group (three MySQL servers with Group Replication) about 3, and vitess about 5. LHSPN_CHAOS_SHORT=1 makes fewer
 # rounds of each, with fewer tokens.
 # Everything stays on loopback, is bounded in time and stops by itself; only processes started here are killed, by their id.
