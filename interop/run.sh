@@ -88,7 +88,7 @@ check 'webhooks: npm standardwebhooks 1.1.1, and the receiver of docs/webhooks.m
 
 if chromium=$(command -v chromium || command -v google-chrome); then
   (cd browser && go build -o "$work/browser" .)
-  check 'browser:  headless Chromium, the page and the service worker of docs/webpush' \
+  check 'browser:  headless Chromium, the page and the service worker of docs/webpush, with receipts' \
     "$work/browser" -server "$work/server" -docs ../docs/webpush -chromium "$chromium"
   (cd console && go build -o "$work/console" .)
   check "browser:  headless Chromium walks the operators' console; axe-core 4.14.1 examines it" \

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -182,10 +184,14 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if err := s.tokens.SetProving(starting, proving); err != nil {
 		return nil, err
 	}
+	secret, err := s.events.Secret(starting)
+	if err != nil {
+		return nil, err
+	}
 	s.queue, err = queue.New(s.db, queue.Config{
 		NoteAccepted: proving,
 		Lease:        cfg.Queue.Lease,
-		Events:       s.events, ServiceID: s.live.serviceID, Tracer: tracer,
+		Events:       s.events, ServiceID: s.live.serviceID, Tickets: push.NewTickets(ticketKey(secret)), Tracer: tracer,
 		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
 	}, s.tokens, s.counters, log, reg)
 	if err != nil {
@@ -240,6 +246,14 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 		s.ops = listener.LocalHost(s.ops, api.Misdirected)
 	}
 	return s, nil
+}
+
+// ticketKey is the key of receipts' tickets: of the secret that all replicas have from the database.
+func ticketKey(secret []byte) (key [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, secret)
+	_, _ = io.WriteString(mac, "tickets of receipts") // a hash takes everything
+	mac.Sum(key[:0])
+	return key
 }
 
 // setFile has the configuration's apps and operators' keys be in force, and reports whether they are others.

@@ -68,6 +68,9 @@ type Notifications interface {
 	// List returns the newest before the given one (the zero UUID: from the newest on); state may be empty.
 	List(ctx context.Context, app string, state push.State, before uuid.UUID, limit int) ([]push.Status, uuid.UUID, error)
 	Failures(ctx context.Context, app string, id uuid.UUID, after push.Token, limit int) ([]push.Failure, error)
+	// Receive counts a receipt, once for each recipient and kind. A ticket that is none is no error. push.ErrBacklogFull:
+	// too many wait to be counted.
+	Receive(ctx context.Context, ticket string, kind push.ReceiptKind) error
 	// Recipient tells what became of one recipient. push.ErrNotFound: it is none, as far as is known.
 	Recipient(ctx context.Context, app string, id uuid.UUID, t push.Token) (push.RecipientStatus, error)
 	// Cancel stops what is not sent yet; push.ErrConflict where the notification is done.

@@ -55,6 +55,7 @@ type stores struct {
 	statuses    []push.Status
 	failures    []push.Failure
 	recipients  []push.RecipientStatus
+	receipts    []string
 	cancelErr   error
 	invalid     []push.CheckedInvalidation
 	since       time.Time
@@ -245,6 +246,12 @@ func (q queue) List(_ context.Context, _ string, state push.State, before uuid.U
 		return list[:limit], list[limit-1].ID, q.err
 	}
 	return list, uuid.UUID{}, q.err
+}
+
+func (q queue) Receive(_ context.Context, ticket string, kind push.ReceiptKind) error {
+	defer q.begin()()
+	q.receipts = append(q.receipts, kind.String()+" "+ticket)
+	return q.err
 }
 
 func (q queue) Recipient(_ context.Context, _ string, _ uuid.UUID, t push.Token) (push.RecipientStatus, error) {

@@ -137,6 +137,7 @@ type notificationBody struct {
 	ExpiresAt      *string        `json:"expires_at,omitempty" nullable:"true" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it the push service and we stop trying; default a day from now, or from send_at; 30 seconds for voip and pushtotalk, an hour for the updates of a Live Activity. \"0\": now or never"`
 	CollapseID     *string        `json:"collapse_id,omitempty" nullable:"true" maxLength:"64" doc:"To 64 bytes. A device shows only the newest of those with the same one"`
 	Replace        *bool          `json:"replace,omitempty" nullable:"true" doc:"Without a collapse_id: the notification's id is one, so that it is shown once even where it is sent twice, after a crash or a lost connection"`
+	Receipts       *bool          `json:"receipts,omitempty" nullable:"true" doc:"true: each recipient's payload has a member lhspn with a ticket, by which its device tells POST /v1/receipts that it got the notification, and that it was opened. It counts for the size of the payload"`
 	SendAt         *time.Time     `json:"send_at,omitempty" nullable:"true" doc:"Not before; at most 30 days ahead"`
 	TopicSuffix    *string        `json:"topic_suffix,omitempty" nullable:"true" example:".voip" doc:"For APNs. Behind the app's topic; derived from push_type where left out"`
 	Rate           *uint32        `json:"rate,omitempty" nullable:"true" format:"int64" minimum:"1" maximum:"4294967295" doc:"At most so many recipients a second, to spare one's own backend the stampede"`
@@ -219,6 +220,7 @@ type statusBody struct {
 	Recipients  *int64                `json:"recipients" doc:"Null while an audience is being counted"`
 	Counts      countsBody            `json:"counts" doc:"They add up to recipients; while that is null, to those found so far"`
 	ByPlatform  map[string]countsBody `json:"by_platform" doc:"The counts of each platform that the notification is for; they add up to counts"`
+	Receipts    *receiptCountsBody    `json:"receipts,omitempty" doc:"Recipients by what their devices said; only where the notification has receipts"`
 	CreatedAt   time.Time             `json:"created_at"`
 	SendAt      time.Time             `json:"send_at"`
 	FirstSentAt *time.Time            `json:"first_sent_at" doc:"Null until then"`
@@ -236,6 +238,22 @@ type shownAudienceBody struct {
 	Environment *string   `json:"environment,omitempty"`
 }
 
+type receiptCountsBody struct {
+	Delivered int64 `json:"delivered"`
+	Opened    int64 `json:"opened"`
+}
+
+// receiptBody documents the body of a receipt.
+type receiptBody struct {
+	Ticket string `json:"ticket" maxLength:"64" example:"AZobdmE9fG2ZbL0lEhEKOXRF1mZ4yHeb2k5nUjvR0n4wV2Xb8m3HkA" doc:"The member lhspn of the payload"`
+	Event  string `json:"event" enum:"delivered,opened"`
+}
+
+type recipientReceiptsBody struct {
+	Delivered bool `json:"delivered"`
+	Opened    bool `json:"opened"`
+}
+
 type failureBody struct {
 	Platform string    `json:"platform" enum:"apns,fcm,webpush"`
 	Token    string    `json:"token"`
@@ -249,15 +267,16 @@ type failureBody struct {
 }
 
 type recipientBody struct {
-	Platform  string     `json:"platform" enum:"apns,fcm,webpush"`
-	Token     string     `json:"token"`
-	Outcome   string     `json:"outcome" enum:"pending,accepted,failed,unregistered,expired,cancelled" doc:"As the notification's counts name them"`
-	Reason    *string    `json:"reason" doc:"As in the list of failures; null where there is none"`
-	Status    *uint16    `json:"status" doc:"As in the list of failures; null where the recipient is not in it"`
-	Attempts  *uint8     `json:"attempts" doc:"Answers so far; null where it was accepted: then that is not kept"`
-	At        *time.Time `json:"at" doc:"Of the outcome; null where that is not kept"`
-	ServiceID *string    `json:"apns_id" format:"uuid" doc:"The apns-id of its requests to APNs, the same in each attempt; null over the binary protocol, and on other platforms"`
-	UniqueID  *string    `json:"apns_unique_id" doc:"What APNs calls it, by which the Push Notifications Console finds it; in the sandbox only"`
+	Platform  string                 `json:"platform" enum:"apns,fcm,webpush"`
+	Token     string                 `json:"token"`
+	Outcome   string                 `json:"outcome" enum:"pending,accepted,failed,unregistered,expired,cancelled" doc:"As the notification's counts name them"`
+	Reason    *string                `json:"reason" doc:"As in the list of failures; null where there is none"`
+	Status    *uint16                `json:"status" doc:"As in the list of failures; null where the recipient is not in it"`
+	Attempts  *uint8                 `json:"attempts" doc:"Answers so far; null where it was accepted: then that is not kept"`
+	At        *time.Time             `json:"at" doc:"Of the outcome; null where that is not kept"`
+	ServiceID *string                `json:"apns_id" format:"uuid" doc:"The apns-id of its requests to APNs, the same in each attempt; null over the binary protocol, and on other platforms"`
+	Receipts  *recipientReceiptsBody `json:"receipts,omitempty" doc:"What its device said; only where the notification has receipts"`
+	UniqueID  *string                `json:"apns_unique_id" doc:"What APNs calls it, by which the Push Notifications Console finds it; in the sandbox only"`
 }
 
 type feedbackBody struct {

@@ -8,9 +8,9 @@ import (
 	"github.com/go-chi/cors"
 )
 
-// pages lets the pages of any origin do what a register key may, so that a browser can register although its page is
-// not where the API is. That gives nobody a power: a key goes into a header that a page must have itself, and no cookie
-// is looked at. Everything else is for backends, which need no leave of a browser.
+// pages lets the pages of any origin do what a register key may, and send receipts, so that a browser can register
+// although its page is not where the API is. That gives nobody a power: a key goes into a header that a page must have
+// itself, and no cookie is looked at. Everything else is for backends, which need no leave of a browser.
 func pages() func(http.Handler) http.Handler {
 	allow := cors.Handler(cors.Options{
 		AllowedOrigins: []string{"*"},
@@ -39,6 +39,8 @@ func forPages(r *http.Request) bool {
 	}
 	rest, token := strings.CutPrefix(r.URL.Path, "/v1/tokens/")
 	switch {
+	case r.URL.Path == pathReceipts:
+		return method == http.MethodPost
 	case r.URL.Path == pathPublicKey:
 		return method == http.MethodGet
 	case r.URL.Path == "/v1/tokens":

@@ -13,8 +13,9 @@ const (
 	exampleNotification = `{"name": "first", "to": {"users": ["demo"]}, "message": {"title": "Hello", "body": "World"}}`
 	exampleBatch        = `{"notifications": [` + exampleNotification + `,
 		{"to": {"tokens": ["` + exampleToken + `"]}, "aps": {"alert": {"title": "Hello", "body": "World"}, "sound": "default"}}]}`
-	exampleKey = `{"name": "backend", "scope": "send", "expires_at": "2040-01-31T12:00:00Z"}`
-	exampleApp = `{"apns": {"topic": "com.example.hedgehog", "key": "` +
+	exampleReceipt = `{"ticket": "AZobdmE9fG2ZbL0lEhEKOXRF1mZ4yHeb2k5nUjvR0n4wV2Xb8m3HkA", "event": "delivered"}`
+	exampleKey     = `{"name": "backend", "scope": "send", "expires_at": "2040-01-31T12:00:00Z"}`
+	exampleApp     = `{"apns": {"topic": "com.example.hedgehog", "key": "` +
 		`LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hBZ0VBTUJNR0J5cUdTTTQ5QWdFR0NDcUdTTTQ5QXdFSEJHMH` +
 		`dhd0lCQVFRZ3U3bTJiNE5XU3EzblIvajgKa2ZUOTNWVVZUQzRhbXpUdGRkQXhWMkJ3UUF1aFJBTkNBQVNCMmxnQVQ2` +
 		`enZGUnJBb0dkN0lDcGxibUhkZitqNAp4Y2lrQWg4clhTNnVIcHlucFB4ZlFTTzQ2eXd2OFVESktMVlVQWTJCclBkUm` +

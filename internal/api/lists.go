@@ -128,6 +128,9 @@ func showRecipient(s *push.RecipientStatus) recipientBody {
 		Platform: s.Token.PlatformName(), Token: s.Token.String(), Outcome: s.Outcome.String(), Reason: orNull(&s.Reason),
 		At: timeOrNull(s.At), ServiceID: orNull(&s.ServiceID), UniqueID: orNull(&s.UniqueID),
 	}
+	if s.WantsReceipts {
+		b.Receipts = &recipientReceiptsBody{s.Receipts&push.Delivered != 0, s.Receipts&push.Opened != 0}
+	}
 	if s.Outcome != push.Accepted {
 		b.Attempts = &s.Attempts
 		if s.Outcome.Final() {

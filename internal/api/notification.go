@@ -165,6 +165,11 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 				rd.fault(field(), "must be true or false")
 			}
 			c.Replace = given && string(v) == "true"
+		case "receipts":
+			if given && !v.IsBool() {
+				rd.fault(field(), "must be true or false")
+			}
+			c.Receipts = given && string(v) == "true"
 		case "send_at":
 			keep(&m.sendAt)
 		case "rate":

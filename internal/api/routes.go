@@ -184,6 +184,14 @@ func (a *API) routeNotifications() {
 
 func (a *API) routeEvents() {
 	a.serve(operation{
+		id: "receipt", method: http.MethodPost, path: pathReceipts, tag: tagEvents,
+		summary: "What a device tells of a notification",
+		about: "Needs no key: the ticket in the payload of a notification with receipts is the proof. 204 whether it is " +
+			"good or not; a forged one counts nothing, and a repeated one once for each recipient and event.",
+		body: reflect.TypeFor[receiptBody](), example: exampleReceipt, answers: map[int]reflect.Type{204: nil},
+		errors: []int{400, 413, 415},
+	}, a.postReceipt)
+	a.serve(operation{
 		id: "events", method: http.MethodGet, path: "/v1/events", scopes: forSend, tag: tagEvents, streams: true,
 		summary: "What became true, in its order", query: eventsQuery,
 		about: "Each event once, in the order of the commits that made them true; none is passed over. Kept for " +

@@ -18,6 +18,9 @@ func (x *exchange) showStatus(s *push.Status) statusBody {
 	if s.Expanded {
 		b.Recipients = &s.Recipients
 	}
+	if s.Receipts != nil {
+		b.Receipts = (*receiptCountsBody)(s.Receipts)
+	}
 	if n := s.Notification; n != nil {
 		if n.Name != "" {
 			b.Name = &n.Name

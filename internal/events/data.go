@@ -1,6 +1,7 @@
 package events
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -171,6 +172,29 @@ type Held struct {
 	Route  string `json:"route"`
 	Reason string `json:"reason"`
 	Remedy string `json:"remedy"`
+}
+
+// Receipts is the data of the event of that name: what devices said that was not known before.
+type Receipts struct {
+	Notification string `json:"notification_id"`
+	// Delivered and Opened are the notification's counts by then.
+	Delivered int64     `json:"delivered"`
+	Opened    int64     `json:"opened"`
+	Items     []Receipt `json:"items"`
+}
+
+// MaxReceipts is the number of items of one such event at the most.
+const MaxReceipts = 1000
+
+// Receipt is what one device said: delivered or opened.
+type Receipt struct {
+	Recipient string `json:"recipient"`
+	Event     string `json:"event"`
+}
+
+// ReceiptOf is the receipt in an event.
+func ReceiptOf(recipient push.RecipientID, kind push.ReceiptKind) Receipt {
+	return Receipt{hex.EncodeToString(recipient[:]), kind.String()}
 }
 
 // TextOrNull is a text that may be missing.

@@ -12,6 +12,7 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -142,4 +143,15 @@ func wrap(err error, what string) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, database.MarkUnavailable(err))
+}
+
+// Secret is random, kept in the database, and the same for every replica: what clients are to show again is signed with
+// what is derived of it.
+func (s *Store) Secret(ctx context.Context) ([]byte, error) {
+	if _, _, err := s.head(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Clone(s.secret), nil
 }

@@ -244,7 +244,7 @@ func BenchmarkAppendBody(b *testing.B) {
 	now := time.Now()
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = appendBody(buf[:0], n, token.Address(), 7, now)
+		buf = appendBody(buf[:0], n, token, 7, now)
 		if len(buf) != bodyLen(n, token.Address(), 7) {
 			b.Fatal("another length")
 		}

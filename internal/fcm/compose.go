@@ -75,6 +75,7 @@ func (m *composer) compose() {
 	if block := m.content.Blocks[Name]; block != nil {
 		m.block(block)
 	}
+	m.ticket()
 	if len(m.faults) > 0 {
 		return
 	}
@@ -266,6 +267,38 @@ func spelledTwice(at string, v push.JSON, depth int) (faults []push.Fault) {
 	return faults
 }
 
+// ticket checks that there is room for one: data has it, and so does the data for Android alone, which would replace
+// that.
+func (m *composer) ticket() {
+	if !m.content.Receipts {
+		return
+	}
+	for _, member := range m.data {
+		if member.name == push.TicketMember {
+			m.fault("body.data."+push.TicketMember, push.TicketTaken)
+		}
+	}
+	if m.androidData == nil {
+		return
+	}
+	for key := range m.androidData.Members() {
+		if key.Is(push.TicketMember) {
+			m.fault("body."+Name+".android.data."+push.TicketMember, push.TicketTaken)
+		}
+	}
+}
+
+// appendTicket appends the member data, with a place for the ticket, to the message or to what is Android's own.
+func (m *composer) appendTicket(b []byte, inner []byte) []byte {
+	b = append(b, `,"data":{`...)
+	if len(inner) > 0 {
+		b = append(append(b, inner...), ',')
+	}
+	b = append(b, `"`+push.TicketMember+`":"`...)
+	m.notification.Payload.TicketAt = len(b)
+	return append(b, `"}`...)
+}
+
 // setPriority settles how urgent the message is: as the block says, as the notification says, or as FCM does without a
 // word, high where something is shown.
 func (m *composer) setPriority() {
@@ -322,12 +355,19 @@ func (m *composer) write() {
 			b = m.androidNotification.appendObject(b, "notification")
 		}
 	}
-	if m.androidData != nil {
+	switch {
+	case m.androidData != nil && m.content.Receipts:
+		b = m.appendTicket(b, m.androidData.Inner())
+	case m.androidData != nil:
 		b = append(append(b, `,"data":`...), m.androidData...)
 	}
 	b = append(b, '}')
 	b = m.shown.appendObject(b, "notification")
-	b = m.data.appendObject(b, "data")
+	if m.androidData == nil && m.content.Receipts {
+		b = m.appendTicket(b, m.data.appendTo(nil))
+	} else {
+		b = m.data.appendObject(b, "data")
+	}
 	if len(m.rest) > 0 {
 		b = m.rest.appendTo(append(b, ','))
 	}
@@ -336,16 +376,18 @@ func (m *composer) write() {
 
 // checkSize counts as FCM does: the bytes of the keys and values of the notification and of data, each once.
 func (m *composer) checkSize() {
-	size, badge := m.shown.size()+m.data.size(), ""
+	size, counted := m.shown.size()+m.data.size(), m.notification.Payload.Counted()
 	if m.shows() {
 		size += m.androidNotification.size()
 		if m.notification.Payload.BadgeAt != 0 {
 			size += len("notification_count") + len(strconv.Itoa(maxCount))
-			badge = " with the widest badge"
 		}
 	}
 	if m.androidData != nil {
 		size += mapSize(m.androidData)
+	}
+	if m.content.Receipts {
+		size += len(push.TicketMember) + push.TicketLen
 	}
 	at := "body." + Name
 	for _, name := range []string{"message", "data"} {
@@ -356,10 +398,10 @@ func (m *composer) checkSize() {
 	}
 	if size > maxPayload {
 		m.faults = append(m.faults, push.Fault{Location: at, TooLarge: true, Message: fmt.Sprintf(
-			"the keys and values of FCM's notification and data are %d bytes long%s; FCM takes at most %d", size, badge,
+			"the keys and values of FCM's notification and data are %d bytes long%s; FCM takes at most %d", size, counted,
 			maxPayload)})
 	} else if n := m.notification.Payload.MaxLen(); n > maxDocument {
 		m.faults = append(m.faults, push.Fault{Location: at, TooLarge: true, Message: fmt.Sprintf(
-			"FCM's message is %d bytes long%s; at most %d are sent", n, badge, maxDocument)})
+			"FCM's message is %d bytes long%s; at most %d are sent", n, counted, maxDocument)})
 	}
 }

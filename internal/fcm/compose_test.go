@@ -108,7 +108,7 @@ func TestCompose(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 			for _, address := range []string{`a:b"\c`, "cX7abcdefghijklmnop_-Q"} {
-				body := appendBody(nil, n, address, 7, accepted)
+				body := appendBody(nil, n, push.TextToken(Name, address), 7, accepted)
 				if len(body) != bodyLen(n, address, 7) {
 					t.Errorf("%d bytes, foretold %d", len(body), bodyLen(n, address, 7))
 				}
@@ -264,7 +264,7 @@ func TestExpiration(t *testing.T) {
 			if !n.Expiration.Equal(test.want) {
 				t.Errorf("expires %v, want %v", n.Expiration, test.want)
 			}
-			body := string(appendBody(make([]byte, 0, 64), n, "abc", 0, accepted.Add(2*time.Hour)))
+			body := string(appendBody(make([]byte, 0, 64), n, "fcm:abc", 0, accepted.Add(2*time.Hour)))
 			if !strings.Contains(body, `{"message":{"token":"abc","android":{`+test.ttl) || strings.Count(body, "ttl") != 1 {
 				t.Errorf("body %s, want %s", body, test.ttl)
 			}
@@ -317,11 +317,50 @@ func TestWants(t *testing.T) {
 func TestBadgeAtItsWidest(t *testing.T) {
 	t.Parallel()
 	n := composed(t, content(t, map[string]string{"message": `{"title": "T"}`}, func(c *push.Content) { c.BadgeIncrement = 1 }))
-	body := appendBody(nil, n, "abc", 1<<32-1, accepted)
+	body := appendBody(nil, n, "fcm:abc", 1<<32-1, accepted)
 	if !bytes.Contains(body, []byte(`"notification_count":2147483647}`)) || len(body) != bodyLen(n, "abc", 1<<32-1) {
 		t.Errorf("%s", body)
 	}
 	if got := string(Preview(n)); !strings.Contains(got, `"notification_count":1}`) || strings.Contains(got, "token") {
 		t.Error(got)
+	}
+}
+
+// With receipts data has a place for the ticket, and where Android has data of its own, that has.
+func TestReceipts(t *testing.T) {
+	t.Parallel()
+	receipts := func(c *push.Content) { c.Receipts = true }
+	dashes := strings.Repeat("-", push.TicketLen)
+	for _, test := range []struct {
+		blocks map[string]string
+		want   string
+	}{
+		{map[string]string{"message": `{"title": "T"}`}, `"notification":{"title":"T"},"data":{"lhspn":"` + dashes + `"}}}`},
+		{map[string]string{"data": `{"a": 1}`}, `},"data":{"a":"1","lhspn":"` + dashes + `"}}}`},
+		{map[string]string{"data": `{"a": 1}`, "fcm": `{"fcm_options": {"analytics_label": "l"}}`},
+			`"data":{"a":"1","lhspn":"` + dashes + `"},"fcm_options":{"analytics_label":"l"}}}`},
+		{map[string]string{"data": `{"a": 1}`, "fcm": `{"android": {"data": {"b": "2"}}}`},
+			`"data":{"b":"2","lhspn":"` + dashes + `"}},"data":{"a":"1"}}}`},
+	} {
+		n := composed(t, content(t, test.blocks, receipts))
+		body := appendBody(nil, n, "fcm:abc", 0, accepted)
+		if !json.Valid(body) || !strings.HasSuffix(string(body), test.want) || len(body) != bodyLen(n, "abc", 0) {
+			t.Errorf("%s, want %s", body, test.want)
+		}
+	}
+	for at, blocks := range map[string]map[string]string{
+		"body.data.lhspn":             {"data": `{"lhspn": "x"}`},
+		"body.fcm.android.data.lhspn": {"fcm": `{"android": {"data": {"lhspn": "x"}}}`},
+	} {
+		if _, faults := Compose(content(t, blocks, receipts)); len(faults) != 1 || faults[0].Location != at {
+			t.Errorf("%s: %v", at, faults)
+		}
+	}
+	for extra, tooLarge := range map[int]bool{0: false, 1: true} {
+		value := strings.Repeat("x", maxPayload-len("a")-len("lhspn")-push.TicketLen+extra)
+		_, faults := Compose(content(t, map[string]string{"data": `{"a": "` + value + `"}`}, receipts))
+		if tooLarge != (len(faults) == 1) || tooLarge && (!faults[0].TooLarge || !strings.Contains(faults[0].Message, "ticket for receipts")) {
+			t.Errorf("%d more than fit: %v", extra, faults)
+		}
 	}
 }

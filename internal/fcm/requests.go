@@ -87,7 +87,7 @@ func (r *requests) Header(i int, h *http2.Header) (body int, send bool) {
 // AppendBody appends the message.
 func (r *requests) AppendBody(i int, dst []byte) []byte {
 	d := &r.group.Deliveries[i]
-	return appendBody(dst, d.Notification, d.Token.Address(), d.Badge, time.Now())
+	return appendBody(dst, d.Notification, d.Token, d.Badge, time.Now())
 }
 
 // Answer gives the delivery its result.

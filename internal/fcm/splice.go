@@ -12,21 +12,15 @@ import (
 const widestTTL = `"ttl":"2419200s",`
 
 // appendBody appends the body of a request: the payload with the target, the ttl as it is now, and the badge. An empty
-// address leaves the target out.
-func appendBody(dst []byte, n *push.Notification, address string, badge uint32, now time.Time) []byte {
-	p := &n.Payload
+// token leaves the target out.
+func appendBody(dst []byte, n *push.Notification, t push.Token, badge uint32, now time.Time) []byte {
 	dst = append(dst, headTarget...)
-	if address != "" {
+	if address := t.Address(); address != "" {
 		dst = appendTarget(dst, address)
 	}
 	dst = append(dst, head[len(headTarget):]...)
 	dst = appendTTL(dst, n.Expiration, now)
-	if p.BadgeAt == 0 {
-		return append(dst, p.JSON[len(head):]...)
-	}
-	dst = append(dst, p.JSON[len(head):p.BadgeAt]...)
-	dst = strconv.AppendUint(dst, uint64(min(badge, maxCount)), 10)
-	return append(dst, p.JSON[p.BadgeAt:]...)
+	return n.AppendPayloadFrom(dst, len(head), t, min(badge, maxCount))
 }
 
 // bodyLen is the length of what appendBody appends.

@@ -28,7 +28,9 @@ type Content struct {
 	BadgeIncrement uint32
 	// Replace asks that a repetition of this notification replace what a device shows of it already.
 	Replace bool
-	Rate    uint32
+	// Receipts asks for a ticket in each recipient's payload.
+	Receipts bool
+	Rate     uint32
 	// CreatedAt is now; SendAt is not before it.
 	CreatedAt, SendAt time.Time
 }

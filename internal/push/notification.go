@@ -83,40 +83,77 @@ func (n *Notification) Expired(now time.Time) bool {
 	return !n.Expiration.IsZero() && !now.Before(n.Expiration)
 }
 
-// Payload is a JSON document ready to be sent, with at most one place where each device's own badge goes in. Documents
-// are thus not built anew for each device.
+// Payload is a JSON document ready to be sent, with at most two places: where each device's own badge goes in, and
+// behind it where its ticket does. Documents are thus not built anew for each device.
 type Payload struct {
 	// JSON is the document. Where BadgeAt is not 0 it lacks the badge's digits at that offset.
 	JSON []byte
-	// BadgeAt is the offset in JSON at which the badge's digits belong; 0 means that the document is complete.
+	// BadgeAt is the offset in JSON at which the badge's digits belong; 0 means that there is no such place.
 	BadgeAt int
+	// TicketAt is the offset in JSON, not before BadgeAt, at which the recipient's ticket belongs, between quotes that are
+	// there; 0 means that there is no such place. Tickets makes it; nil gives one that nobody takes.
+	TicketAt int
+	Tickets  *Tickets
 }
 
-// AppendTo appends the document for one device. badge is ignored where the payload has no place for it.
-func (p Payload) AppendTo(dst []byte, badge uint32) []byte {
-	if p.BadgeAt == 0 {
-		return append(dst, p.JSON...)
+// AppendTo appends the document for one device, with a ticket that nobody takes. badge is ignored where the payload has
+// no place for it.
+func (p *Payload) AppendTo(dst []byte, badge uint32) []byte {
+	n := Notification{Payload: Payload{JSON: p.JSON, BadgeAt: p.BadgeAt, TicketAt: p.TicketAt}}
+	return n.AppendPayload(dst, "", badge)
+}
+
+// AppendPayload appends the payload for one recipient. badge is ignored where the payload has no place for it.
+func (n *Notification) AppendPayload(dst []byte, t Token, badge uint32) []byte {
+	return n.AppendPayloadFrom(dst, 0, t, badge)
+}
+
+// AppendPayloadFrom appends the payload without its first bytes, before which it has no places.
+func (n *Notification) AppendPayloadFrom(dst []byte, from int, t Token, badge uint32) []byte {
+	p := &n.Payload
+	if p.BadgeAt > 0 {
+		dst = append(dst, p.JSON[from:p.BadgeAt]...)
+		dst = strconv.AppendUint(dst, uint64(badge), 10)
+		from = p.BadgeAt
 	}
-	dst = append(dst, p.JSON[:p.BadgeAt]...)
-	dst = strconv.AppendUint(dst, uint64(badge), 10)
-	return append(dst, p.JSON[p.BadgeAt:]...)
+	if p.TicketAt > 0 {
+		dst = append(dst, p.JSON[from:p.TicketAt]...)
+		dst = p.Tickets.Append(dst, n.ID, t)
+		from = p.TicketAt
+	}
+	return append(dst, p.JSON[from:]...)
 }
 
 // Len is the length in bytes of what AppendTo appends.
-func (p Payload) Len(badge uint32) int {
+func (p *Payload) Len(badge uint32) int {
+	size := len(p.JSON)
+	if p.TicketAt > 0 {
+		size += TicketLen
+	}
 	if p.BadgeAt == 0 {
-		return len(p.JSON)
+		return size
 	}
-	digits := 1
-	for badge >= 10 {
+	for size++; badge >= 10; size++ {
 		badge /= 10
-		digits++
 	}
-	return len(p.JSON) + digits
+	return size
 }
 
 // MaxLen is the length with the widest badge, which is what the limits are checked against.
-func (p Payload) MaxLen() int { return p.Len(1<<32 - 1) }
+func (p *Payload) MaxLen() int { return p.Len(1<<32 - 1) }
+
+// Counted says in words what MaxLen counts beside the document, for the message that it is too long.
+func (p *Payload) Counted() string {
+	switch {
+	case p.BadgeAt > 0 && p.TicketAt > 0:
+		return " with the widest badge and the ticket for receipts"
+	case p.BadgeAt > 0:
+		return " with the widest badge"
+	case p.TicketAt > 0:
+		return " with the ticket for receipts"
+	}
+	return ""
+}
 
 // Audience names recipients by what the registry knows of them instead of by their tokens. Exactly one of Users, Tags
 // and All is set.

@@ -37,6 +37,8 @@ type Status struct {
 	SendAt     time.Time
 	// FirstSentAt and FinishedAt are zero until then.
 	FirstSentAt, FinishedAt time.Time
+	// Receipts are what devices said; nil where they were not asked to.
+	Receipts *ReceiptCounts
 	// Notification is what is sent, as far as people are shown it: ID, App, Name, and the Payload of each platform.
 	Notification *Notification
 	// Audience is whom it is for; nil where that is explicit tokens, which are not kept.
@@ -62,6 +64,9 @@ const MaxUniqueID = 64
 // RecipientStatus is what became of one recipient of a notification.
 type RecipientStatus struct {
 	Outcome Outcome // Pending until it has a final one
+	// Receipts is what the device said; meaningless where the notification asked for none.
+	Receipts      ReceiptKind
+	WantsReceipts bool
 	// Failure has what is known: all of it of one that was not accepted; else the token, the names, and perhaps when.
 	Failure
 }

@@ -54,6 +54,9 @@ type acceptedRow struct {
 // push.ErrUnavailable; with the last one the request may have been committed all the same, and only a key makes its
 // repetition safe.
 func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
+	for i := range r.Submissions {
+		q.sign(r.Submissions[i].Notification)
+	}
 	a, err := prepare(r)
 	if err != nil {
 		q.metrics.refusals.WithLabelValues("error").Inc()
@@ -382,10 +385,11 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
 	notifications := database.NewInsert("notifications", `app, id, name, state, platform,
 		environment, push_type, kind, topic, priority, expires_at,
-		collapse_id, badge_increment, rate, payload, badge_at, contents, audience, trace, shard, waiting, recipient,
+		collapse_id, badge_increment, rate, payload, badge_at, ticket_at, contents, audience, trace, shard, waiting,
+		recipient,
 		expanded, recipients, created_at, send_at,
 		finished_at`, "")
-	platforms, sets := newPlatformInsert(), newSetInsert()
+	platforms, sets, receipts := newPlatformInsert(), newSetInsert(), newReceiptInsert()
 	batches := database.NewInsert("batches", batchColumns, "")
 	entries := q.newEntries()
 	now := stamp(q.now())
@@ -422,9 +426,9 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 				string(row.Environment),
 				string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
 				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
-				row.Payload.BadgeAt, orNull(row.contents), orNull(row.audience), orNull(row.Trace.Bytes()), shard, waiting, recipient,
-				row.expanded, row.n, created,
-				sendAt, finished); err != nil {
+				row.Payload.BadgeAt, row.Payload.TicketAt, orNull(row.contents), orNull(row.audience),
+				orNull(row.Trace.Bytes()), shard, waiting, recipient, row.expanded, row.n, created, sendAt,
+				finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
 			}
 			if err := row.addPlatforms(ctx, tx, platforms); err != nil {
@@ -432,6 +436,11 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			}
 			if err := row.addSet(ctx, tx, sets); err != nil {
 				return err
+			}
+			if row.wantsReceipts() {
+				if err := receipts.Add(ctx, tx, row.ID[:], row.App, 0, 0); err != nil {
+					return fmt.Errorf("insert counts of receipts: %w", err)
+				}
 			}
 			for j, b := range row.batches {
 				b.Shard = shard
@@ -456,6 +465,9 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	}
 	if err := sets.Flush(ctx, tx); err != nil {
 		return fmt.Errorf("insert recipient sets: %w", err)
+	}
+	if err := receipts.Flush(ctx, tx); err != nil {
+		return fmt.Errorf("insert counts of receipts: %w", err)
 	}
 	if err := entries.insert(ctx, tx, batches); err != nil {
 		return err

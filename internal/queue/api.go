@@ -27,6 +27,8 @@ type Config struct {
 	Tracer push.Tracer
 	// Events are written in the transactions that make them true; nil: none are.
 	Events *events.Store
+	// Tickets makes the tickets in payloads, and opens those that come back; nil: nobody's are taken.
+	Tickets *push.Tickets
 	// ServiceID is what a delivery of the app is called towards its service, empty where it has no name there. Nil: none
 	// has.
 	ServiceID func(app string, notification uuid.UUID, t push.Token) string
@@ -131,6 +133,9 @@ type api interface {
 	// zero at the end.
 	List(ctx context.Context, app string, state push.State, before uuid.UUID, limit int) ([]push.Status, uuid.UUID, error)
 	Failures(ctx context.Context, app string, id uuid.UUID, after push.Token, limit int) ([]push.Failure, error)
+	// Receive counts a receipt, once for each recipient and kind. A ticket that is none of ours, or of a notification that
+	// is purged, is no error.
+	Receive(ctx context.Context, ticket string, kind push.ReceiptKind) error
 	// Recipient tells what became of one recipient, as far as is known.
 	Recipient(ctx context.Context, app string, id uuid.UUID, t push.Token) (push.RecipientStatus, error)
 	// Cancel stops what is not sent yet; push.ErrConflict where the notification is done.

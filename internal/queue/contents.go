@@ -30,6 +30,7 @@ type form struct {
 	CollapseID string     `json:"collapse_id,omitempty"`
 	Payload    []byte     `json:"payload"`
 	BadgeAt    int        `json:"badge_at,omitempty"`
+	TicketAt   int        `json:"ticket_at,omitempty"`
 }
 
 // encodeContents is what the column has: nil where the notification is for one platform.
@@ -42,7 +43,7 @@ func encodeContents(n *push.Notification) ([]byte, error) {
 		c.Others = append(c.Others, form{
 			Platform: o.PlatformName(), Route: o.Environment, Type: o.Type, Kind: o.Kind, KindOf: o.KindOf, Key: o.Key,
 			Priority: o.Priority, Expiration: o.Expiration, CollapseID: o.CollapseID,
-			Payload: o.Payload.JSON, BadgeAt: o.Payload.BadgeAt,
+			Payload: o.Payload.JSON, BadgeAt: o.Payload.BadgeAt, TicketAt: o.Payload.TicketAt,
 		})
 	}
 	encoded, err := json.Marshal(&c)
@@ -70,7 +71,7 @@ func decodeContents(n *push.Notification, encoded []byte) error {
 			ID: n.ID, App: n.App, BadgeIncrement: n.BadgeIncrement, Rate: n.Rate, CreatedAt: n.CreatedAt, SendAt: n.SendAt,
 			Platform: f.Platform, Environment: f.Route, Type: f.Type, Kind: f.Kind, KindOf: f.KindOf, Key: f.Key,
 			Priority: f.Priority, Expiration: f.Expiration, CollapseID: f.CollapseID,
-			Payload: push.Payload{JSON: f.Payload, BadgeAt: f.BadgeAt},
+			Payload: push.Payload{JSON: f.Payload, BadgeAt: f.BadgeAt, TicketAt: f.TicketAt},
 		})
 	}
 	return nil

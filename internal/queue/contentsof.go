@@ -24,13 +24,16 @@ func (q *Queue) readContents(ctx context.Context, app string, statuses []*push.S
 		if err := q.readSomeContents(ctx, app, chunk, byID); err != nil {
 			return err
 		}
+		if err := q.readReceipts(ctx, chunk, byID); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUID,
 	byID map[uuid.UUID]*push.Status) error {
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, payload, badge_at, contents, audience
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, payload, badge_at, ticket_at, contents, audience
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
 		return err
@@ -40,7 +43,8 @@ func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUI
 		var id, name []byte
 		var contents, audience sql.RawBytes
 		n := &push.Notification{App: app}
-		if err := rows.Scan(&id, &name, &n.Platform, &n.Payload.JSON, &n.Payload.BadgeAt, &contents, &audience); err != nil {
+		if err := rows.Scan(&id, &name, &n.Platform, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents,
+			&audience); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)

@@ -22,6 +22,7 @@ type metrics struct {
 	live          prometheus.Gauge
 	invalidations *prometheus.CounterVec
 	purged        prometheus.Counter
+	receipts      *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -67,7 +68,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		purged: counter("purged_rows_total",
 			"Rows of finished notifications and their history that were removed after queue.retention."),
 	}
-	for _, step := range []string{"accept", "settle", "expand", "badges"} {
+	m.receipts = vec("receipts_total", "Receipts of devices by what became of them: of forged tickets, and of "+
+		"notifications that are purged, nothing is counted; dropped ones are to come again.", "result",
+		"counted", "repeated", "forged", "purged", "dropped")
+	for _, step := range []string{"accept", "settle", "expand", "badges", "receipts"} {
 		m.groups.WithLabelValues(step)
 		m.seconds.WithLabelValues(step)
 	}

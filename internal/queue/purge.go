@@ -233,8 +233,9 @@ func (q *Queue) purgePlain(
 		others = nil
 		if err := tx.SelectContext(ctx, &others,
 			"SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids))+
-				" UNION SELECT DISTINCT notification_id FROM unique_ids WHERE notification_id IN "+list(len(ids)),
-			append(args, args...)...); err != nil {
+				" UNION SELECT DISTINCT notification_id FROM unique_ids WHERE notification_id IN "+list(len(ids))+
+				" UNION SELECT DISTINCT notification_id FROM receipts WHERE notification_id IN "+list(len(ids)),
+			slices.Concat(args, args, args)...); err != nil {
 			return err
 		}
 		plain := []any{app}
@@ -251,8 +252,10 @@ func (q *Queue) purgePlain(
 	return removed, others, err
 }
 
-// ofRecipients are the tables that have rows for recipients of a notification.
-var ofRecipients = []string{"failures", "unique_ids"}
+// ofRecipients are the tables that have rows for recipients of a notification, with what names the recipient.
+var ofRecipients = []struct{ name, key string }{
+	{"failures", "token"}, {"unique_ids", "token"}, {"receipts", "recipient"},
+}
 
 // purgeOne removes what there is of a notification's recipients, in pages, and then the notification itself.
 func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit int) (total int, err error) {
@@ -260,7 +263,8 @@ func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit in
 		var n int64
 		err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
 			for _, table := range ofRecipients {
-				n, err = deletePage(ctx, tx, table, "notification_id = ?", []any{id[:]}, "token", min(maxKeys, limit-total))
+				n, err = deletePage(ctx, tx, table.name, "notification_id = ?", []any{id[:]}, table.key,
+					min(maxKeys, limit-total))
 				if err != nil || n > 0 {
 					return err
 				}
@@ -282,7 +286,7 @@ func (q *Queue) purgeOne(ctx context.Context, app string, id uuid.UUID, limit in
 // of for each.
 func deleteNotifications(ctx context.Context, tx *sqlx.Tx, args []any) error {
 	ids := list(len(args) - 1)
-	for _, table := range []string{"notification_platforms", "recipient_sets"} {
+	for _, table := range []string{"notification_platforms", "recipient_sets", "receipt_counts"} {
 		_, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE app = ? AND notification_id IN "+ids, args...)
 		if err != nil {
 			return err

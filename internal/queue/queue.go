@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/quota"
 )
 
@@ -42,6 +44,10 @@ type Queue struct {
 	entries  entries
 	counters *quota.Counters
 	doubts   *doubts
+	// receipts are counted in groups, receiptsEvery apart; waitingReceipts wait for that.
+	receipts        *database.GroupCommit[push.Receipt]
+	receiptsEvery   time.Duration
+	waitingReceipts atomic.Int64
 	// tx is db.Tx; tests make its commits fail.
 	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 	// now is time.Now; tests move it.
@@ -70,6 +76,7 @@ func New(db *database.DB, cfg Config, registry Registry, counters *quota.Counter
 	leases.ranked = counters.SetRank
 	q.leases = leases
 	q.accepts = database.NewGroupCommit(maxGroup, q.commitGroup)
+	q.receipts, q.receiptsEvery = database.NewGroupCommit(receiptGroup, q.commitReceipts), receiptsEvery
 	return q, nil
 }
 
@@ -83,6 +90,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	for range q.cfg.Committers {
 		committers.Go(func() error { return q.accepts.Run(ctx) })
 	}
+	committers.Go(func() error { return q.receipts.Run(ctx) })
 	keeper.Go(func() error { return q.keep(leasesCtx) })
 	err := committers.Wait()
 	stopLeases()

@@ -78,6 +78,9 @@ func newSetInsert() *database.Insert {
 // that audience since before the notification was first sent; none does where it was cancelled.
 func (q *Queue) Recipient(ctx context.Context, app string, id uuid.UUID, t push.Token) (push.RecipientStatus, error) {
 	s, err := q.recipient(ctx, app, id, t)
+	if err == nil {
+		err = q.receiptsOf(ctx, id, t, &s)
+	}
 	s.Token, s.ServiceID = t, q.serviceID(app, id, t, s.Status)
 	return s, wrap(err, "look up a recipient of notification %s", id)
 }

@@ -108,12 +108,9 @@ func (m *composer) compose() {
 		m.n.Priority = urgencyHigh // as on the other platforms
 	}
 	if size := m.n.Payload.MaxLen(); size > MaxPlaintext && len(m.faults) == 0 {
-		badge := ""
-		if m.n.Payload.BadgeAt > 0 {
-			badge = " with the widest badge"
-		}
 		m.faults = append(m.faults, push.Fault{Location: m.source, TooLarge: true, Message: fmt.Sprintf(
-			"the payload for webpush is %d bytes long%s; an encrypted message holds at most %d", size, badge, MaxPlaintext)})
+			"the payload for webpush is %d bytes long%s; an encrypted message holds at most %d", size, m.n.Payload.Counted(),
+			MaxPlaintext)})
 	}
 }
 
@@ -177,22 +174,28 @@ func priorityOf(name string) uint8 {
 func (m *composer) payload(v push.JSON) {
 	p := &m.n.Payload
 	switch {
+	case m.content.Receipts && !v.IsObject():
+		m.fault(m.source, "must be an object, which the ticket for receipts can be a member of")
 	case v.IsString():
 		if p.JSON = []byte(v.String()); len(p.JSON) == 0 {
 			m.fault(m.source, "must not be empty")
 		}
-	case v.IsObject() && m.content.BadgeIncrement > 0:
-		for key := range v.Members() {
-			if key.Is("app_badge") {
-				m.fault(m.source+".app_badge", "is not allowed together with badge_increment")
-			}
+	case v.IsObject() && (m.content.BadgeIncrement > 0 || m.content.Receipts):
+		w := writer{b: append(make([]byte, 0, len(v)+32), '{')}
+		if m.content.BadgeIncrement > 0 {
+			w.b = append(w.b, `"app_badge":`...)
+			p.BadgeAt = len(w.b)
 		}
-		w := writer{b: make([]byte, 0, len(v)+16)}
-		w.b = append(w.b, `{"app_badge":`...)
-		p.BadgeAt = len(w.b)
 		for key, v := range v.Members() {
+			switch {
+			case m.content.BadgeIncrement > 0 && key.Is("app_badge"):
+				m.fault(m.source+".app_badge", "is not allowed together with badge_increment")
+			case m.content.Receipts && key.Is(push.TicketMember):
+				m.fault(m.source+"."+push.TicketMember, push.TicketTaken)
+			}
 			w.raw(key, v)
 		}
+		m.ticket(&w)
 		p.JSON = append(w.b, '}')
 	default:
 		p.JSON = v.AppendCompact(nil)
@@ -256,7 +259,18 @@ func (m *composer) declarative(block, data push.JSON) {
 	if len(message.Actions) > 0 {
 		w.b = append(w.b, ']')
 	}
-	p.JSON = append(w.b, "}}"...)
+	w.b = append(w.b, '}')
+	m.ticket(&w)
+	p.JSON = append(w.b, '}')
+}
+
+// ticket makes a place for the ticket, where one is asked for.
+func (m *composer) ticket(w *writer) {
+	if !m.content.Receipts {
+		return
+	}
+	w.raw(push.JSON(`"`+push.TicketMember+`"`), push.JSON(`""`))
+	m.n.Payload.TicketAt = len(w.b) - len(`"`)
 }
 
 // texts are the title, which a declarative message must have, and the body. A web notification has no subtitle: it is

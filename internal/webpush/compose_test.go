@@ -212,3 +212,46 @@ func FuzzCompose(f *testing.F) {
 		}
 	})
 }
+
+// With receipts the payload, which must be an object then, has a place for the ticket.
+func TestComposeWithReceipts(t *testing.T) {
+	t.Parallel()
+	compose := func(body string) (*push.Notification, []push.Fault) {
+		c := content(t, body)
+		c.Receipts = true
+		return Compose(c)
+	}
+	dashes := strings.Repeat("-", push.TicketLen)
+	for body, want := range map[string]string{
+		`{"message": {"title": "T"}}`:                        `{"web_push":8030,"notification":{"title":"T"},"lhspn":"` + dashes + `"}`,
+		`{"message": {"title": "T"}, "badge_increment": 1}`:  `{"web_push":8030,"app_badge":7,"notification":{"title":"T"},"lhspn":"` + dashes + `"}`,
+		`{"webpush": {"payload": {"a": [1, 2]}}}`:            `{"a":[1,2],"lhspn":"` + dashes + `"}`,
+		`{"webpush": {"payload": {}}}`:                       `{"lhspn":"` + dashes + `"}`,
+		`{"webpush": {"payload": {}}, "badge_increment": 1}`: `{"app_badge":7,"lhspn":"` + dashes + `"}`,
+	} {
+		n, faults := compose(body)
+		if len(faults) > 0 {
+			t.Errorf("%s: %v", body, faults)
+			continue
+		}
+		if got := string(n.Payload.AppendTo(nil, 7)); got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+	for body, at := range map[string]string{
+		`{"webpush": {"payload": "text"}}`:         "body.webpush.payload",
+		`{"webpush": {"payload": [1]}}`:            "body.webpush.payload",
+		`{"webpush": {"payload": {"lhspn": "x"}}}`: "body.webpush.payload.lhspn",
+	} {
+		if _, faults := compose(body); len(faults) != 1 || faults[0].Location != at {
+			t.Errorf("%s: %v", body, faults)
+		}
+	}
+	for extra, tooLarge := range map[int]bool{0: false, 1: true} {
+		value := strings.Repeat("x", MaxPlaintext-len(`{"a":"","lhspn":""}`)-push.TicketLen+extra)
+		_, faults := compose(`{"webpush": {"payload": {"a": "` + value + `"}}}`)
+		if tooLarge != (len(faults) == 1) || tooLarge && (!faults[0].TooLarge || !strings.Contains(faults[0].Message, "ticket for receipts")) {
+			t.Errorf("%d more than fit: %v", extra, faults)
+		}
+	}
+}

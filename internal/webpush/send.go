@@ -31,7 +31,7 @@ func (t *Transport) work(ctx context.Context) {
 			continue
 		}
 		if m.body == nil { // else it is sent again
-			plaintext = n.Payload.AppendTo(plaintext[:0], m.delivery().Badge)
+			plaintext = n.AppendPayload(plaintext[:0], m.delivery().Token, m.delivery().Badge)
 			if err := t.encrypt(m, &sealing, plaintext); err != nil {
 				t.log.Error("a message cannot be encrypted", "token", m.delivery().Token, "error", err)
 				t.settle(m, badSubscription)

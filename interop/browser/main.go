@@ -83,7 +83,7 @@ func run() error {
 			""},
 		{`"webpush": {"payload": "a plain text"}`, "Message", "a plain text", "", ""},
 	} {
-		plaintext, err := sendAndReceive(ctx, api, simulator, token, test.send)
+		plaintext, _, err := sendAndReceive(ctx, api, simulator, token, test.send)
 		if err != nil {
 			return fmt.Errorf("send %s: %w", test.send, err)
 		}
@@ -96,7 +96,74 @@ func run() error {
 		}
 		fmt.Printf("%s is shown as %q, %q\n", plaintext, test.title, shown.Body)
 	}
+	return checkReceipts(ctx, v, api, simulator, token)
+}
+
+// click hands a click on a notification of the data to the service worker's own code, which the page runs with a worker's
+// surroundings: of the browser's own clicks DevTools have none.
+const click = `(async data => {
+	const handlers = {}, opened = [];
+	const worker = {
+		addEventListener: (name, handle) => { handlers[name] = handle; },
+		clients: {openWindow: async url => { opened.push(url); }},
+	};
+	new Function("self", await (await fetch("sw.js")).text())(worker);
+	let done;
+	handlers.notificationclick({notification: {data, close: () => {}}, action: "", waitUntil: promise => { done = promise; }});
+	await done;
+	return opened.join();
+})(%s)`
+
+// checkReceipts has the service worker tell that a notification came, and that it was opened.
+func checkReceipts(ctx context.Context, v *visitor, api, simulator, token string) error {
+	plaintext, id, err := sendAndReceive(ctx, api, simulator, token,
+		`"message": {"title": "With a receipt", "link": "https://example.com/"}, "receipts": true`)
+	if err != nil {
+		return fmt.Errorf("send with receipts: %w", err)
+	}
+	shown, err := v.deliver(plaintext, "With a receipt")
+	if err != nil {
+		return fmt.Errorf("deliver %s: %w", plaintext, err)
+	}
+	if err := awaitReceipts(ctx, api, id, 1, 0); err != nil {
+		return err
+	}
+	opened, err := chromedp.Run(v.tab, chromedp.Evaluate[string](fmt.Sprintf(click, shown.All), chromedp.EvalAwaitPromise))
+	if err != nil {
+		return fmt.Errorf("click: %w", err)
+	}
+	if opened != "https://example.com/" {
+		return fmt.Errorf("a click opened %q", opened)
+	}
+	if err := awaitReceipts(ctx, api, id, 1, 1); err != nil {
+		return err
+	}
+	fmt.Println("the service worker told that it was delivered, and opened")
 	return nil
+}
+
+// awaitReceipts waits until the notification has these counts.
+func awaitReceipts(ctx context.Context, api, id string, delivered, opened int) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		var status struct {
+			Receipts struct{ Delivered, Opened int }
+		}
+		if err := call(ctx, http.MethodGet, api+"/v1/notifications/"+id, nil, &status); err != nil {
+			return fmt.Errorf("receipts are not %d and %d: %w", delivered, opened, err)
+		}
+		if status.Receipts.Delivered == delivered && status.Receipts.Opened == opened {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("receipts are %+v, not %d and %d", status.Receipts, delivered, opened)
+		case <-ticker.C:
+		}
+	}
 }
 
 // startService starts dev mode in a folder of its own, and gives the addresses of its API and of the simulator's page.
@@ -260,6 +327,7 @@ func (v *visitor) subscribe() (token string, err error) {
 type notification struct {
 	Title, Body, Navigate string
 	Data                  json.RawMessage
+	All                   json.RawMessage // that the service worker keeps with it
 }
 
 // deliver hands the plaintext to the service worker, waits until a notification with the title is shown, and closes it.
@@ -268,7 +336,7 @@ func (v *visitor) deliver(plaintext, title string) (n notification, err error) {
 		const worker = await navigator.serviceWorker.ready;
 		const shown = (await worker.getNotifications()).find(n => n.title === title);
 		shown?.close();
-		return shown && {Title: shown.title, Body: shown.body, Navigate: shown.data.navigate ?? "", Data: shown.data.data};
+		return shown && {Title: shown.title, Body: shown.body, Navigate: shown.data.navigate ?? "", Data: shown.data.data, All: shown.data};
 	})(%q)`
 	ctx, cancel := context.WithTimeout(v.tab, 20*time.Second)
 	defer cancel()
@@ -299,14 +367,15 @@ func (v *visitor) deliver(plaintext, title string) (n notification, err error) {
 	}
 }
 
-// sendAndReceive sends to the token, and gives what the simulator decrypted.
-func sendAndReceive(ctx context.Context, api, simulator, token, content string) (plaintext string, err error) {
+// sendAndReceive sends to the token, and gives what the simulator decrypted, and the notification's id.
+func sendAndReceive(ctx context.Context, api, simulator, token, content string) (plaintext, id string, err error) {
 	body := fmt.Sprintf(`{"to": {"tokens": [%q]}, %s}`, token, content)
 	if err := call(ctx, http.MethodPost, simulator+"/reset", nil, nil); err != nil {
-		return "", err
+		return "", "", err
 	}
-	if err := call(ctx, http.MethodPost, api+"/v1/notifications", []byte(body), nil); err != nil {
-		return "", err
+	var accepted struct{ ID string }
+	if err := call(ctx, http.MethodPost, api+"/v1/notifications", []byte(body), &accepted); err != nil {
+		return "", "", err
 	}
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -315,17 +384,17 @@ func sendAndReceive(ctx context.Context, api, simulator, token, content string) 
 			Notifications []struct{ Payload, Verdict string }
 		}
 		if err := call(ctx, http.MethodGet, simulator+"/tokens/"+url.PathEscape(token), nil, &received); err != nil {
-			return "", err
+			return "", "", err
 		}
 		if list := received.Notifications; len(list) > 0 {
 			if list[0].Verdict != "accepted" {
-				return "", fmt.Errorf("the simulator's verdict is %s", list[0].Verdict)
+				return "", "", fmt.Errorf("the simulator's verdict is %s", list[0].Verdict)
 			}
-			return list[0].Payload, nil
+			return list[0].Payload, accepted.ID, nil
 		}
 		select {
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			return "", "", context.Cause(ctx)
 		case <-ticker.C:
 		}
 	}

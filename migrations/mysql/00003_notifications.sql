@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     rate            INT UNSIGNED NOT NULL,             -- recipients a second, 0 for no limit
     payload         BLOB NOT NULL,
     badge_at        SMALLINT UNSIGNED NOT NULL,        -- where each device's badge goes into the payload, 0 for nowhere
+    ticket_at       SMALLINT UNSIGNED NOT NULL,        -- where each recipient's ticket goes into the payload, 0 for nowhere
     contents        BLOB NULL,                         -- the forms of the other platforms, NULL where it is for one
     audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
     trace           VARBINARY(24) NULL,                -- the trace and the span that it stems from, NULL where it is not traced

@@ -16,6 +16,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     rate            INTEGER NOT NULL,                  -- recipients a second, 0 for no limit
     payload         BLOB NOT NULL,
     badge_at        INTEGER NOT NULL,                  -- where each device's badge goes into the payload, 0 for nowhere
+    ticket_at       INTEGER NOT NULL,                  -- where each recipient's ticket goes into the payload, 0 for nowhere
     contents        BLOB NULL,                         -- the forms of the other platforms, NULL where it is for one
     audience        BLOB NULL,                         -- JSON, NULL for explicit tokens
     trace           BLOB, -- the trace and the span that it stems from, NULL where it is not traced

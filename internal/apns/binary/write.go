@@ -88,10 +88,10 @@ func (s *slot) encode(c *conn, sp *span, room int, now time.Time) int {
 		}
 		if s.note.command == frame.Command1 {
 			buf = frame.AppendCommand1Head(buf, id, s.note.expiration, token, size)
-			buf = p.AppendTo(buf, d.Badge)
+			buf = d.Notification.AppendPayload(buf, d.Token, d.Badge)
 		} else {
 			buf = frame.AppendCommand2Head(buf, id, s.note.expiration, s.note.priority, token, size)
-			buf = p.AppendTo(buf, d.Badge)
+			buf = d.Notification.AppendPayload(buf, d.Token, d.Badge)
 		}
 		id++
 	}

@@ -7,20 +7,21 @@ import (
 )
 
 // build puts a payload together: aps as it is given, then data's members beside it. Either may be nil. Space goes;
-// the order of keys, numbers and escapes stay. perDeviceBadge makes a place for each device's own badge.
+// the order of keys, numbers and escapes stay. perDeviceBadge makes a place for each device's own badge, and receipts
+// one for its ticket.
 //
 // Known keys of aps are checked as Apple documents them, for push type t; unknown ones pass, for Apple adds some each
 // year. The locations of faults begin with body. as the API's do.
-func build(t push.Type, aps, data push.JSON, perDeviceBadge bool) (push.Payload, []push.Fault) {
+func build(t push.Type, aps, data push.JSON, perDeviceBadge, receipts bool) (push.Payload, []push.Fault) {
 	var c checker
 	c.aps(t, aps, perDeviceBadge)
-	c.data(data)
+	c.data(data, receipts)
 	if len(c.faults) > 0 {
 		return push.Payload{}, c.faults
 	}
 
 	var p push.Payload
-	b := make([]byte, 0, len(aps)+len(data)+len(`{"aps":{"badge":,`))
+	b := make([]byte, 0, len(aps)+len(data)+len(`{"aps":{"badge":,"":"",`)+len(push.TicketMember))
 	b = append(b, '{')
 	if aps != nil || perDeviceBadge {
 		b = append(b, `"aps":{`...)
@@ -42,6 +43,14 @@ func build(t push.Type, aps, data push.JSON, perDeviceBadge bool) (push.Payload,
 		}
 		b = inner.AppendCompact(b)
 	}
+	if receipts {
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(b, `"`+push.TicketMember+`":"`...)
+		p.TicketAt = len(b)
+		b = append(b, '"')
+	}
 	p.JSON = append(b, '}')
 	return p, nil
 }
@@ -59,7 +68,7 @@ func (c *checker) fault(location, message string) {
 
 func (c *checker) full() bool { return len(c.faults) >= maxFaults }
 
-func (c *checker) data(data push.JSON) {
+func (c *checker) data(data push.JSON, receipts bool) {
 	const at = "body.data"
 	if data == nil {
 		return
@@ -71,6 +80,9 @@ func (c *checker) data(data push.JSON) {
 	for key := range data.Members() {
 		if string(key.Text()) == "aps" {
 			c.fault(at+".aps", "is not allowed here: aps is a field of its own")
+		}
+		if receipts && key.Is(push.TicketMember) {
+			c.fault(at+"."+push.TicketMember, push.TicketTaken)
 		}
 	}
 	c.faults = append(c.faults, data.DuplicateKeys(at)...)

@@ -45,7 +45,7 @@ func TestBuild(t *testing.T) {
 		if c.data != "" {
 			data = parseJSON(t, c.data)
 		}
-		p, faults := build(TypeAlert, aps, data, c.badge)
+		p, faults := build(TypeAlert, aps, data, c.badge, false)
 		if len(faults) > 0 {
 			t.Errorf("%s %s: %v", c.aps, c.data, faults)
 			continue
@@ -68,16 +68,16 @@ func TestGoodAps(t *testing.T) {
 		`{"relevance-score": 0.0, "alert": "", "sound": ""}`,
 		`{"some-new-key": {"x": [null]}, "alert": {"some-new-key": 5}}`,
 	} {
-		if _, faults := build(TypeAlert, parseJSON(t, aps), nil, false); len(faults) > 0 {
+		if _, faults := build(TypeAlert, parseJSON(t, aps), nil, false, false); len(faults) > 0 {
 			t.Errorf("%s: %v", aps, faults)
 		}
 	}
 	live := `{"timestamp": 1234, "event": "start", "content-state": {"a": 1}, "stale-date": 1650998941, "dismissal-date": 1650998941, "attributes-type": "A", "attributes": {},
 		"relevance-score": 100, "input-push-token": 1, "alert": {"title": {"loc-key": "%@", "loc-args": ["x"]}, "body": "b", "sound": "s.caf"}}`
-	if _, faults := build(TypeLiveActivity, parseJSON(t, live), nil, false); len(faults) > 0 {
+	if _, faults := build(TypeLiveActivity, parseJSON(t, live), nil, false, false); len(faults) > 0 {
 		t.Errorf("%v", faults)
 	}
-	if _, faults := build(TypeWidgets, parseJSON(t, `{"content-changed": true}`), nil, false); len(faults) > 0 {
+	if _, faults := build(TypeWidgets, parseJSON(t, `{"content-changed": true}`), nil, false, false); len(faults) > 0 {
 		t.Errorf("%v", faults)
 	}
 }
@@ -108,7 +108,7 @@ func TestBadAps(t *testing.T) {
 		`{"url-args": "x"}`:               {"body.aps.url-args"},
 		`{"event": null}`:                 {"body.aps.event"},
 	} {
-		_, faults := build(TypeAlert, parseJSON(t, aps), nil, false)
+		_, faults := build(TypeAlert, parseJSON(t, aps), nil, false, false)
 		var got []string
 		for _, f := range faults {
 			got = append(got, f.Location)
@@ -117,7 +117,7 @@ func TestBadAps(t *testing.T) {
 			t.Errorf("%s: %v, want %q", aps, faults, want)
 		}
 	}
-	if _, faults := build(TypeLiveActivity, parseJSON(t, `{"alert": {"title": {"loc-key": 1, "loc-args": 2}}}`), nil, false); len(faults) != 2 {
+	if _, faults := build(TypeLiveActivity, parseJSON(t, `{"alert": {"title": {"loc-key": 1, "loc-args": 2}}}`), nil, false, false); len(faults) != 2 {
 		t.Errorf("a wrong localized title: %v", faults)
 	}
 }
@@ -126,7 +126,7 @@ func TestBadAps(t *testing.T) {
 func TestFaultsAreBounded(t *testing.T) {
 	t.Parallel()
 	numbers := `{"url-args": [` + strings.Repeat("1,", 1000) + `1]}`
-	if _, faults := build(TypeAlert, parseJSON(t, numbers), nil, false); len(faults) != maxFaults {
+	if _, faults := build(TypeAlert, parseJSON(t, numbers), nil, false, false); len(faults) != maxFaults {
 		t.Errorf("not strings: %d faults", len(faults))
 	}
 }

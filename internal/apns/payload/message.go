@@ -12,7 +12,7 @@ const blockMessage = "message"
 
 // fromMessage is aps and data with what the message adds to them: the members of aps win over what the message gives,
 // and those of data over the image and the link, which stand beside aps for the app to read.
-func fromMessage(m *push.Message, aps, data push.JSON) (mergedAPS, mergedData push.JSON) {
+func fromMessage(m *push.Message, aps, data push.JSON, receipts bool) (mergedAPS, mergedData push.JSON) {
 	shown := object{taken: aps}
 	shown.put("alert", messageAlert{m.Title, m.Subtitle, m.Body})
 	shown.put("sound", m.Sound)
@@ -21,8 +21,8 @@ func fromMessage(m *push.Message, aps, data push.JSON) (mergedAPS, mergedData pu
 	}
 	shown.put("thread-id", m.Thread)
 	shown.put("category", m.Category)
-	if m.Image != "" {
-		shown.put("mutable-content", 1) // the app's notification service extension loads it
+	if m.Image != "" || receipts {
+		shown.put("mutable-content", 1) // the app's notification service extension loads it, and sends the receipt
 	}
 	beside := object{taken: data}
 	beside.put("image", m.Image)

@@ -65,7 +65,7 @@ func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, e
 		if len(faults) > 0 {
 			return nil, faults, nil
 		}
-		aps, data = fromMessage(m, aps, data)
+		aps, data = fromMessage(m, aps, data, c.Receipts)
 	}
 	if c.Replace && n.CollapseID == "" {
 		n.CollapseID = n.ID.String()
@@ -81,7 +81,7 @@ func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, e
 	if n.Kind == KindLiveActivityStart {
 		n.KindOf = textOf(aps, "attributes-type")
 	}
-	payload, faults := build(n.Type, aps, data, n.BadgeIncrement > 0)
+	payload, faults := build(n.Type, aps, data, n.BadgeIncrement > 0, c.Receipts)
 	if faults = append(ch.faults, faults...); len(faults) > 0 {
 		return nil, faults, nil
 	}
@@ -173,12 +173,8 @@ func checkSize(n *push.Notification, binary bool) error {
 	if size <= limit {
 		return nil
 	}
-	badge := ""
-	if n.Payload.BadgeAt != 0 {
-		badge = " with the widest badge"
-	}
 	return fmt.Errorf("%w: the payload for APNs is %d bytes long%s; push type %s %s takes at most %d",
-		push.ErrTooLarge, size, badge, n.Type, over, limit)
+		push.ErrTooLarge, size, n.Payload.Counted(), n.Type, over, limit)
 }
 
 // Recipients is the kind, and of what, of the tokens that an audience of the notification has: its push type's,

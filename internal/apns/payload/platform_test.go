@@ -155,3 +155,44 @@ func TestToken(t *testing.T) {
 		}
 	}
 }
+
+// With receipts the payload has a place for the ticket, which counts for its size.
+func TestComposeWithReceipts(t *testing.T) {
+	t.Parallel()
+	compose := func(body string) (*push.Notification, []push.Fault, error) {
+		c := content(t, body)
+		c.Receipts = true
+		return platform.Compose(c)
+	}
+	dashes := strings.Repeat("-", push.TicketLen)
+	for body, want := range map[string]string{
+		`{"aps": {"alert": "x"}}`:                                   `{"aps":{"alert":"x"},"lhspn":"` + dashes + `"}`,
+		`{"aps": {"alert": "x"}, "data": {"a": 1}}`:                 `{"aps":{"alert":"x"},"a":1,"lhspn":"` + dashes + `"}`,
+		`{"data": {"a": 1}}`:                                        `{"a":1,"lhspn":"` + dashes + `"}`,
+		`{"aps": {}, "badge_increment": 1}`:                         `{"aps":{"badge":7},"lhspn":"` + dashes + `"}`,
+		`{"message": {"body": "B"}}`:                                `{"aps":{"alert":{"body":"B"},"mutable-content":1},"lhspn":"` + dashes + `"}`,
+		`{"message": {"body": "B"}, "aps": {"mutable-content": 0}}`: `{"aps":{"alert":{"body":"B"},"mutable-content":0},"lhspn":"` + dashes + `"}`,
+	} {
+		n, faults, err := compose(body)
+		if n == nil || len(faults) > 0 || err != nil {
+			t.Errorf("%s: %v, %v", body, faults, err)
+			continue
+		}
+		if got := string(n.Payload.AppendTo(nil, 7)); got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+	if _, faults, _ := compose(`{"aps": {}, "data": {"lhspn": 1}}`); len(faults) != 1 || faults[0].Location != "body.data.lhspn" {
+		t.Errorf("a member of the ticket's name: %v", faults)
+	}
+	fits := MaxPayload - len(`{"aps":{"alert":"","badge":4294967295},"lhspn":""}`) - push.TicketLen
+	if n, faults, err := compose(`{"aps": {"alert": {"body": "x"}}, "badge_increment": 1, "data": {"a": 1}}`); n == nil || faults != nil || err != nil {
+		t.Error(faults, err)
+	}
+	for extra, tooLarge := range map[int]bool{0: false, 1: true} {
+		_, faults, err := compose(`{"aps": {"alert": {}, "x": "` + strings.Repeat("x", fits-len(`{}"x":"",`)+len(`""`)+extra) + `"}, "badge_increment": 1}`)
+		if errors.Is(err, push.ErrTooLarge) != tooLarge || len(faults) > 0 || tooLarge && !strings.Contains(err.Error(), "the ticket for receipts") {
+			t.Errorf("%d more than fit: %v, %v", extra, faults, err)
+		}
+	}
+}

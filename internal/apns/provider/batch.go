@@ -46,7 +46,7 @@ func (b *batch) Header(i int, h *http2.Header) (body int, send bool) {
 // AppendBody implements http2.Requests.
 func (b *batch) AppendBody(i int, dst []byte) []byte {
 	d := &b.group.Deliveries[i]
-	return d.Notification.Payload.AppendTo(dst, d.Badge)
+	return d.Notification.AppendPayload(dst, d.Token, d.Badge)
 }
 
 // Answer implements http2.Requests.
