@@ -21,10 +21,10 @@ func TestProgressOnATerminal(t *testing.T) {
 		p.whole.Store(4000)
 		p.start()
 		p.count.Store(1000)
-		time.Sleep(250 * time.Millisecond)
+		<-time.After(250 * time.Millisecond)
 		p.count.Store(12345)
 		p.part.Store(1000)
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		p.part.Store(4000)
 		p.end()
 		got := strings.Split(out.String(), "\r")
@@ -65,7 +65,7 @@ func TestProgressElsewhere(t *testing.T) {
 		if _, err := r.Read(make([]byte, 4)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(21 * time.Second)
+		<-time.After(21 * time.Second)
 		p.end()
 		const want = "export: 2 lines, in 10s\nexport: 2 lines, in 20s\nexport: 2 lines, in 21s\n"
 		if out.String() != want {
