@@ -90,8 +90,7 @@ func (t *transfer) exportTokens(ctx context.Context, key, file string, stdout, s
 	defer func() { _ = res.Body.Close() }()
 	to := stdout
 	if file != "-" {
-		const private = 0o600 // device tokens and users
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, private) //nolint:gosec // the operator's own
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // the operator's own
 		if err != nil {
 			return err
 		}
