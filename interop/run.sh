@@ -10,14 +10,14 @@ for tool in go node npm; do
 done
 
 work=$(mktemp -d)
-simulator=
+simulator='' service=''
 finish() {
-  if [ -n "$simulator" ]; then kill "$simulator" 2>/dev/null || true; wait "$simulator" 2>/dev/null || true; fi
+  for process in $simulator $service; do kill "$process" 2>/dev/null || true; wait "$process" 2>/dev/null || true; done
   rm -rf "$work"
 }
 trap finish EXIT
 
-for clients in node fcm/node webpush/node webhooks/node console; do
+for clients in node fcm/node webpush/node webhooks/node console client/ts; do
   if ! cmp -s $clients/package-lock.json $clients/node_modules/.installed-lock; then
     (cd $clients && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
     cp $clients/package-lock.json $clients/node_modules/.installed-lock
@@ -28,6 +28,10 @@ done
 (cd fcm/go && go build -o "$work/fcm" .)
 (cd webpush/go && go build -o "$work/webpush" .)
 (cd h2spec && go build -o "$work/h2spec" .)
+# The clients are generated anew each time, and are in no commit.
+(cd client/go && mkdir -p api && go tool oapi-codegen -package api -generate types,client -o api/client.go ../../../docs/openapi.json &&
+  go build -o "$work/client" .)
+(cd client/ts && npx openapi-typescript ../../../docs/openapi.json -o schema.d.ts >/dev/null && npx tsc -p .)
 
 "$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --fcm 127.0.0.1:0 --webpush 127.0.0.1:0 \
   --page 127.0.0.1:0 \
@@ -64,6 +68,18 @@ check() {
   fi
 }
 
+mkdir "$work/dev"
+(cd "$work/dev" && exec env -u SERVICE_PROGRAM LHSPN_LISTEN=127.0.0.1:0 LHSPN_OPS_LISTEN=127.0.0.1:0 "$work/server") >"$work/dev/out" 2>"$work/dev/log" &
+service=$!
+for _ in $(seq 100); do
+  if grep -q '^  API  ' "$work/dev/out" || ! kill -0 "$service" 2>/dev/null; then break; fi
+  sleep 0.1
+done
+SERVICE_API=$(sed -n 's/^  API  *\([^ ]*\).*/\1/p' "$work/dev/out")
+[ -n "$SERVICE_API" ] || { cat "$work/dev/out" "$work/dev/log" >&2; exit 1; }
+
+check 'API:      oapi-codegen 2, a Go client of docs/openapi.json' "$work/client" "$SERVICE_API"
+check 'API:      npm openapi-typescript 7.13.0 and openapi-fetch 0.17.0' node client/ts/out/client.js "$SERVICE_API"
 check 'HTTP/2:   h2specd of summerwind/h2spec 2.2.1, against the client' "$work/h2spec"
 check 'HTTP/2:   h2spec 2.2.1, against the simulated provider API' "$work/h2spec" "$SIM_PROVIDER"
 check 'HTTP/2:   h2spec 2.2.1, against the simulated FCM' "$work/h2spec" "$SIM_FCM"

@@ -1,0 +1,86 @@
+// Command client drives the service with a client that oapi-codegen has made of docs/openapi.json: it registers a device
+// token, sends to it, reads what became of it and meets an error. The service's URL is its argument, and the keys of dev
+// mode are used.
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/lhspn/lhspn/interop/client/go/api"
+)
+
+func main() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := run(ctx, os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func with(key string) api.ClientOption {
+	return api.WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
+		r.Header.Set("Authorization", "Bearer "+key)
+		return nil
+	})
+}
+
+func run(ctx context.Context, url string) error {
+	c, err := api.NewClientWithResponses(url, with("lhspn-dev-key"))
+	if err != nil {
+		return err
+	}
+	token := strings.Repeat("ab", 32)
+	user := "u-1"
+	registered, err := c.RegisterTokenWithResponse(ctx, token, &api.RegisterTokenParams{}, api.RegisterTokenJSONRequestBody{UserId: &user})
+	if err != nil || registered.JSON201 == nil || registered.JSON201.Token != token || *registered.JSON201.UserId != user {
+		return fmt.Errorf("register: %w, %s", err, registered.Body)
+	}
+	key, title := "once", "Hello"
+	for range 2 { // the second is a repetition
+		sent, err := c.SendWithResponse(ctx, &api.SendParams{IdempotencyKey: &key}, api.SendJSONRequestBody{
+			To: api.Audience{Tokens: &[]string{token}}, Message: &api.Message{Title: &title},
+		})
+		if err != nil || sent.JSON202 == nil || *sent.JSON202.Recipients != 1 {
+			return fmt.Errorf("send: %w, %s", err, sent.Body)
+		}
+		for {
+			got, err := c.GetNotificationWithResponse(ctx, sent.JSON202.Id)
+			if err != nil || got.JSON200 == nil {
+				return fmt.Errorf("get: %w, %s", err, got.Body)
+			}
+			if got.JSON200.State == "done" {
+				if got.JSON200.Counts.Accepted != 1 {
+					return fmt.Errorf("counts %+v", got.JSON200.Counts)
+				}
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	wrong, err := c.SendWithResponse(ctx, &api.SendParams{}, api.SendJSONRequestBody{To: api.Audience{}})
+	if err != nil || wrong.ApplicationproblemJSON422 == nil || wrong.ApplicationproblemJSON422.Type != "urn:lhspn:problem:invalid" {
+		return fmt.Errorf("an error: %w, %s", err, wrong.Body)
+	}
+	listed, err := c.ListTokensWithResponse(ctx, &api.ListTokensParams{UserId: &user})
+	if err != nil || listed.JSON200 == nil || len(listed.JSON200.Items) != 1 {
+		return fmt.Errorf("list: %w, %s", err, listed.Body)
+	}
+	operator, err := api.NewClientWithResponses(url, with("lhspn-dev-operator-key"))
+	if err != nil {
+		return err
+	}
+	apps, err := operator.ListAppsWithResponse(ctx)
+	if err != nil || apps.JSON200 == nil || len(apps.JSON200.Items) != 1 {
+		return fmt.Errorf("apps: %w, %s", err, apps.Body)
+	}
+	if deleted, err := c.DeleteTokenWithResponse(ctx, token); err != nil || deleted.StatusCode() != http.StatusNoContent {
+		return fmt.Errorf("delete: %w, %s", err, deleted.Status())
+	}
+	return nil
+}
