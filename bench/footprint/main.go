@@ -166,7 +166,7 @@ func footprint(ctx context.Context, o options) error {
 		}
 		each := func(prefixes ...string) float64 { return after.delta(before, prefixes...) / float64(n) * 1000 }
 		load.Row(label, each("Questions"), each("Com_insert", "Com_update", "Com_delete", "Com_replace"), each("Com_commit"),
-			each("Handler_write", "Handler_update", "Handler_delete"), each("Handler_read_"), kib(each("Innodb_os_log_written")))
+			each("Handler_write", "Handler_update", "Handler_delete"), each("Handler_read_"), kib(each("Innodb_lsn_current")))
 		return before, after, nil
 	}
 	size := measure.Table{Columns: []string{"table", "rows", "", "bytes each", "MiB for 1,000,000"}}

@@ -15,9 +15,11 @@ import (
 )
 
 // How often the replica whose job it is looks for rows without a place, and the others whether the feed has grown:
-// while events come and somebody waits for them here, and otherwise; and how often what is too old is removed.
+// after an event was written here that somebody waits for, while they keep coming, and otherwise; and how often what is
+// too old is removed.
 const (
-	busyInterval  = 25 * time.Millisecond
+	commitWait    = 25 * time.Millisecond  // from the write of an event to its commit
+	busyInterval  = 100 * time.Millisecond // so that a reader gets many at once
 	idleInterval  = 200 * time.Millisecond
 	purgeInterval = 5 * time.Minute
 	passTimeout   = 30 * time.Second
@@ -41,14 +43,14 @@ func (s *Store) Run(ctx context.Context) error {
 	var failing bool
 	purgeAt := s.now().Add(purgeInterval)
 	for {
-		n, err := s.pass(ctx, &seen)
+		news, err := s.pass(ctx, &seen)
 		if err != nil && ctx.Err() == nil && !failing {
 			s.log.Warn("events wait for their place in the feed", "error", err)
 		}
 		failing = err != nil
-		interval := idleInterval
-		if n > 0 && s.awaited() {
-			interval = busyInterval
+		wait := commitWait // after a rest an event is told of soon
+		if news {
+			wait = busyInterval
 		}
 		if s.now().After(purgeAt) {
 			if s.cfg.OwnsJob(jobPurge) {
@@ -56,16 +58,16 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 			purgeAt = s.now().Add(purgeInterval)
 		}
-		s.pause(ctx, interval)
+		s.pause(ctx, wait)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // what is left is for the next who runs
 		}
 	}
 }
 
-// pause waits so long, or, where somebody waits for events, only until one was written and is committed.
-func (s *Store) pause(ctx context.Context, interval time.Duration) {
-	timer := time.NewTimer(interval)
+// pause waits for idleInterval, or, where somebody waits for events, until one was written and wait has passed since.
+func (s *Store) pause(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(idleInterval)
 	defer timer.Stop()
 	for {
 		select {
@@ -73,7 +75,7 @@ func (s *Store) pause(ctx context.Context, interval time.Duration) {
 			return
 		case <-s.wake: // its transaction is committed in a moment
 			if s.awaited() {
-				timer.Reset(min(interval, busyInterval))
+				timer.Reset(wait)
 				select {
 				case <-timer.C:
 				case <-ctx.Done():
@@ -86,26 +88,28 @@ func (s *Store) pause(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// pass does what is to be done now, and says how many rows got their place.
-func (s *Store) pass(ctx context.Context, seen *uint64) (n int, err error) {
+// pass does what is to be done now, and says whether there were events that somebody may wait for.
+func (s *Store) pass(ctx context.Context, seen *uint64) (news bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
 	if s.db.Dialect != database.SQLite && s.cfg.OwnsJob(jobSequence) {
 		for {
 			rows, err := s.sequence(ctx)
-			n += rows
 			if err != nil {
-				return n, err
+				return news, err
 			}
+			news = news || rows > 0
 			if rows < sequencePage {
 				break
 			}
 		}
 	}
 	if !s.awaited() {
-		return n, nil
+		return news, nil
 	}
-	return n, s.look(ctx, seen)
+	before := *seen
+	err = s.look(ctx, seen)
+	return news || *seen != before, err
 }
 
 // placesIn takes places in the feed for rows that are written in the transaction, where nobody else can write before it
