@@ -1,9 +1,12 @@
 package simulator
 
 import (
-	_ "embed"
+	"bytes"
+	"embed"
+	"encoding/json"
 	"html/template"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,22 +18,34 @@ import (
 //go:embed page.html
 var pageHTML string
 
+//go:embed page.css page.js
+var pageFiles embed.FS
+
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"clock": func(t time.Time) string { return t.Local().Format("15:04:05.000") },
-	"short": func(t push.Token) string { return t.Short() },
+	"short": endsOf,
 	"kind":  kindOf,
+	"how":   howOf,
+	"long":  func(payload string) bool { return len(payload) > shortPayload },
+	"begin": func(payload string) string {
+		return strings.ToValidUTF8(payload[:min(len(payload), shortPayload)], "") + "…"
+	},
+	"pretty": prettyOf,
 }).Parse(pageHTML))
 
 const (
 	pageNotifications = 100     // on the page
 	pageDevices       = 12      // of those, at the top of it
 	maxBody           = 8 << 20 // of a request
+	shortPayload      = 120     // bytes of a payload that are shown as they are
 )
 
 // pageHandler serves the page that shows a newcomer the push arrive, and the same as JSON for tests.
 func (s *Simulator) pageHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.servePage)
+	mux.Handle("GET /page.css", http.FileServerFS(pageFiles))
+	mux.Handle("GET /page.js", http.FileServerFS(pageFiles))
 	mux.HandleFunc("GET /tokens/{token}", s.serveToken)
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Totals()) })
 	mux.HandleFunc("GET /counts", s.serveAllCounts)
@@ -62,7 +77,8 @@ func (s *Simulator) servePage(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy",
-		"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
+		"default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none'; "+
+			"frame-ancestors 'none'")
 	w.Header().Set("Cache-Control", "no-store")
 	list := s.recent(token, pageNotifications)
 	_ = pageTemplate.Execute(w, map[string]any{
@@ -72,8 +88,15 @@ func (s *Simulator) servePage(w http.ResponseWriter, r *http.Request) {
 		"Token":         token.String(),
 		"Feedback":      s.feedback.len(),
 		"Recording":     s.cfg.Record == RecordAll,
-		"Now":           time.Now(),
+		"Magic": []pageMagic{{"APNs: a device token", MagicTokens()}, {"FCM: a registration token", fcmsim.MagicTokens()},
+			{"Web Push: a subscription", webpushsim.MagicSubscriptions()}},
 	})
+}
+
+// pageMagic is how single notifications of a service are made to fail.
+type pageMagic struct {
+	Name string
+	List [][2]string
 }
 
 // pageService is a service on the page.
@@ -104,4 +127,47 @@ func (s *Simulator) pageServices() []pageService {
 			s.webPush.Faults() != webpushsim.Faults{}})
 	}
 	return list
+}
+
+// endsOf is a device token by both of its ends: those that are alike differ in one of them.
+func endsOf(t push.Token) string {
+	const begin, end = 16, 6 // the first 16 digits say how a magic token fails
+	text := t.String()
+	if len(text) <= begin+end+1 {
+		return text
+	}
+	return text[:begin] + "…" + text[len(text)-end:]
+}
+
+// howOf is what a notification asks of its service, beside the payload.
+func howOf(n Notification) string {
+	var parts []string
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+value)
+		}
+	}
+	add("", n.Topic)
+	add("", n.PushType)
+	if n.Priority > 0 {
+		add("priority ", strconv.Itoa(int(n.Priority)))
+	}
+	add("urgency ", n.Urgency)
+	switch {
+	case n.TTL > 0:
+		add("for ", (time.Duration(n.TTL) * time.Second).String())
+	case n.Expiration > 0:
+		add("until ", time.Unix(int64(n.Expiration), 0).Local().Format(time.DateTime))
+	}
+	add("collapse id ", n.CollapseID)
+	return strings.Join(parts, " · ")
+}
+
+// prettyOf is a payload in lines, where it is JSON.
+func prettyOf(payload string) string {
+	var b bytes.Buffer
+	if json.Indent(&b, []byte(payload), "", "  ") != nil {
+		return payload
+	}
+	return b.String()
 }

@@ -62,6 +62,37 @@ func TestPageShowsWhatArrivedAndEscapesIt(t *testing.T) {
 	}
 }
 
+func TestPageShowsHowAndKeepsLongPayloadsShut(t *testing.T) {
+	t.Parallel()
+	n := Notification{Token: plainToken(1), Payload: `{"aps":{"alert":"` + strings.Repeat("long ", 100) + `"}}`, Verdict: "accepted", Topic: "com.example",
+		PushType: "background", Priority: 5, Expiration: 1_900_000_000, CollapseID: "score"}
+	var page strings.Builder
+	if err := pageTemplate.Execute(&page, map[string]any{"Notifications": []Notification{n}, "Magic": []pageMagic{{"APNs", MagicTokens()}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"com.example · background · priority 5 · until 2030-", "collapse id score", "<details><summary><code>{&#34;aps&#34;", "deadfa17c0de0020",
+		`title="` + plainToken(1).String() + `"`, endsOf(plainToken(1)) + "</code>"} {
+		if !strings.Contains(page.String(), part) {
+			t.Errorf("%q is missing in %s", part, &page)
+		}
+	}
+	if endsOf(plainToken(1)) == endsOf(plainToken(2)) {
+		t.Error("tokens that are alike cannot be told apart")
+	}
+	if how := howOf(Notification{Urgency: "high", TTL: 60}); how != "urgency high · for 1m0s" {
+		t.Errorf("of a browser: %q", how)
+	}
+	s := start(t, Config{Page: "127.0.0.1:0"})
+	for _, file := range []string{"/page.css", "/page.js"} {
+		if status, body := call(t, s, "GET", file, ""); status != 200 || body == "" {
+			t.Errorf("%s: %d", file, status)
+		}
+	}
+	if _, body := call(t, s, "GET", "/", ""); strings.Contains(body, "<style") || strings.Contains(body, " style=") {
+		t.Error("the page has styles in it, which its policy does not let have an effect")
+	}
+}
+
 func TestPageJSON(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Gateway: "127.0.0.1:0", Feedback: "127.0.0.1:0", Page: "127.0.0.1:0"})
