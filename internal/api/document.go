@@ -113,6 +113,12 @@ func (d document) add(o *operation) {
 			Description: "The same key with the same body within 24 hours answers as the first time; with another body, 409",
 		})
 	}
+	if o.idempotent { // those that send
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: "traceparent", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Description: "The caller's span (W3C Trace Context), which the notification's spans belong to; see docs/tracing.md",
+		})
+	}
 	if o.userToken {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: headerUserToken, In: "header", Schema: &huma.Schema{Type: huma.TypeString,
