@@ -167,6 +167,7 @@ type API struct {
 	operated      Apps
 	refusals      *refusals
 	events        Events
+	followers     followers
 	ending        chan struct{} // closed when those who wait for events are to be answered
 	endOnce       sync.Once
 	log           *slog.Logger

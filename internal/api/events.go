@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -69,13 +70,19 @@ func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error
 		f.cursor = last
 		wrong[0].Location = "header." + headerLastEventID
 	}
+	streams, wait := acceptsStream(r.Header), time.Duration(x.query.number("wait"))*time.Second
+	if streams || wait > 0 {
+		if !a.followers.enter(f.app) {
+			return explain(errBusy, "%d requests wait for the app's events, or stream them.", maxFollowers)
+		}
+		defer a.followers.leave(f.app)
+	}
 	// The listener's own deadlines are for a request that is answered at once.
 	deadlines := http.NewResponseController(x)
 	_ = deadlines.SetReadDeadline(time.Time{})
-	if acceptsStream(r.Header) {
+	if streams {
 		err = f.stream(ctx, x, deadlines)
 	} else {
-		wait := time.Duration(x.query.number("wait")) * time.Second
 		_ = deadlines.SetWriteDeadline(time.Now().Add(wait + readEvents + progress))
 		err = f.page(ctx, x, wait)
 	}
@@ -87,6 +94,37 @@ func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error
 			"Without it the answer begins with the oldest.")
 	}
 	return err
+}
+
+// maxFollowers is how many requests of an app wait for its events, or stream them, at the same time.
+const maxFollowers = 256
+
+// followers counts those that wait for events, by app.
+type followers struct {
+	mu   sync.Mutex
+	here map[string]int // guarded by mu; none is 0
+}
+
+// enter is false where the app has as many as it may. Who has entered must leave.
+func (f *followers) enter(app string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.here[app] >= maxFollowers {
+		return false
+	}
+	if f.here == nil {
+		f.here = map[string]int{}
+	}
+	f.here[app]++
+	return true
+}
+
+func (f *followers) leave(app string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.here[app]--; f.here[app] == 0 {
+		delete(f.here, app)
+	}
 }
 
 func acceptsStream(h http.Header) bool {

@@ -204,3 +204,29 @@ func TestEventStreamBeats(t *testing.T) {
 		}
 	})
 }
+
+// An app has so many requests that wait for its events, and no more: others are refused at once, those of other apps and
+// those that do not wait are not.
+func TestFollowersAreBounded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for range maxFollowers {
+		if !f.followers.enter("hedgehog") {
+			t.Fatal("refused too early")
+		}
+	}
+	if !f.followers.enter("another") {
+		t.Error("another app's is refused")
+	}
+	w := f.call(sendKey, http.MethodGet, "/v1/events?wait=1", "")
+	wantProblem(t, w, 503, "unavailable")
+	if w.Header().Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	wantStatus(t, f.call(sendKey, http.MethodGet, "/v1/events", ""), 200)
+	f.followers.leave("hedgehog")
+	wantStatus(t, f.call(sendKey, http.MethodGet, "/v1/events?wait=1", ""), 200)
+	if n := f.followers.here["hedgehog"]; n != maxFollowers-1 {
+		t.Errorf("%d are left", n)
+	}
+}
