@@ -139,9 +139,9 @@ func TestScheduleSurvivesRestarts(t *testing.T) {
 		if got := len(r.at(hook, "1")); got != 3 {
 			t.Errorf("%d attempts in half an hour", got)
 		}
-		elapse(10 * time.Minute)
+		elapse(15 * time.Minute)
 		if got := len(r.at(hook, "1")); got != 4 {
-			t.Errorf("%d attempts in 40 minutes", got)
+			t.Errorf("%d attempts in 43 minutes", got)
 		}
 	})
 }
