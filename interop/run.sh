@@ -75,7 +75,7 @@ for _ in $(seq 100); do
   if grep -q '^  API  ' "$work/dev/out" || ! kill -0 "$service" 2>/dev/null; then break; fi
   sleep 0.1
 done
-SERVICE_API=$(sed -n 's/^  API  *\([^ ]*\).*/\1/p' "$work/dev/out")
+SERVICE_API=$(sed -n 's/^  API   *\(http[^ ]*\).*/\1/p' "$work/dev/out")
 [ -n "$SERVICE_API" ] || { cat "$work/dev/out" "$work/dev/log" >&2; exit 1; }
 
 check 'API:      oapi-codegen 2, a Go client of docs/openapi.json' "$work/client" "$SERVICE_API"

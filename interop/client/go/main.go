@@ -38,21 +38,30 @@ func run(ctx context.Context, url string) error {
 	token := strings.Repeat("ab", 32)
 	user := "u-1"
 	registered, err := c.RegisterTokenWithResponse(ctx, token, &api.RegisterTokenParams{}, api.RegisterTokenJSONRequestBody{UserId: &user})
-	if err != nil || registered.JSON201 == nil || registered.JSON201.Token != token || *registered.JSON201.UserId != user {
-		return fmt.Errorf("register: %w, %s", err, registered.Body)
+	if err != nil {
+		return err
+	}
+	if registered.JSON201 == nil || registered.JSON201.Token != token || *registered.JSON201.UserId != user {
+		return fmt.Errorf("register: %s", registered.Body)
 	}
 	key, title := "once", "Hello"
 	for range 2 { // the second is a repetition
 		sent, err := c.SendWithResponse(ctx, &api.SendParams{IdempotencyKey: &key}, api.SendJSONRequestBody{
 			To: api.Audience{Tokens: &[]string{token}}, Message: &api.Message{Title: &title},
 		})
-		if err != nil || sent.JSON202 == nil || *sent.JSON202.Recipients != 1 {
-			return fmt.Errorf("send: %w, %s", err, sent.Body)
+		if err != nil {
+			return err
+		}
+		if sent.JSON202 == nil || *sent.JSON202.Recipients != 1 {
+			return fmt.Errorf("send: %s", sent.Body)
 		}
 		for {
 			got, err := c.GetNotificationWithResponse(ctx, sent.JSON202.Id)
-			if err != nil || got.JSON200 == nil {
-				return fmt.Errorf("get: %w, %s", err, got.Body)
+			if err != nil {
+				return err
+			}
+			if got.JSON200 == nil {
+				return fmt.Errorf("get: %s", got.Body)
 			}
 			if got.JSON200.State == "done" {
 				if got.JSON200.Counts.Accepted != 1 {
@@ -64,23 +73,33 @@ func run(ctx context.Context, url string) error {
 		}
 	}
 	wrong, err := c.SendWithResponse(ctx, &api.SendParams{}, api.SendJSONRequestBody{To: api.Audience{}})
-	if err != nil || wrong.ApplicationproblemJSON422 == nil || wrong.ApplicationproblemJSON422.Type != "urn:lhspn:problem:invalid" {
-		return fmt.Errorf("an error: %w, %s", err, wrong.Body)
+	if err != nil {
+		return err
+	}
+	if wrong.ApplicationproblemJSON422 == nil || wrong.ApplicationproblemJSON422.Type != "urn:lhspn:problem:invalid" {
+		return fmt.Errorf("an error: %s", wrong.Body)
 	}
 	listed, err := c.ListTokensWithResponse(ctx, &api.ListTokensParams{UserId: &user})
-	if err != nil || listed.JSON200 == nil || len(listed.JSON200.Items) != 1 {
-		return fmt.Errorf("list: %w, %s", err, listed.Body)
+	if err != nil {
+		return err
+	}
+	if listed.JSON200 == nil || len(listed.JSON200.Items) != 1 {
+		return fmt.Errorf("list: %s", listed.Body)
 	}
 	operator, err := api.NewClientWithResponses(url, with("lhspn-dev-operator-key"))
 	if err != nil {
 		return err
 	}
 	apps, err := operator.ListAppsWithResponse(ctx)
-	if err != nil || apps.JSON200 == nil || len(apps.JSON200.Items) != 1 {
-		return fmt.Errorf("apps: %w, %s", err, apps.Body)
+	if err != nil {
+		return err
 	}
-	if deleted, err := c.DeleteTokenWithResponse(ctx, token); err != nil || deleted.StatusCode() != http.StatusNoContent {
-		return fmt.Errorf("delete: %w, %s", err, deleted.Status())
+	if apps.JSON200 == nil || len(apps.JSON200.Items) != 1 {
+		return fmt.Errorf("apps: %s", apps.Body)
 	}
-	return nil
+	deleted, err := c.DeleteTokenWithResponse(ctx, token)
+	if err == nil && deleted.StatusCode() != http.StatusNoContent {
+		err = fmt.Errorf("delete: %s", deleted.Status())
+	}
+	return err
 }
