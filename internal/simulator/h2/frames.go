@@ -99,8 +99,8 @@ func (c *Conn[T]) headersFrame(ctx context.Context, flags http2.Flags, id uint32
 	return nil
 }
 
-// dependsOn is the stream that the priority in b makes another depend on. Priorities are not followed (RFC 9113, 5.3.2),
-// but one that makes no sense is refused.
+// dependsOn is the stream that the priority in b makes another depend on. Priorities are not followed (RFC 9113,
+// 5.3.2), but one that makes no sense is refused.
 func dependsOn(b []byte) uint32 { return binary.BigEndian.Uint32(b) & maxWindow }
 
 func (c *Conn[T]) priority(id uint32, b []byte) error {
@@ -311,6 +311,7 @@ func (c *Conn[T]) settings(flags http2.Flags, id uint32, b []byte) error {
 			if value < maxFrame || value > 1<<24-1 {
 				return Violation{http2.ErrCodeProtocol, "MAX_FRAME_SIZE out of range"}
 			}
+		default: // what the client takes of header lists and streams of ours, and what is not known
 		}
 	}
 	c.out = appendFrameHead(c.out, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
