@@ -21,11 +21,8 @@ func authoritiesOf(w *config.Webhooks) (*x509.CertPool, error) {
 	if w.CAFile == "" {
 		return nil, nil
 	}
-	pool, err := x509.SystemCertPool()
+	pool, err := credentials.LoadCAsBesideSystem(w.CAFile)
 	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if err := credentials.AddCAs(pool, w.CAFile); err != nil {
 		return nil, fmt.Errorf("webhooks.ca_file: %w", err)
 	}
 	return pool, nil

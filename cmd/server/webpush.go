@@ -54,7 +54,7 @@ func (w *webPushWay) open() (sender.Transport, error) {
 	var roots *x509.CertPool
 	if c.CAFile != "" {
 		var err error
-		if roots, err = credentials.LoadCAs(c.CAFile); err != nil {
+		if roots, err = credentials.LoadCAsBesideSystem(c.CAFile); err != nil {
 			return nil, fmt.Errorf("app %s, webpush: %w", w.app, err)
 		}
 	}

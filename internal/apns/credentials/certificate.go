@@ -178,14 +178,26 @@ func parseKey(der []byte) (crypto.PrivateKey, error) {
 // LoadCAs reads the certificates, in PEM, of the authorities that a gateway other than Apple's is checked against.
 func LoadCAs(file string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
-	if err := AddCAs(pool, file); err != nil {
+	if err := addCAs(pool, file); err != nil {
 		return nil, err
 	}
 	return pool, nil
 }
 
-// AddCAs adds the certificates, in PEM, of more authorities to the pool.
-func AddCAs(pool *x509.CertPool, file string) error {
+// LoadCAsBesideSystem is LoadCAs with the system's authorities beside those of the file.
+func LoadCAsBesideSystem(file string) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil { // there are none
+		pool = x509.NewCertPool()
+	}
+	if err := addCAs(pool, file); err != nil {
+		return nil, err
+	}
+	return pool, nil
+}
+
+// addCAs adds the certificates, in PEM, of more authorities to the pool.
+func addCAs(pool *x509.CertPool, file string) error {
 	data, err := inline.Read(file)
 	if err != nil {
 		return fmt.Errorf("CA certificates: %w", err)

@@ -179,6 +179,24 @@ func TestLoadCertificateRefuses(t *testing.T) {
 	}
 }
 
+// An authority of the file comes beside those of the system, which stay.
+func TestLoadCAsBesideSystem(t *testing.T) {
+	t.Parallel()
+	system, err := x509.SystemCertPool()
+	if err != nil {
+		t.Skip("the system has no authorities")
+	}
+	own := selfSigned(t, ecKey(t), "own", time.Now())
+	pool, err := LoadCAsBesideSystem(file(t, "ca.pem", []byte(pemCert(own))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	system.AddCert(own)
+	if !pool.Equal(system) {
+		t.Error("it is not the system's authorities and the file's")
+	}
+}
+
 func TestLoadCAs(t *testing.T) {
 	t.Parallel()
 	a, b := selfSigned(t, ecKey(t), "a", time.Now()), selfSigned(t, ecKey(t), "b", time.Now())
