@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,6 +146,9 @@ func (a *App) Describe() map[string]any {
 	return describe(setting{value: reflect.ValueOf(a).Elem()})
 }
 
+// zeroDefaults are the defaults of settings that are zero where nothing is said.
+var zeroDefaults = []string{"", "0", "0s", "false"}
+
 func describe(group setting) map[string]any {
 	shown := map[string]any{}
 	for name, m := range group.members() {
@@ -163,7 +167,7 @@ func describe(group setting) map[string]any {
 			if len(list) > 0 {
 				shown[name] = list
 			}
-		case !m.value.IsZero() || m.tag.Get("default") != "": // left out, it would be its default
+		case !m.value.IsZero() || !slices.Contains(zeroDefaults, m.tag.Get("default")): // left out, it would be its default
 			shown[name] = showValue(name, m.value.Interface())
 		}
 	}
