@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +42,8 @@ import (
 
 // The test binary is the program, too: what is tested here is tested from outside, as a process that can be killed.
 func TestMain(m *testing.M) {
+	// Most of the time these tests wait, for processes and for what is due. An argument -parallel still wins.
+	_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	testscript.Main(m, map[string]func(){"server": main})
 }
 

@@ -56,7 +56,8 @@ func New(ctx context.Context, c Config, log *slog.Logger, reg prometheus.Registe
 	}
 	of := resource.NewSchemaless(attribute.String("service.name", "lhspn"),
 		attribute.String("service.version", c.Version), attribute.String("service.instance.id", c.Instance))
-	provider := trace.NewTracerProvider(trace.WithResource(of), trace.WithBatcher(newTold(out, log, reg)),
+	provider := trace.NewTracerProvider(trace.WithResource(of),
+		trace.WithBatcher(newTold(out, log, reg), trace.WithBatchTimeout(time.Second)),
 		trace.WithSampler(trace.ParentBased(trace.TraceIDRatioBased(c.Ratio))))
 	return &Tracer{provider: provider, tracer: provider.Tracer("github.com/lhspn/lhspn")}, nil
 }
