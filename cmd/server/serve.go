@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +32,6 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/feedback"
-	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/listener"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
@@ -287,57 +285,6 @@ func feedbackConfig(c *config.Feedback) feedback.Config {
 	return job
 }
 
-// openDatabase opens the database and brings its schema up to date.
-func openDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger) (*database.DB, error) {
-	return openDatabaseTelling(ctx, cfg, log, func(int, int) {})
-}
-
-// openDatabaseTelling is openDatabase that tells how many steps of the migration are done.
-func openDatabaseTelling(
-	ctx context.Context, cfg *config.Config, log *slog.Logger, tell func(done, all int),
-) (*database.DB, error) {
-	conf, err := databaseTLS(cfg)
-	if err != nil {
-		return nil, err
-	}
-	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: cfg.DatabaseConnections, TLS: conf})
-	if err != nil {
-		return nil, fmt.Errorf("database: %w", err)
-	}
-	if err := db.Ping(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
-	}
-	if err := db.CheckServer(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
-	}
-	if err := database.MigrateTelling(ctx, db, log, tell); err != nil {
-		return nil, errors.Join(fmt.Errorf("database: %w", err), db.Close())
-	}
-	return db, nil
-}
-
-// databaseTLS is how MySQL is spoken to; nil where nothing is set for it.
-func databaseTLS(cfg *config.Config) (*tls.Config, error) {
-	if cfg.DatabaseCAFile == "" && cfg.DatabaseCertificateFile == "" && cfg.DatabaseKeyFile == "" {
-		return nil, nil
-	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.DatabaseCAFile != "" {
-		var err error
-		if conf.RootCAs, err = credentials.LoadCAs(cfg.DatabaseCAFile); err != nil {
-			return nil, fmt.Errorf("database_ca_file: %w", err)
-		}
-	}
-	if cfg.DatabaseCertificateFile != "" || cfg.DatabaseKeyFile != "" {
-		pair, err := tls.LoadX509KeyPair(cfg.DatabaseCertificateFile, cfg.DatabaseKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("database_certificate_file and database_key_file: %w", err)
-		}
-		conf.Certificates = []tls.Certificate{pair}
-	}
-	return conf, nil
-}
-
 func listen(ctx context.Context, setting, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -348,49 +295,6 @@ func listen(ctx context.Context, setting, address string) (net.Listener, error) 
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
 	return l, nil
-}
-
-// tryProofs says what is wrong with the keys of the apps' users' proofs.
-func tryProofs(apps []config.App) error {
-	var errs []error
-	for i := range apps {
-		if _, err := userTokens(&apps[i].UserTokens); err != nil {
-			errs = append(errs, fmt.Errorf("app %s: user_tokens: %w", apps[i].Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// userTokens reads the keys that users' proofs are checked with; nil where there are none.
-func userTokens(c *config.UserTokens) (*api.UserTokens, error) {
-	if !c.Given() {
-		return nil, nil
-	}
-	var keys []api.UserTokenKey
-	if c.JWKSFile != "" {
-		text, err := inline.Read(c.JWKSFile)
-		if err != nil {
-			return nil, fmt.Errorf("jwks_file: %w", err)
-		}
-		if keys, err = api.ParseJWKS(text); err != nil {
-			return nil, fmt.Errorf("jwks_file %s: %w", inline.Name(c.JWKSFile), err)
-		}
-	}
-	for _, k := range c.Keys {
-		key := api.UserTokenKey{Algorithm: "HS256", Key: []byte(k.Secret)}
-		if k.PublicKeyFile != "" {
-			text, err := inline.Read(k.PublicKeyFile)
-			if err != nil {
-				return nil, fmt.Errorf("public_key_file: %w", err)
-			}
-			if key, err = api.ParsePublicKey(text); err != nil {
-				return nil, fmt.Errorf("public_key_file %s: %w", inline.Name(k.PublicKeyFile), err)
-			}
-		}
-		key.ID = k.ID
-		keys = append(keys, key)
-	}
-	return api.NewUserTokens(keys, c.Issuer, c.Audience, c.MaxAge)
 }
 
 // run serves until ctx ends, and then stops in the order that loses nothing: no more requests, no more sending, the

@@ -1,0 +1,154 @@
+package tokens
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// claim gives the record's device to it, and takes it from those that had it, as far as the bounds allow. But what an
+// import tells of the time before one of those was registered is the token that it has replaced.
+func (w *transaction) claim(e *record, bounds *push.Bounds) {
+	id := slotOf(&e.wanted)
+	if !e.remains || id == "" {
+		return
+	}
+	k := deviceKey{e.app, id}
+	held := w.devices[k]
+	if len(held) == 1 && held[0] == e {
+		return
+	}
+	had, taken := e.exists && slotOf(&e.stored) == id, false
+	for _, other := range held {
+		switch {
+		case other == e || !other.has(id):
+		case bounds != nil && !bounds.Proves(&other.wanted):
+			continue
+		case e.outdated(&other.wanted):
+			e.remains, e.replaced, e.by = false, true, other.token
+			return
+		default:
+			other.remains, other.replaced, other.by = false, true, e.token
+		}
+		taken = taken || other != e
+	}
+	w.holds(e)
+	if !had || taken {
+		w.moves(k, e, bounds)
+	}
+}
+
+// holder is the token that has the device of the stored record now; empty where none of those that are known has.
+func (w *transaction) holder(e *record) push.Token {
+	slot := slotOf(&e.stored)
+	for _, other := range w.devices[deviceKey{e.app, slot}] {
+		if other.has(slot) {
+			return other.token
+		}
+	}
+	return ""
+}
+
+func (w *transaction) moves(k deviceKey, e *record, bounds *push.Bounds) {
+	if bounds != nil && bounds.User == "" { // it takes the place of none
+		return
+	}
+	if w.moved == nil {
+		w.moved = map[deviceKey]move{}
+	}
+	m := w.moved[k]
+	switch {
+	case bounds != nil:
+		m.bounds = append(m.bounds, bounds)
+	case !e.imported:
+		m.outright = true
+	case !m.imported || m.at.Before(e.wanted.LastUpdated):
+		m.imported, m.at = true, e.wanted.LastUpdated
+	}
+	w.moved[k] = m
+}
+
+// holds notes that the record has its device, if it is of one.
+func (w *transaction) holds(e *record) {
+	slot := slotOf(&e.wanted)
+	if slot == "" {
+		return
+	}
+	if w.devices == nil {
+		w.devices = map[deviceKey][]*record{}
+	}
+	k := deviceKey{e.app, slot}
+	if !slices.Contains(w.devices[k], e) {
+		w.devices[k] = append(w.devices[k], e)
+	}
+}
+
+// contend has one transaction at a time give a token to a device where several servers take writes: each inserts and
+// removes a row under the device's key, so that of two at once one loses the race. A single server needs none of that:
+// see replace.
+func (w *transaction) contend(ctx context.Context) error {
+	if len(w.moved) == 0 || !w.store.db.SeveralWriters() {
+		return nil
+	}
+	rows := make([]indexRow, 0, len(w.moved))
+	for d := range w.moved {
+		rows = append(rows, indexRow{app: d.app, kind: kindClaim, value: d.device})
+	}
+	if err := w.store.insertIndex(ctx, w.tx, rows); err != nil {
+		return err
+	}
+	return deleteIndex(ctx, w.tx, rows)
+}
+
+// maxReplaced bounds the tokens that a transaction takes devices from. A device has one other, unless somebody invents
+// tokens for it.
+const maxReplaced = 2000
+
+// replace removes the other tokens of the devices that have come with a new one. It looks for them after the new
+// tokens' own index rows are written, and waits for those that others are writing: of two transactions that give the
+// same device two tokens at once, one loses the race, is repeated, and then sees the other's.
+func (w *transaction) replace(ctx context.Context) error {
+	if len(w.moved) == 0 {
+		return nil
+	}
+	var stale []indexRow
+	tail := " LIMIT " + strconv.Itoa(maxReplaced) + w.store.forUpdate()
+	err := w.holders(ctx, slices.Collect(maps.Keys(w.moved)), tail, func(d deviceKey, t push.Token) {
+		if w.records[key{d.app, t}] == nil { // claim has settled it among those
+			stale = append(stale, indexRow{d.app, kindDevice, d.device, t})
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("look for the devices' other tokens: %w", err)
+	}
+	if len(stale) == 0 {
+		return nil
+	}
+	others := transaction{store: w.store, tx: w.tx, growth: w.growth, records: map[key]*record{}}
+	for _, r := range stale {
+		if k := (key{r.app, r.token}); others.records[k] == nil {
+			others.add(&record{key: k})
+		}
+	}
+	slices.SortFunc(others.sorted, func(a, b *record) int { return compareKeys(a.key, b.key) })
+	if err := others.load(ctx, others.sorted); err != nil {
+		return fmt.Errorf("read the devices' other tokens: %w", err)
+	}
+	for _, e := range others.sorted {
+		// Not by what has the device now: that may have lost it again since, and then a repetition would come to the
+		// same.
+		m := w.moved[deviceKey{e.app, slotOf(&e.stored)}]
+		replaced, err := m.mayReplace(&e.stored)
+		if err != nil {
+			return err
+		}
+		if replaced {
+			e.remains, e.replaced, e.by = false, true, w.holder(e)
+		}
+	}
+	return others.write(ctx, others.sorted)
+}
