@@ -53,21 +53,26 @@ func (o *operated) ListApps(ctx context.Context) ([]json.RawMessage, error) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var names []string
+	type listed struct {
+		name   string
+		file   *config.App
+		stored *apps.App
+	}
+	var list []listed
 	for i := range o.file {
-		names = append(names, o.file[i].Name)
+		list = append(list, listed{o.file[i].Name, &o.file[i], nil})
 	}
 	for i := range o.stored {
-		names = append(names, o.stored[i].Name)
-	}
-	slices.Sort(names)
-	all := []json.RawMessage{}
-	for _, name := range slices.Compact(names) {
-		file, stored, err := o.find(name)
-		if err != nil { // it is being deleted
-			continue
+		if s := &o.stored[i]; !s.Deleting {
+			list = append(list, listed{s.Name, nil, s})
 		}
-		shown, err := show(file, stored)
+	}
+	slices.SortStableFunc(list, func(a, b listed) int { return strings.Compare(a.name, b.name) })
+	// What the file says goes before what is stored.
+	list = slices.CompactFunc(list, func(a, b listed) bool { return a.name == b.name })
+	all := []json.RawMessage{}
+	for _, a := range list {
+		shown, err := show(a.file, a.stored)
 		if err != nil {
 			return nil, err
 		}

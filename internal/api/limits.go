@@ -39,43 +39,62 @@ func (p policy) tell(h http.Header, tokens float64, allowed bool) {
 	}
 }
 
-// addressRates is a rate for each client address. What has not been used for long is forgotten: by then it is whole
-// again.
-type addressRates struct {
-	policy
+// limiters is a rate limiter for each client address. One that has not been used for long is forgotten: by then it is
+// whole again.
+type limiters struct {
+	perSecond rate.Limit
+	burst     int
+	most      int // that are remembered of now, and as many of before
+
 	mu          sync.Mutex // guards all below
 	now, before map[netip.Addr]*rate.Limiter
 	since       time.Time
 }
 
-const (
-	// addressWindow is longer than a rate takes to be whole again.
-	addressWindow = 2 * time.Minute
-	maxAddresses  = 100_000 // that are remembered
-)
+// limiterWindow is longer than any of them takes to be whole again.
+const limiterWindow = 4 * time.Minute
+
+func newLimiters(perSecond, burst, most int) *limiters {
+	return &limiters{perSecond: rate.Limit(perSecond), burst: burst, most: most, now: map[netip.Addr]*rate.Limiter{}}
+}
+
+// of is the address's.
+func (l *limiters) of(at time.Time, address netip.Addr) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at.Sub(l.since) > limiterWindow || len(l.now) >= l.most {
+		l.now, l.before, l.since = make(map[netip.Addr]*rate.Limiter, len(l.now)/2), l.now, at
+	}
+	one := l.now[address]
+	if one == nil {
+		if one = l.before[address]; one == nil {
+			one = rate.NewLimiter(l.perSecond, l.burst)
+		}
+		l.now[address] = one
+	}
+	return one
+}
+
+// addressRates is a rate for each client address.
+type addressRates struct {
+	policy
+	limiters *limiters
+}
+
+const maxAddresses = 100_000 // that are remembered
 
 func newAddressRates(perSecond int) *addressRates {
 	if perSecond <= 0 {
 		return nil
 	}
-	return &addressRates{policy: policy{"address", perSecond, 10 * perSecond}, now: map[netip.Addr]*rate.Limiter{}}
+	p := policy{"address", perSecond, 10 * perSecond}
+	return &addressRates{p, newLimiters(p.perSecond, p.all, maxAddresses)}
 }
 
 // allow takes one request of the address's rate, if there is one left, and tells the caller.
 func (a *addressRates) allow(h http.Header, address netip.Addr) bool {
 	at := time.Now()
-	a.mu.Lock()
-	if at.Sub(a.since) > addressWindow || len(a.now) >= maxAddresses {
-		a.now, a.before, a.since = make(map[netip.Addr]*rate.Limiter, len(a.now)/2), a.now, at
-	}
-	l := a.now[address]
-	if l == nil {
-		if l = a.before[address]; l == nil {
-			l = rate.NewLimiter(rate.Limit(a.perSecond), a.all)
-		}
-		a.now[address] = l
-	}
-	a.mu.Unlock()
+	l := a.limiters.of(at, address)
 	allowed := l.AllowN(at, 1)
 	a.tell(h, l.TokensAt(at), allowed)
 	return allowed

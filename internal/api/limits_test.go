@@ -53,10 +53,10 @@ func TestRateOfAnAddress(t *testing.T) {
 					t.Errorf("%d a second later: %d", i, w.Code)
 				}
 			}
-			time.Sleep(3 * addressWindow) //nolint:forbidigo // synctest's time
+			time.Sleep(3 * limiterWindow) //nolint:forbidigo // synctest's time
 			put("192.0.2.3:1", key)
 			put("192.0.2.3:1", key)
-			if n := len(f.addresses.now) + len(f.addresses.before); n > 4 {
+			if n := len(f.addresses.limiters.now) + len(f.addresses.limiters.before); n > 4 {
 				t.Errorf("%d addresses are remembered", n)
 			}
 		})

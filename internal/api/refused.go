@@ -12,41 +12,36 @@ import (
 // Requests with keys that are not taken. A client that goes on with one (an old app, a script, somebody who guesses) is
 // slowed down by its address; keys that are good are taken from there all the same, for many may share an address.
 const (
-	refusedRate  = 1   // a second and address, beyond which such a request is answered with 429
-	refusedBurst = 200 // before that
-	// refusedKept is the number of addresses that are remembered; the limiters of more begin anew.
-	refusedKept = 10_000
+	refusedRate  = 1    // a second and address, beyond which such a request is answered with 429
+	refusedBurst = 200  // before that
+	refusedKept  = 5000 // see limiters.most
 	// The lines of the log about them, over all addresses.
 	refusedLines, refusedLinesBurst = 1, 20
 )
 
 // refusals remembers who sent keys that are not taken.
 type refusals struct {
-	lines *rate.Limiter
+	lines     *rate.Limiter
+	addresses *limiters
 
-	mu        sync.Mutex // guards what follows
-	addresses map[netip.Addr]*rate.Limiter
-	unlogged  int
+	mu       sync.Mutex // guards what follows
+	unlogged int
 }
 
 func newRefusals() *refusals {
-	return &refusals{lines: rate.NewLimiter(refusedLines, refusedLinesBurst), addresses: map[netip.Addr]*rate.Limiter{}}
+	return &refusals{
+		lines:     rate.NewLimiter(refusedLines, refusedLinesBurst),
+		addresses: newLimiters(refusedRate, refusedBurst, refusedKept),
+	}
 }
 
 // refuse takes in one from the address. slow says that there were too many; log that a line may be written, which
 // stands for so many others too.
 func (f *refusals) refuse(from netip.Addr) (slow, log bool, others int) {
+	at := time.Now()
+	slow = !f.addresses.of(at, from).AllowN(at, 1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := f.addresses[from]
-	if l == nil {
-		if len(f.addresses) >= refusedKept {
-			clear(f.addresses)
-		}
-		l = rate.NewLimiter(refusedRate, refusedBurst)
-		f.addresses[from] = l
-	}
-	slow = !l.Allow()
 	if !f.lines.Allow() {
 		f.unlogged++
 		return slow, false, 0
