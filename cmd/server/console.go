@@ -316,7 +316,7 @@ type consoleReplicas struct{ queue *queue.Queue }
 
 // Replicas implements console.Replicas.
 func (r consoleReplicas) Replicas(ctx context.Context) ([]console.Replica, []uint8, error) {
-	list, free, _, err := r.queue.Replicas(ctx)
+	list, free, err := r.queue.Replicas(ctx)
 	all := make([]console.Replica, len(list))
 	for i, one := range list {
 		all[i] = console.Replica(one)

@@ -50,7 +50,7 @@ func heldRoutes(statuses []sender.RouteStatus, now time.Time) []events.Route {
 func newHolds(store *events.Store, s *sender.Sender, q *queue.Queue) *events.Holds {
 	routes := func() []events.Route { return heldRoutes(s.Routes(), time.Now()) }
 	return store.Holds(routes, func(ctx context.Context) (self string, live []string, err error) {
-		replicas, _, _, err := q.Replicas(ctx)
+		replicas, _, err := q.Replicas(ctx)
 		for _, r := range replicas {
 			if live = append(live, r.ID); r.Self {
 				self = r.ID

@@ -120,11 +120,14 @@ func (o *operated) setFile(cfg *config.Config) error {
 // refresh takes up what has changed in the database.
 func (o *operated) refresh(ctx context.Context) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	version, err := o.store.Version(ctx)
-	if err != nil || version == o.version {
+	known := o.version
+	o.mu.Unlock()
+	version, err := o.store.Version(ctx) // without the lock: those who only want what is known do not wait for a database
+	if err != nil || version == known {
 		return err
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	stored, version, err := o.store.All(ctx)
 	if err != nil {
 		return err

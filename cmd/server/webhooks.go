@@ -21,11 +21,7 @@ func authoritiesOf(w *config.Webhooks) (*x509.CertPool, error) {
 	if w.CAFile == "" {
 		return nil, nil
 	}
-	pool, err := credentials.LoadCAsBesideSystem(w.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("webhooks.ca_file: %w", err)
-	}
-	return pool, nil
+	return credentials.LoadCAsBesideSystem(w.CAFile)
 }
 
 // allow has this hold for all webhooks when the apps are set the next time. An error leaves the authorities as they
@@ -36,7 +32,7 @@ func (l *live) allow(w *config.Webhooks) error {
 	l.allowed = *w
 	pool, err := authoritiesOf(w)
 	if err != nil {
-		return err
+		return fmt.Errorf("webhooks.ca_file: %w", err)
 	}
 	l.authorities = pool
 	return nil

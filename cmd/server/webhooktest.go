@@ -37,7 +37,7 @@ func webhookTest(ctx context.Context, file, name string, stdout io.Writer) error
 	}
 	authorities, err := authoritiesOf(&cfg.Webhooks)
 	if err != nil {
-		return err
+		return cfg.At("webhooks.ca_file", err)
 	}
 	data, err := json.Marshal(map[string]string{"app": name})
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
-	"strconv"
+
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -201,7 +201,7 @@ func (a *API) putApp(ctx context.Context, x *exchange, r *http.Request) error {
 		if body == nil || !body.IsObject() {
 			rd.fault("body", "must be an object")
 		} else {
-			rd.duplicates("body", body)
+			rd.faults = append(rd.faults, body.DuplicateKeys("body")...)
 		}
 		entry = append(push.JSON(nil), body...)
 		return rd.err()
@@ -218,32 +218,6 @@ func (a *API) putApp(ctx context.Context, x *exchange, r *http.Request) error {
 		status = http.StatusCreated
 	}
 	return x.answer(status, shown)
-}
-
-// duplicates looks for keys that an object, or one in it, has twice.
-func (rd *reader) duplicates(at string, v push.JSON) {
-	switch {
-	case v.IsObject():
-		seen := map[string]bool{}
-		for key, value := range v.Members() {
-			if name := key.String(); seen[name] {
-				rd.fault(push.Member(at, key), "duplicate key")
-			} else {
-				seen[name] = true
-			}
-			rd.duplicates(push.Member(at, key), value)
-			if rd.full() {
-				return
-			}
-		}
-	case v.IsArray():
-		for i, element := range v.Elements() {
-			rd.duplicates(at+"["+strconv.Itoa(i)+"]", element)
-			if rd.full() {
-				return
-			}
-		}
-	}
 }
 
 func (a *API) deleteApp(ctx context.Context, x *exchange, r *http.Request) error {

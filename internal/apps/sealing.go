@@ -52,9 +52,6 @@ func NewSeals(keys ...[]byte) (*Seals, error) {
 	return s, nil
 }
 
-// Usable reports whether anything can be encrypted.
-func (s *Seals) Usable() bool { return len(s.keys) > 0 }
-
 func (s *Seals) seal(app string, plain []byte) ([]byte, error) {
 	aead := s.keys[s.first]
 	if aead == nil {

@@ -100,10 +100,13 @@ func (r *rates) of(key seriesKey) *series {
 	return r.series[key]
 }
 
+func (p *point) add(q point) {
+	p.accepted, p.refused, p.later, p.waiting = p.accepted+q.accepted, p.refused+q.refused, p.later+q.later,
+		p.waiting+q.waiting
+}
+
 func (s *series) plus(i, n int, p point) {
-	q := &s.points[i]
-	q.accepted, q.refused, q.later, q.waiting = q.accepted+p.accepted, q.refused+p.refused, q.later+p.later,
-		q.waiting+p.waiting
+	s.points[i].add(p)
 	s.last = n
 }
 
@@ -153,9 +156,7 @@ func (r *rates) read(app, by string) live {
 			groups[name] = make([]point, n)
 		}
 		for j := range n {
-			p, q := s.points[(r.n-n+j)%samples], &groups[name][j]
-			q.accepted, q.refused, q.later, q.waiting = q.accepted+p.accepted, q.refused+p.refused, q.later+p.later,
-				q.waiting+p.waiting
+			groups[name][j].add(s.points[(r.n-n+j)%samples])
 		}
 	}
 	l.Sent = lines(groups, n, func(p point) float32 { return p.accepted })
@@ -208,9 +209,7 @@ func (r *rates) now(app string) (p point) {
 	}
 	for key, s := range r.series {
 		if app == "" || key.app == app {
-			q := s.points[(r.n-1)%samples]
-			p.accepted, p.refused, p.later, p.waiting = p.accepted+q.accepted, p.refused+q.refused, p.later+q.later,
-				p.waiting+q.waiting
+			p.add(s.points[(r.n-1)%samples])
 		}
 	}
 	return p

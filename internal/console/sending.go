@@ -24,18 +24,15 @@ type overview struct {
 func (o *overview) Sent() float32    { return o.accepted }
 func (o *overview) Refused() float32 { return o.refused }
 func (o *overview) Later() float32   { return o.later }
-func (o *overview) InMemory() int    { return int(o.waiting) }
 
 func (k *Console) loadOverview(ctx context.Context, v *view) {
 	o := &overview{point: k.rates.now(v.App), Idle: true}
 	o.Waiting, o.Scheduled = k.Notifications.Waiting()
-	o.waiting = 0
 	for _, r := range k.Sending.Routes(true) {
 		if v.App != "" && r.App != v.App {
 			continue
 		}
 		o.InFlight += r.InFlight
-		o.waiting += float32(r.Ready[0] + r.Ready[1])
 		if s := stateOf(&r); s.Trouble {
 			o.Paused++
 		}
@@ -60,8 +57,7 @@ type routesView struct {
 type routeView struct {
 	Route
 	state
-	Sum  Sums
-	Wait [2]int
+	Sum Sums
 }
 
 // state is what a route does, in words.
@@ -132,11 +128,10 @@ func (k *Console) loadRoutes(_ context.Context, v *view) {
 			continue
 		}
 		shown := routeView{Route: r, state: stateOf(&r)}
-		for lane, sum := range r.Sums {
+		for _, sum := range r.Sums {
 			shown.Sum.Accepted += sum.Accepted
 			shown.Sum.Refused += sum.Refused
 			shown.Sum.Later += sum.Later
-			shown.Wait[lane] = r.Ready[lane]
 		}
 		all = append(all, shown)
 	}

@@ -136,7 +136,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		recipient,
 		expanded, recipients, created_at, send_at,
 		finished_at`, "")
-	platforms, sets, receipts := newPlatformInsert(), newSetInsert(), newReceiptInsert()
+	platforms, sets, receipts := newPlatformInsert(), newSetInsert(), newCountInsert("")
 	batches := database.NewInsert("batches", batchColumns, "")
 	entries := q.newEntries()
 	now := stamp(q.now())

@@ -22,12 +22,11 @@ type Replica struct {
 	Shards []uint8 // that it owns, in order
 }
 
-// Replicas are those that the database knows, by their ids, with the shards that nobody owns, and about how many
-// recipients wait, scheduled or not.
-func (q *Queue) Replicas(ctx context.Context) (all []Replica, free []uint8, waiting int64, err error) {
+// Replicas are those that the database knows, by their ids, with the shards that nobody owns.
+func (q *Queue) Replicas(ctx context.Context) (all []Replica, free []uint8, err error) {
 	beats, shards, err := (&leaseTable{q}).look(ctx)
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, err
 	}
 	byID := map[string]*Replica{}
 	for id := range beats {
@@ -48,7 +47,7 @@ func (q *Queue) Replicas(ctx context.Context) (all []Replica, free []uint8, wait
 		all = append(all, *r)
 	}
 	slices.SortFunc(all, func(a, b Replica) int { return cmp.Compare(a.ID, b.ID) })
-	return all, free, q.counters.Total(quota.Waiting) + q.counters.Total(quota.Scheduled), nil
+	return all, free, nil
 }
 
 // Waiting is about how many recipients wait, over all apps and replicas, and how many are scheduled for later: the

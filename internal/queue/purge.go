@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -231,11 +232,13 @@ func (q *Queue) purgePlain(
 	err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		args := idArgs(ids)
 		others = nil
-		if err := tx.SelectContext(ctx, &others,
-			"SELECT DISTINCT notification_id FROM failures WHERE notification_id IN "+list(len(ids))+
-				" UNION SELECT DISTINCT notification_id FROM unique_ids WHERE notification_id IN "+list(len(ids))+
-				" UNION SELECT DISTINCT notification_id FROM receipts WHERE notification_id IN "+list(len(ids)),
-			slices.Concat(args, args, args)...); err != nil {
+		var parts []string
+		var all []any
+		for _, table := range ofRecipients {
+			parts = append(parts, "SELECT DISTINCT notification_id FROM "+table.name+" WHERE notification_id IN "+list(len(ids)))
+			all = append(all, args...)
+		}
+		if err := tx.SelectContext(ctx, &others, strings.Join(parts, " UNION "), all...); err != nil {
 			return err
 		}
 		plain := []any{app}

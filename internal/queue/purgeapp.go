@@ -15,25 +15,25 @@ import (
 // not done, which the sender settles, and removes what is done. It says how many recipients it has cancelled, and
 // whether nothing is left. A step removes up to about limit rows.
 func (q *Queue) RemoveApp(ctx context.Context, app string, limit int) (cancelled int64, left bool, err error) {
-	for _, state := range []push.State{push.StateScheduled, push.StateQueued, push.StateSending} {
-		for before := uuid.Nil; ; {
-			page, next, err := q.List(ctx, app, state, before, limit)
-			if err != nil {
+	for after := uuid.Nil; ; {
+		var ids []uuid.UUID
+		err := q.db.Reader().SelectContext(ctx, &ids, `SELECT id FROM notifications
+			WHERE app = ? AND id > ? AND state IN (?, ?) ORDER BY id LIMIT ?`, app, after[:], stateQueued, stateSending, limit)
+		if err != nil {
+			return cancelled, true, wrap(err, "look for notifications to cancel")
+		}
+		for _, id := range ids {
+			left, after = true, id
+			switch s, err := q.Cancel(ctx, app, id); {
+			case errors.Is(err, push.ErrConflict), errors.Is(err, push.ErrNotFound): // done meanwhile
+			case err != nil:
 				return cancelled, true, err
+			default:
+				cancelled += s.Counts.Pending
 			}
-			left = left || len(page) > 0
-			for _, n := range page {
-				switch _, err := q.Cancel(ctx, app, n.ID); {
-				case errors.Is(err, push.ErrConflict), errors.Is(err, push.ErrNotFound): // done meanwhile
-				case err != nil:
-					return cancelled, true, err
-				default:
-					cancelled += n.Counts.Pending
-				}
-			}
-			if before = next; before == uuid.Nil {
-				break
-			}
+		}
+		if len(ids) < limit {
+			break
 		}
 	}
 	n, err := q.purgeNotifications(ctx, app, q.now().Add(time.Hour), limit)

@@ -41,8 +41,9 @@ func (q *Queue) sign(n *push.Notification) {
 // wantsReceipts reports whether payloads of the notification have tickets: those of all platforms have, or none.
 func (row *acceptedRow) wantsReceipts() bool { return row.Payload.TicketAt > 0 }
 
-func newReceiptInsert() *database.Insert {
-	return database.NewInsert("receipt_counts", "notification_id, app, delivered, opened", "")
+// newCountInsert inserts what is counted; tail says what is to be done with a row that is there.
+func newCountInsert(tail string) *database.Insert {
+	return database.NewInsert("receipt_counts", "notification_id, app, delivered, opened", tail)
 }
 
 // Receive counts what the ticket's device says, once for each recipient and kind, and is durable when it returns. A
@@ -136,8 +137,7 @@ func (q *Queue) countReceipts(ctx context.Context, tx *sqlx.Tx, kinds map[push.R
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 	receipts := database.NewInsert("receipts", "notification_id, recipient, kinds",
 		q.db.Dialect.Upsert("notification_id, recipient", "kinds"))
-	counts := database.NewInsert("receipt_counts", "notification_id, app, delivered, opened",
-		q.db.Dialect.Upsert("notification_id", "delivered", "opened"))
+	counts := newCountInsert(q.db.Dialect.Upsert("notification_id", "delivered", "opened"))
 	out := q.cfg.Events.Write(q.now())
 	for chunk := range slices.Chunk(ids, maxKeys) {
 		there, err := q.lockCounts(ctx, tx, chunk, of)

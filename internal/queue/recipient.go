@@ -60,7 +60,7 @@ func inSet(set []byte, t push.Token) bool {
 
 // addSet adds the set of a notification to several explicit tokens.
 func (row *acceptedRow) addSet(ctx context.Context, tx *sqlx.Tx, in *database.Insert) error {
-	if row.audience != nil || row.single() {
+	if row.set == nil {
 		return nil
 	}
 	return wrap(in.Add(ctx, tx, row.App, row.ID[:], row.set), "insert recipient sets")

@@ -95,10 +95,7 @@ func (w *worker) isAlone(ctx context.Context, e *settings, items []push.Event) b
 		if w.postOne(ctx, e, &items[i]).Class != Delivered {
 			return false
 		}
-		if w.done == nil {
-			w.done = map[string]bool{}
-		}
-		w.done[items[i].ID] = true
+		w.markDone(items[i].ID)
 		return true
 	}
 	return false // nothing waits for it
@@ -115,7 +112,7 @@ func (w *worker) setAside(ctx context.Context, event *push.Event, failures int, 
 		retryAt: retryAt,
 	}
 	p := &w.progress
-	p.place, p.failures, p.retryAt = event.ID, 0, time.Time{}
+	p.pass(event.ID)
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	now := time.Now()

@@ -79,10 +79,7 @@ func (w *worker) send(ctx context.Context, e *settings, items []push.Event) (del
 		}
 		got[res.item] = true
 		if e.InFlight > 1 {
-			if w.done == nil {
-				w.done = map[string]bool{}
-			}
-			w.done[items[res.item].ID] = true
+			w.markDone(items[res.item].ID)
 		}
 		before := delivered
 		for delivered < len(items) && got[delivered] {

@@ -28,6 +28,9 @@ type progress struct {
 	version  int64
 }
 
+// pass goes on behind the event, which is not tried any more, or by itself.
+func (p *progress) pass(id string) { p.place, p.failures, p.retryAt = id, 0, time.Time{} }
+
 // errChanged is for a row that somebody else has changed since it was read, or that is gone.
 var errChanged = errors.New("another replica sends to this webhook")
 

@@ -329,13 +329,21 @@ func fit(items []push.Event) []push.Event {
 	return items
 }
 
+// markDone notes that an event behind place is delivered.
+func (w *worker) markDone(id string) {
+	if w.done == nil {
+		w.done = map[string]bool{}
+	}
+	w.done[id] = true
+}
+
 // advance notes that all up to the event is delivered.
 func (w *worker) advance(ctx context.Context, e *settings, event *push.Event) error {
 	p := &w.progress
 	if p.failures > 0 {
 		w.s.log.Info("a webhook takes events again", "app", w.key.app, "webhook", e.Origin(), "failures", p.failures)
 	}
-	p.place, p.failures, p.retryAt = event.ID, 0, time.Time{}
+	p.pass(event.ID)
 	w.dirty = true
 	if time.Since(w.saved) < saveInterval {
 		return nil
@@ -356,7 +364,7 @@ func (w *worker) failed(ctx context.Context, e *settings, items []push.Event, a 
 	case a.Class == Gone:
 		w.disable(e, a)
 	case !again:
-		p.place, p.failures, p.retryAt = event.ID, 0, time.Time{}
+		p.pass(event.ID)
 		w.passOver(e, event.ID, a)
 		more = true
 	case p.failures >= asideAfter && a.ofEvent() && w.isAlone(ctx, e, items):
