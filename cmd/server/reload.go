@@ -115,7 +115,7 @@ func (r *reload) reload() {
 	}
 	cfg, err := config.Load(r.file, os.Environ())
 	if err == nil {
-		if faults := fatal(config.Check(cfg)); len(faults) > 0 {
+		if faults := fatal(cfg); len(faults) > 0 {
 			err = faults
 		}
 	}

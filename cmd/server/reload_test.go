@@ -61,10 +61,18 @@ func TestReload(t *testing.T) {
 	r.rewrite(func(text string) string { return text + "nonsense: 1\n" })
 	r.logged("the configuration file is wrong")
 	r.call("GET", "/v1/notifications/"+n["id"].(string), "", 200)
+	guess := "    keys: [{name: guess, scope: send, sha256: " + config.HashKey("password").String() + "}, "
+	r.rewrite(func(text string) string {
+		return strings.Replace(strings.Replace(text, "nonsense: 1\n", "", 1), "    keys: [", guess, 1)
+	})
+	r.logged("a key that anybody would guess")
+	if status := r.as("password").status("GET", "/v1/notifications"); status != 401 {
+		t.Errorf("with a key that anybody would guess: %d", status)
+	}
 
 	// The right key with its id, one more app, a key that is revoked, and what needs a restart.
 	r.rewrite(func(text string) string {
-		text = strings.Replace(text, "nonsense: 1\n", "", 1)
+		text = strings.Replace(text, guess, "    keys: [", 1)
 		text = strings.Replace(text, refused, good, 1)
 		text = strings.Replace(text, "queue: {lease: 2s}", "queue: {lease: 3s}\nlog: {level: debug}", 1)
 		apns := text[strings.Index(text, "    apns:"):strings.Index(text, "    keys:")]

@@ -63,8 +63,7 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	if err := checkAddress(cfg); err != nil {
 		return err
 	}
-	faults := append(fatal(config.Check(cfg)), config.CheckKeys(cfg)...)
-	if len(faults) > 0 {
+	if faults := fatal(cfg); len(faults) > 0 {
 		return faults
 	}
 	log, level := newLogger(cfg.Log, stderr)
@@ -76,9 +75,11 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	return s.run(ctx)
 }
 
-// fatal are the faults that concern more than one route: credentials that cannot be read are waited for.
-func fatal(faults config.Faults) config.Faults {
-	return slices.DeleteFunc(faults, func(f config.Fault) bool { return isCredential(f.Setting) })
+// fatal are the faults for which the configuration is not taken: those that concern more than one route, for credentials
+// that cannot be read are waited for, and keys that anybody would guess.
+func fatal(cfg *config.Config) config.Faults {
+	faults := slices.DeleteFunc(config.Check(cfg), func(f config.Fault) bool { return isCredential(f.Setting) })
+	return append(faults, config.CheckKeys(cfg)...)
 }
 
 // isCredential reports whether a setting concerns a single route of an app.

@@ -251,13 +251,18 @@ func Check(c *Config) Faults {
 // CheckKeys refuses the keys of examples.
 func CheckKeys(c *Config) Faults {
 	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
+	check := func(at string, hash Hash) {
+		if slices.ContainsFunc(exampleKeys, func(example string) bool { return hash == HashKey(example) }) {
+			l.fault(at+".sha256", "is the hash of a key that anybody would guess: make one with server keygen")
+		}
+	}
 	for i := range c.Apps {
 		for j, key := range c.Apps[i].Keys {
-			if slices.ContainsFunc(exampleKeys, func(example string) bool { return key.SHA256 == HashKey(example) }) {
-				l.fault("apps["+strconv.Itoa(i)+"].keys["+strconv.Itoa(j)+"].sha256",
-					"is the hash of a key that anybody would guess: make one with server keygen")
-			}
+			check("apps["+strconv.Itoa(i)+"].keys["+strconv.Itoa(j)+"]", key.SHA256)
 		}
+	}
+	for i, key := range c.OperatorKeys {
+		check("operator_keys["+strconv.Itoa(i)+"]", key.SHA256)
 	}
 	return l.sorted()
 }

@@ -405,3 +405,20 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// Keys that anybody would guess are refused wherever a key may stand.
+func TestCheckKeys(t *testing.T) {
+	t.Parallel()
+	guessed := HashKey("password")
+	c := &Config{
+		Apps:         []App{{Keys: []Key{{SHA256: HashKey("of the test's own")}, {SHA256: guessed}}}},
+		OperatorKeys: []OperatorKey{{SHA256: guessed}, {SHA256: HashKey("another")}},
+	}
+	var at []string
+	for _, fault := range CheckKeys(c) {
+		at = append(at, fault.Setting)
+	}
+	if want := []string{"apps[0].keys[1].sha256", "operator_keys[0].sha256"}; !slices.Equal(at, want) {
+		t.Errorf("refused are %q, not %q", at, want)
+	}
+}
