@@ -75,8 +75,8 @@ func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err erro
 	return s.run(ctx)
 }
 
-// fatal are the faults for which the configuration is not taken: those that concern more than one route, for credentials
-// that cannot be read are waited for, and keys that anybody would guess.
+// fatal are the faults for which the configuration is not taken: those that concern more than one route, for
+// credentials that cannot be read are waited for, and keys that anybody would guess.
 func fatal(cfg *config.Config) config.Faults {
 	faults := slices.DeleteFunc(config.Check(cfg), func(f config.Fault) bool { return isCredential(f.Setting) })
 	return append(faults, config.CheckKeys(cfg)...)
