@@ -61,7 +61,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 // The doctor looks into a server's settings and leaves no table behind.
 func TestDoctorOfMySQL(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "http2", dbtest.MySQLAddress(t))
+	r := newRig(t, "http2", dbtest.NewMySQLAddress(t))
 	var out strings.Builder
 	if err := doctor(t.Context(), r.file, &out); err != nil {
 		t.Fatalf("%v\n%s", err, &out)

@@ -39,7 +39,7 @@ func TestMigratedTellsAnEmptyDatabase(t *testing.T) {
 	t.Parallel()
 	for name, address := range map[string]func(tb testing.TB) string{
 		"sqlite": func(tb testing.TB) string { tb.Helper(); return "sqlite:" + tb.TempDir() + "/test.db" },
-		"mysql":  dbtest.MySQLAddress,
+		"mysql":  dbtest.NewMySQLAddress,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,7 +59,7 @@ func TestMigratedTellsAnEmptyDatabase(t *testing.T) {
 // has returned.
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()
-	address := dbtest.MySQLAddress(t)
+	address := dbtest.NewMySQLAddress(t)
 	var g errgroup.Group
 	for range 8 {
 		db, err := database.Open(t.Context(), address, database.Options{})
@@ -84,7 +84,7 @@ func TestMigrateAtOnce(t *testing.T) {
 // table by then.
 func TestMigrateAfterHalfOfTheVersionTable(t *testing.T) {
 	t.Parallel()
-	db, err := database.Open(t.Context(), dbtest.MySQLAddress(t), database.Options{})
+	db, err := database.Open(t.Context(), dbtest.NewMySQLAddress(t), database.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

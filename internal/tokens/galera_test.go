@@ -21,7 +21,7 @@ func TestADeviceHasOneTokenOnTwoNodes(t *testing.T) {
 		t.Skip("no Galera: run this by scripts/galera")
 	}
 	t.Setenv(dbtest.ServerVariable, nodes[0])
-	first := dbtest.MySQLAddress(t)
+	first := dbtest.NewMySQLAddress(t)
 	name, err := mysql.ParseDSN(strings.TrimPrefix(first, "mysql://"))
 	if err != nil {
 		t.Fatal(err)

@@ -4,11 +4,10 @@ package dbtest
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +43,44 @@ func Each(t *testing.T, fn func(t *testing.T, db *database.DB)) {
 // SQLite is a migrated database in a file.
 func SQLite(tb testing.TB) *database.DB {
 	tb.Helper()
-	return Open(tb, "sqlite:"+filepath.Join(tb.TempDir(), "test.db"))
+	return Open(tb, SQLiteAddress(tb))
+}
+
+// SQLiteAddress is the address of a new SQLite database, migrated and empty.
+func SQLiteAddress(tb testing.TB) string {
+	tb.Helper()
+	content, err := migrated()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	file := filepath.Join(tb.TempDir(), "test.db")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return "sqlite:" + file
+}
+
+// migrated is the content of a migrated SQLite database, for tests to copy: to migrate takes longer than most of them.
+var migrated = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "lhspn-dbtest")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it is in the folder for temporary files
+	file := filepath.Join(dir, "migrated.db")
+	if err := migrate(context.Background(), "sqlite:"+file); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Clean(file))
+})
+
+func migrate(ctx context.Context, address string) error {
+	db, err := database.Open(ctx, address, database.Options{})
+	if err != nil {
+		return err
+	}
+	err = database.Migrate(ctx, db, slog.New(slog.DiscardHandler))
+	return errors.Join(err, db.Close())
 }
 
 // MySQL is a migrated database on the server for tests; without one the test is skipped.
@@ -77,8 +113,32 @@ func openMigrated(tb testing.TB, address string, opts database.Options) *databas
 	return db
 }
 
-// MySQLAddress is the address of a new, empty database, not migrated, on the server for tests.
+// MySQLAddress is the address of a migrated, empty database on the server for tests, which no other test has.
 func MySQLAddress(tb testing.TB) string {
+	tb.Helper()
+	cfg := server(tb)
+	if os.Getenv(databasesVariable) != "" {
+		return borrow(tb, cfg)
+	}
+	return lend(tb, cfg)
+}
+
+// NewMySQLAddress is the address of a new database, not migrated, on the server for tests.
+func NewMySQLAddress(tb testing.TB) string {
+	tb.Helper()
+	cfg := server(tb)
+	if os.Getenv(databasesVariable) != "" {
+		return borrow(tb, cfg)
+	}
+	on := connect(tb, cfg)
+	cfg.DBName = "lhspn_test_" + strings.ToLower(rand.Text())
+	execute(tb, on, "CREATE DATABASE "+cfg.DBName)
+	tb.Cleanup(func() { execute(tb, on, "DROP DATABASE "+cfg.DBName) })
+	return "mysql://" + cfg.FormatDSN()
+}
+
+// server is the server for tests; without one the test is skipped.
+func server(tb testing.TB) *mysql.Config {
 	tb.Helper()
 	dsn := os.Getenv(ServerVariable)
 	if dsn == "" {
@@ -89,103 +149,44 @@ func MySQLAddress(tb testing.TB) string {
 	if err != nil {
 		tb.Fatalf("%s: %v", ServerVariable, err)
 	}
-	if os.Getenv(databasesVariable) != "" {
-		return borrow(tb, cfg)
-	}
-	name := "lhspn_test_" + strings.ToLower(rand.Text())
-	execute(tb, dsn, "CREATE DATABASE "+name)
-	tb.Cleanup(func() { execute(tb, dsn, "DROP DATABASE "+name) })
-	cfg.DBName = name
-	return "mysql://" + cfg.FormatDSN()
+	return cfg
 }
 
-// free holds the names of the databases that no test has.
-var free = sync.OnceValue(func() chan string {
-	names := strings.Fields(os.Getenv(databasesVariable))
-	all := make(chan string, len(names))
-	for _, name := range names {
-		all <- name
-	}
-	return all
-})
-
-// borrow waits for one of the databases that there are, and empties it. What is migrated stays so, as migrations may
-// take a second each there.
-func borrow(tb testing.TB, cfg *mysql.Config) (address string) {
+// connect opens a connection for as long as the test lasts.
+func connect(tb testing.TB, cfg *mysql.Config) *sqlx.DB {
 	tb.Helper()
-	cfg.DBName = <-free()
-	tb.Cleanup(func() { free() <- cfg.DBName })
-	server, err := sql.Open("mysql", cfg.FormatDSN())
+	on, err := sqlx.Open("mysql", cfg.FormatDSN())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer server.Close() //nolint:errcheck // nothing hangs on it
-	var tables []string
-	if err := sqlx.NewDb(server, "mysql").SelectContext(tb.Context(), &tables, "SHOW TABLES"); err != nil {
-		tb.Fatalf("look for tables: %v", err)
-	}
-	if len(tables) > 0 { // those that are elsewhere, and are found by a rule of Vitess alone
-		for _, table := range []string{"device_tokens", "device_token_index"} {
-			if !slices.Contains(tables, table) {
-				tables = append(tables, table)
-			}
-		}
-	}
-	for _, table := range tables {
-		switch table {
-		case "schema_versions", "schema_lock":
-		case "shards": // whose rows are a migration's
-			execute(tb, cfg.FormatDSN(), "UPDATE shards SET owner = '', epoch = 0, writes = 0")
-		default:
-			empty(tb, server, table)
-		}
-	}
-	return "mysql://" + cfg.FormatDSN()
+	on.SetMaxOpenConns(1)
+	tb.Cleanup(func() { _ = on.Close() })
+	return on
 }
 
-// empty deletes what is in the table. One statement deletes at most 10,000 rows on Vitess; to truncate takes longer.
-func empty(tb testing.TB, server *sql.DB, table string) {
+func execute(tb testing.TB, on *sqlx.DB, statement string) {
 	tb.Helper()
-	var rows int
-	err := server.QueryRowContext(tb.Context(), "SELECT COUNT(*) FROM "+table).Scan(&rows)
-	switch {
-	case err != nil || rows == 0:
-	case rows > 10_000:
-		_, err = server.ExecContext(tb.Context(), "TRUNCATE TABLE "+table)
-	default:
-		_, err = server.ExecContext(tb.Context(), "DELETE FROM "+table) //nolint:gosec // the database's own list of tables
-	}
-	if err != nil {
-		tb.Fatalf("empty %s: %v", table, err)
+	// in a clean-up, tb.Context has ended
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 30*time.Second)
+	defer cancel()
+	if _, err := on.ExecContext(ctx, statement); err != nil {
+		tb.Errorf("%s: %v", statement, err)
 	}
 }
 
 // NotOnVitess skips what Vitess cannot do.
 func NotOnVitess(tb testing.TB, db *database.DB, why string) {
 	tb.Helper()
-	if db.Dialect != database.MySQL {
-		return
-	}
-	var version string
-	if err := db.Reader().Get(&version, "SELECT VERSION()"); err != nil {
-		tb.Fatal(err)
-	}
-	if strings.Contains(version, "Vitess") {
-		tb.Skipf("on Vitess (%s): %s", version, why)
+	if db.Dialect == database.MySQL && isVitess(tb, db.Reader()) {
+		tb.Skipf("on Vitess: %s", why)
 	}
 }
 
-func execute(tb testing.TB, dsn, statement string) {
+func isVitess(tb testing.TB, on *sqlx.DB) bool {
 	tb.Helper()
-	server, err := sql.Open("mysql", dsn)
-	if err != nil {
+	var version string
+	if err := on.GetContext(tb.Context(), &version, "SELECT VERSION()"); err != nil {
 		tb.Fatal(err)
 	}
-	defer server.Close() //nolint:errcheck // nothing hangs on it
-	// in a clean-up, tb.Context has ended
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 30*time.Second)
-	defer cancel()
-	if _, err := server.ExecContext(ctx, statement); err != nil {
-		tb.Errorf("%s: %v", statement, err)
-	}
+	return strings.Contains(version, "Vitess")
 }

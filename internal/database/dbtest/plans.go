@@ -3,7 +3,6 @@ package dbtest
 import (
 	"context"
 	"database/sql/driver"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,7 +23,7 @@ type Planned struct {
 func NewPlanned(tb testing.TB) *Planned {
 	tb.Helper()
 	p := &Planned{texts: map[string]bool{}}
-	p.DB = openMigrated(tb, "sqlite:"+filepath.Join(tb.TempDir(), "test.db"), database.Options{
+	p.DB = openMigrated(tb, SQLiteAddress(tb), database.Options{
 		SQLite: func(c driver.Connector) driver.Connector { return listening{c, p} },
 	})
 	return p
