@@ -69,13 +69,17 @@ func testQuotas(t *testing.T, database string, replicas int) {
 		return r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%s]}, "aps": {"alert": "Hello"}, "send_at": %q}`,
 			strings.Join(tokens, ","), later), want)
 	}
-	problem := scheduled(r, 3, 429)
-	if problem["type"] != "urn:lhspn:problem:quota-exceeded" ||
-		problem["detail"] != "The app may have 2 scheduled recipients (max_scheduled); it has 0, and this would add 3." {
+	problem := scheduled(r, 3, 413) // which is final: waiting does not help
+	if problem["type"] != "urn:lhspn:problem:too-large" || problem["detail"] !=
+		"The request by itself would add 3, and the app may have 2 scheduled recipients (max_scheduled): divide it." {
 		t.Errorf("%v", problem)
 	}
 	n := scheduled(r, 2, 202)
-	scheduled(r, 1, 429)
+	problem = scheduled(r, 1, 429)
+	if problem["type"] != "urn:lhspn:problem:quota-exceeded" ||
+		problem["detail"] != "The app may have 2 scheduled recipients (max_scheduled); it has 2, and this would add 1." {
+		t.Errorf("%v", problem)
+	}
 	r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}}`, token(0)), 202)
 
 	// Of an app that is set by API.

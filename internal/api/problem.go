@@ -194,8 +194,19 @@ var quotaNames = map[string]string{
 	"max_idempotency_keys": "idempotency keys",
 }
 
+// sharedNames are the settings of what all apps share.
+var sharedNames = map[string]string{"waiting": "max_backlog", "scheduled": "max_scheduled"}
+
 // overQuota names the limit and the numbers; of other apps' it says nothing.
 func overQuota(over *push.QuotaError) string {
+	if over.Asked > over.Limit && over.Shared {
+		return fmt.Sprintf("The request by itself has %d %s recipients, and the service keeps at most %d for all apps "+
+			"(queue.%s): divide it.", over.Asked, over.Quota, over.Limit, sharedNames[over.Quota])
+	}
+	if over.Asked > over.Limit {
+		return fmt.Sprintf("The request by itself would add %d, and the app may have %d %s (%s): divide it.", over.Asked,
+			over.Limit, quotaNames[over.Quota], over.Quota)
+	}
 	if over.Shared {
 		return fmt.Sprintf("All apps together have as many %s recipients as the service is set to keep, and this app more "+
 			"than its share.", over.Quota)

@@ -23,8 +23,8 @@ var (
 	ErrUnavailable = errors.New("temporarily unavailable")
 )
 
-// QuotaError says which limit a request would exceed. It is ErrQuota where the limit is the app's own, and
-// ErrBacklogFull where it is what all apps share.
+// QuotaError says which limit a request would exceed. It is ErrQuota where the limit is the app's own, ErrBacklogFull
+// where it is what all apps share, and ErrTooLarge where the request by itself is beyond the limit: it would never fit.
 type QuotaError struct {
 	Quota              string // the limit's name
 	Limit, Used, Asked int64
@@ -42,7 +42,10 @@ func (e *QuotaError) Error() string {
 
 // Unwrap makes it one of the sentinels.
 func (e *QuotaError) Unwrap() error {
-	if e.Shared {
+	switch {
+	case e.Asked > e.Limit:
+		return ErrTooLarge
+	case e.Shared:
 		return ErrBacklogFull
 	}
 	return ErrQuota

@@ -49,7 +49,7 @@ type acceptedRow struct {
 // Accept is durable when it returns: the request's notifications with their batches, and its key, are committed, all or
 // none. Concurrent calls share a transaction. A non-nil Replay is the answer to a repetition.
 //
-// It fails with push.ErrConflict where the key was used for another request, push.ErrQuota, push.ErrBacklogFull, or
+// It fails with push.ErrConflict where the key was used for another request, a push.QuotaError, or
 // push.ErrUnavailable; with the last one the request may have been committed all the same, and only a key makes its
 // repetition safe.
 func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
@@ -69,7 +69,7 @@ func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
 			}
 		}
 		reason := "quota"
-		if errors.Is(err, push.ErrBacklogFull) {
+		if over, is := errors.AsType[*push.QuotaError](err); is && over.Shared {
 			reason = "backlog_full"
 		}
 		q.metrics.refusals.WithLabelValues(reason).Inc()

@@ -237,6 +237,11 @@ func TestBacklogOfOthers(t *testing.T) {
 				t.Errorf("%+v: %v", step, err)
 			}
 		}
+		for _, in := range []time.Duration{0, weeks} {
+			if err := accept("other", 1001, in); !errors.Is(err, push.ErrTooLarge) || errors.Is(err, push.ErrBacklogFull) {
+				t.Errorf("more at once than will ever fit: %v", err)
+			}
+		}
 		r.checkBacklog()
 	})
 }

@@ -89,7 +89,7 @@ type api interface {
 	Run(ctx context.Context) error
 
 	// Accept is durable when it returns. A non-nil Replay is the answer to a repetition. push.ErrConflict: the key was
-	// used for another request; push.ErrQuota; push.ErrBacklogFull; push.ErrUnavailable.
+	// used for another request; push.QuotaError; push.ErrUnavailable.
 	Accept(ctx context.Context, r *push.Request) (*Replay, error)
 
 	// Replayed is what Accept would answer to a repetition, nil where the request is none. It accepts nothing.

@@ -47,6 +47,9 @@ func TestLimits(t *testing.T) {
 	if !is || !errors.Is(err, push.ErrQuota) || over.Quota != "max_tokens" || over.Limit != 10 || over.Used != 10 || over.Asked != 1 {
 		t.Errorf("the eleventh: %v", err)
 	}
+	if err := c.Reserve("a", Counts{Tokens: 11}); !errors.Is(err, push.ErrTooLarge) || errors.Is(err, push.ErrQuota) {
+		t.Errorf("more at once than the limit, which will never fit: %v", err)
+	}
 	if err := c.Reserve("b", Counts{Tokens: 1000}); err != nil {
 		t.Errorf("of an app without a limit: %v", err)
 	}
