@@ -17,7 +17,7 @@ finish() {
 }
 trap finish EXIT
 
-for clients in node fcm/node webpush/node webhooks/node console client/ts; do
+for clients in node fcm/node webpush/node webhooks/node console client/ts openapi; do
   if ! cmp -s $clients/package-lock.json $clients/node_modules/.installed-lock; then
     (cd $clients && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error)
     cp $clients/package-lock.json $clients/node_modules/.installed-lock
@@ -80,6 +80,12 @@ SERVICE_API=$(sed -n 's/^  API   *\(http[^ ]*\).*/\1/p' "$work/dev/out")
 
 check 'API:      oapi-codegen 2, a Go client of docs/openapi.json' "$work/client" "$SERVICE_API"
 check 'API:      npm openapi-typescript 7.13.0 and openapi-fetch 0.17.0' node client/ts/out/client.js "$SERVICE_API"
+export REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true
+check 'API:      npm @redocly/cli 2.77.0 finds no fault in docs/openapi.json' \
+  openapi/node_modules/.bin/redocly lint --config openapi/redocly.yaml ../docs/openapi.json
+check 'API:      npm @stoplight/spectral-cli 6.16.3 finds none' \
+  openapi/node_modules/.bin/spectral lint --ruleset openapi/spectral.yaml --fail-severity hint --display-only-failures ../docs/openapi.json
+check 'API:      npm @stoplight/prism-cli 5.14.2 finds none in what every operation takes and answers' node openapi/exercise.js
 check 'HTTP/2:   h2specd of summerwind/h2spec 2.2.1, against the client' "$work/h2spec"
 check 'HTTP/2:   h2spec 2.2.1, against the simulated provider API' "$work/h2spec" "$SIM_PROVIDER"
 check 'HTTP/2:   h2spec 2.2.1, against the simulated FCM' "$work/h2spec" "$SIM_FCM"

@@ -18,7 +18,7 @@ import (
 	"github.com/lhspn/lhspn/internal/config"
 )
 
-//go:generate go test -run ^TestMetricsReference$ -update
+//go:generate go test -run ^(TestMetricsReference|TestServedDocumentIsThatOfTheTree)$ -update
 
 var update = flag.Bool("update", false, "write the generated documents anew")
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -23,7 +24,18 @@ func TestServedDocumentIsThatOfTheTree(t *testing.T) {
 	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
 	r.start()
 	served := r.call("GET", "/openapi.json", "", 200)
-	text, err := os.ReadFile("../../docs/openapi.json")
+	const file = "../../docs/openapi.json"
+	if *update {
+		_, text := r.ask("GET", "/openapi.json", "")
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, []byte(text), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, indented.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +47,7 @@ func TestServedDocumentIsThatOfTheTree(t *testing.T) {
 		delete(doc["info"].(map[string]any), "version")
 	}
 	if diff := gocmp.Diff(kept, served); diff != "" {
-		t.Errorf("%.2000s", diff)
+		t.Errorf("docs/openapi.json is not what is served: run make docs\n%.2000s", diff)
 	}
 }
 

@@ -34,6 +34,7 @@ func newDocument(version string, devKeys []string) document {
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "LHSPN", Version: version, License: &huma.License{Name: "MIT", Identifier: "MIT"}, Description: documentAbout,
+			Contact: &huma.Contact{Name: "LHSPN", URL: "https://github.com/lhspn/lhspn"},
 		},
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
@@ -70,7 +71,7 @@ func newDocument(version string, devKeys []string) document {
 func (d document) add(o *operation) {
 	op := &huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.about, Tags: []string{o.tag},
-		Responses: map[string]*huma.Response{},
+		Responses: map[string]*huma.Response{}, Security: []map[string][]string{}, // none: said, where none is needed
 	}
 	if o.scopes != 0 {
 		op.Description = strings.TrimPrefix(op.Description+"\n\nThe key's scope: "+o.scopes.String()+".", "\n\n")
@@ -153,6 +154,11 @@ func (d document) success(o *operation, status int, answer reflect.Type) *huma.R
 	response := &huma.Response{Description: http.StatusText(status), Headers: map[string]*huma.Param{}}
 	if answer != nil {
 		response.Content = d.content(o.answerMedia, answer, o.id)
+	}
+	if o.sse {
+		response.Content[eventStream] = &huma.MediaType{Schema: &huma.Schema{
+			Type: huma.TypeString, Description: "Server-sent events: of each item the data is the JSON, and the id the cursor",
+		}}
 	}
 	if o.idempotent && status == http.StatusAccepted {
 		response.Headers["Idempotency-Replayed"] = &huma.Param{

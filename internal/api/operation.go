@@ -29,6 +29,7 @@ type operation struct {
 	optional    bool   // the body may be left out
 	answers     map[int]reflect.Type
 	answerMedia string // JSON where empty
+	sse         bool   // its answer may be had as server-sent events, too
 	location    string // what the answer's Location names; empty: it has none
 	idempotent  bool   // it takes an Idempotency-Key
 	userToken   bool   // it takes an X-User-Token

@@ -115,6 +115,7 @@ func (a *API) routeTokens() {
 	a.serve(operation{
 		id: "web-push-key", method: http.MethodGet, path: pathPublicKey, tag: tagTokens,
 		summary: "The application server key for pushManager.subscribe", query: publicKeyQuery,
+		about:   "Needs no key: the public half of the app's VAPID key, which every page that subscribes has.",
 		answers: map[int]reflect.Type{200: reflect.TypeFor[publicKeyBody]()}, errors: []int{404, 503},
 	}, a.getPublicKey("webpush"))
 }
@@ -192,7 +193,7 @@ func (a *API) routeEvents() {
 		errors: []int{400, 413, 415},
 	}, a.postReceipt)
 	a.serve(operation{
-		id: "events", method: http.MethodGet, path: "/v1/events", scopes: forSend, tag: tagEvents, streams: true,
+		id: "events", method: http.MethodGet, path: "/v1/events", scopes: forSend, tag: tagEvents, streams: true, sse: true,
 		summary: "What became true, in its order", query: eventsQuery,
 		about: "Each event once, in the order of the commits that made them true; none is passed over. Kept for " +
 			"queue.retention: a cursor " +
