@@ -276,11 +276,12 @@ func (x *exchange) deviceFilter() (push.DeviceFilter, error) {
 func tokenCursor(t push.Token) string { return base64.RawURLEncoding.EncodeToString([]byte(t)) }
 
 func parseTokenCursor(s string) (push.Token, error) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) > push.MaxTokenLen {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	t := push.Token(b)
+	if err != nil || t != "" && !t.Valid() || tokenCursor(t) != s { // the decoder passes over line breaks
 		return "", errCursor
 	}
-	return push.Token(b), nil
+	return t, nil
 }
 
 // showDevice is the device without its address, which only an export has.

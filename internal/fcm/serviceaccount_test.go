@@ -172,3 +172,16 @@ YDzRkr+l2LutwDl2CjFeXlsKSst7ayjLjfw/1NoONBbwktNrlVVU8oMCQFxFcvfx
 /VtTFve9JNlP/WY=
 -----END PRIVATE KEY-----
 `
+
+// What a token endpoint answers becomes a header field that can be sent, or an error.
+func FuzzAccessToken(f *testing.F) {
+	for _, seed := range []string{`{"access_token": "ya29.x", "token_type": "Bearer", "expires_in": 3599}`, `{"access_token": "a\nb", "expires_in": 1e400}`, `[]`, `{"expires_in": -1}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		token, err := readAccessToken(body)
+		if err == nil && (strings.ContainsAny(token.authorization, "\r\n\x00") || token.life <= 0) {
+			t.Errorf("%q gives %+v", body, token)
+		}
+	})
+}

@@ -149,3 +149,20 @@ func TestBadToken(t *testing.T) {
 		}
 	}
 }
+
+// A token has one written form.
+func FuzzToken(f *testing.F) {
+	for _, seed := range []string{strings.Repeat("aB", 32), "fcm:x", "hex:" + strings.Repeat("00", 40), "webpush:", ":", "apns:" + strings.Repeat("ab", 32), "fcm:\xff"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, written string) {
+		token, err := ParseToken(written)
+		if err != nil {
+			return
+		}
+		again, err := ParseToken(token.String())
+		if err != nil || again != token || !token.Valid() || token.Short() == token.String() {
+			t.Errorf("%q is %q, which is written %q: %v", written, token, token.String(), err)
+		}
+	})
+}

@@ -132,3 +132,19 @@ func BenchmarkPayload(b *testing.B) {
 		})
 	}
 }
+
+// Only what the key has made is a ticket, and in one written form.
+func FuzzTicket(f *testing.F) {
+	tickets := NewTickets([sha256.Size]byte{1})
+	id, token := uuid.UUID{2}, TextToken("fcm", "x")
+	good := string(tickets.Append(nil, id, token))
+	f.Add(good)
+	f.Add(strings.Repeat("-", TicketLen))
+	f.Add("")
+	f.Fuzz(func(t *testing.T, ticket string) {
+		notification, recipient, ok := tickets.Open(ticket)
+		if ok != (ticket == good) || ok && (notification != id || recipient != RecipientIDOf(token)) {
+			t.Errorf("%q opens: %t, %v %x", ticket, ok, notification, recipient)
+		}
+	})
+}

@@ -221,7 +221,8 @@ func parseCursor(s string) (c push.CheckedInvalidation, err error) {
 		}
 		c.CheckedAt, c.At, c.Source = time.UnixMicro(checked), time.UnixMicro(at), push.Source(fields[3])
 	}
-	if err != nil || len(fields) != 4 {
+	storable := func(t time.Time) bool { return t.Unix() >= 0 && t.UTC().Year() <= 9999 }
+	if err != nil || len(fields) != 4 || formatCursor(&c) != s || !storable(c.CheckedAt) || !storable(c.At) {
 		return c, fmt.Errorf("%w: there is no such cursor", push.ErrNotFound)
 	}
 	return c, nil
