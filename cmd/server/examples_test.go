@@ -77,6 +77,9 @@ func TestExamples(t *testing.T) {
 		return strings.Compare(a.path, b.path)
 	})
 	for _, c := range calls {
+		if strings.HasSuffix(c.path, "/removal") { // is there only while one lasts: see TestAppDeleted
+			continue
+		}
 		path, query := c.path, url.Values{}
 		for _, p := range c.operation.Parameters {
 			switch {

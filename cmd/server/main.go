@@ -28,7 +28,7 @@ const usage = `LHSPN, a push notification service
                                       ask the service that runs here whether it is ready, as health checks do: at
                                       /readyz of ops_listen in the file or LHSPN_OPS_LISTEN, or at the URL
   server migrate --config FILE        bring the database's schema up to date
-  server app list | get NAME | put NAME FILE | delete NAME
+  server app list | get NAME | put NAME FILE | delete NAME [--no-wait]
   server key list APP | add APP NAME [--scope SCOPE] [--expires-at TIME] [--rate N] | revoke APP NAME
                                       ask and tell a running service, with [--url URL] and the key of an operator:
                                       [--key-file FILE], or the variable OPERATOR_KEY; FILE is the app as JSON, - reads it
@@ -130,7 +130,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return errUsage
 	}
 	if name == "app" || name == "key" {
-		err := operator.run(ctx, name, flags.Args(), stdout)
+		err := operator.run(ctx, name, flags.Args(), stdout, stderr)
 		if errors.Is(err, errUsage) {
 			_, _ = fmt.Fprint(stderr, usage)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,12 +14,15 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/lhspn/lhspn/internal/api"
 )
 
 // operate is what the commands app and key are told: where the service is, who asks, and for key add what to make.
 type operate struct {
 	url, keyFile, scope, expires string
 	rate                         int
+	noWait                       bool
 }
 
 // operatorKeyVariable names the environment variable with an operator's key.
@@ -30,6 +34,7 @@ func (o *operate) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.scope, "scope", "send", "of a new key: register, send or admin")
 	flags.StringVar(&o.expires, "expires-at", "", "of a new key: when it expires, as 2027-01-31T12:00:00Z")
 	flags.IntVar(&o.rate, "rate", 0, "of a new key: requests a second")
+	flags.BoolVar(&o.noWait, "no-wait", false, "app delete: do not wait until all that the app has is removed")
 }
 
 // call is a request that a command makes.
@@ -84,8 +89,8 @@ func readEntry(file string, stdin io.Reader) ([]byte, error) {
 	return os.ReadFile(file) //nolint:gosec,wrapcheck // it is the operator's; the error names it
 }
 
-// run makes the request, and prints what it is answered.
-func (o *operate) run(ctx context.Context, command string, words []string, stdout io.Writer) error {
+// run makes the request, and prints what it is answered. Of an app that is deleted it follows the removal.
+func (o *operate) run(ctx context.Context, command string, words []string, stdout, stderr io.Writer) error {
 	c, err := o.parse(command, words, os.Stdin)
 	if err != nil {
 		return err
@@ -94,35 +99,102 @@ func (o *operate) run(ctx context.Context, command string, words []string, stdou
 	if err != nil {
 		return err
 	}
-	const patience = time.Minute
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, c.method, strings.TrimSuffix(o.url, "/")+c.path, bytes.NewReader(c.body))
-	if err != nil {
-		return fmt.Errorf("--url: %w", err)
-	}
-	req.Header.Set("Authorization", "Bearer "+key)
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
+	status, text, err := o.do(ctx, c, key)
 	if err != nil {
 		return err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
 	}
 	var shown bytes.Buffer
 	if json.Indent(&shown, bytes.TrimSpace(text), "", "  ") != nil {
 		shown.Reset()
 		shown.Write(text)
 	}
-	if res.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("%s:\n%s", res.Status, &shown)
+	if status >= http.StatusMultipleChoices {
+		return fmt.Errorf("%s:\n%s", statusText(status), &shown)
+	}
+	if command == "app" && c.method == http.MethodDelete && !o.noWait {
+		return o.followRemoval(ctx, words[1], c.path, key, stderr)
 	}
 	if shown.Len() == 0 {
 		return nil
 	}
 	_, err = fmt.Fprintln(stdout, &shown)
 	return err
+}
+
+func statusText(status int) string { return fmt.Sprintf("%d %s", status, http.StatusText(status)) }
+
+// do makes one request.
+func (o *operate) do(ctx context.Context, c *call, key string) (status int, text []byte, err error) {
+	const patience = time.Minute
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, c.method, strings.TrimSuffix(o.url, "/")+c.path, bytes.NewReader(c.body))
+	if err != nil {
+		return 0, nil, fmt.Errorf("--url: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if text, err = io.ReadAll(res.Body); err != nil {
+		return 0, nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return res.StatusCode, text, nil
+}
+
+// followEvery is how often a command asks how far the removal of an app is.
+const followEvery = time.Second
+
+// followRemoval says how far the removal of the app is until nothing is left. The service goes on with it whatever
+// becomes of this command.
+func (o *operate) followRemoval(ctx context.Context, app, path, key string, stderr io.Writer) error {
+	goesOn := func(err error) error { return fmt.Errorf("%s is deleted, and its removal goes on: %w", app, err) }
+	p := startProgress(stderr, "delete "+app, "")
+	defer p.end()
+	p.say("its keys are refused")
+	for {
+		status, text, err := o.do(ctx, &call{http.MethodGet, path + "/removal", nil}, key)
+		switch {
+		case err != nil:
+			return goesOn(err)
+		case status == http.StatusNotFound:
+			p.say("all is removed")
+			return nil
+		case status != http.StatusOK:
+			return goesOn(errors.New(statusText(status)))
+		}
+		var left api.AppRemoval
+		if err := json.Unmarshal(text, &left); err != nil {
+			return goesOn(err)
+		}
+		p.say(describeRemoval(left))
+		select {
+		case <-ctx.Done():
+			return goesOn(ctx.Err())
+		case <-time.After(followEvery):
+		}
+	}
+}
+
+// describeRemoval is as "1,200 notifications and 300 device tokens left".
+func describeRemoval(left api.AppRemoval) string {
+	parts := []string{}
+	for _, of := range []struct {
+		n    int64
+		what string
+	}{
+		{left.Recipients, "waiting recipients"}, {left.Notifications, "notifications"},
+		{left.DeviceTokens, "device tokens"}, {left.EventRows, "rows of events"},
+	} {
+		if of.n > 0 {
+			parts = append(parts, thousands(of.n)+" "+of.what)
+		}
+	}
+	if len(parts) == 0 {
+		return "little is left"
+	}
+	return strings.Join(parts, ", ") + " left"
 }

@@ -12,10 +12,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apps"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/events"
+	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/tokens"
@@ -26,9 +28,11 @@ const (
 	// take.
 	pollApps    = time.Second
 	pollTimeout = 4 * time.Second
-	// removeEvery is how often the removal of what deleted apps had takes steps, of up to removeStep rows.
-	removeEvery = 2 * time.Second
-	removeStep  = 500
+	// removeEvery is how often it is looked for deleted apps. What one had is removed in steps of up to removeStep rows,
+	// and removeBreath is how long the database is left to others after each.
+	removeEvery  = 2 * time.Second
+	removeStep   = 500
+	removeBreath = 50 * time.Millisecond
 )
 
 // operated is all the apps there are, of the configuration file and of the database. It has live put in force what
@@ -228,46 +232,89 @@ func (o *operated) run(ctx context.Context) error {
 	}
 }
 
-// removeDeleted takes a step of removing what deleted apps had. The sender has them still, so that what waits is
-// settled as cancelled.
+// removeDeleted removes what deleted apps had, each as far as it can now: the sender has them still, and settles what
+// waits as cancelled, which takes its time.
 func (o *operated) removeDeleted(ctx context.Context) {
 	o.mu.Lock()
 	stored := o.stored
 	o.mu.Unlock()
 	for i := range stored {
 		a := &stored[i]
-		if !a.Deleting || !o.queue.OwnsJob("remove-apps") {
+		if !a.Deleting {
 			continue
 		}
-		gone, err := o.remove(ctx, a.Name)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			o.log.Warn("what a deleted app had cannot be removed; it is tried again", "app", a.Name, "error", err)
-		case gone:
-			if err := o.store.Gone(ctx, a.Name); err == nil {
-				o.log.Info("all that a deleted app had is removed", "app", a.Name)
-			}
+		for more := true; more && o.queue.OwnsJob("remove-apps"); {
+			more = o.stepRemoval(ctx, a.Name)
 		}
 	}
 }
 
-func (o *operated) remove(ctx context.Context, app string) (gone bool, err error) {
-	cancelled, left, err := o.queue.RemoveApp(ctx, app, removeStep)
-	if cancelled > 0 {
-		o.log.Info("what waited of a deleted app is cancelled", "app", app, "recipients", cancelled)
+// stepRemoval takes a step of removing what a deleted app had, and reports whether another is to follow at once.
+func (o *operated) stepRemoval(ctx context.Context, app string) (more bool) {
+	rows, left, err := o.remove(ctx, app)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		o.log.Warn("what a deleted app had cannot be removed; it is tried again", "app", app, "error", err)
+	case err == nil && !left:
+		if err := o.store.Gone(ctx, app); err == nil {
+			o.log.Info("all that a deleted app had is removed", "app", app)
+		}
 	}
+	if err != nil || rows == 0 {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(removeBreath):
+		return true
+	}
+}
+
+// remove is one step: the queue's, and when that has nothing left the others'.
+func (o *operated) remove(ctx context.Context, app string) (rows int64, left bool, err error) {
+	q, err := o.queue.RemoveApp(ctx, app, removeStep)
+	if q.Cancelled > 0 {
+		o.log.Info("what waited of a deleted app is cancelled", "app", app, "recipients", q.Cancelled)
+	}
+	if err != nil || q.Left {
+		return q.Rows, true, err
+	}
+	rows, err = o.tokens.RemoveApp(ctx, app, removeStep)
+	if err != nil || rows > 0 {
+		return rows, true, err
+	}
+	rows, left, err = o.events.RemoveApp(ctx, app, removeStep) // last: what is removed before is told, too
 	if err != nil || left {
-		return false, err
+		return rows, true, err
 	}
-	n, err := o.tokens.RemoveApp(ctx, app, removeStep)
-	if err != nil || n > 0 {
-		return false, err
+	return 0, false, o.counters.Forget(ctx, app)
+}
+
+// countedRows is up to how many notifications and rows of events are counted.
+const countedRows = 100_000
+
+// AppRemoval implements api.Apps.
+func (o *operated) AppRemoval(ctx context.Context, name string) (r api.AppRemoval, err error) {
+	if err := o.refresh(ctx); err != nil {
+		return r, err
 	}
-	left, err = o.events.RemoveApp(ctx, app, removeStep) // last: what is removed before is told, too
-	if err != nil || left {
-		return false, err
+	o.mu.Lock()
+	removing := slices.ContainsFunc(o.stored, func(a apps.App) bool { return a.Name == name && a.Deleting })
+	o.mu.Unlock()
+	if !removing {
+		return r, push.ErrNotFound
 	}
-	return true, o.counters.Forget(ctx, app)
+	stored, err := o.counters.Stored(ctx, name)
+	if err != nil {
+		return r, err
+	}
+	r.Recipients, r.DeviceTokens = stored[quota.Waiting]+stored[quota.Scheduled], stored[quota.Tokens]
+	if r.Notifications, err = o.queue.CountNotifications(ctx, name, countedRows); err != nil {
+		return r, err
+	}
+	r.EventRows, err = o.events.CountApp(ctx, name, countedRows)
+	return r, err
 }
 
 // isFileKey reports whether the configuration file has the key. mu is held.

@@ -172,12 +172,16 @@ func TestAppDeleted(t *testing.T) {
 	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
 	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}, "send_at": %q}`, token(1), later), 202)
 	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"all": true}, "aps": {"alert": "Hello"}, "send_at": %q}`, later), 202)
+	operator.call("GET", "/v1/apps/fox/removal", "", 404)
 	operator.call("DELETE", "/v1/apps/fox", "", 204)
 	if got := admin.status("GET", "/v1/notifications"); got != 401 {
 		t.Errorf("its key is answered with %d", got)
 	}
 	operator.call("GET", "/v1/apps/fox", "", 404)
 	operator.call("PUT", "/v1/apps/fox", r.entry(""), 409) // until all is removed
+	if got := operator.call("GET", "/v1/apps/fox/removal", "", 200); got["device_tokens"] != 1.0 {
+		t.Errorf("left is %v", got)
+	}
 	r.logged("all that a deleted app had is removed")
 	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
 	key, _ = operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
@@ -190,6 +194,47 @@ func TestAppDeleted(t *testing.T) {
 	if got := r.sim.Totals().Received; got != 0 {
 		t.Errorf("%d were sent", got)
 	}
+	r.stop()
+}
+
+// The command that deletes an app says how far the removal is until nothing is left. Steps follow each other at once:
+// an app with a million device tokens is removed in minutes.
+func TestAppDeleteTellsHowFarItIs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.withOperator()
+	r.start()
+	operator := r.as(operatorKey)
+	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
+	key, _ := operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
+	const devices = 20 * removeStep
+	var lines strings.Builder
+	for i := range devices {
+		fmt.Fprintf(&lines, "{\"token\": %q, \"user_id\": \"u\"}\n", token(i))
+	}
+	admin := r.as(key)
+	if status, text := admin.ask("POST", "/v1/tokens/import", lines.String()); status != 200 {
+		t.Fatalf("import: %d %s", status, text)
+	}
+	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"all": true}, "aps": {"alert": "Hello"}, "send_at": %q}`, later), 202)
+	key = filepath.Join(r.dir, "operator.key")
+	if err := os.WriteFile(key, []byte(operatorKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, told strings.Builder
+	start := time.Now()
+	if status := run([]string{"app", "delete", "fox", "--url", r.api, "--key-file", key}, &out, &told); status != 0 {
+		t.Fatalf("status %d: %s", status, &told)
+	}
+	if took := time.Since(start); took > devices/removeStep*removeEvery {
+		t.Errorf("%d device tokens took %v", devices, took)
+	}
+	if last := "delete fox: all is removed, in "; !strings.Contains(told.String(), last) {
+		t.Errorf("told %q", told.String())
+	}
+	operator.call("GET", "/v1/apps/fox/removal", "", 404)
+	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
 	r.stop()
 }
 

@@ -24,6 +24,8 @@ type progress struct {
 	what, unit string
 	// count is what is shown; part of whole is how much of the work that is, where whole is known, and not 0.
 	count, part, whole atomic.Int64
+	// words, where there are any, are shown in their place.
+	words atomic.Pointer[string]
 
 	out      io.Writer
 	terminal bool
@@ -70,6 +72,9 @@ func (p *progress) start() {
 	})
 }
 
+// say has the words shown in place of numbers.
+func (p *progress) say(words string) { p.words.Store(&words) }
+
 // end writes the last line, which stays.
 func (p *progress) end() {
 	close(p.stop)
@@ -99,6 +104,9 @@ func (p *progress) print(text string) { _, _ = io.WriteString(p.out, text) }
 
 // line is as "import: 12,000 lines, 40%, 3,000 a second, 6s left".
 func (p *progress) line(took time.Duration) string {
+	if words := p.words.Load(); words != nil {
+		return fmt.Sprintf("%s: %s, in %s", p.what, *words, took.Round(time.Second))
+	}
 	count, part, whole := p.count.Load(), p.part.Load(), p.whole.Load()
 	line := fmt.Sprintf("%s: %s %s", p.what, thousands(count), p.unit)
 	if whole > 0 {

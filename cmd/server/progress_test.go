@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/api"
 )
 
 // On a terminal one line is written over, and the last one stays.
@@ -72,6 +74,42 @@ func TestProgressElsewhere(t *testing.T) {
 			t.Errorf("%q", out.String())
 		}
 	})
+}
+
+// What is left of an app is told in words.
+func TestRemovalInWords(t *testing.T) {
+	t.Parallel()
+	for want, left := range map[string]api.AppRemoval{
+		"3 waiting recipients, 100,000 notifications, 1,234 device tokens left": {
+			Recipients: 3, Notifications: 100_000, DeviceTokens: 1234,
+		},
+		"7 rows of events left": {EventRows: 7},
+		"little is left":        {},
+	} {
+		if got := describeRemoval(left); got != want {
+			t.Errorf("%+v: %q", left, got)
+		}
+	}
+}
+
+// A command that loses the service says that the removal goes on.
+func TestRemovalGoesOn(t *testing.T) {
+	t.Parallel()
+	answers := []int{http.StatusNoContent, http.StatusBadGateway}
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(answers[0])
+		answers = answers[1:]
+	}))
+	t.Cleanup(service.Close)
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, told strings.Builder
+	status := run([]string{"app", "delete", "fox", "--url", service.URL, "--key-file", key}, &out, &told)
+	if status != 1 || !strings.Contains(told.String(), "fox is deleted, and its removal goes on: 502 Bad Gateway") {
+		t.Errorf("status %d, told %q", status, &told)
+	}
 }
 
 // The file comes to the service whole, with the key, and the answer is what is printed.

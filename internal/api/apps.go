@@ -25,6 +25,8 @@ type Apps interface {
 	PutApp(ctx context.Context, name string, entry push.JSON) (shown json.RawMessage, created bool, err error)
 	// DeleteApp has the app take no request any more, and its tokens and notifications removed later.
 	DeleteApp(ctx context.Context, name string) error
+	// AppRemoval is what is left of an app that was deleted; push.ErrNotFound where nothing of such an app is.
+	AppRemoval(ctx context.Context, name string) (AppRemoval, error)
 	// Keys are the keys of an app. AddKey adds one; push.ErrConflict where the name or the hash is taken. DeleteKey
 	// gives push.ErrNotFound where there is none of the name.
 	Keys(ctx context.Context, app string) ([]AppKey, error)
@@ -32,6 +34,14 @@ type Apps interface {
 	DeleteKey(ctx context.Context, app, name string) error
 	// NewKey makes a key with its hash.
 	NewKey(scope Scope) (key string, hash [sha256.Size]byte)
+}
+
+// AppRemoval is what is left of a deleted app, while it is removed.
+type AppRemoval struct {
+	Recipients    int64 `json:"recipients" doc:"Recipients that wait, and are cancelled"`
+	Notifications int64 `json:"notifications" doc:"Counted up to 100000"`
+	DeviceTokens  int64 `json:"device_tokens"`
+	EventRows     int64 `json:"event_rows" doc:"Rows of events, each of which may have many; counted up to 100000"`
 }
 
 // AppKey is a key as it is kept.
@@ -114,6 +124,11 @@ func (a *API) routeApps() {
 		about: "It takes no request any more, what waits is not sent, and its device tokens and notifications are removed " +
 			"in the background.",
 	}, a.deleteApp)
+	a.serve(operation{
+		id: "get-app-removal", method: http.MethodGet, path: "/v1/apps/{name}/removal", scopes: forOperator, tag: tagApps,
+		summary: "What is left of an app that was removed", answers: map[int]reflect.Type{200: reflect.TypeFor[AppRemoval]()},
+		errors: []int{404}, about: "404 when all is removed: the name can be had again.",
+	}, a.getAppRemoval)
 	a.serve(operation{
 		id: "list-keys", method: http.MethodGet, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
 		summary: "List an app's keys", answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[keyBody]]()},
@@ -230,6 +245,18 @@ func (a *API) deleteApp(ctx context.Context, x *exchange, r *http.Request) error
 	}
 	x.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+func (a *API) getAppRemoval(ctx context.Context, x *exchange, r *http.Request) error {
+	name, err := x.pathApp(r)
+	if err != nil {
+		return err
+	}
+	left, err := a.operated.AppRemoval(ctx, name)
+	if err != nil {
+		return explainNotFound(err, "No app of this name is being removed.")
+	}
+	return x.answer(http.StatusOK, left)
 }
 
 func (a *API) listKeys(ctx context.Context, x *exchange, r *http.Request) error {

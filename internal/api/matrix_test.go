@@ -22,6 +22,7 @@ var matrix = map[string]struct{ who, body string }{
 	"GET /v1/apps/{name}":               {"operator", ""},
 	"PUT /v1/apps/{name}":               {"operator", `{}`},
 	"DELETE /v1/apps/{name}":            {"operator", ""},
+	"GET /v1/apps/{name}/removal":       {"operator", ""},
 	"GET /v1/apps/{name}/keys":          {"operator", ""},
 	"POST /v1/apps/{name}/keys":         {"operator", `{"name": "k", "scope": "send"}`},
 	"DELETE /v1/apps/{name}/keys":       {"operator", ""},
@@ -167,6 +168,11 @@ func (a *fakeApps) PutApp(context.Context, string, push.JSON) (json.RawMessage, 
 func (a *fakeApps) DeleteApp(context.Context, string) error {
 	a.calls++
 	return nil
+}
+
+func (a *fakeApps) AppRemoval(context.Context, string) (AppRemoval, error) {
+	a.calls++
+	return AppRemoval{}, nil
 }
 
 func (a *fakeApps) Keys(context.Context, string) ([]AppKey, error) {

@@ -62,3 +62,12 @@ func (c *Counters) Forget(ctx context.Context, app string) error {
 		return err
 	})
 }
+
+// Stored is what the app has stored, as the table has it.
+func (c *Counters) Stored(ctx context.Context, app string) (Counts, error) {
+	stored, err := read(ctx, c.db.Reader())
+	if err != nil {
+		return Counts{}, fmt.Errorf("read what an app has stored: %w", database.MarkUnavailable(err))
+	}
+	return stored[app], nil
+}
