@@ -95,14 +95,17 @@ func (l *loader) required(group setting, path string) {
 	}
 }
 
-// given reports whether the group, or a setting of it, is set anywhere.
+// given reports whether the group, or a setting of it, is set anywhere. It is asked when all settings are read.
 func (l *loader) given(group string) bool {
-	for at := range l.where {
-		if rest, ok := strings.CutPrefix(at, group); ok && (rest == "" || rest[0] == '.') {
-			return true
+	if l.groups == nil {
+		l.groups = map[string]bool{}
+		for at := range l.where {
+			for ; at != "" && !l.groups[at]; at = parent(at) {
+				l.groups[at] = true
+			}
 		}
 	}
-	return false
+	return l.groups[group]
 }
 
 // check looks at what must fit together.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -420,5 +421,22 @@ func TestCheckKeys(t *testing.T) {
 	}
 	if want := []string{"apps[0].keys[1].sha256", "operator_keys[0].sha256"}; !slices.Equal(at, want) {
 		t.Errorf("refused are %q, not %q", at, want)
+	}
+}
+
+// A configuration with thousands of apps is read in a moment: the time grows with the number of apps, not with its square.
+func TestManyApps(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	text.WriteString("database: sqlite:x\napps:\n")
+	for i := range 3000 {
+		fmt.Fprintf(&text, "  - {name: app-%d, apns: {topic: com.example.app, key_file: k.p8, key_id: ABC123DEFG, team_id: DEF123GHIJ}}\n", i)
+	}
+	start := time.Now()
+	if _, faults := parse("many.yaml", []byte(text.String()), nil); len(faults) > 0 {
+		t.Fatal(faults[:1])
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

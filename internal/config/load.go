@@ -81,6 +81,8 @@ type loader struct {
 	atLine []int
 	// wrong are the settings with a fault. What would follow from it, as that it is missing, is not said again.
 	wrong map[string]bool
+	// groups are the settings of where, and the groups that they are in; see given.
+	groups map[string]bool
 	// texts says that files are given as base64 text in settings without the _file; see ParseApp.
 	texts bool
 }
