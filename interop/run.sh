@@ -33,6 +33,7 @@ done
   go build -o "$work/client" .)
 (cd client/ts && npx openapi-typescript ../../../docs/openapi.json -o schema.d.ts >/dev/null && npx tsc -p .)
 
+: >"$work/out" # it is read while the program starts
 "$work/apns-simulator" --provider 127.0.0.1:0 --gateway 127.0.0.1:0 --feedback 127.0.0.1:0 --fcm 127.0.0.1:0 --webpush 127.0.0.1:0 \
   --page 127.0.0.1:0 \
   --host fcm.googleapis.com,oauth2.googleapis.com,www.googleapis.com \
@@ -69,6 +70,7 @@ check() {
 }
 
 mkdir "$work/dev"
+: >"$work/dev/out"
 (cd "$work/dev" && exec env -u SERVICE_PROGRAM LHSPN_LISTEN=127.0.0.1:0 LHSPN_OPS_LISTEN=127.0.0.1:0 "$work/server") >"$work/dev/out" 2>"$work/dev/log" &
 service=$!
 for _ in $(seq 100); do

@@ -58,6 +58,23 @@ func TestTraceOverTheQueue(t *testing.T) {
 		r.sendTraced(`{"to": {"tokens": [`+strings.Join(tokens, ",")+`]}, "aps": {"alert": "many"}}`, trace)
 		wantTrace(t, c, trace, "700")
 
+		// An audience is made into batches first.
+		for i := range 3 {
+			r.call("PUT", "/v1/tokens/"+token(1000+i), `{"tags": ["news"]}`, 201)
+		}
+		trace = strings.Repeat("7e", 16)
+		r.sendTraced(`{"to": {"tags": {"any": ["news"]}}, "aps": {"alert": "an audience"}}`, trace)
+		spans := wantTrace(t, c, trace, "3", "expand production", "expand sandbox")
+		page := spans["expand production"]
+		for name, want := range map[string]string{"recipients": "3", "batches": "1", "last": "true", "app": "hedgehog"} {
+			if got := page.Attributes[name]; got != want {
+				t.Errorf("expand has %s %q, not %q", name, got, want)
+			}
+		}
+		if page.StartTimeUnixNano < spans["commit"].StartTimeUnixNano || page.EndTimeUnixNano > spans["send"].EndTimeUnixNano {
+			t.Errorf("expand is from %d to %d", page.StartTimeUnixNano, page.EndTimeUnixNano)
+		}
+
 		// What is sent later is found in the database, by a process that did not accept it.
 		trace = strings.Repeat("6d", 16)
 		later := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339Nano)
@@ -72,28 +89,33 @@ func TestTraceOverTheQueue(t *testing.T) {
 	})
 }
 
-// wantTrace takes the spans of one notification, sent in one batch.
-func wantTrace(t *testing.T, c *tracingtest.Collector, trace, recipients string) {
+// wantTrace takes the spans of one notification, sent in one batch: those that each has, and more.
+func wantTrace(t *testing.T, c *tracingtest.Collector, trace, recipients string, more ...string) map[string]tracingtest.Span {
 	t.Helper()
 	spans := map[string]tracingtest.Span{}
-	for range 6 {
+	const name = "POST /v1/notifications"
+	want := append([]string{name, "answer", "commit", "lease", "send", "settle"}, more...)
+	slices.Sort(want)
+	for range want {
 		s := c.Next(t)
 		if s.Trace != trace {
 			t.Fatalf("span %s is of trace %s", s.Name, s.Trace)
 		}
-		if _, twice := spans[s.Name]; twice {
-			t.Errorf("two spans %s", s.Name)
+		of := s.Name
+		if of == "expand" { // once for each route
+			of += " " + s.Attributes["route"]
+		}
+		if _, twice := spans[of]; twice {
+			t.Errorf("two spans %s", of)
 		}
 		for name, value := range s.Attributes {
 			if strings.Contains(value, "beef") {
 				t.Errorf("%s of %s has a device token", name, s.Name)
 			}
 		}
-		spans[s.Name] = s
+		spans[of] = s
 	}
-	const name = "POST /v1/notifications"
 	request := spans[name]
-	want := []string{name, "answer", "commit", "lease", "send", "settle"}
 	if got := slices.Sorted(maps.Keys(spans)); !slices.Equal(got, want) {
 		t.Fatalf("spans %v", got)
 	}
@@ -116,4 +138,5 @@ func wantTrace(t *testing.T, c *tracingtest.Collector, trace, recipients string)
 	if spans["answer"].Attributes["accepted"] != recipients {
 		t.Errorf("answer %+v", spans["answer"].Attributes)
 	}
+	return spans
 }

@@ -97,7 +97,11 @@ func (r expander) next() (work []*batch, limit int) {
 
 // prepare works on what next gave.
 func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
+	start := time.Now()
 	ready, next, err := r.readRecipients(ctx, work, limit)
+	if err == nil && work[0].Kind == queue.Audience {
+		r.recordExpansion(work[0], start, ready, next == nil)
+	}
 	if err != nil {
 		// It may have been done all the same (an answer was lost, or some leases): read what there is now.
 		r.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
 )
 
 // times are a traced batch's way. A batch that is not traced has none, which costs nothing.
@@ -57,6 +58,21 @@ func (r *route) recordSpans(b *batch) {
 		record("answer", t.handed, t.answered, outcomesOf(b)...)
 	}
 	record("settle", t.answered, now)
+}
+
+// recordExpansion tells of a page of an audience that was made into batches, each of which has its own way from there.
+func (r *route) recordExpansion(b *batch, start time.Time, ready []*queue.Batch, last bool) {
+	if b.times == nil {
+		return
+	}
+	recipients := 0
+	for _, of := range ready {
+		recipients += len(of.Recipients)
+	}
+	r.s.cfg.Tracer.Record(b.times.trace, "expand", start, time.Now(),
+		slog.String("notification", b.Notification.String()), slog.String("app", r.app), slog.String("route", string(r.name)),
+		slog.Int("shard", int(b.Shard)), slog.Int("recipients", recipients), slog.Int("batches", len(ready)),
+		slog.Bool("last", last))
 }
 
 // outcomesOf says what the batch's results are: how many of each outcome, and of a single one also the reason and the
