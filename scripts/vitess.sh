@@ -78,15 +78,16 @@ listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 mysql_client() { "${run[@]}" "$root/usr/bin/mysql" --no-defaults --connect-timeout=2 "$@"; }
 
-# vschema is how device_tokens and device_token_index are divided among the shards of a keyspace: by their app.
+# vschema is how device_tokens, device_token_index and token_usage are divided among the shards of a keyspace: by their app.
 vschema='{"sharded": true, "vindexes": {"app": {"type": "xxhash"}}, "tables": {
     "device_tokens": {"column_vindexes": [{"column": "app", "name": "app"}]},
-    "device_token_index": {"column_vindexes": [{"column": "app", "name": "app"}]}}}'
+    "device_token_index": {"column_vindexes": [{"column": "app", "name": "app"}]},
+    "token_usage": {"column_vindexes": [{"column": "app", "name": "app"}]}}}'
 
-# routes prints the rules, without their brackets, by which the keyspace $1 finds both tables in the keyspace $2.
+# routes prints the rules, without their brackets, by which the keyspace $1 finds these tables in the keyspace $2.
 routes() {
     local table comma=''
-    for table in device_tokens device_token_index; do
+    for table in device_tokens device_token_index token_usage; do
         printf '%s{"fromTable": "%s.%s", "toTables": ["%s.%s"]}' "$comma" "$1" "$table" "$2" "$table"
         comma=', '
     done

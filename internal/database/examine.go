@@ -92,6 +92,11 @@ func (db *DB) examineGrants(ctx context.Context) Finding {
 	table := fmt.Sprintf("lhspn_doctor_%d", time.Now().UnixNano())
 	var missing []string
 	made := false
+	defer func() {
+		if made { // by a step that failed it may be there still
+			_, _ = db.write.ExecContext(ctx, "DROP TABLE IF EXISTS "+table) // without the grant it stays, as is told below
+		}
+	}()
 	for _, step := range []struct{ grant, statement string }{
 		{"CREATE", "CREATE TABLE " + table + " (a INT NOT NULL PRIMARY KEY)"},
 		{"ALTER", "ALTER TABLE " + table + " ADD COLUMN b INT NOT NULL DEFAULT 0"},
@@ -110,7 +115,11 @@ func (db *DB) examineGrants(ctx context.Context) Finding {
 			made = true
 			continue
 		}
-		if code := mysqlCode(err); code != 1142 && code != 1044 && code != 1227 {
+		code := mysqlCode(err)
+		if readOnly[code] {
+			return Finding{"the server takes no writes: " + err.Error(), "the address of the primary", true}
+		}
+		if code != 1142 && code != 1044 && code != 1227 {
 			return Finding{"grants: " + err.Error(), "whether the database takes writes", true}
 		}
 		missing = append(missing, step.grant)

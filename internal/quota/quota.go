@@ -1,8 +1,8 @@
 // Package quota counts what each app has stored (device tokens, recipients that wait, idempotency keys), and says
 // whether it may have more: up to its own limits, and up to its fair share of what the service keeps for all.
 //
-// The stores add to the counts in the transactions that make them true: all SQL on the table app_usage stands here. It
-// knows nothing of notifications and device tokens themselves.
+// The stores add to the counts in the transactions that make them true: all SQL on the tables app_usage and
+// token_usage stands here. It knows nothing of notifications and device tokens themselves.
 package quota
 
 import (
@@ -25,7 +25,7 @@ import (
 // Kind is what is counted.
 type Kind uint8
 
-// The kinds, in the order of the table's columns.
+// The kinds, in the order of app_usage's columns.
 const (
 	Tokens    Kind = iota // device tokens
 	Waiting               // recipients that are not sent to yet, but those of
@@ -66,7 +66,7 @@ const (
 	slots = 8
 )
 
-// Counters are the counts as one replica knows them: what the table had at the last look, and what this replica has
+// Counters are the counts as one replica knows them: what the tables had at the last look, and what this replica has
 // done since. What other replicas have done is known two seconds later, so limits may be exceeded by that much.
 type Counters struct {
 	db      *database.DB
@@ -234,7 +234,7 @@ func (d *Changes) Of(k Kind) iter.Seq2[string, int64] {
 	}
 }
 
-// Write adds the changes to the table. It belongs at the end of the transaction: the rows stay locked from here on.
+// Write adds the changes to the tables. It belongs at the end of the transaction: the rows stay locked from here on.
 func (c *Counters) Write(ctx context.Context, tx *sqlx.Tx, d *Changes) error {
 	if len(d.byApp) == 0 {
 		return nil
@@ -246,7 +246,7 @@ func (c *Counters) Write(ctx context.Context, tx *sqlx.Tx, d *Changes) error {
 	return write(ctx, tx, c.db.Dialect, slot, d)
 }
 
-// Committed takes in that the changes are in the table for certain.
+// Committed takes in that the changes are in the tables for certain.
 func (c *Counters) Committed(d *Changes) {
 	if len(d.byApp) == 0 {
 		return
@@ -262,7 +262,7 @@ func (c *Counters) Committed(d *Changes) {
 	}
 }
 
-// Look reads the table.
+// Look reads the tables.
 func (c *Counters) Look(ctx context.Context) error {
 	stored, err := read(ctx, c.db.Reader())
 	if err != nil {

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,51 +15,78 @@ import (
 
 var columnList = strings.Join(columns[:], ", ")
 
-// write adds the changes to the rows of the slot, in the apps' order.
+// write adds the changes to the rows of the slot, in the apps' order. Device tokens are counted where they lie: on
+// Vitess, which may have them apart from all else, a registration is then a commit in one place, and no crash comes
+// between a token and its count.
 func write(ctx context.Context, tx *sqlx.Tx, dialect database.Dialect, slot int, d *Changes) error {
-	in := database.NewInsert("app_usage", "app, slot, "+columnList, dialect.UpsertAdd("app, slot", columns[:]...))
+	tokens := database.NewInsert("token_usage", "app, slot, tokens", dialect.UpsertAdd("app, slot", "tokens"))
+	others := database.NewInsert("app_usage", "app, slot, "+columnList, dialect.UpsertAdd("app, slot", columns[:]...))
+	var err error
 	for _, app := range slices.Sorted(maps.Keys(d.byApp)) {
-		n := d.byApp[app]
-		if *n == (Counts{}) {
-			continue
+		n := *d.byApp[app]
+		if n[Tokens] != 0 && err == nil {
+			err = tokens.Add(ctx, tx, app, slot, n[Tokens])
 		}
-		if err := in.Add(ctx, tx, app, slot, n[Tokens], n[Waiting], n[Scheduled], n[Keys]); err != nil {
-			return fmt.Errorf("count what apps have stored: %w", err)
+		n[Tokens] = 0
+		if n != (Counts{}) && err == nil {
+			err = others.Add(ctx, tx, app, slot, 0, n[Waiting], n[Scheduled], n[Keys])
 		}
 	}
-	if err := in.Flush(ctx, tx); err != nil {
+	if err == nil {
+		err = tokens.Flush(ctx, tx)
+	}
+	if err == nil {
+		err = others.Flush(ctx, tx)
+	}
+	if err != nil {
 		return fmt.Errorf("count what apps have stored: %w", err)
 	}
 	return nil
 }
 
-// read sums the counts of each app that has any.
+// read sums the counts of each app that has any. What app_usage has of device tokens was counted before there was
+// token_usage, or is by a replica that does not know it yet.
 func read(ctx context.Context, db sqlx.QueryerContext) (map[string]Counts, error) {
-	query := "SELECT app"
-	for _, column := range columns {
-		query += ", SUM(" + column + ")"
-	}
-	rows, err := db.QueryContext(ctx, query+" FROM app_usage GROUP BY app")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	stored := map[string]Counts{}
+	for _, query := range []string{
+		"SELECT app, SUM(tokens), SUM(waiting), SUM(scheduled), SUM(idempotency_keys) FROM app_usage GROUP BY app",
+		"SELECT app, SUM(tokens), 0, 0, 0 FROM token_usage GROUP BY app",
+	} {
+		rows, err := db.QueryContext(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		if err := addTo(stored, rows); err != nil {
+			return nil, err
+		}
+	}
+	return stored, nil
+}
+
+func addTo(stored map[string]Counts, rows *sql.Rows) error {
+	defer rows.Close()
 	for rows.Next() {
 		var app string
 		var n Counts
 		if err := rows.Scan(&app, &n[Tokens], &n[Waiting], &n[Scheduled], &n[Keys]); err != nil {
-			return nil, err
+			return err
 		}
-		stored[app] = n
+		sum := stored[app]
+		for k := range kinds {
+			sum[k] += n[k]
+		}
+		stored[app] = sum
 	}
-	return stored, rows.Err()
+	return rows.Err()
 }
 
 // Forget removes the counts of an app of which nothing is stored any more.
 func (c *Counters) Forget(ctx context.Context, app string) error {
 	return c.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM app_usage WHERE app = ?", app)
+		_, err := tx.ExecContext(ctx, "DELETE FROM token_usage WHERE app = ?", app)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "DELETE FROM app_usage WHERE app = ?", app)
+		}
 		return err
 	})
 }

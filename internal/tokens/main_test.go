@@ -103,7 +103,7 @@ func checkIndex(t interface {
 		t.Fatal(err)
 	}
 	var counted, there int64
-	if err := s.db.Reader().Get(&counted, "SELECT COALESCE(SUM(tokens), 0) FROM app_usage"); err != nil {
+	if err := s.db.Reader().Get(&counted, "SELECT COALESCE(SUM(tokens), 0) FROM token_usage"); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.db.Reader().Get(&there, "SELECT COUNT(*) FROM device_tokens"); err != nil {

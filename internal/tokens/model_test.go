@@ -82,7 +82,7 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		rapid.Check(t, func(rt *rapid.T) {
-			execute(t, db, "DELETE FROM app_usage")
+			execute(t, db, "DELETE FROM token_usage")
 			execute(t, db, "DELETE FROM device_tokens")
 			execute(t, db, "DELETE FROM device_token_index")
 			s := New(db, countersOf(db), prometheus.NewRegistry())
