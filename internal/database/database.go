@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -104,19 +105,27 @@ func (db *DB) Close() error {
 // It is known within a transaction.
 func (db *DB) SeveralWriters() bool { return db.severalWriters.Load() }
 
+// minSelectLimit is more rows than any statement asks for.
+const minSelectLimit = 1_000_000
+
 // CheckServer reports what about the server's settings would make statements fail later on.
 func (db *DB) CheckServer(ctx context.Context) error {
 	if db.Dialect != MySQL {
 		return nil
 	}
 	var packet int64
-	err := db.read.QueryRowContext(ctx, "SELECT @@max_allowed_packet").Scan(&packet)
+	var rows string // which Vitess, too, has a number for none of
+	err := db.read.QueryRowContext(ctx, "SELECT @@max_allowed_packet, @@sql_select_limit").Scan(&packet, &rows)
+	most, _ := strconv.ParseUint(rows, 10, 64)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the server's settings: %w", MarkUnavailable(err))
 	case packet < MinPacket:
 		return fmt.Errorf("the database has max_allowed_packet=%d: set it to %d (4M) or more, as statements may be that long",
 			packet, MinPacket)
+	case most > 0 && most < minSelectLimit: // Vitess takes it for a LIMIT of each SELECT: it is not set for a connection
+		return fmt.Errorf("the database has sql_select_limit=%d, which cuts off lists: SET GLOBAL sql_select_limit = DEFAULT",
+			most)
 	}
 	var binlog bool
 	var format string

@@ -35,7 +35,9 @@ func (db *DB) Examine(ctx context.Context, connections int) []Finding {
 		if err := db.CheckServer(ctx); err != nil {
 			add(Finding{"settings", err.Error(), true})
 		}
-		all = append(all, db.examineDurability(ctx)...)
+		cluster := db.examineCluster(ctx, version)
+		all = append(all, cluster...)
+		all = append(all, db.examineDurability(ctx, len(cluster) > 0)...)
 		add(db.examineGrants(ctx))
 		add(db.examineClock(ctx))
 		var most int
@@ -66,7 +68,41 @@ var durable = []struct{ name, want, or, cost string }{
 	{"sync_binlog", "1", "1", "after a crash replicas may miss, or have, what the primary does not"},
 }
 
-func (db *DB) examineDurability(ctx context.Context) (all []Finding) {
+// examineCluster says what the server is a part of, if it is.
+func (db *DB) examineCluster(ctx context.Context, version string) []Finding {
+	if strings.Contains(version, "Vitess") {
+		var mode string
+		_ = db.read.QueryRowContext(ctx, "SELECT @@transaction_mode").Scan(&mode)
+		f := Finding{What: "Vitess, transaction_mode " + mode + "; what follows is of one server behind it"}
+		if mode != "TWOPC" {
+			f.Mend = "--transaction-mode TWOPC of vtgate where tables lie in several shards: a crash between two commits may " +
+				"count badges of recipients that are not sent to"
+		}
+		return []Finding{f}
+	}
+	of := func(name string) (value string) {
+		var ignored string
+		_ = db.read.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE '"+name+"'").Scan(&ignored, &value)
+		return value
+	}
+	switch {
+	case of("wsrep_on") == "ON":
+		var name, nodes string
+		_ = db.read.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'").Scan(&name, &nodes)
+		f := Finding{What: "a node of a Galera cluster of " + nodes}
+		if nodes == "2" {
+			f.Mend = "a third node, or garbd: one of two that dies leaves the other without a majority"
+		}
+		return []Finding{f}
+	case of("group_replication_group_name") != "" && of("group_replication_single_primary_mode") == "ON":
+		return []Finding{{What: "a member of Group Replication with a single primary"}}
+	case of("group_replication_group_name") != "":
+		return []Finding{{What: "a member of Group Replication with several primaries"}}
+	}
+	return nil
+}
+
+func (db *DB) examineDurability(ctx context.Context, cluster bool) (all []Finding) {
 	for _, s := range durable {
 		var value string
 		if err := db.read.QueryRowContext(ctx, "SELECT @@"+s.name).Scan(&value); err != nil {
@@ -80,7 +116,11 @@ func (db *DB) examineDurability(ctx context.Context) (all []Finding) {
 		}
 		f := Finding{What: s.name + "=" + value}
 		if value != s.want && !strings.EqualFold(value, s.or) {
-			f.Mend = "set " + s.name + "=" + s.or + ": " + s.cost
+			cost := s.cost
+			if cluster {
+				cost = strings.Replace(cost, "a crash loses", "a crash of all servers at once loses", 1)
+			}
+			f.Mend = "set " + s.name + "=" + s.or + ": " + cost
 		}
 		all = append(all, f)
 	}

@@ -91,12 +91,11 @@ func mysqlConfig(dsn string) (*mysql.Config, error) {
 		cfg.Params = map[string]string{}
 	}
 	// What the SQL relies on, whatever the server's defaults are: without a strict mode, as managed servers are often
-	// set up, a value that does not fit is cut off silently; what each statement does outside a transaction is done for
-	// good; not every statement names a key; and no list is cut off but by its own limit. A lock wait longer than this is
-	// better begun anew than waited for.
+	// set up, a value that does not fit is cut off silently; what a statement does outside a transaction is done for good;
+	// and not every statement names a key. A lock wait longer than this is better begun anew than waited for.
 	for k, v := range map[string]string{
 		"time_zone": "'+00:00'", "sql_mode": "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'", "innodb_lock_wait_timeout": "5",
-		"autocommit": "1", "sql_safe_updates": "0", "sql_select_limit": "9223372036854775807",
+		"autocommit": "1", "sql_safe_updates": "0",
 	} {
 		if _, set := cfg.Params[k]; !set {
 			cfg.Params[k] = v

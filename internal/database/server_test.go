@@ -48,21 +48,26 @@ func TestSettingsThatDoNotWorkAreRefusedAtStart(t *testing.T) {
 	if err := db.CheckServer(t.Context()); err != nil {
 		t.Errorf("the server for tests: %v", err)
 	}
-	var binlog bool
-	if err := db.Reader().Get(&binlog, "SELECT @@log_bin"); err != nil || !binlog {
-		t.Skipf("the server has no binary log: %v", err)
-	}
 	address := dbtest.MySQLAddress(t)
 	separator := "?"
 	if strings.Contains(address, "?") {
 		separator = "&"
 	}
-	db, err := database.Open(t.Context(), address+separator+"binlog_format=%27STATEMENT%27", database.Options{})
-	if err != nil {
-		t.Fatal(err)
+	refused := func(setting, says string) {
+		t.Helper()
+		db, err := database.Open(t.Context(), address+separator+setting, database.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if err := db.CheckServer(t.Context()); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", setting, err)
+		}
 	}
-	defer db.Close()
-	if err := db.CheckServer(t.Context()); err == nil || !strings.Contains(err.Error(), "binlog_format=ROW") {
-		t.Errorf("binlog_format=STATEMENT: %v", err)
+	refused("sql_select_limit=2", "SET GLOBAL sql_select_limit")
+	var binlog bool
+	if err := db.Reader().Get(&binlog, "SELECT @@log_bin"); err != nil || !binlog {
+		t.Skipf("the server has no binary log: %v", err)
 	}
+	refused("binlog_format=%27STATEMENT%27", "binlog_format=ROW")
 }
