@@ -308,7 +308,7 @@ func (l *live) start(apps []config.App, operators []config.OperatorKey) (routes 
 }
 
 // set has these apps be in force, and no others. Apps whose settings are as before, and what they have under way,
-// notice nothing.
+// notice nothing. push.ErrUnavailable: where new webhooks begin is not kept yet, so it is to be called again.
 func (l *live) set(apps []config.App, operators []config.OperatorKey) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -317,10 +317,9 @@ func (l *live) set(apps []config.App, operators []config.OperatorKey) error {
 	// What is new is there before it is asked for, and nothing is asked for any more of what goes.
 	l.setQuotas()
 	l.setExpiry()
-	err = errors.Join(err, l.sender.SetRoutes(c.routes), l.api.SetApps(l.apiApps(), l.operators),
-		l.sender.SetRoutes(c.gone))
+	err = errors.Join(err, l.setWebhooks(context.Background()), l.sender.SetRoutes(c.routes),
+		l.api.SetApps(l.apiApps(), l.operators), l.sender.SetRoutes(c.gone))
 	l.feedback.SetApps(l.sources())
-	l.setWebhooks(context.Background())
 	for _, o := range c.closing {
 		o.close()
 	}

@@ -136,8 +136,12 @@ func (o *operated) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.stored, o.version = stored, version
-	_ = o.apply(o.merge(), o.operators) // what cannot be used is in the log, and the rest is in force
+	o.stored = stored
+	// What else cannot be used is in the log, and the rest is in force.
+	if err := o.apply(o.merge(), o.operators); errors.Is(err, push.ErrUnavailable) {
+		return err // the next look tries it again
+	}
+	o.version = version
 	return nil
 }
 

@@ -45,17 +45,16 @@ func (l *live) startWebhooks(ctx context.Context, w *config.Webhooks) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.setWebhooks(ctx)
-	return nil
+	return l.setWebhooks(ctx)
 }
 
-// setWebhooks has the apps' webhooks be in force. mu is held.
-func (l *live) setWebhooks(ctx context.Context) {
+// setWebhooks has the apps' webhooks be in force. mu is held. push.ErrUnavailable: it is to be tried again.
+func (l *live) setWebhooks(ctx context.Context) error {
 	var all []webhooks.Endpoint
 	for _, name := range slices.Sorted(maps.Keys(l.apps)) {
 		all = append(all, endpointsOf(&l.apps[name].settings, &l.allowed)...)
 	}
-	l.webhooks.SetEndpoints(ctx, all, l.authorities)
+	return l.webhooks.SetEndpoints(ctx, all, l.authorities)
 }
 
 // endpointsOf are an app's webhooks as they are sent to.

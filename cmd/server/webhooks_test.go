@@ -84,8 +84,8 @@ func (b *backend) take(w http.ResponseWriter, r *http.Request) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err != nil || b.srv == nil {
-		return // it is being killed
+	if err != nil || b.srv == nil { // it is being killed: an answer would say that it has the event
+		panic(http.ErrAbortHandler)
 	}
 	for _, secret := range b.secrets {
 		key, err := standardwebhooks.NewWebhook(secret)

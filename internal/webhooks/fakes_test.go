@@ -127,7 +127,7 @@ func (m *memory) load(_ context.Context, k key) (p progress, known bool, err err
 func (m *memory) begin(_ context.Context, k key, place string, _ time.Time) error {
 	return m.do(func() {
 		if _, known := m.rows[k]; !known {
-			m.rows[k] = progress{place: place, version: 1}
+			m.rows[k] = progress{place: place, version: firstVersion()}
 		}
 	})
 }
@@ -302,7 +302,7 @@ func start(t *testing.T, f Feed, st progressStore, r *receiver, all ...Endpoint)
 		},
 		Retention: 7 * 24 * time.Hour, Grace: 4 * time.Second,
 	}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	g.SetEndpoints(t.Context(), all, nil)
+	_ = g.SetEndpoints(t.Context(), all, nil) // with the database down on purpose, too
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -74,11 +75,14 @@ func (s *store) begin(ctx context.Context, k key, place string, now time.Time) e
 	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO webhooks
 			(app, endpoint, place, head, failures, retry_at, disabled, settings, version, touched_at)
-			VALUES (?, ?, ?, '', 0, NULL, 0, ?, 1, ?)`+s.db.Dialect.Upsert("app, endpoint"),
-			k.app, k.url[:], place, []byte{}, database.Time{Time: now})
+			VALUES (?, ?, ?, '', 0, NULL, 0, ?, ?, ?)`+s.db.Dialect.Upsert("app, endpoint"),
+			k.app, k.url[:], place, []byte{}, firstVersion(), database.Time{Time: now})
 		return err
 	}), "begin a webhook")
 }
+
+// firstVersion is of a new row. It is random, so that who knows a former row of the endpoint cannot change the new one.
+func firstVersion() int64 { return rand.Int64N(1 << 62) }
 
 func (s *store) save(ctx context.Context, k key, p *progress, now time.Time) error {
 	return s.saveWith(ctx, k, p, now, func(context.Context, *sqlx.Tx) error { return nil })

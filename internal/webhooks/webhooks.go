@@ -103,8 +103,8 @@ const (
 	failingSlots = 16
 )
 
-// ensureTimeout bounds what SetEndpoints waits for the database.
-const ensureTimeout = 5 * time.Second
+// settleTimeout bounds what SetEndpoints waits for the database.
+const settleTimeout = 5 * time.Second
 
 // staleInterval is how often it is looked for rows that nobody touches.
 const staleInterval = time.Hour
@@ -142,12 +142,34 @@ func newSender(st progressStore, client poster, cfg Config, log *slog.Logger, re
 // SetEndpoints has these be all endpoints. One that is new gets the events from now on; one whose settings have changed
 // is tried at once; one that is not among them any more is forgotten. The certificates of endpoints with Inner are
 // checked against the authorities; nil: the system's.
-func (s *Sender) SetEndpoints(ctx context.Context, all []Endpoint, authorities *x509.CertPool) {
+//
+// push.ErrUnavailable: all is in force, but where some of the new ones begin is not kept yet. Call it again, or they
+// get what comes from when the database is there.
+func (s *Sender) SetEndpoints(ctx context.Context, all []Endpoint, authorities *x509.CertPool) error {
 	s.client.SetAuthorities(authorities)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	former := s.workers
+	s.workers = s.workersOf(all)
+	for k := range former {
+		if s.workers[k] == nil && !slices.ContainsFunc(all, func(e Endpoint) bool { return e.App == k.app }) {
+			s.metrics.forget(k.app)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	s.end(ctx, former)
+	err := s.begin(ctx)
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// workersOf are the endpoints' workers, those that there are and new ones. mu is held.
+func (s *Sender) workersOf(all []Endpoint) map[key]*worker {
 	next := map[key]*worker{}
-	var added []*worker
 	labels := map[string]int{}
 	for i := range all {
 		e := &all[i]
@@ -155,23 +177,39 @@ func (s *Sender) SetEndpoints(ctx context.Context, all []Endpoint, authorities *
 		w := s.workers[e.key()]
 		if w == nil {
 			w = newWorker(s, e.key())
-			added = append(added, w)
 			s.metrics.show(e.App)
 		}
 		w.set(e, label(e, labels))
 		next[w.key] = w
 	}
-	for k := range s.workers {
-		if next[k] == nil && !slices.ContainsFunc(all, func(e Endpoint) bool { return e.App == k.app }) {
-			s.metrics.forget(k.app)
+	return next
+}
+
+// end forgets the former endpoints that are not among the workers any more. mu is held.
+func (s *Sender) end(ctx context.Context, former map[key]*worker) {
+	for k, w := range former {
+		if s.workers[k] != nil {
+			continue
+		}
+		if err := w.end(ctx); err != nil {
+			s.log.Warn("what is known of a webhook that is gone cannot be removed; it goes with time", "app", k.app, "error",
+				err)
 		}
 	}
-	s.workers = next
-	s.ensure(ctx, added)
-	select {
-	case s.news <- struct{}{}:
-	default:
+}
+
+// begin keeps where the new endpoints begin: now, and not when they first get their turn. mu is held.
+func (s *Sender) begin(ctx context.Context) error {
+	for _, w := range s.workers {
+		if w.begun() {
+			continue
+		}
+		if _, err := w.begin(ctx); err != nil {
+			s.log.Warn("a new webhook begins only when the database is there", "app", w.key.app, "error", err)
+			return fmt.Errorf("begin a webhook of app %s: %w: %w", w.key.app, push.ErrUnavailable, err)
+		}
 	}
+	return nil
 }
 
 // label is the endpoint in metrics: its host, and its number where the app has several of it.
@@ -186,18 +224,6 @@ func label(e *Endpoint, used map[string]int) string {
 		host += "#" + strconv.Itoa(n)
 	}
 	return host
-}
-
-// ensure notes where the new endpoints begin: now, and not when they first get their turn.
-func (s *Sender) ensure(ctx context.Context, added []*worker) {
-	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
-	defer cancel()
-	for _, w := range added {
-		if err := w.begin(ctx); err != nil {
-			s.log.Warn("a new webhook begins only when the database is there", "app", w.key.app, "error", err)
-			return
-		}
-	}
 }
 
 // all are the endpoints there are.
@@ -236,9 +262,6 @@ func (s *Sender) Run(ctx context.Context) error {
 			g.Go(func() {
 				defer stop()
 				w.run(own)
-				if ctx.Err() == nil { // it is gone, and not the process
-					s.forget(ctx, w.key)
-				}
 			})
 		}
 		select {
@@ -251,17 +274,8 @@ func (s *Sender) Run(ctx context.Context) error {
 	}
 }
 
-func (s *Sender) forget(ctx context.Context, k key) {
-	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
-	defer cancel()
-	if err := s.store.remove(ctx, k); err != nil {
-		s.log.Warn("what is known of a webhook that is gone cannot be removed; it goes with time", "app", k.app, "error",
-			err)
-	}
-}
-
 func (s *Sender) removeStale(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if err := s.store.removeStale(ctx, time.Now().Add(-s.cfg.Retention-2*touchInterval)); err != nil && ctx.Err() == nil {
 		s.log.Warn("what is known of webhooks that are gone cannot be removed; the next time it is tried again", "error",

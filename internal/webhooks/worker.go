@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,6 +54,11 @@ type worker struct {
 	undelivered atomic.Int64
 	disabled    atomic.Bool
 
+	mu sync.Mutex // guards what follows, and the row's beginning and end
+	// known is the last place that is known, from when the endpoint came into force; empty: none yet.
+	known string
+	gone  bool // the endpoint is not in force any more
+
 	// What follows is run's own.
 	progress progress
 	saved    time.Time
@@ -83,16 +89,65 @@ func (w *worker) set(e *Endpoint, label string) {
 	}
 }
 
-// begin notes that the endpoint gets what comes from now on, where nothing is known of it.
-func (w *worker) begin(ctx context.Context) error {
-	if _, known, err := w.s.store.load(ctx, w.key); err != nil || known {
-		return err
+// begin reads how far the endpoint is. Where no row says so, it gets what comes from now on, or, where it was in force
+// before, what comes after the last place that is known.
+func (w *worker) begin(ctx context.Context) (p progress, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone {
+		return p, errChanged
 	}
-	_, now, err := w.s.cfg.Feed.Read(ctx, w.key.app, latest, nil, 1)
+	p, found, err := w.s.store.load(ctx, w.key)
 	if err != nil {
-		return err
+		return p, err
 	}
-	return w.s.store.begin(ctx, w.key, now, time.Now())
+	if !found {
+		if p, err = w.beginAnew(ctx); err != nil {
+			return p, err
+		}
+	}
+	w.known = p.place
+	return p, nil
+}
+
+// beginAnew makes the row. mu is held.
+func (w *worker) beginAnew(ctx context.Context) (p progress, err error) {
+	place := w.known
+	if place == "" {
+		if _, place, err = w.s.cfg.Feed.Read(ctx, w.key.app, latest, nil, 1); err != nil {
+			return p, err
+		}
+	}
+	if err = w.s.store.begin(ctx, w.key, place, time.Now()); err != nil {
+		return p, err
+	}
+	p, found, err := w.s.store.load(ctx, w.key) // another replica's, if that was first
+	if err == nil && !found {
+		err = errChanged
+	}
+	return p, err
+}
+
+// begun reports whether it is known where the endpoint begins.
+func (w *worker) begun() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known != ""
+}
+
+// know notes the place, in case the row should be gone one day.
+func (w *worker) know(place string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.known = place
+}
+
+// end removes what is known of an endpoint that is not in force any more, so that it begins anew if it comes back.
+func (w *worker) end(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = true
+	return w.s.store.remove(ctx, w.key)
 }
 
 // run sends whenever the endpoint is this replica's, until ctx ends.
@@ -194,15 +249,7 @@ func (w *worker) pause(ctx context.Context, d time.Duration, news <-chan struct{
 func (w *worker) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	p, known, err := w.s.store.load(ctx, w.key)
-	if err == nil && !known {
-		if err = w.begin(ctx); err == nil {
-			p, known, err = w.s.store.load(ctx, w.key)
-		}
-		if err == nil && !known {
-			err = errChanged
-		}
-	}
+	p, err := w.begin(ctx)
 	w.progress, w.saved, w.dirty, w.done = p, time.Now(), false, nil
 	if err == nil {
 		w.asides, err = w.s.store.asides(ctx, w.key)
@@ -388,6 +435,7 @@ func (w *worker) save(ctx context.Context) error {
 		return err
 	}
 	w.saved, w.dirty = now, false
+	w.know(w.progress.place)
 	return nil
 }
 

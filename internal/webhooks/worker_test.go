@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -199,7 +200,7 @@ func TestGoneDisables(t *testing.T) {
 		r.mu.Unlock()
 		e := endpoint()
 		e.Secrets = []string{"whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4"}
-		g.SetEndpoints(t.Context(), []Endpoint{e}, nil)
+		must(t, g.SetEndpoints(t.Context(), []Endpoint{e}, nil))
 		elapse(3 * time.Second)
 		wantEvents(t, r.events(hook), []string{"1", "1", "2"})
 		if g.worker(e).disabled.Load() {
@@ -229,7 +230,7 @@ func TestChangedSettings(t *testing.T) {
 		r.mu.Unlock()
 		e := endpoint()
 		e.Secrets = append(e.Secrets, "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4")
-		g.SetEndpoints(t.Context(), []Endpoint{e}, nil)
+		must(t, g.SetEndpoints(t.Context(), []Endpoint{e}, nil))
 		elapse(2 * time.Second)
 		if got := r.events(hook); len(got) != before+1 {
 			t.Errorf("got %v", got)
@@ -245,18 +246,98 @@ func TestRemovedIsForgotten(t *testing.T) {
 		g := start(t, f, st, r, endpoint())
 		f.add("a")
 		elapse(time.Minute)
-		g.SetEndpoints(t.Context(), nil, nil)
+		must(t, g.SetEndpoints(t.Context(), nil, nil))
 		synctest.Wait()
 		f.add("b")
 		elapse(time.Minute)
 		if st.len() != 0 {
 			t.Errorf("%d rows are left", st.len())
 		}
-		g.SetEndpoints(t.Context(), []Endpoint{endpoint()}, nil)
+		must(t, g.SetEndpoints(t.Context(), []Endpoint{endpoint()}, nil))
 		f.add("c")
 		elapse(time.Minute)
 		wantEvents(t, r.events(hook), []string{"1", "3"})
 	})
+}
+
+// One that comes back while a request of before is still under way begins anew, too, and misses nothing.
+func TestTakenAwayAndBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, r, st := newFeed(), newReceiver(), newMemory()
+		r.latency = 3 * time.Second
+		g := start(t, f, st, r, endpoint())
+		f.add("a")
+		elapse(time.Second)
+		for _, all := range [][]Endpoint{nil, {endpoint()}} {
+			if err := g.SetEndpoints(t.Context(), all, nil); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		f.add("b")
+		elapse(time.Minute)
+		wantEvents(t, r.events(hook), []string{"1", "2"})
+	})
+}
+
+// An endpoint begins when it comes into force, whoever gets to send to it, and when; if that cannot be kept, it is said.
+func TestBeginsWhenInForce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, r, st := newFeed(), newReceiver(), newMemory()
+		a, b := start(t, f, st, r), start(t, f, st, r)
+		a.own(false)
+		b.own(false)
+		f.add("before it was there")
+		st.setDown(true)
+		if err := a.SetEndpoints(t.Context(), []Endpoint{endpoint()}, nil); !errors.Is(err, push.ErrUnavailable) {
+			t.Errorf("without a database it is in force with %v", err)
+		}
+		st.setDown(false)
+		if err := a.SetEndpoints(t.Context(), []Endpoint{endpoint()}, nil); err != nil {
+			t.Error(err)
+		}
+		f.add("before the other replica knows")
+		if err := b.SetEndpoints(t.Context(), []Endpoint{endpoint()}, nil); err != nil {
+			t.Error(err)
+		}
+		f.add("before it is anybody's")
+		b.own(true)
+		elapse(time.Minute)
+		wantEvents(t, r.events(hook), []string{"2", "3"})
+	})
+}
+
+// The row of an endpoint in force is gone: another replica has removed it, say, that had it no more for a moment. It
+// goes on from where it was.
+func TestRowIsGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, r, st := newFeed(), newReceiver(), newMemory()
+		a, b := start(t, f, st, r, endpoint()), start(t, f, st, r, endpoint())
+		b.own(false)
+		for _, owner := range []*rig{a, b} {
+			f.add("a")
+			elapse(time.Minute)
+			must(t, st.remove(t.Context(), a.worker(endpoint()).key))
+			f.add("b")
+			f.add("c")
+			elapse(time.Minute)
+			owner.own(false)
+			must(t, st.remove(t.Context(), a.worker(endpoint()).key))
+			b.own(true)
+		}
+		elapse(time.Minute)
+		wantEvents(t, firsts(r.events(hook)), numbers(1, 6))
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A cursor that is older than what is kept is no end.

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lhspn/lhspn/internal/apps"
+	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
+	"github.com/lhspn/lhspn/internal/push"
+)
+
+// Apps that could not be taken up because the database was away are taken up at the next look.
+func TestRefreshTriesAgain(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		seals, err := apps.NewSeals(make([]byte, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := newOperated(apps.New(db, seals), &config.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		answers := []error{push.ErrUnavailable, errors.New("credentials"), nil}
+		applied := 0
+		o.apply = func([]config.App, []config.OperatorKey) error {
+			applied++
+			return answers[applied-1]
+		}
+		if _, err := o.store.Put(t.Context(), "fox", nil, false, func([]byte) ([]byte, error) { return []byte("{}"), nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.refresh(t.Context()); !errors.Is(err, push.ErrUnavailable) {
+			t.Errorf("it is taken up with %v", err)
+		}
+		for range 2 { // faulty credentials are no reason to try again
+			if err := o.refresh(t.Context()); err != nil || applied != 2 {
+				t.Errorf("%v after %d times", err, applied)
+			}
+		}
+	})
+}
