@@ -110,3 +110,38 @@ func TestUniqueIDs(t *testing.T) {
 		}
 	}
 }
+
+// A notification's own apns-id is that of its requests to APNs, before and after a crash, and is shown wherever it is
+// told of it.
+func TestOwnServiceID(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		r.start()
+		bad := simulator.MagicToken(simulator.InvalidToken, 1).String()
+		own := uuid.New().String()
+		body := func(to, more string) string {
+			return fmt.Sprintf(`{"to": {"tokens": [%s]}, "aps": {"alert": "x"}, "apns_id": %q%s}`, to, own, more)
+		}
+		if r.transport == "binary" {
+			r.call("POST", "/v1/notifications", body(fmt.Sprintf("%q", bad), ""), 422)
+			return
+		}
+		r.call("POST", "/v1/notifications", body(fmt.Sprintf("%q, %q", bad, token(1)), ""), 422)
+		at := time.Now().Add(3 * time.Second).UTC().Format(time.RFC3339)
+		id := r.call("POST", "/v1/notifications", body(fmt.Sprintf("%q", bad), fmt.Sprintf(`, "send_at": %q`, at)), 202)["id"].(string)
+		r.kill()
+		r.start()
+		if got := r.done(id)["apns_id"]; got != own {
+			t.Errorf("it is shown with %v", got)
+		}
+		failure := r.call("GET", "/v1/notifications/"+id+"/failures", "", 200)["items"].([]any)[0].(map[string]any)
+		recipient := r.call("GET", "/v1/notifications/"+id+"/recipients/"+bad, "", 200)
+		if failure["apns_id"] != own || recipient["apns_id"] != own {
+			t.Errorf("apns_id of the failure %v, of the recipient %v", failure["apns_id"], recipient["apns_id"])
+		}
+		parsed, _ := push.ParseToken(bad)
+		if got := r.sim.Received(parsed); len(got) != 1 || got[0].APNsID != own {
+			t.Errorf("the gateway got %+v", got)
+		}
+	})
+}

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -118,6 +120,9 @@ func (rd *accepting) checkRecipients(at string, s *push.Submission, platforms []
 		routes := p.Routes()
 		if to.environment != "" {
 			routes = []push.Route{to.environment}
+		}
+		if n.ServiceID != uuid.Nil && (len(s.Tokens) != 1 || s.Tokens[0].PlatformName() != p.Name()) {
+			rd.fault(at+".apns_id", "is for a notification to one device token of "+p.Name()+", in to.tokens")
 		}
 		n.Environment = routes[0]
 		if s.Routes = append(s.Routes, routes...); p.Name() != push.DefaultPlatform {

@@ -136,6 +136,7 @@ type notificationBody struct {
 	Priority       *uint8         `json:"priority,omitempty" nullable:"true" enum:"10,5,1" doc:"Default 10, or 5 for background"`
 	ExpiresAt      *string        `json:"expires_at,omitempty" nullable:"true" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it the push service and we stop trying; default a day from now, or from send_at; 30 seconds for voip and pushtotalk, an hour for the updates of a Live Activity. \"0\": now or never"`
 	CollapseID     *string        `json:"collapse_id,omitempty" nullable:"true" maxLength:"64" doc:"To 64 bytes. A device shows only the newest of those with the same one"`
+	ServiceID      *string        `json:"apns_id,omitempty" nullable:"true" format:"uuid" doc:"For APNs over HTTP/2, and to.tokens with one device token: the apns-id of its requests. Left out: one is made for each recipient"`
 	Replace        *bool          `json:"replace,omitempty" nullable:"true" doc:"Without a collapse_id: the notification's id is one, so that it is shown once even where it is sent twice, after a crash or a lost connection"`
 	Receipts       *bool          `json:"receipts,omitempty" nullable:"true" doc:"true: each recipient's payload has a member lhspn with a ticket, by which its device tells POST /v1/receipts that it got the notification, and that it was opened. It counts for the size of the payload"`
 	SendAt         *time.Time     `json:"send_at,omitempty" nullable:"true" doc:"Not before; at most 30 days ahead"`
@@ -189,6 +190,7 @@ type previewBody struct {
 
 type platformPreview struct {
 	Platform   string `json:"platform" enum:"apns,fcm,webpush"`
+	ServiceID  string `json:"apns_id,omitempty" format:"uuid" doc:"As it was given; left out where it was not"`
 	Payload    any    `json:"payload" doc:"As a device would get it, with a badge of 1 where each has its own"`
 	Size       int    `json:"size" doc:"Of the payload in bytes, with the widest badge"`
 	Recipients int    `json:"recipients"`
@@ -216,6 +218,7 @@ type countsBody struct {
 type statusBody struct {
 	ID          string                `json:"id" format:"uuid"`
 	Name        *string               `json:"name" doc:"As it was given; null where it was not"`
+	ServiceID   *string               `json:"apns_id,omitempty" format:"uuid" doc:"As it was given; left out where it was not"`
 	State       string                `json:"state" enum:"scheduled,queued,sending,done,cancelled"`
 	Recipients  *int64                `json:"recipients" doc:"Null while an audience is being counted"`
 	Counts      countsBody            `json:"counts" doc:"They add up to recipients; while that is null, to those found so far"`

@@ -189,7 +189,7 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 				}
 			case rd.app.hasField(name):
 				if given {
-					put(&c.Fields, name, rd.headerText(field(), v, maxField))
+					rd.readField(field(), name, v, c)
 				}
 			case slices.Contains(notificationFields, name):
 				rd.fault(field(), otherPlatform)
@@ -200,6 +200,15 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 		return true
 	})
 	return m
+}
+
+// readField reads a text that is one platform's own. One that is wrong has its fault, and the platform need not say so
+// too.
+func (rd *accepting) readField(at, name string, v push.JSON, c *push.Content) {
+	before := len(rd.faults)
+	if text := rd.headerText(at, v, maxField); len(rd.faults) == before {
+		put(&c.Fields, name, text)
+	}
 }
 
 func put[K comparable, V any](m *map[K]V, name K, v V) {

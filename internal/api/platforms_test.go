@@ -210,21 +210,22 @@ func TestSeveralPlatformsRefuse(t *testing.T) {
 		at     []string
 		detail string
 	}{
-		`"message": {"subtitle": "S"}`:                               {422, "invalid", []string{"body.message"}, ""},
-		`"message": "B"`:                                             {422, "invalid", []string{"body.message"}, ""},
-		`"message": {"body": 5, "colour": 1}`:                        {422, "invalid", []string{"body.message.body", "body.message.colour"}, ""},
-		`"message": {"body": "B"}, "fcm": []`:                        {422, "invalid", []string{"body.fcm"}, ""},
-		`"message": {"body": "B"}, "fcm": {"wrong": 1}`:              {422, "invalid", []string{"body.fcm.wrong"}, ""},
-		`"message": {"body": "B"}, "platforms": ["hms"]`:             {422, "invalid", []string{"body.platforms[0]"}, ""},
-		`"message": {"body": "B"}, "platforms": []`:                  {422, "invalid", []string{"body.platforms"}, ""},
-		`"message": {"body": "B"}, "platforms": "fcm"`:               {422, "invalid", []string{"body.platforms"}, ""},
-		`"message": {"body": "B"}, "platforms": [5]`:                 {422, "invalid", []string{"body.platforms[0]"}, ""},
-		`"aps": {"alert": "x"}, "platforms": ["apns", "fcm"]`:        {422, "invalid", []string{"body.platforms"}, ""},
-		`"aps": {"alert": "x"}, "platforms": ["fcm"]`:                {422, "invalid", []string{"body.aps"}, ""},
-		`"message": {"body": "B"}, "replace": 1`:                     {422, "invalid", []string{"body.replace"}, ""},
-		`"message": {"body": "B"}, "hms": {}`:                        {422, "invalid", []string{"body.hms"}, ""},
-		`"message": {"body": "B"}, "fcm": {"x": "` + long + `"}`:     {413, "too-large", nil, "fcm"},
-		`"message": {"body": "B"}, "webpush": {"x": "` + long + `"}`: {413, "too-large", nil, "webpush"},
+		`"message": {"subtitle": "S"}`:                                                {422, "invalid", []string{"body.message"}, ""},
+		`"message": "B"`:                                                              {422, "invalid", []string{"body.message"}, ""},
+		`"message": {"body": 5, "colour": 1}`:                                         {422, "invalid", []string{"body.message.body", "body.message.colour"}, ""},
+		`"message": {"body": "B"}, "fcm": []`:                                         {422, "invalid", []string{"body.fcm"}, ""},
+		`"message": {"body": "B"}, "fcm": {"wrong": 1}`:                               {422, "invalid", []string{"body.fcm.wrong"}, ""},
+		`"message": {"body": "B"}, "platforms": ["hms"]`:                              {422, "invalid", []string{"body.platforms[0]"}, ""},
+		`"message": {"body": "B"}, "platforms": []`:                                   {422, "invalid", []string{"body.platforms"}, ""},
+		`"message": {"body": "B"}, "platforms": "fcm"`:                                {422, "invalid", []string{"body.platforms"}, ""},
+		`"message": {"body": "B"}, "platforms": [5]`:                                  {422, "invalid", []string{"body.platforms[0]"}, ""},
+		`"aps": {"alert": "x"}, "platforms": ["apns", "fcm"]`:                         {422, "invalid", []string{"body.platforms"}, ""},
+		`"aps": {"alert": "x"}, "platforms": ["fcm"]`:                                 {422, "invalid", []string{"body.aps"}, ""},
+		`"message": {"body": "B"}, "replace": 1`:                                      {422, "invalid", []string{"body.replace"}, ""},
+		`"message": {"body": "B"}, "apns_id": "123e4567-e89b-12d3-a456-426655440000"`: {422, "invalid", []string{"body.apns_id"}, ""},
+		`"message": {"body": "B"}, "hms": {}`:                                         {422, "invalid", []string{"body.hms"}, ""},
+		`"message": {"body": "B"}, "fcm": {"x": "` + long + `"}`:                      {413, "too-large", nil, "fcm"},
+		`"message": {"body": "B"}, "webpush": {"x": "` + long + `"}`:                  {413, "too-large", nil, "webpush"},
 	} {
 		f := newFixture(t)
 		w := f.call(threeSendKey, http.MethodPost, "/v1/notifications", `{"to": {"all": true}, `+members+`}`)

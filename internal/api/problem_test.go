@@ -407,7 +407,7 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 		// The other way round: every field of the reader's switch is documented.
 		for _, field := range []string{
 			"environment", "badge", "user_id", "tags", "device_id", "app_version", "os_version", "device_model", "locale", "time_zone", "token", "last_updated", "created_at",
-			"to", "aps", "data", "badge_increment", "push_type", "priority", "expires_at", "collapse_id", "send_at", "topic_suffix", "rate", "tokens", "message", "platforms", "replace", "platform", "subscription", "kind", "users", "all", "any", "none",
+			"to", "aps", "data", "badge_increment", "push_type", "priority", "expires_at", "collapse_id", "send_at", "topic_suffix", "apns_id", "rate", "tokens", "message", "platforms", "replace", "platform", "subscription", "kind", "users", "all", "any", "none",
 		} {
 			documented := schema.Properties[field]
 			refusesNull := slices.ContainsFunc(c.read(push.JSON(`{"`+field+`": null}`)), func(f push.Fault) bool {

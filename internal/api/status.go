@@ -25,6 +25,9 @@ func (x *exchange) showStatus(s *push.Status) statusBody {
 		if n.Name != "" {
 			b.Name = &n.Name
 		}
+		if id := n.ServiceIDText(); id != "" {
+			b.ServiceID = &id
+		}
 		b.Payload = x.payloads(n)
 	}
 	if s.Audience != nil {

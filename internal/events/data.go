@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -17,6 +19,7 @@ import (
 type Notification struct {
 	ID          string            `json:"id"`
 	Name        *string           `json:"name"`
+	ServiceID   *string           `json:"apns_id,omitempty"`
 	State       string            `json:"state"`
 	Recipients  *int64            `json:"recipients"`
 	Counts      Counts            `json:"counts"`
@@ -50,6 +53,7 @@ func NotificationOf(s *push.Status) Notification {
 	}
 	if s.Notification != nil {
 		n.Name = TextOrNull(s.Notification.Name)
+		n.ServiceID = TextOrNull(s.Notification.ServiceIDText())
 	}
 	if s.Expanded {
 		n.Recipients = &s.Recipients
@@ -67,6 +71,9 @@ func appendNotification(b []byte, s *push.Status) []byte {
 		b = append(b, name...)
 	} else {
 		b = append(b, "null"...)
+	}
+	if s.Notification != nil && s.Notification.ServiceID != uuid.Nil {
+		b = append(append(append(b, `,"apns_id":"`...), s.Notification.ServiceIDText()...), '"')
 	}
 	b = append(append(b, `,"state":"`...), s.State...)
 	b = append(b, `","recipients":`...)

@@ -439,7 +439,7 @@ func TestAppendNotification(t *testing.T) {
 	for _, s := range []push.Status{
 		{},
 		{ID: uuid.Max, State: push.StateDone, Expanded: true, Recipients: 21, Counts: one, CreatedAt: at, SendAt: at.In(time.Local),
-			FirstSentAt: at, FinishedAt: at.Add(time.Hour), Notification: &push.Notification{Name: "\"Grüße\" <&>\u2028\n"},
+			FirstSentAt: at, FinishedAt: at.Add(time.Hour), Notification: &push.Notification{ServiceID: uuid.Max, Name: "\"Grüße\" <&>\u2028\n"},
 			ByPlatform: map[string]push.Counts{"fcm": one, "apns": one, "webpush": {}}},
 	} {
 		want, err := json.Marshal(NotificationOf(&s))

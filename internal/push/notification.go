@@ -27,6 +27,9 @@ type Notification struct {
 	// stored.
 	Expiration time.Time
 	CollapseID string
+	// ServiceID is what its delivery, to one recipient, is called towards the service, where it was given; else the zero
+	// UUID, and the platform names each delivery.
+	ServiceID uuid.UUID
 	// BadgeIncrement is added to each recipient's stored badge, once; 0 means that badges are left alone.
 	BadgeIncrement uint32
 	// Rate limits the recipients a second of this notification; 0 means no limit.
@@ -64,6 +67,14 @@ func (n *Notification) For(platform string) *Notification {
 		}
 	}
 	return nil
+}
+
+// ServiceIDText is ServiceID in its written form, empty where it was not given.
+func (n *Notification) ServiceIDText() string {
+	if n.ServiceID == uuid.Nil {
+		return ""
+	}
+	return n.ServiceID.String()
 }
 
 // Scheduled reports whether it was accepted for later, as exactly as its times are stored.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/google/uuid"
 	"log/slog"
 	"time"
 
@@ -207,6 +208,31 @@ func prepare(r *push.Request) (*acceptance, error) {
 		a.counts[quota.Keys] = 1
 	}
 	return a, nil
+}
+
+// serviceID is what its one delivery is called, on whichever platform; nil where that was not given.
+func (row *acceptedRow) serviceID() []byte {
+	id := row.Notification.ServiceID
+	for _, other := range row.Others {
+		if id == uuid.Nil {
+			id = other.ServiceID
+		}
+	}
+	if id == uuid.Nil {
+		return nil
+	}
+	return id[:]
+}
+
+// setServiceID gives what was loaded the name of its one delivery.
+func setServiceID(n *push.Notification, id []byte) {
+	if len(id) == 0 {
+		return
+	}
+	copy(n.ServiceID[:], id)
+	for _, other := range n.Others {
+		other.ServiceID = n.ServiceID
+	}
 }
 
 // toAudience makes the batches that the audience is expanded from.

@@ -132,7 +132,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
 	notifications := database.NewInsert("notifications", `app, id, name, state, platform,
 		environment, push_type, kind, topic, priority, expires_at,
-		collapse_id, badge_increment, rate, payload, badge_at, ticket_at, contents, audience, trace, shard, waiting,
+		collapse_id, service_id, badge_increment, rate, payload, badge_at, ticket_at, contents, audience, trace, shard, waiting,
 		recipient,
 		expanded, recipients, created_at, send_at,
 		finished_at`, "")
@@ -172,7 +172,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if err := notifications.Add(ctx, tx, row.App, row.ID[:], []byte(row.Name), state, row.Platform,
 				string(row.Environment),
 				string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
-				stamp(row.Expiration), []byte(row.CollapseID), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
+				stamp(row.Expiration), []byte(row.CollapseID), orNull(row.serviceID()), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
 				row.Payload.BadgeAt, row.Payload.TicketAt, orNull(row.contents), orNull(row.audience),
 				orNull(row.Trace.Bytes()), shard, waiting, recipient, row.expanded, row.n, created, sendAt,
 				finished); err != nil {

@@ -33,7 +33,7 @@ func (q *Queue) readContents(ctx context.Context, app string, statuses []*push.S
 
 func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUID,
 	byID map[uuid.UUID]*push.Status) error {
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, payload, badge_at, ticket_at, contents, audience
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, payload, badge_at, ticket_at, contents, audience, service_id
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
 		return err
@@ -41,10 +41,10 @@ func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUI
 	defer rows.Close()
 	for rows.Next() {
 		var id, name []byte
-		var contents, audience sql.RawBytes
+		var contents, audience, serviceID sql.RawBytes
 		n := &push.Notification{App: app}
 		if err := rows.Scan(&id, &name, &n.Platform, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents,
-			&audience); err != nil {
+			&audience, &serviceID); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)
@@ -52,6 +52,7 @@ func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUI
 		if err := decodeContents(n, contents); err != nil {
 			return err
 		}
+		setServiceID(n, serviceID)
 		s := byID[n.ID]
 		s.Notification = n
 		if audience != nil {

@@ -95,6 +95,8 @@ type Settlement struct {
 	SentAt time.Time
 	// Kind is the notification's.
 	Kind push.Kind
+	// ServiceID is the notification's.
+	ServiceID uuid.UUID
 	// Results stand in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at
 	// RetryAt; a Retry grows its recipient's attempts.
 	Results []push.Result

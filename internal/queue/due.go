@@ -190,7 +190,7 @@ func (q *Queue) loadNotifications(
 	ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification,
 ) error {
 	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
-		badge_increment, rate, payload, badge_at, ticket_at, contents, trace, created_at, send_at
+		service_id, badge_increment, rate, payload, badge_at, ticket_at, contents, trace, created_at, send_at
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
 		return err
@@ -199,10 +199,10 @@ func (q *Queue) loadNotifications(
 	for rows.Next() {
 		n := &push.Notification{App: app}
 		var id, environment, pushType, kind, topic, collapse []byte
-		var contents, trace sql.RawBytes
+		var contents, trace, serviceID sql.RawBytes
 		var expires, created, sendAt database.Time
 		if err := rows.Scan(&id, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse,
-			&n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents, &trace, &created,
+			&serviceID, &n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents, &trace, &created,
 			&sendAt); err != nil {
 			return err
 		}
@@ -213,6 +213,7 @@ func (q *Queue) loadNotifications(
 		if err := decodeContents(n, contents); err != nil {
 			return err
 		}
+		setServiceID(n, serviceID)
 		q.sign(n)
 		into[n.ID] = n
 	}

@@ -91,7 +91,11 @@ func (r *teller) settleDue(outcome func(i int) push.Result) {
 	r.t.Helper()
 	for _, b := range r.due() {
 		l, _ := r.Acquire(b.Shard)
-		s := Settlement{Batch: b, Lease: l, SentAt: r.now()}
+		of, err := r.Notifications(r.t.Context(), app, []uuid.UUID{b.Notification})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		s := Settlement{Batch: b, Lease: l, SentAt: r.now(), ServiceID: of[b.Notification].ServiceID}
 		for i := range b.Recipients {
 			s.Results = append(s.Results, outcome(i))
 		}
@@ -112,6 +116,30 @@ func TestSettlingIsTold(t *testing.T) {
 		if data := decodeData[events.Notification](r.t, got[0]); got[0].Type != push.EventDone ||
 			data.ID != one.ID.String() || data.State != "done" || data.Counts.Accepted != 1 || data.FinishedAt == nil {
 			r.t.Errorf("%s %+v", got[0].Type, data)
+		}
+		// One with a name of its own, which is everywhere where it is told of it.
+		named := r.notification()
+		named.ServiceID = uuid.New()
+		r.accept(push.Submission{Notification: named, Tokens: tokens(0, 1), Routes: production})
+		r.settleDue(func(int) push.Result {
+			return push.Result{Outcome: push.Failed, Status: 400, Reason: push.UnknownReason}
+		})
+		got = r.next(2)
+		want := named.ServiceID.String()
+		if told := decodeData[events.Failures](r.t, got[0]).Items[0]; *told.ServiceID != want {
+			r.t.Errorf("a failure is told as %+v", told)
+		}
+		if told := decodeData[events.Notification](r.t, got[1]); told.ServiceID == nil || *told.ServiceID != want {
+			r.t.Errorf("the end is told as %+v", told)
+		}
+		if one, err := r.Recipient(r.t.Context(), app, named.ID, token(0)); err != nil || one.ServiceID != want {
+			r.t.Errorf("the recipient is %+v, %v", one, err)
+		}
+		if failed, err := r.Failures(r.t.Context(), app, named.ID, "", 1); err != nil || failed[0].ServiceID != want {
+			r.t.Errorf("the list has %+v, %v", failed, err)
+		}
+		if got := r.get(named.ID).Notification.ServiceID; got != named.ServiceID {
+			r.t.Errorf("it is shown with %s", got)
 		}
 		// Several, of whom some are sent to again and some fail.
 		several := r.notification()

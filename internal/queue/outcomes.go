@@ -84,7 +84,7 @@ func (o *outputs) add(
 	if told != nil {
 		f := push.Failure{
 			Token: recipient.Token, Reason: reason.String(), Status: r.Status, Attempts: attempts, At: o.at,
-			ServiceID: o.q.serviceID(s.Batch.App, s.Batch.Notification, recipient.Token, r.Status),
+			ServiceID: o.q.serviceID(s.Batch.App, s.Batch.Notification, s.ServiceID, recipient.Token, r.Status),
 		}
 		if r.UniqueID != nil {
 			f.UniqueID = *r.UniqueID
@@ -113,11 +113,15 @@ func (o *outputs) add(
 	return wrap(err, "insert what became of the recipients")
 }
 
-// serviceID is what the delivery is called towards its service. The binary protocol, whose statuses are one byte, has
-// no such name.
-func (q *Queue) serviceID(app string, id uuid.UUID, t push.Token, status uint16) string {
+// serviceID is what the delivery is called towards its service: own, where the notification has that. The binary
+// protocol, whose statuses are one byte, has no such name.
+func (q *Queue) serviceID(app string, id, own uuid.UUID, t push.Token, status uint16) string {
 	if q.cfg.ServiceID == nil || status > 0 && status <= math.MaxUint8 {
 		return ""
 	}
-	return q.cfg.ServiceID(app, id, t)
+	name := q.cfg.ServiceID(app, id, t)
+	if name != "" && own != uuid.Nil {
+		return own.String()
+	}
+	return name
 }

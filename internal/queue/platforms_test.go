@@ -20,9 +20,10 @@ func TestAcceptForPlatforms(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		for _, platforms := range [][]string{{"apns"}, {"fcm"}, {"webpush", "apns"}, {"apns", "fcm", "webpush"}} {
 			s := r.submission(platforms...)
-			s.Notification.BadgeIncrement, s.Notification.Rate = 2, 100
+			s.Notification.BadgeIncrement, s.Notification.Rate, s.Notification.ServiceID = 2, 100, uuid.New()
 			for _, other := range s.Notification.Others {
 				other.BadgeIncrement, other.Rate, other.Type, other.Kind, other.KindOf = 2, 100, "alert", "voip", "x"
+				other.ServiceID = s.Notification.ServiceID
 				other.Priority, other.CollapseID, other.Key, other.Expiration = 1, "other", "https://push.example.com", time.Time{}
 			}
 			s.Tokens = slices.DeleteFunc(mixedTokens(0, 3000), func(t push.Token) bool { return !slices.Contains(platforms, t.PlatformName()) })

@@ -81,8 +81,21 @@ func (q *Queue) Recipient(ctx context.Context, app string, id uuid.UUID, t push.
 	if err == nil {
 		err = q.receiptsOf(ctx, id, t, &s)
 	}
-	s.Token, s.ServiceID = t, q.serviceID(app, id, t, s.Status)
+	var own uuid.UUID
+	if err == nil {
+		own, err = q.ownServiceID(ctx, app, id)
+	}
+	s.Token, s.ServiceID = t, q.serviceID(app, id, own, t, s.Status)
 	return s, wrap(err, "look up a recipient of notification %s", id)
+}
+
+// ownServiceID is what the notification's one delivery is called, the zero UUID where that was not given.
+func (q *Queue) ownServiceID(ctx context.Context, app string, id uuid.UUID) (own uuid.UUID, err error) {
+	var found []byte
+	err = q.db.Reader().QueryRowContext(ctx, "SELECT service_id FROM notifications WHERE app = ? AND id = ?", app, id[:]).
+		Scan(&found)
+	copy(own[:], found)
+	return own, err
 }
 
 func (q *Queue) recipient(ctx context.Context, app string, id uuid.UUID, t push.Token) (s push.RecipientStatus,

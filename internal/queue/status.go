@@ -17,11 +17,11 @@ import (
 )
 
 const statusColumns = `id, state, expanded, recipients, accepted, failed, unregistered, expired, cancelled,
-	created_at, send_at, first_sent_at, finished_at, platform, contents IS NOT NULL AS several, name`
+	created_at, send_at, first_sent_at, finished_at, platform, contents IS NOT NULL AS several, name, service_id`
 
 // statusRow scans statusColumns, row after row.
 type statusRow struct {
-	id, platform, name               sql.RawBytes
+	id, platform, name, serviceID    sql.RawBytes
 	state                            int
 	created, sendAt, first, finished database.Time
 	status                           push.Status
@@ -34,7 +34,7 @@ func newStatusRow() *statusRow {
 	r := &statusRow{}
 	c := &r.status.Counts
 	r.targets = []any{&r.id, &r.state, &r.status.Expanded, &r.status.Recipients, &c.Accepted, &c.Failed, &c.Unregistered,
-		&c.Expired, &c.Cancelled, &r.created, &r.sendAt, &r.first, &r.finished, &r.platform, &r.several, &r.name}
+		&c.Expired, &c.Cancelled, &r.created, &r.sendAt, &r.first, &r.finished, &r.platform, &r.several, &r.name, &r.serviceID}
 	return r
 }
 
@@ -110,6 +110,7 @@ func statusesIn(
 		}
 		s := row.status
 		s.Notification = &push.Notification{Name: string(row.name)}
+		setServiceID(s.Notification, row.serviceID)
 		into[s.ID] = &s
 		if row.several {
 			several = append(several, &s)
@@ -204,14 +205,15 @@ func (q *Queue) List(
 func (q *Queue) Failures(
 	ctx context.Context, app string, id uuid.UUID, after push.Token, limit int,
 ) ([]push.Failure, error) {
-	if _, err := q.Get(ctx, app, id); err != nil {
+	of, err := q.Get(ctx, app, id)
+	if err != nil {
 		return nil, err
 	}
 	var rows []struct {
 		push.Failure
 		FailedAt database.Time `db:"failed_at"`
 	}
-	err := q.db.Reader().SelectContext(ctx, &rows, `SELECT token, reason, status, attempts, failed_at FROM failures
+	err = q.db.Reader().SelectContext(ctx, &rows, `SELECT token, reason, status, attempts, failed_at FROM failures
 		WHERE notification_id = ? AND token > ? ORDER BY token LIMIT ?`, id[:], []byte(after), limit)
 	if err != nil || len(rows) == 0 {
 		return nil, wrap(err, "list failures")
@@ -221,7 +223,8 @@ func (q *Queue) Failures(
 	for i, r := range rows {
 		failures[i] = r.Failure
 		failures[i].At = r.FailedAt.Time
-		failures[i].ServiceID, failures[i].UniqueID = q.serviceID(app, id, r.Token, r.Status), named[r.Token]
+		failures[i].ServiceID = q.serviceID(app, id, of.Notification.ServiceID, r.Token, r.Status)
+		failures[i].UniqueID = named[r.Token]
 	}
 	return failures, wrap(err, "list failures")
 }

@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     priority        TINYINT UNSIGNED NOT NULL,
     expires_at      DATETIME(6) NULL,                  -- NULL: now or never
     collapse_id     VARBINARY(64) NOT NULL,
+    service_id      BINARY(16) NULL,                   -- what its one delivery is called towards the service, NULL where that was not given
     badge_increment INT UNSIGNED NOT NULL,
     rate            INT UNSIGNED NOT NULL,             -- recipients a second, 0 for no limit
     payload         BLOB NOT NULL,

@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS notifications (
     priority        INTEGER NOT NULL,
     expires_at      TEXT NULL,                         -- NULL: now or never
     collapse_id     BLOB NOT NULL,
+    service_id      BLOB NULL,                         -- what its one delivery is called towards the service, NULL where that was not given
     badge_increment INTEGER NOT NULL,
     rate            INTEGER NOT NULL,                  -- recipients a second, 0 for no limit
     payload         BLOB NOT NULL,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -23,9 +25,10 @@ const (
 	blockData   = "data"
 	fieldType   = "push_type"
 	fieldSuffix = "topic_suffix"
+	fieldID     = "apns_id"
 )
 
-var blocks, fields = []string{blockAPS}, []string{fieldType, fieldSuffix}
+var blocks, fields = []string{blockAPS}, []string{fieldType, fieldSuffix, fieldID}
 
 // Platform is APNs as an app has it: what internal/api asks of a platform.
 type Platform struct {
@@ -75,6 +78,7 @@ func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, e
 	r := rulesOf(n.Type, event)
 	ch.priority(n, &r)
 	ch.topic(n, p.Topic, &r, c.Fields)
+	ch.id(n, p.Binary, c.Fields)
 	if !c.Expires {
 		n.Expiration = n.SendAt.Add(r.lifetime)
 	}
@@ -158,6 +162,24 @@ func (c *checker) topic(n *push.Notification, topic string, r *typeRules, fields
 		c.fault(at, "must begin with a dot")
 	}
 	n.Key, n.Kind = topic+suffix, push.KindNone
+}
+
+// id sets the notification's own apns-id.
+func (c *checker) id(n *push.Notification, binary bool, fields map[string]string) {
+	const at = "body." + fieldID
+	text, given := fields[fieldID]
+	if !given {
+		return
+	}
+	id, err := uuid.Parse(text)
+	switch {
+	case err != nil || len(text) != len(id.String()) || id == uuid.Nil:
+		c.fault(at, "must be a UUID, like 123e4567-e89b-12d3-a456-426655440000")
+	case binary:
+		c.fault(at, "is for HTTP/2: the binary protocol has no such name")
+	default:
+		n.ServiceID = id
+	}
 }
 
 // checkSize is push.ErrTooLarge with the size where the payload, with the widest badge, is over the limit.

@@ -90,6 +90,10 @@ func TestComposeRefuses(t *testing.T) {
 		`{"message": {"body": "B"}, "push_type": "silent"}`:                               "body.push_type",
 		`{"message": {"body": "B"}, "topic_suffix": "voip"}`:                              "body.topic_suffix",
 		`{"message": {"body": "B"}, "topic_suffix": ".` + strings.Repeat("x", 255) + `"}`: "body.topic_suffix",
+		`{"aps": {}, "apns_id": "mine"}`:                                                  "body.apns_id",
+		`{"aps": {}, "apns_id": "00000000-0000-0000-0000-000000000000"}`:                  "body.apns_id",
+		`{"aps": {}, "apns_id": "123e4567e89b12d3a456426655440000"}`:                      "body.apns_id",
+		`{"aps": {}, "apns_id": "{123e4567-e89b-12d3-a456-426655440000}"}`:                "body.apns_id",
 	} {
 		n, faults, err := platform.Compose(content(t, body))
 		if n != nil || err != nil || len(faults) != 1 || faults[0].Location != want {
@@ -99,6 +103,21 @@ func TestComposeRefuses(t *testing.T) {
 	_, faults, err := platform.Compose(content(t, `{"message": {"body": "`+strings.Repeat("x", MaxPayload)+`"}}`))
 	if !errors.Is(err, push.ErrTooLarge) || len(faults) > 0 || !strings.Contains(err.Error(), "for APNs") || !strings.HasSuffix(err.Error(), "at most 4096 (body.message)") {
 		t.Errorf("too large: %v, %v", faults, err)
+	}
+}
+
+// A notification's own apns-id goes over HTTP/2 only.
+func TestComposeNames(t *testing.T) {
+	t.Parallel()
+	const body = `{"aps": {"alert": "x"}, "apns_id": "123E4567-e89b-12d3-a456-426655440000"}`
+	n, faults, err := platform.Compose(content(t, body))
+	if err != nil || len(faults) > 0 || n.ServiceIDText() != "123e4567-e89b-12d3-a456-426655440000" {
+		t.Errorf("%+v, %v, %v", n, faults, err)
+	}
+	binary := *platform
+	binary.Binary = true
+	if n, faults, _ := binary.Compose(content(t, body)); n != nil || len(faults) != 1 || faults[0].Location != "body.apns_id" {
+		t.Errorf("over the binary protocol: %+v, %v", n, faults)
 	}
 }
 

@@ -79,7 +79,11 @@ func addHeader(h *http2.Header, n *push.Notification, address, authorization str
 		}
 		h.EndRepeat()
 	}
-	putUUID(h.AddOwn(fieldID, uuidTextLen), apns.ID(n.ID, address))
+	id := n.ServiceID
+	if id == uuid.Nil {
+		id = apns.ID(n.ID, address)
+	}
+	putUUID(h.AddOwn(fieldID, uuidTextLen), id)
 }
 
 func priorityText(p uint8) string {
