@@ -301,7 +301,7 @@ type eventBody struct {
 	ID   string          `json:"id" doc:"Of the event, and as after the place behind it"`
 	Type string          `json:"type" enum:"notification.sending,notification.done,notification.cancelled,deliveries.failed,token.removed,token.replaced,app.held,app.resumed,receipts"`
 	At   time.Time       `json:"at"`
-	Data json.RawMessage `json:"data" doc:"As docs/events.md has it for each type"`
+	Data json.RawMessage `json:"data" doc:"As webhooks of the same type have it"`
 }
 
 type refusedLine struct {

@@ -30,7 +30,7 @@ func newDocument(version string, devKeys []string) document {
 	if len(devKeys) > 0 {
 		about += ". In dev mode: " + strings.Join(devKeys, ", or for operators ")
 	}
-	return document{&huma.OpenAPI{
+	d := document{&huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "LHSPN", Version: version, License: &huma.License{Name: "MIT", Identifier: "MIT"}, Description: documentAbout,
@@ -65,6 +65,8 @@ func newDocument(version string, devKeys []string) document {
 		Servers: []*huma.Server{{URL: "/", Description: "Where this document is"}},
 		Tags:    documentTags,
 	}}
+	d.addWebhooks()
+	return d
 }
 
 // add puts an operation into the document.

@@ -235,26 +235,33 @@ var openRoutes = map[string][]string{
 }
 
 // The document has every route, and for each every status that it is known to answer.
+// documented is an operation in the document.
+type documented struct {
+	OperationID string
+	Summary     string
+	Security    []map[string][]string
+	Parameters  []struct {
+		Name, In string
+		Required bool
+	}
+	Responses map[string]struct {
+		Description string
+		Content     map[string]any
+		Headers     map[string]any
+	}
+	RequestBody *struct{ Content map[string]any }
+}
+
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	w := f.call("", http.MethodGet, "/openapi.json", "")
 	wantStatus(t, w, 200)
 	var doc struct {
-		OpenAPI string
-		Info    struct{ Version string }
-		Paths   map[string]map[string]struct {
-			OperationID string
-			Summary     string
-			Security    []map[string][]string
-			Responses   map[string]struct {
-				Description string
-				Content     map[string]any
-				Headers     map[string]any
-			}
-			RequestBody *struct{ Content map[string]any }
-		}
-		Components struct{ Schemas map[string]any }
+		OpenAPI         string
+		Info            struct{ Version string }
+		Paths, Webhooks map[string]map[string]documented
+		Components      struct{ Schemas map[string]any }
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
@@ -306,6 +313,25 @@ func TestOpenAPI(t *testing.T) {
 		if w := f.call(adminKey, r.method, r.path, r.body); op.Responses[strconv.Itoa(w.Code)].Description == "" {
 			t.Errorf("%s answers %d, which is not documented", op.OperationID, w.Code)
 		}
+	}
+	for _, kind := range push.EventTypes() {
+		op := doc.Webhooks[string(kind)]["post"]
+		if op.Summary == "" || len(op.Security) > 0 || op.RequestBody == nil || op.RequestBody.Content["application/json"] == nil ||
+			op.Responses["2XX"].Description == "" || op.Responses["410"].Description == "" {
+			t.Errorf("the webhook of %s is documented as %+v", kind, op)
+		}
+		var headers []string
+		for _, p := range op.Parameters {
+			if p.In == "header" && p.Required {
+				headers = append(headers, p.Name)
+			}
+		}
+		if want := []string{"webhook-id", "webhook-timestamp", "webhook-signature", "User-Agent"}; !slices.Equal(headers, want) {
+			t.Errorf("the webhook of %s has the headers %v", kind, headers)
+		}
+	}
+	if len(doc.Webhooks) != len(push.EventTypes()) {
+		t.Errorf("%d webhooks, %d types of event", len(doc.Webhooks), len(push.EventTypes()))
 	}
 	for _, forbidden := range []string{"$schema", "unpkg", "jsdelivr"} {
 		if strings.Contains(w.Body.String(), forbidden) {
