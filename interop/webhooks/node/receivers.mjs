@@ -96,6 +96,7 @@ try {
     return res.json();
   };
   await until('the service', () => call('GET', 'events'));
+  await until('the example', () => fetch(`http://localhost:${theirs}/`));
   await promisify(execFile)(SERVICE_PROGRAM, ['webhook-test', '--config', 'lhspn.yaml', '--app', 'interop'], { cwd: folder });
   const token = (n) => `22${n.toString(16).padStart(62, '0')}`;
   const invalid = `deadfa17c0de0008${'0'.repeat(48)}`;
