@@ -5,6 +5,7 @@
 //	http [flags]                 the benchmark; MariaDB needs scripts/testdb around it
 //	http -gorush PROGRAM         the same against appleboy/gorush, which keeps everything in memory
 //	http -compare [-base DIR]    CPU for each notification with events and without, and of another commit's programs
+//	http -receipts               receipts a second, forged, repeated and new, and what becomes of the rest meanwhile
 //	http -reference ADDRESS      the bare chi handler, which the benchmark starts as a process of its own
 package main
 
@@ -45,6 +46,7 @@ type options struct {
 	gorush      string
 	rounds      int
 	compare     bool
+	receipts    bool
 	base        string
 	sides       string
 	requests    int64 // of a part that is bounded by them
@@ -73,6 +75,7 @@ func run() error {
 	flag.StringVar(&o.gorush, "gorush", "", "measure against this program instead, in turns; takes root")
 	flag.IntVar(&o.rounds, "rounds", 5, "with -gorush and -compare: rounds")
 	flag.BoolVar(&o.compare, "compare", false, "compare what a notification to one token costs with events and without")
+	flag.BoolVar(&o.receipts, "receipts", false, "measure receipts: forged, repeated and new ones")
 	flag.StringVar(&o.base, "base", "", "with -compare: programs of another commit to compare with, in turns")
 	flag.StringVar(&o.sides, "sides", "", "with -compare: only these rows, as \"events kept,base: events kept\"")
 	flag.Int64Var(&o.requests, "requests", 20_000, "with -compare: notifications a round")
@@ -85,6 +88,9 @@ func run() error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the benchmark took longer than %v", o.timeout))
 	defer cancel()
+	if o.receipts {
+		return receipts(ctx, o)
+	}
 	if o.compare {
 		return compare(ctx, o)
 	}

@@ -46,6 +46,7 @@ type Queue struct {
 	doubts   *doubts
 	// receipts are counted in groups, receiptsEvery apart; waitingReceipts wait for that.
 	receipts        *database.GroupCommit[push.Receipt]
+	counted         countedReceipts
 	receiptsEvery   time.Duration
 	waitingReceipts atomic.Int64
 	// tx is db.Tx; tests make its commits fail.

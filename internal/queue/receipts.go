@@ -60,6 +60,10 @@ func (q *Queue) Receive(ctx context.Context, ticket string, kind push.ReceiptKin
 		return nil
 	}
 	r.Kind = kind
+	if q.counted.has(r) {
+		q.metrics.receipts.WithLabelValues("repeated").Inc()
+		return nil
+	}
 	defer q.waitingReceipts.Add(-1)
 	if q.waitingReceipts.Add(1) > maxReceipts {
 		q.metrics.receipts.WithLabelValues("dropped").Inc()
@@ -68,8 +72,10 @@ func (q *Queue) Receive(ctx context.Context, ticket string, kind push.ReceiptKin
 	err := q.receipts.Do(ctx, r)
 	if err != nil {
 		q.metrics.receipts.WithLabelValues("dropped").Inc()
+		return wrap(err, "count a receipt")
 	}
-	return wrap(err, "count a receipt")
+	q.counted.add(r)
+	return nil
 }
 
 // commitReceipts counts a group.

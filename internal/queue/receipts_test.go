@@ -288,3 +288,33 @@ func TestReceiptsAreBounded(t *testing.T) {
 	cancel()
 	waiting.Wait()
 }
+
+// A receipt that is repeated without end takes no room from those that are new, and is kept in mind only for a while.
+func TestRepeatedReceipts(t *testing.T) {
+	eachReceiving(t, func(r *rig) {
+		n := r.asking()
+		r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 2)})
+		r.receive(push.Delivered, ticket(n.ID, token(0)))
+		r.waitingReceipts.Store(maxReceipts)
+		for range 10_000 {
+			if err := r.Receive(r.t.Context(), ticket(n.ID, token(0)), push.Delivered); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		for _, fresh := range []push.ReceiptKind{push.Opened, push.Delivered | push.Opened} {
+			if err := r.Receive(r.t.Context(), ticket(n.ID, token(0)), fresh); !errors.Is(err, push.ErrBacklogFull) {
+				r.t.Errorf("one that is new: %v", err)
+			}
+		}
+		r.waitingReceipts.Store(0)
+		r.wantReceipts(n.ID, 1, 0)
+		for i := range 20 * countedMost {
+			r.counted.add(push.Receipt{Notification: n.ID, Recipient: push.RecipientID{byte(i), byte(i >> 8), byte(i >> 16)}})
+		}
+		if kept := len(r.counted.young) + len(r.counted.old); kept > 2*countedMost {
+			r.t.Errorf("%d are kept in mind", kept)
+		}
+		r.receive(push.Delivered, ticket(n.ID, token(0)))
+		r.wantReceipts(n.ID, 1, 0)
+	})
+}
