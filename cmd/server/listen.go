@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lhspn/lhspn/internal/api"
+	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/listener"
 )
 
@@ -31,12 +32,6 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	most := c.MaxConnections
-	if files := openFiles(); files > 0 && most > files/2 {
-		s.log.Warn("the process may open few files; fewer connections are taken than api.max_connections",
-			"files", files, "max_connections", files/2)
-		most = files / 2
-	}
 	l, err := listen(ctx, "listen", s.cfg.Listen)
 	if err != nil {
 		return err
@@ -47,10 +42,31 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 	})
 	s.metrics.MustRegister(closed)
 	s.public = listener.New(l, listener.Config{
-		Max: most, PerAddress: min(c.MaxConnectionsPerAddress, most), Trusted: s.proxies, Closed: closed.Inc,
+		Bounds: s.bounds(c), Trusted: s.proxies, Closed: closed.Inc,
 		Refusal: func(status int, why string) []byte { return s.api.Refusal(status, why) },
 	})
 	return nil
+}
+
+// bounds are those of the connections, as far as the process may open so many files.
+func (s *service) bounds(c *config.API) listener.Bounds {
+	most := c.MaxConnections
+	if files := openFiles(); files > 0 && most > files/2 {
+		s.log.Warn("the process may open few files; fewer connections are taken than api.max_connections",
+			"files", files, "max_connections", files/2)
+		most = files / 2
+	}
+	return listener.Bounds{Max: most, PerAddress: min(c.MaxConnectionsPerAddress, most)}
+}
+
+// setLimits has the limits of a configuration that has been read again hold.
+func (s *service) setLimits(c *config.API) {
+	now := &s.cfg.API
+	if now.MaxConnections != c.MaxConnections || now.MaxConnectionsPerAddress != c.MaxConnectionsPerAddress {
+		s.public.SetBounds(s.bounds(c))
+	}
+	now.MaxConnections, now.MaxConnectionsPerAddress = c.MaxConnections, c.MaxConnectionsPerAddress
+	s.api.SetLimits(c.RegisterRate, c.MaxInFlight)
 }
 
 // openFiles is how many files the process may open; 0 where that is not known.

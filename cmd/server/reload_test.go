@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/simulator"
@@ -97,6 +101,47 @@ func TestReload(t *testing.T) {
 	r.until("the key is refused", func() bool { return r.status("GET", "/v1/notifications") == 401 })
 	r.apiKey = ""
 	r.call("GET", "/v1/notifications", "", 200)
+	r.stop()
+}
+
+// Limits hold from a reload on, in both directions.
+func TestReloadOfLimits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.start()
+	set := func(limits string) {
+		t.Helper()
+		r.rewrite(func(text string) string {
+			text, _, _ = strings.Cut(text, "api: {")
+			return text + "api: {" + limits + "}\n"
+		})
+	}
+	get := func() int { return r.as("").statusWith("GET", "/v1/webpush/key?app=none", "", nil) }
+	for range 50 {
+		if status := get(); status != 404 {
+			t.Fatalf("before: %d", status)
+		}
+	}
+	set("register_rate: 1, max_in_flight: 1, max_connections: 1")
+	r.until("the rate holds", func() bool { return get() == 429 })
+	r.until("but one connection is closed", func() bool {
+		first, err := net.Dial("tcp", r.api[len("http://"):])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer first.Close()
+		if status := r.status("GET", "/v1/tokens"); status != 200 { // over another
+			t.Fatalf("over one connection: %d", status)
+		}
+		_ = first.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_, err = first.Read(make([]byte, 1))
+		return errors.Is(err, io.EOF)
+	})
+	set("register_rate: 0")
+	r.until("there is no rate", func() bool { return get() == 404 })
+	if strings.Contains(r.logs.String(), "at the next start only") {
+		t.Error("a restart is asked for")
+	}
 	r.stop()
 }
 

@@ -115,9 +115,10 @@ type service struct {
 	// draining is set when the service is told to stop, so that it stops being ready before it stops to serve.
 	draining atomic.Bool
 
-	public, private net.Listener
-	proxies         listener.Proxies
-	certificate     *listener.Certificate // nil: the public listener speaks HTTP
+	public      *listener.Listener
+	private     net.Listener
+	proxies     listener.Proxies
+	certificate *listener.Certificate // nil: the public listener speaks HTTP
 }
 
 // open makes the service ready to run: listeners are open, credentials read, the schema is up to date.
@@ -150,7 +151,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if err != nil {
 		return nil, err
 	}
-	s.private = listener.New(private, listener.Config{Max: opsConnections})
+	s.private = listener.New(private, listener.Config{Bounds: listener.Bounds{Max: opsConnections}})
 
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -261,6 +262,7 @@ func (s *service) setFile(cfg *config.Config) (news bool, err error) {
 		!reflect.DeepEqual(s.cfg.Webhooks, cfg.Webhooks)
 	s.cfg.Apps, s.cfg.OperatorKeys, s.cfg.Webhooks = cfg.Apps, cfg.OperatorKeys, cfg.Webhooks
 	s.counters.SetShared(sharedQuota(&cfg.Queue))
+	s.setLimits(&cfg.API)
 	if err := s.live.allow(&cfg.Webhooks); err != nil {
 		s.log.Error("what the configuration says of all webhooks cannot be used; the former stays in force", "error", err)
 		return news, errors.Join(err, s.operated.setFile(cfg))
@@ -378,10 +380,11 @@ func (s *service) ready(ctx context.Context) error {
 // close closes what open opened.
 func (s *service) close() {
 	s.flushSpans()
-	for _, l := range []net.Listener{s.public, s.private} {
-		if l != nil {
-			_ = l.Close() // closed already where the server has stopped
-		}
+	if s.public != nil {
+		_ = s.public.Close() // closed already where the server has stopped
+	}
+	if s.private != nil {
+		_ = s.private.Close() // likewise
 	}
 	if s.db != nil {
 		if err := s.db.Close(); err != nil {

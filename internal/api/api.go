@@ -177,7 +177,7 @@ type API struct {
 	router        *chi.Mux
 	document      document
 	ids           requestIDs
-	addresses     *addressRates // nil: no limit
+	addresses     atomic.Pointer[addressRates] // nil: no limit
 	gate          *gate
 	client        func(*http.Request) netip.Addr
 	noDocs, dev   bool
@@ -217,7 +217,8 @@ func New(c Config) (*API, error) {
 		requestLog:    c.RequestLog,
 		requestLines:  rate.NewLimiter(requestsLogged, requestsLoggedBurst),
 	}
-	a.addresses, a.gate, a.client, a.noDocs = newAddressRates(c.RegisterRate), newGate(c.MaxInFlight), c.Client, c.NoDocs
+	a.gate, a.client, a.noDocs = newGate(c.MaxInFlight), c.Client, c.NoDocs
+	a.SetLimits(c.RegisterRate, c.MaxInFlight)
 	a.dev = len(c.DevKeys) > 0
 	if a.client == nil {
 		a.client = directClient

@@ -109,7 +109,7 @@ func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 
 // limitAddress bounds what anybody can send: with a key that is in every copy of an app, and without one.
 func (x *exchange) limitAddress(r *http.Request) error {
-	rates := x.api.addresses
+	rates := x.api.addresses.Load()
 	if rates == nil || rates.allow(x.Header(), x.address(r)) {
 		return nil
 	}

@@ -91,6 +91,15 @@ func newAddressRates(perSecond int) *addressRates {
 	return &addressRates{p, newLimiters(p.perSecond, p.all, maxAddresses)}
 }
 
+// SetLimits has these limits of Config hold from now on. What addresses have used up of a rate that stays the same is
+// remembered.
+func (a *API) SetLimits(registerRate, maxInFlight int) {
+	if now := a.addresses.Load(); now == nil || now.perSecond != registerRate {
+		a.addresses.Store(newAddressRates(registerRate))
+	}
+	a.gate.set(maxInFlight)
+}
+
 // allow takes one request of the address's rate, if there is one left, and tells the caller.
 func (a *addressRates) allow(h http.Header, address netip.Addr) bool {
 	at := time.Now()
@@ -181,13 +190,28 @@ const (
 )
 
 func newGate(most int) *gate {
-	if most <= 0 {
-		most = math.MaxInt
-	}
-	return &gate{free: most, most: most, waiting: map[*App]*list.List{}}
+	g := &gate{waiting: map[*App]*list.List{}}
+	g.set(most)
+	return g
 }
 
-func (g *gate) weigh(body int) int { return min(1+body/weightBytes, max(1, g.most/4)) }
+// set has at most so much be under way from now on; 0: no limit. What is under way already goes on.
+func (g *gate) set(most int) {
+	if most <= 0 {
+		most = math.MaxInt / 2
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.free += most - g.most
+	g.most = most
+	g.next()
+}
+
+func (g *gate) weigh(body int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return min(1+body/weightBytes, max(1, g.most/4))
+}
 
 // enter waits for its turn. Whoever is let in must leave.
 func (g *gate) enter(ctx context.Context, app *App, weight int) error {
@@ -251,8 +275,8 @@ func (g *gate) next() {
 	for len(g.turns) > 0 {
 		app := g.turns[0]
 		queue := g.waiting[app]
-		w := queue.Front().Value.(*waiter) // nothing else is put there
-		if w.weight > g.free {
+		w := queue.Front().Value.(*waiter)        // nothing else is put there
+		if w.weight > g.free && g.free < g.most { // one that is too heavy since there is less room goes alone
 			return
 		}
 		queue.Remove(queue.Front())

@@ -30,7 +30,7 @@ func TestRateOfAnAddress(t *testing.T) {
 	for _, key := range []string{registerKey, "a wrong key", ""} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFixture(t)
-			f.addresses = newAddressRates(10)
+			f.SetLimits(10, 0)
 			put := func(address, key string) *httptest.ResponseRecorder {
 				return callFrom(f, address, key, http.MethodPut, "/v1/tokens/"+token1, "")
 			}
@@ -56,7 +56,7 @@ func TestRateOfAnAddress(t *testing.T) {
 			time.Sleep(3 * limiterWindow) //nolint:forbidigo // synctest's time
 			put("192.0.2.3:1", key)
 			put("192.0.2.3:1", key)
-			if n := len(f.addresses.limiters.now) + len(f.addresses.limiters.before); n > 4 {
+			if n := len(f.addresses.Load().limiters.now) + len(f.addresses.Load().limiters.before); n > 4 {
 				t.Errorf("%d addresses are remembered", n)
 			}
 		})

@@ -7,20 +7,27 @@ package listener
 import (
 	"container/list"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 )
 
-// Config bounds the connections. Zero means no bound.
-type Config struct {
-	// Max is the number of connections. Beyond it the one that has been without a request for the longest is closed for
-	// each that comes, those first that never had one.
+// Bounds are the numbers of connections. Zero means no bound.
+type Bounds struct {
+	// Max is how many there are at the most. Beyond it one is closed for each that comes: one that never had a request,
+	// or else one that has none now, the longest idle first; or else the one whose request has been coming for the longest
+	// with the least to show for it.
 	Max int
-	// PerAddress is the number of connections of one address, trusted proxies excepted. Beyond it one of the same address
-	// is closed, likewise.
+	// PerAddress is how many of one address, trusted proxies excepted. Beyond it one of the same address is closed,
+	// likewise.
 	PerAddress int
+}
+
+// Config bounds the connections.
+type Config struct {
+	Bounds
 	// Trusted are the proxies.
 	Trusted Proxies
 	// Refusal is the whole answer, its status line included, in place of the plain text that net/http answers by itself
@@ -31,21 +38,32 @@ type Config struct {
 }
 
 // Listener is a net.Listener with bounds. It never waits for a connection to end: a new one always gets in, unless all
-// others have a request that is being served.
+// others have a whole request that is being served.
 type Listener struct {
 	net.Listener
 	config Config
 
 	mu        sync.Mutex // guards all below, and the connections' own fields
+	bounds    Bounds
 	conns     map[*conn]struct{}
 	fresh     list.List // connections without a request so far, the oldest first
 	idle      list.List // those that have had one, and have none now, the longest idle first
+	coming    list.List // those of whose requests none is there as a whole, the slowest first
 	byAddress map[netip.Addr]int
 }
 
 // New bounds the connections of l. Track must see the requests that are served over it.
 func New(l net.Listener, c Config) *Listener {
-	return &Listener{Listener: l, config: c, conns: map[*conn]struct{}{}, byAddress: map[netip.Addr]int{}}
+	return &Listener{
+		Listener: l, config: c, bounds: c.Bounds, conns: map[*conn]struct{}{}, byAddress: map[netip.Addr]int{},
+	}
+}
+
+// SetBounds has these bounds hold from the next connection on.
+func (l *Listener) SetBounds(b Bounds) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bounds = b
 }
 
 // conn is one connection. Its fields are guarded by the listener's mu.
@@ -54,8 +72,9 @@ type conn struct {
 	of      *Listener
 	address netip.Addr // as it is counted
 	trusted bool
-	serving int           // requests
-	where   *list.List    // fresh, idle, or nil while it serves
+	serving int           // requests that are there as a whole
+	coming  int           // requests whose bodies are not
+	where   *list.List    // fresh, idle, coming, or nil while it serves
 	at      *list.Element // in where
 }
 
@@ -85,35 +104,46 @@ func (l *Listener) closed() {
 // add takes the connection in, if there is room or room can be made.
 func (l *Listener) add(c *conn) bool {
 	l.mu.Lock()
-	var victim *conn
-	full := l.config.Max > 0 && len(l.conns) >= l.config.Max
-	greedy := l.config.PerAddress > 0 && l.byAddress[c.address] >= l.config.PerAddress && !c.trusted
-	if full || greedy {
+	victims, room := l.makeRoom(c)
+	if room {
+		l.conns[c] = struct{}{}
+		l.byAddress[c.address]++
+		l.put(c, &l.fresh)
+	}
+	l.mu.Unlock()
+	for _, victim := range victims {
+		_ = victim.Conn.Close()
+		l.closed()
+	}
+	return room
+}
+
+// makeRoom forgets connections, which are then to be closed, until the bounds allow one more like c. It is more than one
+// where the bounds have become narrower. mu is held.
+func (l *Listener) makeRoom(c *conn) (victims []*conn, room bool) {
+	for {
+		full := l.bounds.Max > 0 && len(l.conns) >= l.bounds.Max
+		greedy := l.bounds.PerAddress > 0 && l.byAddress[c.address] >= l.bounds.PerAddress && !c.trusted
+		if !full && !greedy {
+			return victims, true
+		}
 		of := netip.Addr{}
 		if greedy {
 			of = c.address
 		}
-		if victim = l.longestIdle(of); victim == nil {
-			l.mu.Unlock()
-			return false
+		victim := l.dispensable(of)
+		if victim == nil {
+			return victims, false
 		}
 		l.forget(victim)
+		victims = append(victims, victim)
 	}
-	l.conns[c] = struct{}{}
-	l.byAddress[c.address]++
-	l.put(c, &l.fresh)
-	l.mu.Unlock()
-	if victim != nil {
-		_ = victim.Conn.Close()
-		l.closed()
-	}
-	return true
 }
 
-// longestIdle is a connection of the address, or where that is the zero Addr of any; nil where all of these serve. mu
+// dispensable is a connection of the address, or where that is the zero Addr of any; nil where all of these serve. mu
 // is held.
-func (l *Listener) longestIdle(of netip.Addr) *conn {
-	for _, in := range []*list.List{&l.fresh, &l.idle} {
+func (l *Listener) dispensable(of netip.Addr) *conn {
+	for _, in := range []*list.List{&l.fresh, &l.idle, &l.coming} {
 		for e := in.Front(); e != nil; e = e.Next() {
 			if c := e.Value.(*conn); !of.IsValid() || c.address == of { // nothing else is put there
 				return c
@@ -153,20 +183,60 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// serves notes that a request begins, or ends.
-func (c *conn) serves(n int) {
+// serves notes that so many more requests are coming, and are there as a whole.
+func (c *conn) serves(coming, whole int) {
 	l := c.of
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, there := l.conns[c]; !there {
 		return
 	}
-	c.serving += n
-	switch c.serving {
-	case 0:
-		l.put(c, &l.idle)
-	case n:
-		l.put(c, nil)
+	c.coming += coming
+	c.serving += whole
+	to := &l.idle
+	switch {
+	case c.serving > 0:
+		to = nil
+	case c.coming > 0:
+		to = &l.coming
+	}
+	if to != c.where || coming > 0 {
+		l.put(c, to)
+	}
+}
+
+// progress is how much of a body has to come for its connection to be taken for one of the faster ones.
+const progress = 64 << 10
+
+// body tells the listener when the body of a request is there as a whole, and how it comes.
+type body struct {
+	io.ReadCloser
+	of    *conn
+	come  int
+	whole bool
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.come += n
+	switch {
+	case err != nil && !b.whole:
+		b.whole = true
+		b.of.serves(-1, 1)
+	case b.come >= progress:
+		b.come = 0
+		b.of.comesOn()
+	}
+	return n, err
+}
+
+// comesOn notes that a body makes progress.
+func (c *conn) comesOn() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	if c.where == &c.of.coming {
+		c.of.coming.MoveToBack(c.at)
 	}
 }
 
@@ -189,9 +259,23 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 // Track has the listener know which connections serve a request. The server must have ConnContext.
 func Track(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
-			c.serves(1)
-			defer c.serves(-1)
+		c, ok := r.Context().Value(connKey{}).(*conn)
+		switch {
+		case !ok:
+		case r.ContentLength == 0:
+			c.serves(0, 1)
+			defer c.serves(0, -1)
+		default:
+			b := &body{ReadCloser: r.Body, of: c}
+			r.Body = b
+			c.serves(1, 0)
+			defer func() {
+				if b.whole {
+					c.serves(0, -1)
+				} else { // nobody wanted to read it
+					c.serves(-1, 0)
+				}
+			}()
 		}
 		next.ServeHTTP(w, r)
 	})

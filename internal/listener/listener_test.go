@@ -81,7 +81,7 @@ func isClosed(t *testing.T, c net.Conn) {
 // However many connections are opened and say nothing, one more gets in, and those that are in use stay.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]Config{"in all": {Max: 5}, "of an address": {PerAddress: 5}} {
+	for name, c := range map[string]Config{"in all": {Bounds: Bounds{Max: 5}}, "of an address": {Bounds: Bounds{PerAddress: 5}}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			closed := make(chan struct{}, 100)
@@ -114,7 +114,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 func TestConnectionsThatServeStay(t *testing.T) {
 	t.Parallel()
 	begun, end := make(chan struct{}), make(chan struct{})
-	l := serve(t, Config{Max: 2}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	l := serve(t, Config{Bounds: Bounds{Max: 2}}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		begun <- struct{}{}
 		<-end
 	}))
@@ -232,7 +232,7 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := New(under, Config{Max: 10})
+	l := New(under, Config{Bounds: Bounds{Max: 10}})
 	server := &http.Server{Handler: Track(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, tracked := r.Context().Value(connKey{}).(*conn)
 		fmt.Fprintf(w, "%s %t", r.Proto, tracked)
@@ -280,4 +280,57 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 	if n, _, err := get(true, 0); err != nil || n != 2 {
 		t.Errorf("after the change: %d, %v", n, err)
 	}
+}
+
+// Requests whose bodies do not come keep nobody out; one that comes on stays.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	t.Parallel()
+	begun := make(chan struct{})
+	l := serve(t, Config{Bounds: Bounds{Max: 3}}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			return
+		}
+		begun <- struct{}{}
+		read := make([]byte, progress)
+		for _, err := io.ReadFull(r.Body, read); err == nil; _, err = io.ReadFull(r.Body, read) {
+			begun <- struct{}{}
+		}
+	}))
+	put := func() net.Conn {
+		c := dial(t, l)
+		fmt.Fprintf(c, "PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\nx", 2*progress)
+		<-begun
+		return c
+	}
+	comes, slow, slower := put(), put(), put()
+	fmt.Fprint(comes, strings.Repeat("x", progress-1))
+	<-begun
+	ask(t, dial(t, l))
+	isClosed(t, slow)
+	fmt.Fprint(comes, strings.Repeat("x", progress))
+	<-begun
+	if res, err := http.ReadResponse(bufio.NewReader(comes), nil); err != nil {
+		t.Error("the one whose body comes:", err)
+	} else {
+		res.Body.Close()
+	}
+	_ = slower.Close()
+}
+
+// Narrower bounds hold from the next connection on.
+func TestSetBounds(t *testing.T) {
+	t.Parallel()
+	l := serve(t, Config{}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	var silent []net.Conn
+	for range 10 {
+		c := dial(t, l)
+		ask(t, c)
+		silent = append(silent, c)
+	}
+	l.SetBounds(Bounds{Max: 8, PerAddress: 3})
+	ask(t, dial(t, l))
+	for _, c := range silent[:8] {
+		isClosed(t, c)
+	}
+	ask(t, silent[9])
 }
