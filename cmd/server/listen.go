@@ -101,22 +101,21 @@ func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler,
 		ReadHeaderTimeout: s.cfg.API.ReadHeaderTimeout, IdleTimeout: s.cfg.API.IdleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	serve := server.Serve
-	if l == s.public { // a profile of the operators' listener takes as long as it was asked to
+	public := l == s.public
+	if public { // a profile of the operators' listener takes as long as it was asked to
 		server.ReadTimeout, server.WriteTimeout = s.cfg.API.ReadTimeout, s.cfg.API.WriteTimeout
 		if s.certificate != nil {
-			server.TLSConfig = s.certificate.TLS()
-			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+			l = listener.NewTLS(s.public, s.certificate.TLS(), s.cfg.API.ReadHeaderTimeout, s.log)
 		}
 	}
 	done := make(chan error, 1)
-	go func() { done <- serve(l) }()
+	go func() { done <- server.Serve(l) }()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 	}
-	if l == s.public {
+	if public {
 		s.draining.Store(true)
 		s.notify("STOPPING=1")
 		s.delay()

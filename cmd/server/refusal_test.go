@@ -2,9 +2,12 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,7 +16,27 @@ import (
 // What cannot be read as a request, and what no route is for, is answered as every error is.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
+	t.Run("HTTP", func(t *testing.T) {
+		t.Parallel()
+		testRefusals(t, "", new(net.Dialer).DialContext)
+	})
+	t.Run("HTTPS", func(t *testing.T) {
+		t.Parallel()
+		tlsDialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+		testRefusals(t, "tls_certificate_file: certs/server.pem\ntls_key_file: certs/server.pem\n", tlsDialer.DialContext)
+	})
+}
+
+func testRefusals(t *testing.T, settings string, dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	t.Helper()
 	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.file, append([]byte(settings), text...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	r.start()
 	const host = "Host: localhost\r\n"
 	authorized := host + "Authorization: Bearer " + testKey + "\r\n"
@@ -38,7 +61,7 @@ func TestRefusals(t *testing.T) {
 		"POST /v1/tokens HTTP/1.1\r\n" + authorized + "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}": {415, "unsupported-media-type"},
 		"POST /v1/tokens HTTP/1.1\r\n" + authorized + "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n": {413, "too-large"},
 	} {
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.api[len("http://"):])
+		c, err := dial(t.Context(), "tcp", r.api[len("http://"):])
 		if err != nil {
 			t.Fatal(err)
 		}

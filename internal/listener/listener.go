@@ -31,7 +31,7 @@ type Config struct {
 	// Trusted are the proxies.
 	Trusted Proxies
 	// Refusal is the whole answer, its status line included, in place of the plain text that net/http answers by itself
-	// to what is no HTTP request; nil leaves that as it is. It is not asked on connections with TLS.
+	// to what is no HTTP request; nil leaves that as it is.
 	Refusal func(status int, why string) []byte
 	// Closed is called for each connection that is closed because of a bound; it may be nil.
 	Closed func()
@@ -173,6 +173,15 @@ func (l *Listener) forget(c *conn) {
 	if l.byAddress[c.address]--; l.byAddress[c.address] == 0 {
 		delete(l.byAddress, c.address)
 	}
+}
+
+// CloseWrite is how net/http ends a connection whose client has not been read to its end: were it just closed, the reset
+// could take the answer with it.
+func (c *conn) CloseWrite() error {
+	if half, is := c.Conn.(interface{ CloseWrite() error }); is {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 // Close implements net.Conn.

@@ -235,10 +235,10 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 	l := New(under, Config{Bounds: Bounds{Max: 10}})
 	server := &http.Server{Handler: Track(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, tracked := r.Context().Value(connKey{}).(*conn)
-		fmt.Fprintf(w, "%s %t", r.Proto, tracked)
-	})), ConnContext: ConnContext, TLSConfig: c.TLS(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+		fmt.Fprintf(w, "%s %t", r.Proto, tracked && r.TLS != nil)
+	})), ConnContext: ConnContext}
 	done := make(chan error, 1)
-	go func() { done <- server.ServeTLS(l, "", "") }()
+	go func() { done <- server.Serve(NewTLS(l, c.TLS(), time.Minute, slog.New(slog.DiscardHandler))) }()
 	defer func() {
 		_ = server.Close()
 		<-done
@@ -333,4 +333,53 @@ func TestSetBounds(t *testing.T) {
 		isClosed(t, c)
 	}
 	ask(t, silent[9])
+}
+
+// Handshakes that do not come to their end keep nobody out, end with the listener, and what comes without TLS is told so.
+func TestHandshakes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certificate, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	pair(t, certificate, key, 1)
+	log := slog.New(slog.DiscardHandler)
+	c, err := LoadCertificate(certificate, key, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	under, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(under, Config{Refusal: func(status int, why string) []byte {
+		return fmt.Appendf(nil, "HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n%s", status, len(why), why)
+	}})
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: Track(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(NewTLS(l, c.TLS(), time.Minute, log)) }()
+	silent := dial(t, l)
+	plain := dial(t, l)
+	fmt.Fprint(plain, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(plain), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := io.ReadAll(res.Body); res.StatusCode != 400 || !strings.Contains(string(text), "HTTPS") {
+		t.Errorf("without TLS: %d %s", res.StatusCode, text)
+	}
+	res.Body.Close()
+	secured := tls.Client(dial(t, l), &tls.Config{InsecureSkipVerify: true})
+	ask(t, secured)
+	fmt.Fprint(secured, "hello\r\n\r\n")
+	if res, err = http.ReadResponse(bufio.NewReader(secured), nil); err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 400 || res.Header.Get("Content-Type") != "" {
+		t.Errorf("what is no request: %d %v", res.StatusCode, res.Header)
+	}
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	isClosed(t, silent)
+	<-done
 }

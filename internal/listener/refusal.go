@@ -2,6 +2,7 @@ package listener
 
 import (
 	"bytes"
+	"net"
 	"strconv"
 )
 
@@ -32,15 +33,15 @@ func refusal(b []byte) (status int, why string, is bool) {
 }
 
 // Write implements net.Conn.
-func (c *conn) Write(b []byte) (int, error) {
-	if c.of.config.Refusal == nil {
-		return c.Conn.Write(b)
-	}
+func (c *conn) Write(b []byte) (int, error) { return c.of.write(c.Conn, b) }
+
+// write writes to the connection, and Refusal's answer in place of one of net/http's own.
+func (l *Listener) write(to net.Conn, b []byte) (int, error) {
 	status, why, is := refusal(b)
-	if !is {
-		return c.Conn.Write(b)
+	if !is || l.config.Refusal == nil {
+		return to.Write(b)
 	}
-	if _, err := c.Conn.Write(c.of.config.Refusal(status, why)); err != nil {
+	if _, err := to.Write(l.config.Refusal(status, why)); err != nil {
 		return 0, err
 	}
 	return len(b), nil
