@@ -288,6 +288,7 @@ func (d document) constrain() {
 			schemas[schema].OneOf = append(schemas[schema].OneOf, &huma.Schema{Required: []string{name}})
 		}
 	}
+	schemas["Event"].Properties["data"].AnyOf = d.eventData()
 	exactlyOne("Audience", "tokens", "users", "tags", "all")
 	exactlyOne("NewToken", "token", "subscription")
 	schemas["Notification"].Properties["expires_at"].Pattern = `^(0|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}.*)$`
@@ -338,6 +339,9 @@ func (d document) reach(s *huma.Schema, seen map[string]bool) {
 		return
 	}
 	d.reach(s.Items, seen)
+	for _, one := range s.AnyOf {
+		d.reach(one, seen)
+	}
 	if of, is := s.AdditionalProperties.(*huma.Schema); is {
 		d.reach(of, seen)
 	}
@@ -359,6 +363,7 @@ func schemaName(t reflect.Type, hint string) string {
 
 var schemaNames = [][2]string{
 	{"LineBody", "ImportLine"},
+	{"ReceiptEventBody", "ReceiptItem"}, // ReceiptEvent is what generators call the event of a Receipt
 	{"ListBodyDeviceBody", "DeviceList"}, {"ListBodyStatusBody", "StatusList"}, {"ListBodyFailureBody", "FailureList"},
 	{"ListBodyFeedbackBody", "FeedbackList"}, {"ListBodyAppBody", "AppList"}, {"ListBodyKeyBody", "KeyList"},
 }

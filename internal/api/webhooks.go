@@ -96,11 +96,24 @@ func (d document) addWebhooks() {
 	}
 }
 
+// eventData is the data of whatever type of event. Generators that look at no webhooks find the types by it.
+func (d document) eventData() (kinds []*huma.Schema) {
+	seen := map[reflect.Type]bool{}
+	for i := range eventKinds {
+		if k := &eventKinds[i]; !seen[k.data] {
+			seen[k.data] = true
+			kinds = append(kinds, d.Components.Schemas.Schema(k.data, true, k.id))
+		}
+	}
+	return kinds
+}
+
 // webhook is the request of one type of event.
 func (d document) webhook(k *eventKind) *huma.Operation {
 	return &huma.Operation{
 		OperationID: "webhook-" + k.id, Summary: k.summary, Tags: []string{tagEvents},
 		Description: "A POST to the app's webhooks by the Standard Webhooks specification; see docs/webhooks.md.",
+		Security:    []map[string][]string{}, // no key: the signature says who sends it
 		Parameters: []*huma.Param{
 			webhookHeader("webhook-id", "The event's id, the same in each attempt, and a cursor of GET /v1/events"),
 			webhookHeader("webhook-timestamp", "When the attempt was made, in Unix seconds"),

@@ -113,10 +113,12 @@ async function apps(entry) {
   await call('DELETE /v1/apps/{name}/keys', { at, key, query: '?name=phone', want: 204 });
   await wrong('DELETE /v1/apps/{name}/keys', 404, { at, key, query: '?name=phone' });
   await call('DELETE /v1/apps/{name}', { at, key, want: 204 });
+  await wrong('GET /v1/apps/{name}/removal', undefined, { at, key }); // 404 where it is over already
   const gone = { name: 'owl', key: 'k' };
   const ofFile = { name: 'default', key: 'dev' };
   await wrong('DELETE /v1/apps/{name}', 404, { at: gone, key });
   await wrong('GET /v1/apps/{name}', 404, { at: gone, key });
+  await wrong('GET /v1/apps/{name}/removal', 404, { at: gone, key });
   await wrong('GET /v1/apps/{name}/keys', 404, { at: gone, key });
   await wrong('POST /v1/apps/{name}/keys', 404, { at: gone, key, body: { name: 'k', scope: 'send' } });
   await wrong('PUT /v1/apps/{name}', 409, { at: ofFile, key, body: entry });
@@ -206,10 +208,11 @@ async function notifications() {
 }
 
 // unseen are the statuses of the document that the operation has not answered; but for those that nothing here provokes: failures of the
-// service and of its database, events that are kept no longer, and an import that breaks off. Their bodies are those of the others.
+// service and of its database, events that are kept no longer, an import that breaks off, and what is over too soon. Their bodies are those of the others.
 function unseen(operation) {
   const excepted = ['500', '503', '410'];
   if (operation === 'POST /v1/tokens/import') excepted.push('400');
+  if (operation === 'GET /v1/apps/{name}/removal') excepted.push('200');
   return Object.keys(operations[operation].responses).filter((status) => !excepted.includes(status) && !answered[operation]?.has(Number(status)));
 }
 
