@@ -174,9 +174,7 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 		p.asked = true
 	case g.outage:
 		if p.shown() != causeUnavailable {
-			b.log.Warn("the service answers everything with \"later\"; the route's notifications wait, and one is tried now "+
-				"and then",
-				"reason", g.first.Reason.String(), "status", g.first.Status)
+			b.warnOutage(g.first)
 		}
 		p.begin(causeUnavailable, g.first.Reason, max(g.asked.service, b.backoff()), g.now)
 	case g.answers > 0 || len(b.keys) > 0 && g.lost == 0: // a refused key is an answer too
@@ -194,6 +192,16 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 		p.begin(causeConnection, g.first.Reason, b.backoff(), g.now)
 	}
 	return false
+}
+
+// warnOutage names the remedy only where the reason has one: an error of the service's own passes.
+func (b *breaker) warnOutage(first push.Result) {
+	args := []any{"reason", first.Reason.String(), "status", first.Status}
+	if first.Reason != nil && first.Reason.Remedy != "" {
+		args = append(args, "remedy", first.Reason.Remedy)
+	}
+	b.log.Warn("the service answers everything with \"later\"; the route's notifications wait, and one is tried now "+
+		"and then", args...)
 }
 
 // taken ends the route's pause, or widens what may be in flight after one.

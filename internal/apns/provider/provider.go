@@ -48,8 +48,8 @@ type Transport struct {
 	tokens  *credentials.ProviderTokens
 	log     *slog.Logger
 	metrics *apns.ProviderMetrics
-	// doubts counts the answers in a row that were taken for the fault of single notifications; see doubt.
-	doubts atomic.Int32
+	// proven says that something was accepted with these credentials; see doubt.
+	proven atomic.Bool
 }
 
 // New returns the transport. It starts nothing: Run does.
@@ -59,7 +59,6 @@ func New(cfg Config, log *slog.Logger, m *apns.Metrics) *Transport {
 		log:     log.With("app", cfg.App, "route", cfg.Route, "transport", "http2"),
 		metrics: m.Provider(cfg.App, string(cfg.Route), cfg.Address, reasons()),
 	}
-	t.doubts.Store(maxDoubts)
 	t.client = http2.New(http2.Config{
 		Address: cfg.Address, TLS: cfg.TLS, Proxy: cfg.Proxy, Dial: cfg.Dial, Fields: fields[:], AnswerFields: answerFields,
 		Connections: cfg.Connections, MaxStreams: cfg.MaxStreams, MaxInFlight: cfg.MaxInFlight,
@@ -93,27 +92,24 @@ func (t *Transport) Drain(ctx context.Context) error { return t.client.Drain(ctx
 // Reconnect replaces every connection by a new one, without losing what is in flight. It is for new credentials, which
 // a connection takes up only when it is opened.
 func (t *Transport) Reconnect() {
-	t.doubts.Store(maxDoubts)
+	t.proven.Store(false)
 	t.client.Reconnect()
 }
 
-// maxDoubts is how many answers in a row may be the fault of single notifications.
-const maxDoubts = 8
-
-// doubt is the outcome of an answer that may be about the app's configuration. Where others are accepted it is about
-// this one notification: that is to be tried again and counted, for blocked it would hold up all others. Before
-// anything was accepted with these credentials it is not doubted.
+// doubt is the outcome of an answer that may be about the app's configuration, or about this one notification. Before
+// anything was accepted with these credentials it is the configuration. Afterwards it counts as "later", as an error of
+// the service does: the sender pauses the route where (nearly) all are answered so, and no other is held up where one
+// notification is, however many recipients it has.
 func (t *Transport) doubt() push.Outcome {
-	if t.doubts.Add(1) > maxDoubts {
-		t.doubts.Store(maxDoubts) // so that it never overflows
-		return push.Blocked
+	if t.proven.Load() {
+		return push.Retry
 	}
-	return push.Retry
+	return push.Blocked
 }
 
 // accepted notes that APNs accepted a notification.
 func (t *Transport) accepted() {
-	if t.doubts.Load() != 0 {
-		t.doubts.Store(0)
+	if !t.proven.Load() {
+		t.proven.Store(true)
 	}
 }
