@@ -192,7 +192,9 @@ func (rd *accepting) readMembers(at string, body push.JSON, c *push.Content) (m 
 					rd.readField(field(), name, v, c)
 				}
 			case slices.Contains(notificationFields, name):
-				rd.fault(field(), otherPlatform)
+				if given {
+					rd.fault(field(), otherPlatform)
+				}
 			default:
 				return false
 			}

@@ -243,6 +243,9 @@ func TestSeveralPlatformsRefuse(t *testing.T) {
 			t.Errorf("%s: %s", members, p.Errors[0].Message)
 		}
 	}
+	// null counts as left out, as anywhere.
+	w := f.call(sendKey, http.MethodPost, "/v1/notifications", `{`+toOne+`, "aps": {}, "fcm": null, "webpush": null}`)
+	wantStatus(t, w, 202)
 }
 
 func TestDryRun(t *testing.T) {
