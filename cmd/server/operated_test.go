@@ -247,7 +247,7 @@ func TestOperatorsMistakes(t *testing.T) {
 	operator := r.as(operatorKey)
 	good := r.entry("")
 	operator.call("PUT", "/v1/apps/fox", good, 201)
-	hash := config.HashKey("x").String()
+	hash, guessed := config.HashKey("x").String(), config.HashKey("password").String()
 	for _, c := range []struct {
 		method, path, body string
 		status             int
@@ -274,6 +274,10 @@ func TestOperatorsMistakes(t *testing.T) {
 		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "send"}`, 409, ""},
 		{"POST", "/v1/apps/fox/keys", `{"name": "y", "scope": "send", "sha256": "` + hash + `"}`, 409, ""},
 		{"POST", "/v1/apps/fox/keys", `{"name": "y", "scope": "send", "sha256": "` + config.HashKey(testKey).String() + `"}`, 409, ""},
+		// A key that anybody would guess is refused here as in the file.
+		{"POST", "/v1/apps/fox/keys", `{"name": "y", "scope": "send", "sha256": "` + guessed + `"}`, 422, "body.sha256"},
+		{"PUT", "/v1/apps/fox", strings.Replace(good, `{`, `{"keys": [{"name": "y", "scope": "send", "sha256": "`+guessed+`"}], `, 1), 422,
+			"body.keys[0].sha256"},
 		{"DELETE", "/v1/apps/fox/keys/y", "", 404, "no such key"},
 		{"DELETE", "/v1/apps/fox/keys?name=x", "", 204, ""},
 		{"GET", "/v1/notifications", "", 403, "operator"},

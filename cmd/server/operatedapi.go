@@ -184,7 +184,10 @@ func (o *operated) entryKeys(name string, entry push.JSON) (keys []apps.Key, rep
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, k := range app.Keys {
+	for i, k := range app.Keys {
+		if wrong := config.CheckKey(k.SHA256); wrong != "" {
+			return nil, false, push.Faults{{Location: fmt.Sprintf("body.keys[%d].sha256", i), Message: wrong}}
+		}
 		if o.isFileKey(k.SHA256) {
 			return nil, false, fmt.Errorf("a key of the configuration file: %w", push.ErrConflict)
 		}
@@ -265,6 +268,9 @@ func (o *operated) Keys(ctx context.Context, app string) ([]api.AppKey, error) {
 func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.AppKey, error) {
 	if err := o.change(ctx, app); err != nil {
 		return api.AppKey{}, err
+	}
+	if wrong := config.CheckKey(key.Hash); wrong != "" {
+		return api.AppKey{}, push.Faults{{Location: "body.sha256", Message: wrong}}
 	}
 	o.mu.Lock()
 	taken := o.isFileKey(key.Hash)

@@ -251,12 +251,20 @@ func Check(c *Config) Faults {
 	return l.sorted()
 }
 
-// CheckKeys refuses the keys of examples.
+// CheckKey says what is wrong with a key of that hash: the keys of examples are refused.
+func CheckKey(hash Hash) (wrong string) {
+	if slices.ContainsFunc(exampleKeys, func(example string) bool { return hash == HashKey(example) }) {
+		return "is the hash of a key that anybody would guess: make one with server keygen"
+	}
+	return ""
+}
+
+// CheckKeys is CheckKey of all keys.
 func CheckKeys(c *Config) Faults {
 	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
 	check := func(at string, hash Hash) {
-		if slices.ContainsFunc(exampleKeys, func(example string) bool { return hash == HashKey(example) }) {
-			l.fault(at+".sha256", "is the hash of a key that anybody would guess: make one with server keygen")
+		if wrong := CheckKey(hash); wrong != "" {
+			l.fault(at+".sha256", "%s", wrong)
 		}
 	}
 	for i := range c.Apps {
