@@ -82,9 +82,9 @@ func (t *theatre) conflicts(ctx context.Context, fleet []*rig.Server) (badges in
 	return len(fleet), t.badges(ctx, fleet[0].API, uint32(len(fleet)))
 }
 
-// register registers a token that no broadcast reaches, as it is of the other environment, and forget removes it.
+// register registers a token that no broadcast reaches, as it is of another kind, and forget removes it.
 func (t *theatre) register(ctx context.Context, api rig.API) error {
-	return api.Call(ctx, http.MethodPut, "/v1/tokens/"+t.other(), nil, strings.NewReader(`{"environment":"sandbox"}`), nil)
+	return api.Call(ctx, http.MethodPut, "/v1/tokens/"+t.other(), nil, strings.NewReader(`{"kind":"voip"}`), nil)
 }
 
 func (t *theatre) forget(ctx context.Context, fleet []*rig.Server) error {
