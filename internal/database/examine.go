@@ -35,9 +35,9 @@ func (db *DB) Examine(ctx context.Context, connections int) []Finding {
 		if err := db.CheckServer(ctx); err != nil {
 			add(Finding{"settings", err.Error(), true})
 		}
-		cluster := db.examineCluster(ctx, version)
+		cluster, copies := db.examineCluster(ctx, version)
 		all = append(all, cluster...)
-		all = append(all, db.examineDurability(ctx, len(cluster) > 0)...)
+		all = append(all, db.examineDurability(ctx, copies)...)
 		add(db.examineGrants(ctx))
 		add(db.examineClock(ctx))
 		var most int
@@ -68,8 +68,8 @@ var durable = []struct{ name, want, or, cost string }{
 	{"sync_binlog", "1", "1", "after a crash replicas may miss, or have, what the primary does not"},
 }
 
-// examineCluster says what the server is a part of, if it is.
-func (db *DB) examineCluster(ctx context.Context, version string) []Finding {
+// examineCluster says what the server is a part of, if it is, and whether others have a copy of each commit.
+func (db *DB) examineCluster(ctx context.Context, version string) (all []Finding, copies bool) {
 	if strings.Contains(version, "Vitess") {
 		var mode string
 		_ = db.read.QueryRowContext(ctx, "SELECT @@transaction_mode").Scan(&mode)
@@ -78,7 +78,7 @@ func (db *DB) examineCluster(ctx context.Context, version string) []Finding {
 			f.Mend = "--transaction-mode TWOPC of vtgate where tables lie in several shards: a crash between two commits may " +
 				"count badges of recipients that are not sent to"
 		}
-		return []Finding{f}
+		return []Finding{f}, false
 	}
 	of := func(name string) (value string) {
 		var ignored string
@@ -93,16 +93,16 @@ func (db *DB) examineCluster(ctx context.Context, version string) []Finding {
 		if nodes == "2" {
 			f.Mend = "a third node, or garbd: one of two that dies leaves the other without a majority"
 		}
-		return []Finding{f}
+		return []Finding{f}, true
 	case of("group_replication_group_name") != "" && of("group_replication_single_primary_mode") == "ON":
-		return []Finding{{What: "a member of Group Replication with a single primary"}}
+		return []Finding{{What: "a member of Group Replication with a single primary"}}, true
 	case of("group_replication_group_name") != "":
-		return []Finding{{What: "a member of Group Replication with several primaries"}}
+		return []Finding{{What: "a member of Group Replication with several primaries"}}, true
 	}
-	return nil
+	return nil, false
 }
 
-func (db *DB) examineDurability(ctx context.Context, cluster bool) (all []Finding) {
+func (db *DB) examineDurability(ctx context.Context, copies bool) (all []Finding) {
 	for _, s := range durable {
 		var value string
 		if err := db.read.QueryRowContext(ctx, "SELECT @@"+s.name).Scan(&value); err != nil {
@@ -117,7 +117,7 @@ func (db *DB) examineDurability(ctx context.Context, cluster bool) (all []Findin
 		f := Finding{What: s.name + "=" + value}
 		if value != s.want && !strings.EqualFold(value, s.or) {
 			cost := s.cost
-			if cluster {
+			if copies {
 				cost = strings.Replace(cost, "a crash loses", "a crash of all servers at once loses", 1)
 			}
 			f.Mend = "set " + s.name + "=" + s.or + ": " + cost
