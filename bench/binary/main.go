@@ -110,14 +110,23 @@ func benchmark(ctx context.Context, o options) error {
 	}
 	// The peers have no option for a CA.
 	trust := []string{"SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem")}
-	contenders := []*contender{
-		{name: "ours", program: self, args: []string{"-client"}, count: 3_000_000},
-		{name: "ours, window 262,144", program: self, args: []string{"-client", "-window", "262144"}, count: 3_000_000},
+	ours := func(name, program string) []*contender {
+		return []*contender{
+			{name: name, program: program, args: []string{"-client"}, count: 3_000_000},
+			{name: name + ", window 262,144", program: program, args: []string{"-client", "-window", "262144"},
+				count: 3_000_000},
+		}
+	}
+	others := []*contender{
 		{name: "joekarl/go-libapns", program: filepath.Join(o.Bin, "libapns"), env: trust, count: 200_000},
 		{name: "anachronistic/apns, codec, kept connection", program: filepath.Join(o.Bin, "anachronistic"), env: trust,
 			count: 100_000},
 		{name: "npm apn@1.7.8", program: "node", args: []string{"--no-deprecation", npm}, count: 100_000},
 	}
+	if o.Base != "" {
+		others = ours("base", filepath.Join(o.Base, "binary"))
+	}
+	contenders := append(ours("ours", self), others...)
 	for range o.Runs {
 		for _, c := range contenders {
 			report, err := one(ctx, o, sim, c)

@@ -26,6 +26,19 @@ import (
 
 // contenders are the clients; ours is the first, h2load, where it is installed, the last.
 func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) {
+	ours := func(name, program string) contender {
+		return contender{name, 1_000_000, true, func(ctx context.Context, address string, connections,
+			count int) (measure.Report, error) {
+			return oursAt(ctx, program, sim.Credentials, address, connections, count)
+		}}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	if o.Base != "" {
+		return []contender{ours("ours", self), ours("base", filepath.Join(o.Base, "http2"))}, nil
+	}
 	npm, err := filepath.Abs(filepath.Join(o.NPM, "node-apn.js"))
 	if err != nil {
 		return nil, fmt.Errorf("find the npm driver: %w", err)
@@ -39,10 +52,7 @@ func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) 
 	}
 	trust := "SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem") // apns2 has no option for a CA
 	list := append(make([]contender, 0, 5),
-		contender{"ours", 1_000_000, true, func(ctx context.Context, address string, connections, count int) (measure.Report,
-			error) {
-			return oursAt(ctx, sim.Credentials, address, connections, count)
-		}},
+		ours("ours", self),
 		contender{"sideshow/apns2, 100 goroutines", 40_000, false, peer(filepath.Join(o.Bin, "apns2"), nil, 100, trust)},
 		contender{"sideshow/apns2, 1,000 goroutines", 40_000, true, peer(filepath.Join(o.Bin, "apns2"), nil, streams, trust)},
 		contender{"npm @parse/node-apn", 20_000, true, peer("node", []string{npm}, streams)},
@@ -68,12 +78,8 @@ func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) 
 }
 
 // oursAt runs our own client in a process of its own.
-func oursAt(ctx context.Context, credentials, address string, connections, count int) (measure.Report, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return measure.Report{}, fmt.Errorf("find this program: %w", err)
-	}
-	return rig.Client(ctx, rig.Spec{Name: "ours", Program: self, Args: []string{
+func oursAt(ctx context.Context, program, credentials, address string, connections, count int) (measure.Report, error) {
+	return rig.Client(ctx, rig.Spec{Name: "ours", Program: program, Args: []string{
 		"-client", "-address", address, "-credentials", credentials, "-connections", strconv.Itoa(connections),
 		"-warmup", strconv.Itoa(count / 10), "-count", strconv.Itoa(count)}}, nil)
 }

@@ -94,6 +94,9 @@ func benchmark(ctx context.Context, o options) error {
 	if err := roundTrip(ctx, o, contenders, sim); err != nil {
 		return err
 	}
+	if o.Base != "" {
+		return nil
+	}
 	return faulty(ctx, o, contenders[0], dir)
 }
 
@@ -238,6 +241,10 @@ func faulty(ctx context.Context, o options, ours contender, dir string) error {
 	}
 	defer sim.Stop(5 * time.Second)
 	credentials := sim.Credentials
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
 	fmt.Print("### HTTP/2 with faults: 1 % 410, 1 % 503, GOAWAY every 10,000 requests; one connection\n\n")
 	t := measure.Table{Columns: []string{
 		"", "notifications/s", "accepted", "unregistered", "sent again", "accepted twice", "lost"}}
@@ -255,7 +262,7 @@ func faulty(ctx context.Context, o options, ours contender, dir string) error {
 			if err := sim.Reset(ctx); err != nil {
 				return err
 			}
-			report, err := oursAt(ctx, credentials, sim.Provider, 1, count)
+			report, err := oursAt(ctx, self, credentials, sim.Provider, 1, count)
 			if err != nil {
 				return fmt.Errorf("with faults %t: %w", faults, err)
 			}

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
@@ -18,9 +17,7 @@ type fcmWay struct {
 	app string
 	fcm *config.FCM
 
-	mu       sync.Mutex // guards what follows
-	unfollow func()
-	closed   bool
+	following
 }
 
 func newFCMWay(g *gateways, app *config.App) *fcmWay {
@@ -50,28 +47,18 @@ func (w *fcmWay) open() (sender.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("app %s, fcm: %w", w.app, err)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return nil, errClosed
-	}
-	if c.ServiceAccountFile != "" {
-		w.unfollow = w.g.watch.Follow(w.app, c.ServiceAccountFile, account.Reload, func() {})
+	if err := w.begin(func() (unfollow func()) {
+		if c.ServiceAccountFile == "" {
+			return nil
+		}
+		return w.g.watch.Follow(w.app, c.ServiceAccountFile, account.Reload, func() {})
+	}); err != nil {
+		return nil, err
 	}
 	return fcm.NewTransport(fcm.Config{
 		App: w.app, Address: c.Gateway, Credentials: account, TLS: conf, Proxy: proxy, Connections: c.Connections,
 		MaxRate: c.MaxRate, Share: w.g.share,
 	}, w.g.log, w.g.fcmMetrics), nil
-}
-
-// close implements opener.
-func (w *fcmWay) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
-	if w.unfollow != nil {
-		w.unfollow()
-	}
 }
 
 func (w *fcmWay) senderConfig(t sender.Transport) sender.RouteConfig {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"sync"
 
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
@@ -75,6 +76,34 @@ type platformOpener struct {
 
 // errClosed is for a route that is gone by the time that its credentials are read again.
 var errClosed = errors.New("the route is gone")
+
+// following is the file of credentials that a route has followed until it is closed.
+type following struct {
+	mu       sync.Mutex // guards what follows
+	unfollow func()     // nil where there is none
+	closed   bool
+}
+
+// begin calls follow, which may return nil, unless the route is closed.
+func (f *following) begin(follow func() (unfollow func())) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return errClosed
+	}
+	f.unfollow = follow()
+	return nil
+}
+
+// close implements opener.
+func (f *following) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if f.unfollow != nil {
+		f.unfollow()
+	}
+}
 
 // retries gives a 0 of the configuration its meaning, where to the sender it stands for the default.
 func retries(most int) int {

@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
-	"sync"
 
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
@@ -18,9 +17,7 @@ type webPushWay struct {
 	webpush  *config.WebPush
 	platform webpush.Platform
 
-	mu       sync.Mutex // guards what follows
-	unfollow func()
-	closed   bool
+	following
 }
 
 // openWebPush opens an app's route to browsers.
@@ -62,27 +59,16 @@ func (w *webPushWay) open() (sender.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("app %s, webpush: %w", w.app, err)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return nil, errClosed
+	if err := w.begin(func() (unfollow func()) {
+		w.platform.VAPID.Store(vapid)
+		return w.g.watch.Follow(w.app, c.VAPIDKeyFile, vapid.Reload, func() {})
+	}); err != nil {
+		return nil, err
 	}
-	w.platform.VAPID.Store(vapid)
-	w.unfollow = w.g.watch.Follow(w.app, c.VAPIDKeyFile, vapid.Reload, func() {})
 	return webpush.New(webpush.Config{
 		App: w.app, Route: webpush.Name, VAPID: vapid, Origins: w.platform.Origins, Subscriptions: w.g, RootCAs: roots,
 		Connections: c.Connections,
 	}, w.g.log, w.g.webPushMetrics), nil
-}
-
-// close implements opener.
-func (w *webPushWay) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
-	if w.unfollow != nil {
-		w.unfollow()
-	}
 }
 
 func (w *webPushWay) senderConfig(t sender.Transport) sender.RouteConfig {

@@ -150,7 +150,7 @@ func (a *API) routeApps() {
 	}, func(ctx context.Context, x *exchange, r *http.Request) error {
 		name, err := pathValue(r, "key")
 		if err != nil {
-			return faultsError{{Location: "path.key", Message: "must be percent-encoded"}}
+			return push.Faults{{Location: "path.key", Message: "must be percent-encoded"}}
 		}
 		return a.deleteKey(ctx, x, r, name)
 	})
@@ -161,7 +161,7 @@ func (a *API) routeApps() {
 		errors: []int{404, 409},
 	}, func(ctx context.Context, x *exchange, r *http.Request) error {
 		if x.query["name"] == "" {
-			return faultsError{{Location: "query.name", Message: "is missing"}}
+			return push.Faults{{Location: "query.name", Message: "is missing"}}
 		}
 		return a.deleteKey(ctx, x, r, x.query["name"])
 	})
@@ -176,14 +176,14 @@ var (
 func (x *exchange) pathApp(r *http.Request) (string, error) {
 	name, err := pathValue(r, "name")
 	if err != nil || !appName.MatchString(name) {
-		return "", faultsError{{Location: "path.name", Message: "must have 1 to 64 of a-z, 0-9, - and _"}}
+		return "", push.Faults{{Location: "path.name", Message: "must have 1 to 64 of a-z, 0-9, - and _"}}
 	}
 	x.target = name
 	return name, nil
 }
 
 // explainApp gives push.ErrNotFound its text.
-func explainApp(err error) error { return explainNotFound(err, "There is no such app.") }
+func explainApp(err error) error { return explainIf(err, push.ErrNotFound, "There is no such app.") }
 
 func (a *API) listApps(ctx context.Context, x *exchange, _ *http.Request) error {
 	all, err := a.operated.ListApps(ctx)
@@ -254,7 +254,7 @@ func (a *API) getAppRemoval(ctx context.Context, x *exchange, r *http.Request) e
 	}
 	left, err := a.operated.AppRemoval(ctx, name)
 	if err != nil {
-		return explainNotFound(err, "No app of this name is being removed.")
+		return explainIf(err, push.ErrNotFound, "No app of this name is being removed.")
 	}
 	return x.answer(http.StatusOK, left)
 }
@@ -297,7 +297,7 @@ func (a *API) addKey(ctx context.Context, x *exchange, r *http.Request) error {
 	}
 	added, err := a.operated.AddKey(ctx, name, key)
 	if err != nil {
-		return explainApp(explainConflict(err,
+		return explainApp(explainIf(err, push.ErrConflict,
 			"The app has a key of this name, or the key is in use already; or the app is of the configuration file."))
 	}
 	return x.answer(http.StatusCreated, newKeyBody{showKey(added), text})
@@ -362,13 +362,13 @@ func (a *API) deleteKey(ctx context.Context, x *exchange, r *http.Request, key s
 	}
 	x.about = checkedName(key)
 	if err := a.operated.DeleteKey(ctx, name, key); err != nil {
-		return explainNotFound(err, "There is no such app, or it has no such key.")
+		return explainIf(err, push.ErrNotFound, "There is no such app, or it has no such key.")
 	}
 	x.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// checkedName is a key's name as it may stand in the log.
+// checkedName is a key's name as it may be written to the log.
 func checkedName(name string) string {
 	if keyName.MatchString(name) {
 		return name

@@ -66,7 +66,7 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 		return explain(err, "%s.", capital(err.Error()))
 	}
 	if faults := body.LoneSurrogates("body"); faults != nil {
-		return faultsError(faults)
+		return push.Faults(faults)
 	}
 	return use(body)
 }
@@ -140,7 +140,7 @@ func (rd *reader) err() error {
 	if len(rd.faults) == 0 {
 		return nil
 	}
-	return faultsError(rd.faults)
+	return push.Faults(rd.faults)
 }
 
 // maxMembers is the number of members up to which object looks for duplicates; no object that it reads has as many

@@ -65,7 +65,7 @@ func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error
 	if f.types, err = eventTypes(x.query["types"]); err != nil {
 		return err
 	}
-	wrong := faultsError{{Location: "query.after", Message: "is no next_cursor and no event's id of this app"}}
+	wrong := push.Faults{{Location: "query.after", Message: "is no next_cursor and no event's id of this app"}}
 	if last := r.Header.Get(headerLastEventID); last != "" {
 		f.cursor = last
 		wrong[0].Location = "header." + headerLastEventID
@@ -151,7 +151,7 @@ func eventTypes(list string) (types []push.EventType, err error) {
 			for i := range known {
 				texts[i] = string(known[i])
 			}
-			return nil, faultsError{{Location: "query.types", Message: "must be some of: " + strings.Join(texts, ", ")}}
+			return nil, push.Faults{{Location: "query.types", Message: "must be some of: " + strings.Join(texts, ", ")}}
 		}
 		types = append(types, t)
 	}

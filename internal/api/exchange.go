@@ -175,7 +175,7 @@ func newRequestIDs() requestIDs {
 	return requestIDs{strings.ToLower(base32.StdEncoding.EncodeToString(b[:])) + "-", new(atomic.Uint64)}
 }
 
-// of is the caller's own id, if it sent one that can stand in a log line.
+// of is the caller's own id, if it sent one that can be part of a log line.
 func (ids requestIDs) of(r *http.Request) string {
 	if given := r.Header[headerRequestID]; len(given) == 1 && isRequestID(given[0]) {
 		return given[0]

@@ -25,7 +25,7 @@ var (
 	}}
 )
 
-var errCursor = faultsError{{Location: "query.cursor", Message: "is not a next_cursor of this list"}}
+var errCursor = push.Faults{{Location: "query.cursor", Message: "is not a next_cursor of this list"}}
 
 func answerList[S, T any](x *exchange, items []S, next string, show func(*S) T) error {
 	body := listBody[T]{Items: make([]T, len(items))}
@@ -57,7 +57,7 @@ func (a *API) cancelNotification(ctx context.Context, x *exchange, r *http.Reque
 	}
 	status, err := a.notifications.Cancel(ctx, x.who.app.Name, id)
 	if err != nil {
-		return explainConflict(err, "The notification is done: there is nothing left to cancel.")
+		return explainIf(err, push.ErrConflict, "The notification is done: there is nothing left to cancel.")
 	}
 	return x.answer(http.StatusOK, x.showStatus(&status))
 }
@@ -164,7 +164,7 @@ func sinceTime(s string) (time.Time, error) {
 	}
 	t, ok := parseTime(s)
 	if !ok {
-		return t, faultsError{{
+		return t, push.Faults{{
 			Location: "query.since", Message: "must be a time as in RFC 3339 from 1970 on, like 2030-01-01T00:00:00Z, or " +
 				"Unix seconds",
 		}}

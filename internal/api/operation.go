@@ -147,9 +147,9 @@ func readQuery(raw string, known []parameter) (query, error) {
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, faultsError{{Location: "query", Message: "must be percent-encoded: a % is written %25, a semicolon %3B"}}
+		return nil, push.Faults{{Location: "query", Message: "must be percent-encoded: a % is written %25, a semicolon %3B"}}
 	}
-	var faults faultsError
+	var faults push.Faults
 	q := make(query, len(known))
 	for _, p := range known {
 		given := values[p.name]
@@ -222,11 +222,11 @@ func pathValue(r *http.Request, name string) (string, error) {
 func (x *exchange) pathToken(r *http.Request) (push.Token, error) {
 	written, err := pathValue(r, "token")
 	if err != nil {
-		return "", faultsError{{Location: "path.token", Message: "must be percent-encoded"}}
+		return "", push.Faults{{Location: "path.token", Message: "must be percent-encoded"}}
 	}
 	t, err := x.who.app.parseToken(written)
 	if err != nil {
-		return "", faultsError{{Location: "path.token", Message: err.Error()}}
+		return "", push.Faults{{Location: "path.token", Message: err.Error()}}
 	}
 	x.token = t.Short()
 	return t, nil
@@ -238,7 +238,7 @@ func pathID(r *http.Request) (uuid.UUID, error) {
 	text := chi.URLParam(r, "id")
 	id, err := uuid.Parse(text)
 	if err != nil || len(text) != canonical {
-		return uuid.UUID{}, faultsError{{Location: "path.id", Message: "must be a UUID"}}
+		return uuid.UUID{}, push.Faults{{Location: "path.id", Message: "must be a UUID"}}
 	}
 	return id, nil
 }

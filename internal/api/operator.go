@@ -32,13 +32,8 @@ func (a *API) Operator(key string, from netip.Addr) (id [sha256.Size]byte, name 
 	default:
 		return id, p.key.Name, nil
 	}
-	a.metrics.refusedKeys.WithLabelValues(why).Inc()
-	slow, log, others := a.refusals.refuse(from)
-	if log {
-		a.log.Warn("key refused", "from", from.String(), "route", "console", "why", why, "others_not_logged", others)
-	}
-	if slow {
-		err = explain(errRate, "Too many requests with keys that are not taken come from this address.")
+	if a.refuseKey(from, why, "route", "console") {
+		err = errRefusals
 	}
 	return [sha256.Size]byte{}, "", err
 }
@@ -101,5 +96,5 @@ func CheckKeyName(name string) error {
 	if keyName.MatchString(name) {
 		return nil
 	}
-	return faultsError{{Location: "name", Message: "must have 1 to 64 letters, digits, -, _ and ."}}
+	return push.Faults{{Location: "name", Message: "must have 1 to 64 letters, digits, -, _ and ."}}
 }

@@ -19,7 +19,6 @@ var (
 	errNoRoute          = errors.New("no such path")
 	errMethodNotAllowed = errors.New("method not allowed")
 	errMediaType        = errors.New("media type")
-	errInvalid          = errors.New("invalid")
 	errMisdirected      = errors.New("the request is for another host")
 	errBusy             = errors.New("too many requests wait")
 	errRate             = errors.New("over the rate")
@@ -61,7 +60,6 @@ var kinds = []kind{
 	{push.ErrTooLarge, "too-large", 413, "Too large", "", 0},
 	{errMediaType, "unsupported-media-type", 415, "Unsupported media type", "", 0},
 	{push.ErrInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
-	{errInvalid, "invalid", 422, "Something in the request is wrong", "The errors say what, and where.", 0},
 	{errRate, "over-the-rate", 429, "Too many requests", "The key's rate is used up.", 1},
 	{push.ErrQuota, "quota-exceeded", 429, "The app has reached a quota", "The app has as many as it may.", 60},
 	{errBusy, "unavailable", 503, "Temporarily unavailable", "Too many requests wait.", 1},
@@ -101,28 +99,13 @@ func explain(err error, format string, args ...any) error {
 // Explain gives an error of one of the stores a text for the caller.
 func Explain(err error, detail string) error { return explained{err, detail} }
 
-// explainConflict gives a push.ErrConflict its text and leaves other errors as they are.
-func explainConflict(err error, detail string) error {
-	if errors.Is(err, push.ErrConflict) {
+// explainIf gives an error of the kind its text and leaves others as they are.
+func explainIf(err, kind error, detail string) error {
+	if errors.Is(err, kind) {
 		return explained{err, detail}
 	}
 	return err
 }
-
-// explainNotFound gives a push.ErrNotFound its text and leaves other errors as they are.
-func explainNotFound(err error, detail string) error {
-	if errors.Is(err, push.ErrNotFound) {
-		return explained{err, detail}
-	}
-	return err
-}
-
-// faultsError is errInvalid with the faults.
-type faultsError []push.Fault
-
-func (e faultsError) Error() string { return fmt.Sprintf("%d faults, the first: %v", len(e), e[0]) }
-
-func (faultsError) Unwrap() error { return errInvalid }
 
 // maxFaults is the number of faults that an answer lists: a request can have one in each of 10,000 tokens.
 const maxFaults = 100
@@ -172,11 +155,7 @@ func problemOf(err error) *Problem {
 	if errors.As(err, &with) {
 		p.Detail = with.detail
 	}
-	var faults faultsError
-	if given := push.Faults(nil); errors.As(err, &given) {
-		faults = faultsError(given)
-	}
-	if faults != nil || errors.As(err, &faults) {
+	if faults, is := errors.AsType[push.Faults](err); is {
 		for i, f := range faults {
 			if i == maxFaults {
 				p.Detail = fmt.Sprintf("More than %d things are wrong; the first ones are listed.", maxFaults)

@@ -149,7 +149,7 @@ func TestHead(t *testing.T) {
 func TestNothingLeaks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	secret := strings.Repeat("5ecre7", 11)[:64] // no token and no key, where either might stand
+	secret := strings.Repeat("5ecre7", 11)[:64] // no token and no key, where either might be
 	bad := secret[:63]
 	for _, c := range [][3]string{
 		{http.MethodGet, "/v1/tokens/" + bad, ""},
@@ -414,7 +414,7 @@ func TestDocumentedFieldsAreRead(t *testing.T) {
 		}},
 		"import": {reflect.TypeFor[lineBody](), func(v push.JSON) []push.Fault {
 			_, err := readDevice(v, app, now())
-			var faults faultsError
+			var faults push.Faults
 			errors.As(err, &faults)
 			return faults
 		}},

@@ -52,26 +52,35 @@ func (f *refusals) refuse(from netip.Addr) (slow, log bool, others int) {
 
 // refuseKey answers a request whose key is not taken: why is a word for the log and the metric.
 func (x *exchange) refuseKey(r *http.Request, why string, err error) error {
-	a := x.api
-	a.metrics.refusedKeys.WithLabelValues(why).Inc()
 	if why == refusedMissing {
+		x.api.metrics.refusedKeys.WithLabelValues(why).Inc()
 		return err
 	}
-	slow, log, others := a.refusals.refuse(x.address(r))
-	if log {
-		attrs := []any{"from", x.address(r).String(), "request_id", x.id, "route", x.route.pattern, "why", why}
-		if x.who != nil {
-			attrs = append(attrs, "app", x.who.app.Name, "key", x.who.key.Name)
-		}
-		if others > 0 {
-			attrs = append(attrs, "others_not_logged", others)
-		}
-		a.log.Warn("key refused", attrs...)
+	attrs := []any{"request_id", x.id, "route", x.route.pattern}
+	if x.who != nil {
+		attrs = append(attrs, "app", x.who.app.Name, "key", x.who.key.Name)
 	}
-	if slow && why != refusedScope {
-		return explain(errRate, "Too many requests with keys that are not taken come from this address.")
+	if x.api.refuseKey(x.address(r), why, attrs...) && why != refusedScope {
+		return errRefusals
 	}
 	return err
+}
+
+var errRefusals = explain(errRate, "Too many requests with keys that are not taken come from this address.")
+
+// refuseKey counts and logs that a key is not taken, and reports whether too many from the address were not.
+func (a *API) refuseKey(from netip.Addr, why string, attrs ...any) (slow bool) {
+	a.metrics.refusedKeys.WithLabelValues(why).Inc()
+	slow, log, others := a.refusals.refuse(from)
+	if !log {
+		return slow
+	}
+	attrs = append([]any{"from", from.String(), "why", why}, attrs...)
+	if others > 0 {
+		attrs = append(attrs, "others_not_logged", others)
+	}
+	a.log.Warn("key refused", attrs...)
+	return slow
 }
 
 // Why keys are refused. It is a closed enum.

@@ -156,7 +156,7 @@ func setKey(r *push.Request, from *http.Request, body push.JSON) error {
 	}
 	key := keys[0]
 	if len(keys) > 1 || key == "" || len(key) > maxIdempotency {
-		return faultsError{{Location: "header.Idempotency-Key", Message: "must have 1 to 255 bytes, and be given once"}}
+		return push.Faults{{Location: "header.Idempotency-Key", Message: "must have 1 to 255 bytes, and be given once"}}
 	}
 	r.IdempotencyKey = key
 	hash := sha256.New()
@@ -197,7 +197,7 @@ func (a *API) accept(
 	}
 	replay, err := a.notifications.Accept(ctx, request)
 	if err != nil {
-		return explainConflict(err, "The Idempotency-Key was used for another request.")
+		return explainIf(err, push.ErrConflict, "The Idempotency-Key was used for another request.")
 	}
 	if replay != nil {
 		b = replay

@@ -172,7 +172,7 @@ func (im *importer) take(number int64, line []byte) {
 	}
 	device, err := readDevice(body, im.app, im.now)
 	if err != nil {
-		var faults faultsError
+		var faults push.Faults
 		if errors.As(err, &faults) {
 			err = faults[0]
 		}

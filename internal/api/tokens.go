@@ -365,7 +365,7 @@ func (a *API) publicKeyOf(name, platform string) (found PublicKey, err error) {
 	for _, app := range a.directory.Load().apps {
 		p, has := app.platform(platform).(PublicKey)
 		if has && found != nil {
-			return nil, faultsError{{Location: "query.app", Message: "is missing: several apps have this platform"}}
+			return nil, push.Faults{{Location: "query.app", Message: "is missing: several apps have this platform"}}
 		}
 		if has {
 			found = p

@@ -106,7 +106,7 @@ func checkUserTokenKey(k UserTokenKey) error {
 	return nil
 }
 
-// errCritical is for a proof whose header has crit: what stands there must be understood (RFC 7515, 4.1.11), and no
+// errCritical is for a proof whose header has crit: what it names must be understood (RFC 7515, 4.1.11), and no
 // such extension is here. The JWT library leaves that to us.
 var errCritical = errors.New("crit")
 

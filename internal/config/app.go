@@ -21,7 +21,7 @@ import (
 // An app can also be given as JSON, in the shape of its entry in the file. Files are base64 text then, in settings
 // without the _file: key in place of key_file.
 
-// appAt is where the app's settings stand for the loader.
+// appAt is where the loader finds the app's settings.
 const appAt = "app"
 
 // ParseApp reads an app's entry as JSON, an object, and checks it as Load does. The settings of faults are as

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"iter"
 	"net"
 	"net/netip"
 	"net/url"
@@ -135,9 +136,9 @@ func (l *loader) check(c *Config) {
 	if len(c.Apps) == 0 && len(c.OperatorKeys) == 0 {
 		l.fault("apps", "is missing")
 	}
-	l.allowedOrigins(&c.Webhooks)
+	l.origins("webhooks.allowed_origins", c.Webhooks.AllowedOrigins, []string{"http", "https"},
+		"https://hooks.example.com or http://10.0.0.5:8080")
 	names := map[string]int{}
-	hashes := map[Hash]string{}
 	for i := range c.Apps {
 		app := &c.Apps[i]
 		at := "apps[" + strconv.Itoa(i) + "]"
@@ -152,28 +153,8 @@ func (l *loader) check(c *Config) {
 		for _, f := range c.Webhooks.Check(app) {
 			l.fault(at+"."+f.Setting, "%s", f.Message)
 		}
-		for j := range app.Keys {
-			key := &app.Keys[j]
-			keyAt := at + ".keys[" + strconv.Itoa(j) + "]"
-			if IsDevKey(key.SHA256) && !c.Dev {
-				l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
-			}
-			if first, twice := hashes[key.SHA256]; twice && key.SHA256 != (Hash{}) {
-				l.fault(keyAt+".sha256", "is already that of %s: a key belongs to one app", first)
-			}
-			hashes[key.SHA256] = keyAt
-		}
 	}
-	for i, key := range c.OperatorKeys {
-		keyAt := "operator_keys[" + strconv.Itoa(i) + "]"
-		if IsDevKey(key.SHA256) && !c.Dev {
-			l.fault(keyAt+".sha256", "is the key of dev mode, which everybody knows: make one with server keygen")
-		}
-		if first, twice := hashes[key.SHA256]; twice && key.SHA256 != (Hash{}) {
-			l.fault(keyAt+".sha256", "is already that of %s: a key has one scope", first)
-		}
-		hashes[key.SHA256] = keyAt
-	}
+	l.keys(c)
 	for _, name := range []string{"master_key", "master_key_previous"} {
 		text := c.MasterKey
 		if name != "master_key" {
@@ -188,7 +169,39 @@ func (l *loader) check(c *Config) {
 	}
 }
 
-// exampleKeys are keys that stand in examples, and those that come to mind first.
+// keys looks for keys that everybody knows, and for those that are given twice.
+func (l *loader) keys(c *Config) {
+	known := map[Hash]string{}
+	for at, hash := range hashes(c) {
+		if IsDevKey(hash) && !c.Dev {
+			l.fault(at, "is the key of dev mode, which everybody knows: make one with server keygen")
+		}
+		if first, twice := known[hash]; twice && hash != (Hash{}) {
+			l.fault(at, "is already that of %s: a key belongs to one app, or to an operator", first)
+		}
+		known[hash] = strings.TrimSuffix(at, ".sha256")
+	}
+}
+
+// hashes are those of all keys, with where they are set.
+func hashes(c *Config) iter.Seq2[string, Hash] {
+	return func(yield func(at string, hash Hash) bool) {
+		for i := range c.Apps {
+			for j, key := range c.Apps[i].Keys {
+				if !yield("apps["+strconv.Itoa(i)+"].keys["+strconv.Itoa(j)+"].sha256", key.SHA256) {
+					return
+				}
+			}
+		}
+		for i, key := range c.OperatorKeys {
+			if !yield("operator_keys["+strconv.Itoa(i)+"].sha256", key.SHA256) {
+				return
+			}
+		}
+	}
+}
+
+// exampleKeys are keys that examples have, and those that come to mind first.
 var exampleKeys = []string{
 	"", "password", "change-me", "changeme", "change_me", "secret", "KEY",
 }
@@ -236,7 +249,7 @@ func (l *loader) address(at, address string) {
 	}
 }
 
-// At is what is wrong with a setting, with the place where it stands: for those who know more of it than this package.
+// At is what is wrong with a setting, with where it is set: for those who know more of it than this package.
 func (c *Config) At(setting string, wrong error) error {
 	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
 	l.fault(setting, "%v", wrong)
@@ -262,18 +275,10 @@ func CheckKey(hash Hash) (wrong string) {
 // CheckKeys is CheckKey of all keys.
 func CheckKeys(c *Config) Faults {
 	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
-	check := func(at string, hash Hash) {
+	for at, hash := range hashes(c) {
 		if wrong := CheckKey(hash); wrong != "" {
-			l.fault(at+".sha256", "%s", wrong)
+			l.fault(at, "%s", wrong)
 		}
-	}
-	for i := range c.Apps {
-		for j, key := range c.Apps[i].Keys {
-			check("apps["+strconv.Itoa(i)+"].keys["+strconv.Itoa(j)+"]", key.SHA256)
-		}
-	}
-	for i, key := range c.OperatorKeys {
-		check("operator_keys["+strconv.Itoa(i)+"]", key.SHA256)
 	}
 	return l.sorted()
 }

@@ -72,14 +72,8 @@ func (l *loader) webPush(at string, w *WebPush) {
 		u.Scheme == "mailto" && !strings.Contains(u.Opaque, "@")) {
 		l.fault(at+".subject", "must be mailto: and an address, like mailto:push@example.com, or an https URL")
 	}
-	for i, origin := range w.AllowedOrigins {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" ||
-			u.RawQuery != "" || u.Fragment != "" {
-			l.fault(at+".allowed_origins["+strconv.Itoa(i)+"]",
-				"must be an origin, like https://push.example.com or https://push.example.com:8443")
-		}
-	}
+	l.origins(at+".allowed_origins", w.AllowedOrigins, []string{"https"},
+		"https://push.example.com or https://push.example.com:8443")
 }
 
 // proxy must be the URL of an HTTP proxy, or empty.

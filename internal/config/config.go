@@ -1,5 +1,5 @@
-// Package config reads the one YAML file and the environment, refuses what is unknown or wrong with the line it stands
-// in, and knows what every setting is for: docs/configuration.md is made from the types here.
+// Package config reads the one YAML file and the environment, refuses what is unknown or wrong and names its line,
+// and knows what every setting is for: docs/configuration.md is made from the types here.
 //
 // Of the files that the configuration names it reads only those for secrets, and sees whether the others can be opened;
 // it connects to nothing, and does not know what the settings do: keys and certificates are read where they are used.
@@ -47,7 +47,7 @@ type Config struct {
 
 	// Dev says that this is the configuration of Dev.
 	Dev bool `yaml:"-"`
-	// name is of the file, and where says in which line of it, or variable, a setting stands.
+	// name is of the file, and where says in which line of it, or variable, a setting is given.
 	name  string
 	where origins
 	// secretFiles are the paths that secrets were read from.
@@ -334,7 +334,7 @@ func Dev(environ []string) (*Config, error) {
 	return c, nil
 }
 
-// NewKey makes an API key of 256 random bits. The scope stands in its text, so that people see what they hold.
+// NewKey makes an API key of 256 random bits. The scope is part of its text, so that people see what they hold.
 func NewKey(scope string) (key string, hash Hash) {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // it cannot fail

@@ -45,7 +45,7 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// place is where a setting stands: a line of the file, or a variable.
+// place is where a setting is given: a line of the file, or a variable.
 type place struct {
 	line     int
 	variable string
@@ -123,7 +123,7 @@ func (l *loader) fault(setting, format string, args ...any) {
 }
 
 func (l *loader) faultAt(p place, setting, format string, args ...any) {
-	l.wrong[strings.TrimSuffix(setting, fileSuffix)] = true // a secret's file stands for the secret
+	l.wrong[strings.TrimSuffix(setting, fileSuffix)] = true // a secret's file is given in place of the secret
 	l.wrong[setting] = true
 	if setting == p.variable { // the variable is no setting's
 		setting = ""

@@ -14,7 +14,7 @@ import (
 type setting struct {
 	value reflect.Value
 	tag   reflect.StructTag
-	// file is set on what stands for a secret's _file: it takes the path, to be read later.
+	// file is set on a secret's _file: it takes the path, to be read later.
 	file bool
 }
 

@@ -60,15 +60,6 @@ func (w *Webhook) Secrets() []string {
 	return []string{w.Secret, w.PreviousSecret}
 }
 
-// Host is the webhook's URL without what may be secret of it.
-func (w *Webhook) Host() string {
-	u, err := url.Parse(w.URL)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host
-}
-
 // Allows reports whether the URL is of an origin that may be private and plain.
 func (w *Webhooks) Allows(address string) bool {
 	origin := originOf(address)
@@ -113,14 +104,13 @@ func originOf(address string) string {
 	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// allowedOrigins checks what is allowed.
-func (l *loader) allowedOrigins(w *Webhooks) {
-	for i, origin := range w.AllowedOrigins {
+// origins checks that the URLs are nothing but origins of one of the schemes.
+func (l *loader) origins(at string, origins, schemes []string, examples string) {
+	for i, origin := range origins {
 		u, err := url.Parse(origin)
-		if err != nil || originOf(origin) == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" ||
-			u.Fragment != "" {
-			l.fault("webhooks.allowed_origins["+strconv.Itoa(i)+"]",
-				"must be an origin, like https://hooks.example.com or http://10.0.0.5:8080")
+		if err != nil || !slices.Contains(schemes, u.Scheme) || u.Hostname() == "" || u.User != nil ||
+			u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+			l.fault(at+"["+strconv.Itoa(i)+"]", "must be an origin, like %s", examples)
 		}
 	}
 }

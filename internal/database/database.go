@@ -1,7 +1,7 @@
 // Package database opens the service's database, MySQL (or MariaDB, or what speaks its protocol) or the embedded
 // SQLite, runs transactions on it, migrates it, and tells a duplicate key or a deadlock by the driver's code.
 //
-// It knows no table: SQL on device tokens stands in internal/tokens, SQL on notifications in internal/queue, SQL on
+// It knows no table: SQL on device tokens is in internal/tokens, SQL on notifications in internal/queue, SQL on
 // events in internal/events and internal/webhooks.
 package database
 

@@ -158,7 +158,7 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	// SQLite would make it, and with it what stands beside it, for everybody to read.
+	// SQLite would make it, and with it the files beside it, for everybody to read.
 	if f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_RDWR, 0o600); err == nil { // SQLite says why not
 		_ = f.Close()
 	}

@@ -172,9 +172,6 @@ func (s *Store) sequence(ctx context.Context) (n int, err error) {
 		"SELECT EXISTS (SELECT 1 FROM events WHERE seq = 0)").Scan(&waiting); err != nil || !waiting {
 		return 0, wrap(err, "look for new events")
 	}
-	if _, _, err := s.head(ctx); err != nil {
-		return 0, err
-	}
 	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		n, err = s.sequenceIn(ctx, tx)
 		return err
@@ -184,7 +181,11 @@ func (s *Store) sequence(ctx context.Context) (n int, err error) {
 
 func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (int, error) {
 	var seq uint64
-	if err := tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1 FOR UPDATE").Scan(&seq); err != nil {
+	err := tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1 FOR UPDATE").Scan(&seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = s.beginIn(ctx, tx)
+	}
+	if err != nil {
 		return 0, err
 	}
 	type sequenced struct {
@@ -220,7 +221,7 @@ func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (int, error) {
 	if err := in.Flush(ctx, tx); err != nil {
 		return 0, err
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE event_feed SET seq = ? WHERE id = 1", seq)
+	_, err = tx.ExecContext(ctx, "UPDATE event_feed SET seq = ? WHERE id = 1", seq)
 	return len(rows), err
 }
 

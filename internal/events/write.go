@@ -17,7 +17,7 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Shards is more than any shard's number: it stands for none.
+// Shards is more than any shard's number: it means none.
 const noShard = 64
 
 // What a row holds at the most: events, and bytes before they are compressed.
@@ -75,7 +75,7 @@ func (s *Store) Write(now time.Time) *Writer {
 // Wanted reports whether the app's events are kept.
 func (w *Writer) Wanted(app string) bool { return w.store.Wanted(app) }
 
-// Add adds an event that no lease stands behind.
+// Add adds an event that is of no lease.
 func (w *Writer) Add(app string, t push.EventType, data any) error {
 	if w.store == nil {
 		return nil

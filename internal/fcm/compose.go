@@ -242,7 +242,7 @@ func (m *composer) object(at string, v push.JSON, forms map[string]form, take fu
 	}
 }
 
-// duplicates are the keys that stand twice in one object, in either spelling.
+// duplicates are the keys that one object has twice, in either spelling.
 func (m *composer) duplicates(at string, block push.JSON) []push.Fault {
 	faults := block.DuplicateKeys(at)
 	if !block.IsObject() || len(faults) > 0 {
@@ -251,13 +251,13 @@ func (m *composer) duplicates(at string, block push.JSON) []push.Fault {
 	return append(faults, spelledTwice(at, block, 0)...)
 }
 
-// spelledTwice finds members that stand there in snake_case and in camelCase, in the objects whose names we know.
+// spelledTwice finds members that are there in snake_case and in camelCase, in the objects whose names we know.
 func spelledTwice(at string, v push.JSON, depth int) (faults []push.Fault) {
 	names := map[string]bool{}
 	for key, v := range v.Members() {
 		here, name := push.Member(at, key), snake(key.String())
 		if names[name] {
-			faults = append(faults, push.Fault{Location: here, Message: "stands there twice, as " + name + " too"})
+			faults = append(faults, push.Fault{Location: here, Message: "is there twice, as " + name + " too"})
 		}
 		names[name] = true
 		if depth < 2 && v.IsObject() && (name == "android" || name == "notification" || name == "fcm_options") {

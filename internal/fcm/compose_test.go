@@ -187,7 +187,7 @@ func TestComposeFaults(t *testing.T) {
 		{"a badge too wide", map[string]string{"message": `{"title": "T", "badge": 4294967295}`}, nil, []string{"body.message.badge: must be at most 2147483647 for FCM"}},
 		{"twice the same", map[string]string{"fcm": `{"android": {"ttl": "1s", "ttl": "2s"}}`}, nil, []string{"body.fcm.android.ttl: duplicate key"}},
 		{"twice in two spellings", map[string]string{"fcm": `{"android": {"collapse_key": "a", "collapseKey": "b"}}`}, nil,
-			[]string{"body.fcm.android.collapseKey: stands there twice, as collapse_key too"}},
+			[]string{"body.fcm.android.collapseKey: is there twice, as collapse_key too"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

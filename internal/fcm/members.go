@@ -42,7 +42,7 @@ func (m members) get(name string) push.JSON {
 	return nil
 }
 
-// appendTo appends what stands between the object's braces.
+// appendTo appends what is between the object's braces.
 func (m members) appendTo(b []byte) []byte {
 	for i, member := range m {
 		if i > 0 {

@@ -10,7 +10,7 @@ import (
 )
 
 // metadataServer is that of Google Cloud, which gives the access tokens of the service account that the machine, or
-// the workload of the cluster, has. It stands at a link-local address; GCE_METADATA_HOST names another.
+// the workload of the cluster, has. It is at a link-local address; GCE_METADATA_HOST names another.
 type metadataServer struct{}
 
 const metadataToken = "instance/service-accounts/default/token"

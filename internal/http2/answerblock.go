@@ -40,7 +40,7 @@ const (
 	kindOther
 )
 
-// knownName is a field's name as it stands in blocks.
+// knownName is a field's name as blocks have it.
 type knownName struct {
 	text string
 	kind fieldKind
@@ -185,7 +185,7 @@ func (r *blockReader) field(block []byte) (kind fieldKind, value []byte, coded b
 	return kind, value, coded, rest, ok
 }
 
-// kindOfText is kindOf for a name as it stands in a block. Not ok: it is not Huffman code.
+// kindOfText is kindOf for a name as a block has it. Not ok: it is not Huffman code.
 func (r *blockReader) kindOfText(name []byte, coded bool) (kind fieldKind, ok bool) {
 	memo := r.known
 	if coded {

@@ -198,7 +198,7 @@ func TestDownIsShared(t *testing.T) {
 }
 
 // TestAnsweredConnectionsEnd: the pauses grow for a peer that answers nobody. Where connections end after an answer, as
-// over a request that the peer cannot stand, the others wait no longer each time.
+// over a request that the peer cannot bear, the others wait no longer each time.
 func TestAnsweredConnectionsEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		gw := &http2test.Gateway{Serve: func(_ int, p *http2test.Peer) {

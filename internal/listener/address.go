@@ -39,7 +39,7 @@ func (p Proxies) Contains(a netip.Addr) bool {
 }
 
 // Client is the address of whoever made the request: the connection's, or where that is a trusted proxy's the last one
-// of X-Forwarded-For that is not. What stands before that anybody may have written.
+// of X-Forwarded-For that is not. What comes before it anybody may have written.
 func (p Proxies) Client(r *http.Request) netip.Addr {
 	client := addressOf(r.RemoteAddr)
 	if !p.Contains(client) {

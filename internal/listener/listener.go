@@ -1,4 +1,4 @@
-// Package listener is what stands between the open internet and an HTTP handler: bounds on connections, in all and for
+// Package listener is what the open internet meets before an HTTP handler: bounds on connections, in all and for
 // each client address, the certificate that follows its files, and the address of the client behind trusted proxies.
 //
 // It knows no route, no key and no app, and imports nothing else of ours but what follows files.

@@ -32,7 +32,7 @@ type verdict uint8
 const (
 	inserted verdict = iota
 	replayed         // the key is known, with the same request
-	repeated         // the same request stands earlier in the same group
+	repeated         // the same request is earlier in the same group
 	refused          // the key is known, with another request
 )
 

@@ -58,7 +58,7 @@ type Outlet struct {
 	Route push.Route
 }
 
-// Head is when a shard's earliest batch is due; a zero time stands for an empty lane.
+// Head is when a shard's earliest batch is due; a zero time means an empty lane.
 type Head struct {
 	Shard uint8
 	Due   [2]time.Time // by Lane

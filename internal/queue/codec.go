@@ -76,7 +76,7 @@ func decodeRecipients(body []byte, n int) ([]push.Recipient, error) {
 	return recipients, nil
 }
 
-// body encodes what stands in the batch's row.
+// body encodes what the batch's row has.
 func (b *Batch) body() []byte {
 	switch b.Kind {
 	case Audience:
@@ -134,7 +134,7 @@ func decodeNamed(body []byte, shard uint8) ([]Key, error) {
 	return keys, nil
 }
 
-// recipient encodes what stands in the row of a notification to one device: the length of the route (one byte), the
+// recipient encodes what the row of a notification to one device has: the length of the route (one byte), the
 // route, and the recipient as in a batch's body.
 func (b *Batch) recipient() []byte {
 	dst := make([]byte, 0, 1+len(b.Route)+len(b.Recipients[0].Token)+8)

@@ -52,7 +52,7 @@ type Key struct {
 	Seq          uint32 // within the notification
 }
 
-// Batch is a part of a notification's recipients, or what stands for them until they are known.
+// Batch is a part of a notification's recipients, or the audience or list that names them until they are known.
 type Batch struct {
 	Key
 	App string
@@ -97,7 +97,7 @@ type Settlement struct {
 	Kind push.Kind
 	// ServiceID is the notification's.
 	ServiceID uuid.UUID
-	// Results stand in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at
+	// Results are in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at
 	// RetryAt; a Retry grows its recipient's attempts.
 	Results []push.Result
 	RetryAt time.Time

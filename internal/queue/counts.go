@@ -18,10 +18,10 @@ type tally struct {
 	counts   counts
 	sentAt   time.Time // zero where nothing was sent
 	expanded bool
-	single   bool // what waited stood in its row
+	single   bool // what waited was in its row
 }
 
-// counts stand in the order of countColumns.
+// counts are in the order of countColumns.
 type counts [5]int64
 
 var countColumns = [len(counts{})]string{"accepted", "failed", "unregistered", "expired", "cancelled"}

@@ -59,19 +59,19 @@ func headsQuery(leases []Lease) (query string, args []any) {
 
 // Due returns the batches that the query asks for, each shard's in their order; what Singles batches name is had by
 // Singles. It takes no locks and marks nothing: a
-// batch is found again and again until it is settled, and what is in flight stands at the head of its shard.
+// batch is found again and again until it is settled, and what is in flight is at the head of its shard.
 //
 // So poll like this: ask Heads which shards have something due (most often none), and read those forward, each from the
 // last batch read of it. From a shard that gave less than Limit everything due was read: go on there from Key{Shard: s,
 // DueAt: a second before Until}, or else what Without passed over at its end is read through in every poll. What comes
-// to stand behind such a position (a commit that took long, what was passed over or dropped) is found by beginning at
+// to be behind such a position (a commit that took long, what was passed over or dropped) is found by beginning at
 // the head every few seconds, skipping what is in memory. A row that was read may have been settled while it was read:
 // remember what is settled during a poll until the poll is over.
 func (q *Queue) Due(ctx context.Context, query DueQuery) ([]*Batch, error) {
 	if len(query.After) == 0 || query.Limit <= 0 {
 		return nil, nil
 	}
-	// One range of the clustered key for each shard, each with its own limit, so that no shard stands behind another.
+	// One range of the clustered key for each shard, each with its own limit, so that no shard waits for another.
 	part := "SELECT " + batchColumns + ` FROM batches WHERE shard = ? AND lane = ? AND due_at >= ? AND due_at <= ?
 		AND (due_at > ? OR notification_id > ? OR (notification_id = ? AND seq > ?))`
 	if len(query.Without) > 0 {

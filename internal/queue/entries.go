@@ -94,7 +94,7 @@ func (e *entries) own(leases []Lease) {
 	e.epochs = now
 }
 
-// emptied returns the entries whose rows can go once what stands at these places is settled.
+// emptied returns the entries whose rows can go once what is at these places is settled.
 func (e *entries) emptied(settling []place) (keys []Key) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,7 +119,7 @@ func (e *entries) emptied(settling []place) (keys []Key) {
 	return keys
 }
 
-// settled takes in that what stands at the places is settled, and that the rows of the entries are removed.
+// settled notes that what is at the places is settled, and that the rows of the entries are removed.
 func (e *entries) settled(places []place, removed []Key) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

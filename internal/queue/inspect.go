@@ -115,21 +115,7 @@ func (q *Queue) TokenHistory(ctx context.Context, app string, token push.Token) 
 }
 
 func (q *Queue) badAnswers(ctx context.Context, app string, token push.Token) ([]BadToken, error) {
-	var rows []struct {
-		Environment push.Route
-		Kind        push.Kind
-		Answers     int
-		FirstAt     database.Time `db:"first_at"`
-		LastAt      database.Time `db:"last_at"`
-	}
-	err := q.db.Reader().SelectContext(ctx, &rows, `SELECT environment, kind, answers, first_at, last_at FROM bad_tokens
-		WHERE app = ? AND token = ? ORDER BY environment, kind`, app, []byte(token))
-	all := make([]BadToken, len(rows))
-	for i, r := range rows {
-		all[i] = BadToken{Token: token, Route: r.Environment, Kind: r.Kind, Answers: r.Answers, FirstAt: r.FirstAt.Time,
-			LastAt: r.LastAt.Time}
-	}
-	return all, err
+	return q.selectBadTokens(ctx, "app = ? AND token = ? ORDER BY environment, kind", app, []byte(token))
 }
 
 func (q *Queue) failuresOf(ctx context.Context, app string, token push.Token) ([]TokenFailure, error) {

@@ -264,6 +264,11 @@ func (q *Queue) badTokenPage(
 	condition, args := ofPlatforms(of)
 	args = append([]any{app, []byte(after.Token), []byte(after.Token), string(after.Route), string(after.Route),
 		string(after.Kind), answers, stamp(first)}, args...)
+	return q.selectBadTokens(ctx, `app = ? AND token >= ? AND (token > ? OR environment > ? OR environment = ? AND kind > ?)
+		AND answers >= ? AND first_at <= ?`+condition+" ORDER BY token, environment, kind LIMIT ?", append(args, maxKeys)...)
+}
+
+func (q *Queue) selectBadTokens(ctx context.Context, where string, args ...any) ([]BadToken, error) {
 	var rows []struct {
 		Token       push.Token
 		Environment push.Route
@@ -272,15 +277,14 @@ func (q *Queue) badTokenPage(
 		FirstAt     database.Time `db:"first_at"`
 		LastAt      database.Time `db:"last_at"`
 	}
-	err := q.db.Reader().SelectContext(ctx, &rows, `SELECT token, environment, kind, answers, first_at, last_at FROM bad_tokens
-		WHERE app = ? AND token >= ? AND (token > ? OR environment > ? OR environment = ? AND kind > ?) AND answers >= ? AND first_at <= ?`+
-		condition+" ORDER BY token, environment, kind LIMIT ?", append(args, maxKeys)...)
-	page := make([]BadToken, len(rows))
+	err := q.db.Reader().SelectContext(ctx, &rows,
+		"SELECT token, environment, kind, answers, first_at, last_at FROM bad_tokens WHERE "+where, args...)
+	all := make([]BadToken, len(rows))
 	for i, r := range rows {
-		page[i] = BadToken{Token: r.Token, Route: r.Environment, Kind: r.Kind, Answers: r.Answers, FirstAt: r.FirstAt.Time,
+		all[i] = BadToken{Token: r.Token, Route: r.Environment, Kind: r.Kind, Answers: r.Answers, FirstAt: r.FirstAt.Time,
 			LastAt: r.LastAt.Time}
 	}
-	return page, err
+	return all, err
 }
 
 // ForgetBadTokens starts the platforms' counting anew. A wave of such answers speaks against the configuration, not

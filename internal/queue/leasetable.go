@@ -53,7 +53,7 @@ func (t *leaseTable) look(ctx context.Context) (beats map[string]uint64, shards 
 
 func (t *leaseTable) bury(ctx context.Context, id string, beat uint64) error {
 	return wrap(t.q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		// The row's lock decides between this and the replica's own next beat. A beat of 0 stands for a missing row.
+		// The row's lock decides between this and the replica's own next beat. A beat of 0 means a missing row.
 		n, err := affected(ctx, tx, "DELETE FROM replicas WHERE id = ? AND beat = ?", id, beat)
 		if err != nil || (n == 0 && beat > 0) {
 			return err

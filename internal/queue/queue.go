@@ -1,5 +1,10 @@
 // Package queue keeps notifications, their batches, the shards' leases, outcomes, idempotency keys and invalidations:
-// all SQL on them stands here, and every step can be repeated after a crash at any instant.
+// all SQL on them is here, and every step can be repeated after a crash at any instant.
+//
+// Its words. A batch is up to 1,000 recipients of one notification, or the audience that they are found by. Each batch
+// is of one of 64 shards, which replicas lease, and of one of two lanes, the urgent and the bulk one, so that a
+// notification to one recipient does not wait for a broadcast. To settle a batch is to write its outcomes and to remove
+// it, or to leave what is to be sent again.
 //
 // It decides nothing about sending (internal/sender does) and contains no SQL on device tokens (internal/tokens).
 package queue

@@ -14,7 +14,7 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// A notification to one device has no row in batches: what waits of it stands in its own row, which is written once
+// A notification to one device has no row in batches: what waits of it is in its own row, which is written once
 // when it is accepted and once when it is settled. The readers of the shards find it by an entry: a Singles batch
 // that names the notifications of one route that were accepted in one transaction, up to entrySize of them. An entry
 // is removed with the last of them, or later: one of which nothing waits does no harm. What is to be sent again has

@@ -45,7 +45,7 @@ func stamp(t time.Time) any {
 	return v
 }
 
-// never stands for a time that has not come, in the columns that are set later: see the migration for why it is not
+// never means a time that has not come, in the columns that are set later: see the migration for why it is not
 // NULL.
 var never = stamp(time.Unix(0, 0))
 

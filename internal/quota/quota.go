@@ -2,7 +2,7 @@
 // whether it may have more: up to its own limits, and up to its fair share of what the service keeps for all.
 //
 // The stores add to the counts in the transactions that make them true: all SQL on the tables app_usage and
-// token_usage stands here. It knows nothing of notifications and device tokens themselves.
+// token_usage is here. It knows nothing of notifications and device tokens themselves.
 package quota
 
 import (

@@ -291,7 +291,7 @@ func effectOf(fault Fault) effect {
 			e.act = actUnregistered
 		}
 		return e
-	default: // the others stand in a table
+	default: // the others are in a table
 	}
 	for _, e := range effects {
 		if e.code == fault {

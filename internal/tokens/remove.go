@@ -43,7 +43,7 @@ func (s *Store) RemoveUnchanged(
 		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !elsewhere && !e.stored.LastUpdated.After(at) {
 			e.remains, removed[i], until[e] = false, true, at
 			s.metrics.removals.WithLabelValues(string(inv.Source)).Inc()
-			if err := told.Add(inv.App, push.EventTokenRemoved, removal(e, inv)); err != nil {
+			if err := told.Add(inv.App, push.EventTokenRemoved, removal(e, invalidReasons[inv.Source], string(inv.Source), inv.At)); err != nil {
 				return nil, err
 			}
 		}
@@ -51,7 +51,7 @@ func (s *Store) RemoveUnchanged(
 	var drop []indexRow
 	gone := slices.DeleteFunc(slices.Clone(w.sorted), func(e *record) bool { return !e.exists || e.remains })
 	for run := range slices.Chunk(gone, maxRows) {
-		// The rows are locked and the condition is known to hold. It stands in the statement all the same: should an
+		// The rows are locked and the condition is known to hold. It is in the statement all the same: should an
 		// engine not keep the lock, nothing else is removed.
 		st := newStatement("DELETE FROM device_tokens WHERE ")
 		for i, e := range run {
@@ -79,13 +79,14 @@ func (s *Store) RemoveUnchanged(
 	return removed, s.counters.Write(ctx, tx, &counts)
 }
 
+var invalidReasons = map[push.Source]string{
+	push.SourceFeedback: "Feedback", push.SourceUnregistered: "Unregistered", push.SourceBadToken: "BadToken",
+}
+
 // removal is what is told of the token's removal.
-func removal(e *record, inv push.Invalidation) events.TokenRemoved {
-	reason := map[push.Source]string{
-		push.SourceFeedback: "Feedback", push.SourceUnregistered: "Unregistered", push.SourceBadToken: "BadToken",
-	}[inv.Source]
+func removal(e *record, reason, source string, at time.Time) events.TokenRemoved {
 	return events.TokenRemoved{
 		Platform: e.token.PlatformName(), Token: e.token.String(), UserID: events.TextOrNull(e.stored.UserID),
-		Reason: reason, Source: string(inv.Source), Timestamp: inv.At.Unix(),
+		Reason: reason, Source: source, Timestamp: at.Unix(),
 	}
 }

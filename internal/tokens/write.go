@@ -112,16 +112,11 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 func (w *transaction) tell(ctx context.Context, removals []*record) error {
 	told := w.store.events.Write(w.store.now())
 	for _, e := range removals {
-		kind, data := push.EventTokenRemoved, any(events.TokenRemoved{
-			Platform: e.token.PlatformName(), Token: e.token.String(), UserID: events.TextOrNull(e.stored.UserID),
-			Reason: "Deleted", Source: "request", Timestamp: w.store.now().Unix(),
-		})
+		reason, source := "Deleted", "request"
 		if e.unproven {
-			kind, data = push.EventTokenRemoved, events.TokenRemoved{
-				Platform: e.token.PlatformName(), Token: e.token.String(), UserID: events.TextOrNull(e.stored.UserID),
-				Reason: "NeverAccepted", Source: removedUnproven, Timestamp: w.store.now().Unix(),
-			}
+			reason, source = "NeverAccepted", removedUnproven
 		}
+		kind, data := push.EventTokenRemoved, any(removal(e, reason, source, w.store.now()))
 		if e.replaced && e.by != "" {
 			kind, data = push.EventTokenReplaced, events.TokenReplaced{
 				Platform: e.token.PlatformName(), Token: e.token.String(), ReplacedBy: e.by.String(),

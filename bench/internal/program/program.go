@@ -23,6 +23,8 @@ type Options struct {
 
 	// Bin has the built programs, and NPM the npm drivers; empty: there is no such flag.
 	Bin, NPM string
+	// Base has this benchmark's program of another version, against whose client ours alone is measured.
+	Base string
 	// Runs are the interleaved runs of every client, and Scale what their counts are multiplied by.
 	Runs  int
 	Scale float64
@@ -41,6 +43,8 @@ func (o *Options) Flags(kind string) {
 	flag.StringVar(&o.Bin, "bin", "bench/bin", "the built programs")
 	if o.NPM != "" {
 		flag.StringVar(&o.NPM, "npm", o.NPM, "the npm drivers")
+		flag.StringVar(&o.Base, "base", "",
+			"a directory with this program of another version: our clients of both, in turns, and no others")
 	}
 	flag.IntVar(&o.Runs, "runs", o.Runs, "interleaved runs of every client")
 	flag.Float64Var(&o.Scale, "scale", 1, "scale of the counts: 1 is one to three seconds for each client and run")

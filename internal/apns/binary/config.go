@@ -27,7 +27,7 @@ func DefaultRetryStatuses() []uint8 {
 	return []uint8{uint8(frame.StatusProcessingError), uint8(frame.StatusShutdown)}
 }
 
-// Config configures the transport of one route of an app. Zero values stand for the defaults.
+// Config configures the transport of one route of an app. Zero values mean the defaults.
 type Config struct {
 	App     string
 	Route   push.Route  // of its notifications, for log and metrics

@@ -40,7 +40,7 @@ type conn struct {
 	// A connection opened while the gateway may not be well is watched until writeAfter before anything is written.
 	writeAfter time.Time
 	// Silence is counted from quietSince on where that is later than the write: before it the peer was not reading, or
-	// the process itself stood still.
+	// the process itself was stopped.
 	quietSince   time.Time
 	halfClosedAt time.Time
 	failedAt     time.Time // of a write; from then on only the reader is waited for

@@ -42,7 +42,7 @@ type slot struct {
 
 	timer *time.Timer
 	due   time.Time // when something is next to be done without an event; zero: never
-	last  time.Time // when it last looked, to notice that the process stood still
+	last  time.Time // when it last looked, to notice that the process was stopped
 
 	dials  dials
 	search search
@@ -158,7 +158,7 @@ func (s *slot) publish() {
 func (s *slot) slack() time.Duration { return max(s.t.cfg.ConfirmAfter/8, 10*time.Millisecond) }
 
 // noticeStandstill begins the silence anew after the process itself did not run (a suspended machine, a starved
-// container): what the gateway said meanwhile may not have been read yet, and a gateway that stood still with us has
+// container): what the gateway said meanwhile may not have been read yet, and a gateway that was stopped with us has
 // said nothing yet. So that no standstill passes for sleep, the slot never sleeps for long while silence may become
 // evidence.
 func (s *slot) noticeStandstill(now time.Time) {

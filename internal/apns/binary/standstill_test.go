@@ -16,8 +16,8 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// While the process stood still nothing was silent: the reader has not read what came, and a gateway on the same
-// machine stood still too. Only silence that the slot has watched all the time is evidence.
+// While the process was stopped nothing was silent: the reader has not read what came, and a gateway on the same
+// machine was stopped, too. Only silence that the slot has watched all the time is evidence.
 func TestStandstill(t *testing.T) {
 	const slack = DefaultConfirmAfter / 8
 	for _, test := range []struct {

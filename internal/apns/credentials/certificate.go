@@ -77,7 +77,7 @@ func normalPEM(data []byte) []byte {
 const mendPKCS12 = "; openssl mends it: openssl pkcs12 -legacy -in old.p12 -nodes -out push.pem, and set " +
 	"certificate_file to push.pem"
 
-// pkcs12Certificate reads a keystore: its key, the certificate that the key belongs to wherever that stands, and the
+// pkcs12Certificate reads a keystore: its key, the certificate that the key belongs to wherever that is, and the
 // others as the chain, as pemCertificate does.
 func pkcs12Certificate(data []byte, password string) (tls.Certificate, error) {
 	key, leaf, chain, err := pkcs12.DecodeChain(data, password)
@@ -122,7 +122,7 @@ func withLeaf(key crypto.PrivateKey, certs []*x509.Certificate) tls.Certificate 
 var errNoKey = errors.New("there is no private key in it; expected the certificate and its private key in one file " +
 	"(export both together)")
 
-// pemCertificate takes the key, and the certificate that it belongs to wherever that stands; the others go along as the
+// pemCertificate takes the key, and the certificate that it belongs to wherever that is; the others go along as the
 // chain.
 func pemCertificate(data []byte) (tls.Certificate, error) {
 	var (

@@ -39,7 +39,7 @@ type providerToken struct {
 }
 
 // age is by whichever clock has gone on further, the wall clock's whole seconds counting: while a machine is suspended
-// its monotonic one stands still, and APNs' does not. It is asked for with every notification.
+// its monotonic one stops, and APNs' does not. It is asked for with every notification.
 func (t *providerToken) age(now time.Time) time.Duration {
 	return max(now.Sub(t.issued), time.Duration(now.Unix()-t.issuedUnix)*time.Second)
 }

@@ -1,4 +1,5 @@
-// Package payload makes what APNs' payload has and other services' have not.
+// Package payload is what APNs gets of a notification: push types, kinds of device token, and the payload with its
+// alert.
 package payload
 
 import "encoding/json"

@@ -11,7 +11,7 @@ import (
 const blockMessage = "message"
 
 // fromMessage is aps and data with what the message adds to them: the members of aps win over what the message gives,
-// and those of data over the image and the link, which stand beside aps for the app to read.
+// and those of data over the image and the link, which are beside aps for the app to read.
 func fromMessage(m *push.Message, aps, data push.JSON, receipts bool) (mergedAPS, mergedData push.JSON) {
 	shown := object{taken: aps}
 	shown.put("alert", messageAlert{m.Title, m.Subtitle, m.Body})

@@ -22,7 +22,7 @@ const (
 // value is a JSON value that remembers the order of its members, which errors of Google's API count by.
 type value struct {
 	kind    jsonKind
-	text    string   // of a string, decoded; of a number or boolean, as it stood
+	text    string   // of a string, decoded; of a number or boolean, as it was written
 	members []member // of an object, or, without keys, of an array
 }
 
