@@ -13,7 +13,7 @@ import (
 // Over both protocols the doctor says that all is well where it is.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	eachOnce(t, func(t *testing.T, r *rig) {
 		var out strings.Builder
 		if err := migrate(t.Context(), r.file, &out); err != nil {
 			t.Fatal(err)

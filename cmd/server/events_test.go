@@ -33,7 +33,7 @@ func (r *rig) events(after string) (items []map[string]any, next string) {
 // it before, as GET of it answers.
 func TestEventsSurviveKills(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	eachOnce(t, func(t *testing.T, r *rig) {
 		const rounds, notifications = 3, 20
 		r.start()
 		accepted := map[string]bool{}
@@ -93,7 +93,7 @@ func TestEventsSurviveKills(t *testing.T) {
 // tail prints what comes while the service runs, on SQLite too, and ends with a signal.
 func TestTail(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	eachOnce(t, func(t *testing.T, r *rig) {
 		r.start()
 		n := r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": ["%s"]}, "aps": {"alert": "Hello"}}`, token(1)), 202)
 		r.done(n["id"].(string))

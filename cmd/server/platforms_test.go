@@ -59,7 +59,7 @@ func (r *rig) subscribe(fault webpushsim.Fault, fields string) push.Token {
 // One message reaches a user's iPhone, Android phone and browser, each in its own form, as one notification.
 func TestOneMessageForThreePlatforms(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	eachOnce(t, func(t *testing.T, r *rig) {
 		r.withPlatforms().start()
 		const user = `, "user_id": "u-1"`
 		iPhone, err := push.ParseToken(token(1))

@@ -13,7 +13,7 @@ import (
 // Devices of all platforms get their tickets, and what they tell with them counts once, whatever process they tell it.
 func TestReceiptsOfAllPlatforms(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	eachOnce(t, func(t *testing.T, r *rig) {
 		r.withPlatforms().start()
 		iPhone, err := push.ParseToken(token(1))
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 // What became of single recipients, from end to end over both protocols, with the names that they have at APNs.
 func TestRecipients(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	eachOnce(t, func(t *testing.T, r *rig) {
 		r.start()
 		good, other := token(1), token(2)
 		bad := simulator.MagicToken(simulator.InvalidToken, 1).String()

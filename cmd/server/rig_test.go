@@ -298,16 +298,33 @@ func each(t *testing.T, f func(t *testing.T, r *rig)) {
 	for _, transport := range []string{"binary", "http2"} {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			t.Run("sqlite", func(t *testing.T) {
-				t.Parallel()
-				f(t, newRig(t, transport, "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")))
-			})
-			t.Run("mysql", func(t *testing.T) {
-				t.Parallel()
-				f(t, newRig(t, transport, dbtest.MySQLAddress(t)))
-			})
+			onSQLite(t, transport, f)
+			onMySQL(t, transport, f)
 		})
 	}
+}
+
+// eachOnce is each where an engine and a transport have nothing to do with one another: every one of them comes once.
+func eachOnce(t *testing.T, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	onSQLite(t, "http2", f)
+	onMySQL(t, "binary", f)
+}
+
+func onSQLite(t *testing.T, transport string, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, newRig(t, transport, "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")))
+	})
+}
+
+func onMySQL(t *testing.T, transport string, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		f(t, newRig(t, transport, dbtest.MySQLAddress(t)))
+	})
 }
 
 // metrics is what Prometheus would scrape.

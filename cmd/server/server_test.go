@@ -30,7 +30,7 @@ import (
 // The test binary is the program, too: what is tested here is tested from outside, as a process that can be killed.
 func TestMain(m *testing.M) {
 	// Most of the time these tests wait, for processes and for what is due. An argument -parallel still wins.
-	_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	testscript.Main(m, map[string]func(){"server": main})
 }
 

@@ -38,7 +38,7 @@ func (r *rig) sendTraced(body, trace string) {
 // another process, and whatever its number of recipients there is one span for each step of a batch.
 func TestTraceOverTheQueue(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, r *rig) {
+	eachOnce(t, func(t *testing.T, r *rig) {
 		c := tracingtest.New(t)
 		r.traced(c)
 		r.start()

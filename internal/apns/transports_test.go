@@ -318,7 +318,7 @@ func TestTransportExpired(t *testing.T) {
 func TestTransportDrains(t *testing.T) {
 	eachTransport(t, simulator.Faults{}, func(s *suite) {
 		g := s.send(suiteNotification(), plain(0, 100)...)
-		ctx, cancel := context.WithTimeout(s.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
 		defer cancel()
 		if err := s.tr.Drain(ctx); err != nil {
 			s.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -57,52 +58,58 @@ func TestMigrationLockOneAtATime(t *testing.T) {
 // A living holder keeps the lock for longer than the expiry.
 func TestMigrationLockIsKept(t *testing.T) {
 	t.Parallel()
-	lock := lockTest(t)
-	const expiry = 500 * time.Millisecond
-	err := lock("a", expiry).hold(t.Context(), func(ctx context.Context) error {
-		waiting, cancel := context.WithTimeout(ctx, 3*expiry)
-		defer cancel()
-		if err := lock("b", expiry).acquire(waiting); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("another took it: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		lock := lockTest(t)
+		const expiry = time.Minute
+		err := lock("a", expiry).hold(t.Context(), func(ctx context.Context) error {
+			waiting, cancel := context.WithTimeout(ctx, 3*expiry)
+			defer cancel()
+			if err := lock("b", expiry).acquire(waiting); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("another took it: %v", err)
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			t.Error(err)
 		}
-		return ctx.Err()
 	})
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 func TestMigrationLockOfTheDeadIsTakenOver(t *testing.T) {
 	t.Parallel()
-	lock := lockTest(t)
-	if err := lock("dead", time.Minute).acquire(t.Context()); err != nil { // and never keeps nor releases it
-		t.Fatal(err)
-	}
-	const expiry = 100 * time.Millisecond
-	start := time.Now()
-	err := lock("b", expiry).hold(t.Context(), func(context.Context) error { return nil })
-	if took := time.Since(start); err != nil || took < expiry {
-		t.Errorf("after %v: %v", took, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		lock := lockTest(t)
+		const expiry = time.Minute
+		if err := lock("dead", expiry).acquire(t.Context()); err != nil { // and never keeps nor releases it
+			t.Fatal(err)
+		}
+		start := time.Now()
+		err := lock("b", expiry).hold(t.Context(), func(context.Context) error { return nil })
+		if took := time.Since(start); err != nil || took < expiry || took > 2*expiry {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
 }
 
 // A holder that stalled, and whose lock was taken over, is told to stop.
 func TestMigrationLockLost(t *testing.T) {
 	t.Parallel()
-	lock := lockTest(t)
-	stalled := lock("a", 100*time.Millisecond)
-	err := stalled.hold(t.Context(), func(ctx context.Context) error {
-		if _, err := stalled.db.write.ExecContext(ctx, "UPDATE schema_lock SET holder = 'b', beat = beat + 1"); err != nil {
-			return err
+	synctest.Test(t, func(t *testing.T) {
+		lock := lockTest(t)
+		stalled := lock("a", time.Minute)
+		err := stalled.hold(t.Context(), func(ctx context.Context) error {
+			if _, err := stalled.db.write.ExecContext(ctx, "UPDATE schema_lock SET holder = 'b', beat = beat + 1"); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if err == nil {
+			t.Error("no error")
 		}
-		<-ctx.Done()
-		return ctx.Err()
+		var holder string
+		if err := stalled.db.read.Get(&holder, "SELECT holder FROM schema_lock"); err != nil || holder != "b" {
+			t.Errorf("held by %q, %v", holder, err)
+		}
 	})
-	if err == nil {
-		t.Error("no error")
-	}
-	var holder string
-	if err := stalled.db.read.Get(&holder, "SELECT holder FROM schema_lock"); err != nil || holder != "b" {
-		t.Errorf("held by %q, %v", holder, err)
-	}
 }

@@ -43,7 +43,7 @@ func TestRandomHistories(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		var handed []*Batch
-		r := start(t, db, Config{Lease: time.Minute, Handoff: func(_ *push.Notification, batches []*Batch) { handed = batches }})
+		r := start(t, db, Config{Handoff: func(_ *push.Notification, batches []*Batch) { handed = batches }})
 		devices := mixedTokens(0, 25)
 		registry{db: db}.put(t, r.now(), devices...)
 		rapid.Check(t, func(rt *rapid.T) {

@@ -19,7 +19,7 @@ var accepted = push.Result{Outcome: push.Accepted, Status: 200}
 // each runs a test against either engine, with one replica.
 func each(t *testing.T, fn func(t *testing.T, r *rig)) {
 	t.Helper()
-	dbtest.Each(t, func(t *testing.T, db *database.DB) { fn(t, start(t, db, Config{Lease: time.Second})) })
+	dbtest.Each(t, func(t *testing.T, db *database.DB) { fn(t, start(t, db, Config{})) })
 }
 
 func TestAcceptAndSettle(t *testing.T) {

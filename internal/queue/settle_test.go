@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -99,7 +98,7 @@ func TestSettleAudienceOfOneRoute(t *testing.T) {
 func TestStalledOwnerIsFenced(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		r := start(t, db, Config{Lease: time.Minute}) // for which the other, who is not there, keeps the shard
+		r := start(t, db, Config{}) // for whose lease the other, who is not there, keeps the shard
 		n, other, badges, audience := r.notification(), r.notification(), r.notification(), r.notification()
 		badges.BadgeIncrement = 1
 		registry{db: r.db}.put(t, r.now(), token(1))

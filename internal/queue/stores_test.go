@@ -36,7 +36,7 @@ func openStores(t *testing.T, db *database.DB) *stores {
 	counters := quota.New(db, quota.Config{}, log, prometheus.NewRegistry())
 	s := &stores{T: t, tokens: tokens.New(db, counters, prometheus.NewRegistry())}
 	var err error
-	if s.queue, err = queue.New(db, queue.Config{}, s.tokens, counters, log, prometheus.NewRegistry()); err != nil {
+	if s.queue, err = queue.New(db, queue.Config{Lease: time.Minute}, s.tokens, counters, log, prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
