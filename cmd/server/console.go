@@ -32,10 +32,11 @@ func newConsole(s *service, shown prometheus.Gatherer) (*console.Console, error)
 	if s.cfg.Console == "off" {
 		return nil, nil
 	}
+	values := &shownMetrics{from: shown}
 	return console.New(console.Config{
-		Operators: s.api, Apps: consoleApps{s.operated, s.live, shown}, Notifications: consoleQueue{s.queue, s.api},
-		Tokens: consoleTokens{s.tokens, s.queue, s.events}, Sending: consoleSending{s.sender, shown},
-		Feedback: consoleFeedback{s.queue, shown}, Replicas: consoleReplicas{s.queue}, Ready: s.ready, Explain: explain,
+		Operators: s.api, Apps: consoleApps{s.operated, s.live, values}, Notifications: consoleQueue{s.queue, s.api},
+		Tokens: consoleTokens{s.tokens, s.queue, s.events}, Sending: consoleSending{s.sender, values},
+		Feedback: consoleFeedback{s.queue, values}, Replicas: consoleReplicas{s.queue}, Ready: s.ready, Explain: explain,
 		Log: s.log, Version: version, API: apiURL(s.public.Addr(), s.certificate != nil),
 		ReadFreely: isPrivate(s.private.Addr()),
 	})
@@ -75,7 +76,7 @@ func explain(err error) console.Problem {
 type consoleApps struct {
 	*operated
 	live  *live
-	shown prometheus.Gatherer
+	shown *shownMetrics
 }
 
 // Names implements console.Apps.
@@ -107,7 +108,7 @@ func (a consoleApps) Problems(app string) []string {
 
 // Webhooks implements console.Apps.
 func (a consoleApps) Webhooks(app string) (all []console.Webhook) {
-	g := gather(a.shown)
+	g := a.shown.read()
 	for key, seconds := range g.sums {
 		if key.app != app || key.name != undeliveredMetric {
 			continue
@@ -287,7 +288,7 @@ const (
 // consoleFeedback is the passes of the feedback job.
 type consoleFeedback struct {
 	queue *queue.Queue
-	shown prometheus.Gatherer
+	shown *shownMetrics
 }
 
 // listedInvalidations is how many of the newest are shown.
@@ -297,7 +298,7 @@ const listedInvalidations = 20
 func (f consoleFeedback) Passes(ctx context.Context, app string) (p console.Passes, err error) {
 	p.Checked, p.Pending, err = f.queue.LastInvalidations(ctx, app, 100)
 	p.Checked = p.Checked[:min(len(p.Checked), listedInvalidations)]
-	g := gather(f.shown)
+	g := f.shown.read()
 	if at := g.sums[gaugeKey{name: "lhspn_feedback_last_success_timestamp_seconds", app: app}]; at > 0 {
 		p.LastSuccess = time.Unix(int64(at), 0)
 	}

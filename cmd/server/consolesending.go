@@ -2,6 +2,8 @@ package main
 
 import (
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -16,14 +18,14 @@ import (
 // consoleSending is what this replica sends.
 type consoleSending struct {
 	sender *sender.Sender
-	shown  prometheus.Gatherer
+	shown  *shownMetrics
 }
 
 // Routes implements console.Sending.
 func (s consoleSending) Routes(with bool) []console.Route {
 	var values gauges
 	if with {
-		values = gather(s.shown)
+		values = s.shown.read()
 	}
 	list := s.sender.Routes()
 	all := make([]console.Route, len(list))
@@ -107,6 +109,30 @@ type gaugeKey struct{ name, app, route, of string }
 type gauges struct {
 	sums map[gaugeKey]float64
 	down map[gaugeKey]string
+}
+
+// shownMetrics gives the values of consoleMetrics. A look at those of thousands of apps takes its time: all who show
+// the console share one, which holds for a second, and for ten times as long as it took.
+type shownMetrics struct {
+	from prometheus.Gatherer
+
+	mu     sync.Mutex // guards what follows; who comes while a look is taken waits for it
+	until  time.Time
+	values gauges
+}
+
+// read returns what nobody may change.
+func (s *shownMetrics) read() gauges {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	start := time.Now()
+	if start.Before(s.until) {
+		return s.values
+	}
+	s.values = gather(s.from)
+	end := time.Now()
+	s.until = end.Add(max(time.Second, 10*end.Sub(start)))
+	return s.values
 }
 
 func gather(from prometheus.Gatherer) gauges {
