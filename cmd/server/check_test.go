@@ -72,7 +72,7 @@ apps:
 		lasts       time.Duration
 		out, failed string
 	}{
-		"good":          {"com.example.hedgehog", 300 * 24 * time.Hour, "no fault found, 1 apps, 0 warnings", ""},
+		"good":          {"com.example.hedgehog", 300 * 24 * time.Hour, "no fault found, 1 app, 0 warnings", ""},
 		"ends soon":     {"com.example.hedgehog", 10*24*time.Hour + time.Hour, "lhspn.yaml:4: apps[0].apns: " + filepath.Join(dir, "push.pem") + " expires in 10 days", ""},
 		"another topic": {"com.example.fox", 300 * 24 * time.Hour, "", "is for com.example.fox, com.example.fox.voip: APNs refuses"},
 	} {

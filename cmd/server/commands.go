@@ -91,8 +91,16 @@ func check(file string, stdout io.Writer) error {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(stdout, "%s: no fault found, %d apps, %d warnings\n", file, len(cfg.Apps), len(warnings))
+	_, err = fmt.Fprintf(stdout, "%s: no fault found, %s, %s\n", file, plural(len(cfg.Apps), "app"), plural(len(warnings), "warning"))
 	return err
+}
+
+// plural is as "1 app" or "2 apps".
+func plural(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // tryApps says what is wrong with the apps' credentials and the keys of their users' proofs. It connects to nothing.

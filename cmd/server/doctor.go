@@ -64,7 +64,7 @@ func doctor(ctx context.Context, file string, stdout io.Writer) error {
 		r.app(ctx, &cfg.Apps[i])
 	}
 	if r.faults > 0 {
-		return fmt.Errorf("%d faults and %d risks to be mended", r.faults, r.risk)
+		return fmt.Errorf("%s and %s to be mended", plural(r.faults, "fault"), plural(r.risk, "risk"))
 	}
 	_, err = fmt.Fprintf(stdout, "no fault found, %d risks\n", r.risk)
 	return err

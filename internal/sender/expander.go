@@ -101,6 +101,7 @@ func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 	ready, next, err := r.readRecipients(ctx, work, limit)
 	if err == nil && work[0].Kind == queue.Audience {
 		r.recordExpansion(work[0], start, ready, next == nil)
+		r.logExpansion(work[0], ready, next == nil)
 	}
 	if err != nil {
 		// It may have been done all the same (an answer was lost, or some leases): read what there is now.

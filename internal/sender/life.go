@@ -3,6 +3,8 @@ package sender
 import (
 	"context"
 	"log/slog"
+
+	"github.com/lhspn/lhspn/internal/queue"
 )
 
 // logResults writes what became of each delivery, at debug: with the line of the acceptance that is a notification's
@@ -27,4 +29,13 @@ func (r *route) logResults(g *group) {
 		attrs = append(attrs, slog.Int("attempt", int(d.Attempts)+1))
 		r.s.log.LogAttrs(ctx, slog.LevelDebug, "result", attrs...)
 	}
+}
+
+// logExpansion writes, at debug, how many recipients were found for a page of an audience.
+func (r *route) logExpansion(b *batch, ready []*queue.Batch, last bool) {
+	if !r.s.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	r.s.log.Debug("audience expanded", "notification", b.Notification.String(), "app", r.app, "route", string(r.name),
+		"recipients", recipientsOf(ready), "last", last)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
 )
 
 func TestResultsAreLoggedAtDebug(t *testing.T) { //nolint:paralleltest // it counts allocations
@@ -22,10 +23,14 @@ func TestResultsAreLoggedAtDebug(t *testing.T) { //nolint:paralleltest // it cou
 	}
 	var log bytes.Buffer
 	r := &route{s: &Sender{log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}, app: "hedgehog", name: push.Production}
+	b := &batch{Batch: &queue.Batch{Key: queue.Key{Notification: n.ID}}}
+	ready := []*queue.Batch{{Recipients: make([]push.Recipient, 3)}, {Recipients: make([]push.Recipient, 4)}}
+	r.logExpansion(b, ready, true)
 	r.logResults(g)
 	for _, part := range []string{
 		"notification=" + n.ID.String() + " app=hedgehog route=production token=", "outcome=accepted status=200 attempt=1",
 		"outcome=failed reason=BadDeviceToken status=400 attempt=3",
+		`msg="audience expanded" notification=` + n.ID.String() + " app=hedgehog route=production recipients=7 last=true",
 	} {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("the log has no %q: %s", part, &log)
@@ -36,7 +41,7 @@ func TestResultsAreLoggedAtDebug(t *testing.T) { //nolint:paralleltest // it cou
 	}
 	log.Reset()
 	r.s.log = slog.New(slog.NewTextHandler(&log, nil))
-	if n := testing.AllocsPerRun(10, func() { r.logResults(g) }); n > 0 || log.Len() > 0 {
+	if n := testing.AllocsPerRun(10, func() { r.logExpansion(b, ready, true); r.logResults(g) }); n > 0 || log.Len() > 0 {
 		t.Errorf("at info: %v allocations, %d bytes", n, log.Len())
 	}
 }

@@ -65,14 +65,17 @@ func (r *route) recordExpansion(b *batch, start time.Time, ready []*queue.Batch,
 	if b.times == nil {
 		return
 	}
-	recipients := 0
-	for _, of := range ready {
-		recipients += len(of.Recipients)
-	}
 	r.s.cfg.Tracer.Record(b.times.trace, "expand", start, time.Now(),
 		slog.String("notification", b.Notification.String()), slog.String("app", r.app), slog.String("route", string(r.name)),
-		slog.Int("shard", int(b.Shard)), slog.Int("recipients", recipients), slog.Int("batches", len(ready)),
+		slog.Int("shard", int(b.Shard)), slog.Int("recipients", recipientsOf(ready)), slog.Int("batches", len(ready)),
 		slog.Bool("last", last))
+}
+
+func recipientsOf(batches []*queue.Batch) (n int) {
+	for _, b := range batches {
+		n += len(b.Recipients)
+	}
+	return n
 }
 
 // outcomesOf says what the batch's results are: how many of each outcome, and of a single one also the reason and the
