@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
@@ -16,21 +18,26 @@ import (
 
 // mixture is a kind of broadcast of one message to an app on three platforms.
 type mixture struct {
-	label, extra string
+	label     string
+	platforms []string
 	// silent: FCM and the browsers' push service take every request and never answer.
 	silent bool
 }
 
+var allPlatforms = []string{"apns", "fcm", "webpush"}
+
 var mixtures = []mixture{
-	{label: "Apple alone", extra: `,"platforms":["apns"]`},
-	{label: "all three"},
-	{label: "all three; FCM and the browsers' service never answer", silent: true},
+	{label: "Apple alone", platforms: allPlatforms[:1]},
+	{label: "Apple and FCM", platforms: allPlatforms[:2]},
+	{label: "all three", platforms: allPlatforms},
+	{label: "all three; FCM and the browsers' service never answer", platforms: allPlatforms, silent: true},
 }
 
 // parts is one such broadcast: when each platform's devices all had it, since the POST was begun; 0 where they did not
 // get it.
 type parts struct {
 	apple, google, browsers time.Duration
+	cancelled               time.Duration // from the cancellation until nothing was pending; only where there is one
 	peak                    int64
 }
 
@@ -43,6 +50,7 @@ func mixed(ctx context.Context, o options) (err error) {
 	defer discard()
 	cfg := simulator.Config{Record: simulator.RecordCounts}
 	cfg.FCM.Address, cfg.WebPush.Address = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.WebPush.KeepEncrypted = true // as a push service does: only the browser decrypts
 	sim, credentials, stop, err := rig.RunSimulator(ctx, dir, cfg)
 	if err != nil {
 		return err
@@ -73,7 +81,7 @@ func mixed(ctx context.Context, o options) (err error) {
 		return err
 	}
 	shares := map[string]uint64{}
-	for _, platform := range []string{"apns", "fcm", "webpush"} {
+	for _, platform := range allPlatforms {
 		shares[platform] = uint64(rig.Share(devices, platform))
 	}
 
@@ -87,7 +95,8 @@ func mixed(ctx context.Context, o options) (err error) {
 			runs[i] = append(runs[i], one)
 		}
 	}
-	table := measure.Table{Columns: []string{"", "Apple's part", "FCM's", "the browsers'", "RSS peak"}}
+	table := measure.Table{Columns: []string{"", "Apple's part", "FCM's", "the browsers'", "RSS peak",
+		"until its cancellation is counted"}}
 	for i, kind := range mixtures {
 		median := func(f func(parts) time.Duration) any {
 			if d := measure.MedianOf(runs[i], func(p parts) float64 { return f(p).Seconds() }); d != 0 {
@@ -97,7 +106,8 @@ func mixed(ctx context.Context, o options) (err error) {
 		}
 		table.Row(kind.label, median(func(p parts) time.Duration { return p.apple }),
 			median(func(p parts) time.Duration { return p.google }), median(func(p parts) time.Duration { return p.browsers }),
-			measure.MiB(int64(measure.MedianOf(runs[i], func(p parts) float64 { return float64(p.peak) }))))
+			measure.MiB(int64(measure.MedianOf(runs[i], func(p parts) float64 { return float64(p.peak) }))),
+			median(func(p parts) time.Duration { return p.cancelled }))
 	}
 	fmt.Printf("### One message to %s devices (%s of Apple, %s of FCM, %s browsers): %s; median of %d\n\n",
 		measure.Cell(len(devices)), measure.Cell(int(shares["apns"])), measure.Cell(int(shares["fcm"])),
@@ -121,18 +131,24 @@ func (m mixture) run(ctx context.Context, server *rig.Server, sim *simulator.Sim
 	if err := measure.ResetPeak(server.PID()); err != nil {
 		return p, err
 	}
+	platforms, err := json.Marshal(m.platforms)
+	if err != nil {
+		return p, fmt.Errorf("write the platforms: %w", err)
+	}
 	begin := time.Now()
-	n, err := server.Post(ctx,
-		[]byte(`{"to":{"all":true},"message":{"title":"Hello","body":"`+rig.Alert+`"}`+m.extra+`}`), "")
+	n, err := server.Post(ctx, fmt.Appendf(nil,
+		`{"to":{"all":true},"message":{"title":"Hello","body":%q},"platforms":%s}`, rig.Alert, platforms), "")
 	if err != nil {
 		return p, err
 	}
-	var apple, google, browsers bool
+	apple := false
+	google := m.silent || !slices.Contains(m.platforms, "fcm")
+	browsers := m.silent || !slices.Contains(m.platforms, "webpush")
 	err = rig.Poll(ctx, 2*time.Millisecond, "wait until everyone has received it", func() (bool, error) {
 		note(&apple, &p.apple, begin, sim.Totals().TokensAccepted, shares["apns"])
 		note(&google, &p.google, begin, sim.FCM().Totals().TokensAccepted, shares["fcm"])
 		note(&browsers, &p.browsers, begin, sim.WebPush().Totals().TokensAccepted, shares["webpush"])
-		return apple && (m.silent || m.extra != "" || google && browsers), nil
+		return apple && google && browsers, nil
 	})
 	p.peak = measure.Peak(server.PID())
 	sim.FCM().SetFaults(fcmsim.Faults{})
@@ -140,15 +156,20 @@ func (m mixture) run(ctx context.Context, server *rig.Server, sim *simulator.Sim
 	if err != nil {
 		return p, err
 	}
+	ending := time.Now()
 	if m.silent {
 		if err := server.Call(ctx, "POST", "/v1/notifications/"+n.ID+"/cancel", nil, nil, nil); err != nil {
 			return p, err
 		}
 	}
-	return p, rig.Poll(ctx, 20*time.Millisecond, "wait for its end", func() (bool, error) {
+	err = rig.Poll(ctx, 20*time.Millisecond, "wait for its end", func() (bool, error) {
 		state, err := server.Notification(ctx, n.ID)
 		return (state.State == "done" || state.State == "cancelled") && state.Counts.Pending == 0, err
 	})
+	if m.silent {
+		p.cancelled = time.Since(ending)
+	}
+	return p, err
 }
 
 // note takes the time when all of a platform's devices have it, once.

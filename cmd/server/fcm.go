@@ -64,7 +64,7 @@ func (w *fcmWay) open() (sender.Transport, error) {
 func (w *fcmWay) senderConfig(t sender.Transport) sender.RouteConfig {
 	return sender.RouteConfig{
 		Transport: t, Platform: fcm.Name, Kind: fcm.Name, Reasons: fcm.Reasons(), MaxRetries: retries(w.fcm.MaxRetries),
-		QueueTarget: urgentWait,
+		QueueTarget: urgentWait, Answered: w.g.cores.Answered,
 	}
 }
 

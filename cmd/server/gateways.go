@@ -52,6 +52,7 @@ type gateways struct {
 
 	fcmMetrics     *fcm.Metrics
 	webPushMetrics *webpush.Metrics
+	cores          *webpush.Cores // of which encryption leaves the routes to phones what they need
 	// registry has the addresses of subscriptions, and queue says how much of the work is this replica's. Both are set
 	// before anything is sent.
 	registry *tokens.Store
@@ -71,7 +72,7 @@ func newGateways(log *slog.Logger, reg prometheus.Registerer) *gateways {
 	reg.MustRegister(unusable)
 	return &gateways{
 		log: log, metrics: apns.NewMetrics(reg), credentials: reads, watch: credentials.NewWatch(log, reads),
-		fcmMetrics: fcm.NewMetrics(reg), webPushMetrics: webpush.NewMetrics(reg),
+		fcmMetrics: fcm.NewMetrics(reg), webPushMetrics: webpush.NewMetrics(reg), cores: webpush.NewCores(),
 		users: map[any]map[*way]func(){}, unusable: unusable,
 	}
 }
@@ -155,7 +156,7 @@ func (w *way) close() {
 func (w *way) senderConfig(t sender.Transport) sender.RouteConfig {
 	c := sender.RouteConfig{
 		Transport: t, Kind: w.apns.Transport, Reasons: apns.Reasons(), MaxRetries: retries(w.apns.MaxRetries),
-		MaxRate: w.apns.MaxRate,
+		MaxRate: w.apns.MaxRate, Answered: w.g.cores.Answered,
 	}
 	if w.apns.Transport == "http2" {
 		c.QueueTarget = urgentWait

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/sender"
 )
@@ -85,6 +87,13 @@ func (u *unusable) Send(ctx context.Context, g *push.Group) error {
 	}
 	g.Done(g)
 	return nil
+}
+
+// Recall implements sender.Recaller.
+func (u *unusable) Recall(notification uuid.UUID) {
+	if t, ok := u.usable().(sender.Recaller); ok {
+		t.Recall(notification)
+	}
 }
 
 // Drain implements sender.Transport.

@@ -67,7 +67,7 @@ func (w *webPushWay) open() (sender.Transport, error) {
 	}
 	return webpush.New(webpush.Config{
 		App: w.app, Route: webpush.Name, VAPID: vapid, Origins: w.platform.Origins, Subscriptions: w.g, RootCAs: roots,
-		Connections: c.Connections,
+		Connections: c.Connections, Cores: w.g.cores,
 	}, w.g.log, w.g.webPushMetrics), nil
 }
 

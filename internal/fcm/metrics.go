@@ -94,10 +94,11 @@ func (m *Metrics) resolve(app, gateway string) *transportMetrics {
 			Down: m.down.WithLabelValues(app, gateway),
 		},
 	}
-	for o := push.Accepted; o <= push.Expired; o++ {
+	for o := push.Accepted; o <= push.Cancelled; o++ {
 		t.results[o] = m.results.WithLabelValues(app, o.String())
 	}
-	for _, r := range append(Reasons(), push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason) {
+	for _, r := range append(Reasons(), push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason,
+		push.CancelledReason) {
 		t.refusals[r] = m.refusals.WithLabelValues(app, r.Text)
 	}
 	for c := range http2.Causes {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/drain"
 	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
@@ -178,6 +180,16 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 		return err
 	}
 	return nil
+}
+
+// Recall gives back as cancelled what of a notification is on no connection yet.
+func (t *Transport) Recall(notification uuid.UUID) {
+	t.client.Recall(func(r http2.Requests, i int) bool {
+		if again, ok := r.(*secondTry); ok {
+			r, i = (*requests)(again), again.refused[i]
+		}
+		return r.(*requests).group.Deliveries[i].Recall(notification)
+	})
 }
 
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.

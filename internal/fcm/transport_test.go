@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
@@ -407,4 +410,44 @@ func TestWordsForTheLog(t *testing.T) {
 	if got := a.words(); len(got) > 310 {
 		t.Errorf("%d bytes", len(got))
 	}
+}
+
+// TestRecall: of a notification that is cancelled, only what FCM may already have waits for its answer.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		r := newRig(t, newFakeFCM(func(arrival) reply {
+			<-release
+			return acceptedReply
+		}), func(c *Config) { c.Connections = 1 })
+		gone, stays := hello(t, nil), hello(t, nil)
+		gone.ID, stays.ID = uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+		addresses := make([]string, assumedStreams+20)
+		for i := range addresses {
+			addresses[i] = fmt.Sprint("phone", i)
+		}
+		g := group(gone, addresses...)
+		last := &g.Deliveries[len(g.Deliveries)-1]
+		last.Notification = stays
+		done := make(chan struct{})
+		g.Done = func(*push.Group) { close(done) }
+		if err := r.Send(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		r.Recall(gone.ID)
+		close(release)
+		<-done
+		counts := map[push.Outcome]int{}
+		for i := range g.Deliveries {
+			counts[g.Deliveries[i].Result.Outcome]++
+		}
+		if want := map[push.Outcome]int{push.Accepted: assumedStreams + 1, push.Cancelled: 19}; !maps.Equal(counts, want) {
+			t.Errorf("%v, want %v", counts, want)
+		}
+		if last.Result.Outcome != push.Accepted {
+			t.Errorf("that of another notification: %+v", last.Result)
+		}
+	})
 }

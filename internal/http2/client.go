@@ -107,13 +107,54 @@ func (cl *Client) Send(ctx context.Context, r Requests) error {
 		cl.room.Release(int64(weight))
 		return ErrClosed
 	}
-	g := groups.Get().(*group)
-	g.Requests, g.whole = r, weight != n
-	g.remaining.Store(int64(n))
-	cl.queue.pushGroup(g, n)
+	cl.push(r, n, weight != n)
 	cl.wake()
 	cl.mu.Unlock()
 	return nil
+}
+
+// push has the requests of a group wait. mu is held.
+func (cl *Client) push(r Requests, n int, whole bool) {
+	g := groups.Get().(*group)
+	g.Requests, g.whole = r, whole
+	g.remaining.Store(int64(n))
+	cl.queue.pushGroup(g, n)
+}
+
+// SendSingles is Send for groups of one request each, of no more than MaxInFlight: they are packed into one write
+// without waiting for each other's answers. All are taken, or none.
+func (cl *Client) SendSingles(ctx context.Context, singles []Requests) error {
+	n := int64(len(singles))
+	if err := cl.room.Acquire(ctx, n); err != nil {
+		return err
+	}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for _, r := range singles {
+		if !cl.groups.Enter() { // which the first finds
+			cl.room.Release(n)
+			return ErrClosed
+		}
+		cl.push(r, 1, false)
+	}
+	cl.wake()
+	return nil
+}
+
+// Recall ends the requests that no connection has taken up and that match says are not wanted any more. Of those no
+// Answer follows: match knows how they end. It is called as the methods of Requests are.
+func (cl *Client) Recall(match func(r Requests, i int) bool) {
+	var recalled ended
+	cl.mu.Lock()
+	cl.queue.Keep(func(r ref) bool {
+		if r.written || !match(r.group.Requests, int(r.index)) {
+			return true
+		}
+		recalled.add(r)
+		return false
+	})
+	cl.mu.Unlock()
+	cl.finish(&recalled)
 }
 
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.

@@ -119,3 +119,71 @@ func TestQueueKeepsOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestRecall: what is on no connection ends at the caller's word and without an answer; the rest is answered.
+func TestRecall(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		tr := startClient(t, Config{MaxStreams: 10, Connections: 1}, func(_ int, p *http2test.Peer) {
+			p.Settings()
+			<-release
+			p.AcceptAll()
+		})
+		g, other := tr.send(testNote, 0, 100), tr.send(testNote, 100, 105)
+		synctest.Wait()
+		tr.cl.Recall(func(r Requests, i int) bool {
+			if r != Requests(g) {
+				return false
+			}
+			g.results[i] = result{outcome: Refused, times: 1}
+			return true
+		})
+		close(release)
+		tr.wait()
+		for i, r := range g.results {
+			if want := (result{outcome: Refused, times: 1}); i >= 10 && r != want || i < 10 && r.outcome != Answered {
+				t.Errorf("request %d: %+v", i, r)
+			}
+		}
+		tr.want(other, Answered, 200)
+	})
+}
+
+// TestSendSingles: each ends by itself, and none is taken by a client that is closed.
+func TestSendSingles(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		tr := startClient(t, Config{MaxInFlight: 3}, func(_ int, p *http2test.Peer) {
+			p.Settings()
+			<-release
+			p.AcceptAll()
+		})
+		done := make(chan *batch, 3)
+		singles := make([]Requests, 3)
+		for i := range singles {
+			singles[i] = &batch{note: testNote, from: i, results: make([]result, 1), done: func(b *batch) { done <- b }}
+		}
+		if err := tr.cl.SendSingles(t.Context(), singles); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := tr.cl.SendSingles(ctx, singles[:1]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("beyond the bound: %v", err)
+		}
+		close(release)
+		for range singles {
+			if b := <-done; b.results[0].outcome != Answered {
+				t.Errorf("%+v", b.results[0])
+			}
+		}
+		if err := tr.cl.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the room is given back
+			if err := tr.cl.SendSingles(t.Context(), singles); !errors.Is(err, ErrClosed) {
+				t.Errorf("after the end: %v", err)
+			}
+		}
+	})
+}

@@ -1,6 +1,10 @@
 package push
 
-import "time"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // Recipient is one device that a notification goes to.
 type Recipient struct {
@@ -16,6 +20,18 @@ type Delivery struct {
 	Notification *Notification
 	Recipient
 	Result Result
+}
+
+// Recalled is the result of what a transport took back before it was sent.
+var Recalled = Result{Outcome: Cancelled, Reason: CancelledReason}
+
+// Recall takes the delivery back if it is of the notification.
+func (d *Delivery) Recall(notification uuid.UUID) bool {
+	if d.Notification.ID != notification {
+		return false
+	}
+	d.Result = Recalled
+	return true
 }
 
 // Group is the unit that is handed to a transport: deliveries of one app, of one or of many notifications. The

@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 )
@@ -65,5 +67,47 @@ func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 		if a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a"}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || len(a.backlog.notifications) != 0 {
 			t.Errorf("something is counted still: %v %v %d", a.backlog.inMemory, a.backlog.ready, len(a.backlog.notifications))
 		}
+	})
+}
+
+// recaller is a transport that answers nothing until it is to take back what it can, which is all but the first.
+type recaller struct {
+	*fakeTransport
+	taken chan uuid.UUID
+}
+
+func (t *recaller) Recall(id uuid.UUID) {
+	t.taken <- id
+	close(t.stuck)
+}
+
+// TestCancelRecalls: what a transport has not begun to send of a cancelled notification is counted as cancelled.
+func TestCancelRecalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := &recaller{taken: make(chan uuid.UUID, 1)}
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+			slow.fakeTransport = r.tr["a"]
+			slow.stuck = make(chan struct{})
+			slow.answer = func(d *push.Delivery) push.Result {
+				if d.Token == slow.sends()[0].token {
+					return push.Result{Outcome: push.Accepted}
+				}
+				return push.Recalled
+			}
+			a := apps["a"]
+			a.Transport = slow
+			apps["a"] = a
+		})
+		n := r.give(note("a"), 3000)
+		pass(time.Second)
+		r.q.mu.Lock()
+		r.q.gone[n.ID] = true
+		r.q.mu.Unlock()
+		pass(2 * time.Second)
+		if id := <-slow.taken; id != n.ID {
+			t.Errorf("%v was taken back, want %v", id, n.ID)
+		}
+		r.want(n, map[push.Outcome]int{push.Accepted: 1, push.Cancelled: 2999})
 	})
 }

@@ -18,6 +18,9 @@ func (r *route) done(g *group) {
 	if answers > 0 { // one of a group is sample enough
 		n := g.Deliveries[0].Notification
 		r.metrics.delay[lane(g.bulk)].Observe(now.Sub(later(n.CreatedAt, n.SendAt)).Seconds())
+		if r.cfg.Answered != nil {
+			r.cfg.Answered(answers)
+		}
 	}
 
 	r.mu.Lock()

@@ -158,7 +158,6 @@ func (r *route) failWithoutContent(b *batch) {
 // The results that the sender gives itself.
 var (
 	expired   = push.Result{Outcome: push.Expired, Reason: push.ExpiredReason}
-	cancelled = push.Result{Outcome: push.Cancelled, Reason: push.CancelledReason}
 	unsent    = push.Result{Outcome: push.NotSent}
 	noContent = push.Result{Outcome: push.Failed, Reason: push.NoContent}
 )
@@ -273,12 +272,16 @@ func (r *route) retire() {
 	})
 }
 
-// cancel concludes what waits of the notification.
+// cancel concludes what waits of the notification, here or in the transport.
 func (r *route) cancel(id uuid.UUID) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.backlog.find(id) != nil {
-		r.concludeWhere(func(b *batch) bool { return b.Notification == id }, cancelled)
+	known := r.backlog.find(id) != nil
+	if known {
+		r.concludeWhere(func(b *batch) bool { return b.Notification == id }, push.Recalled)
+	}
+	r.mu.Unlock()
+	if t, ok := r.cfg.Transport.(Recaller); ok && known {
+		t.Recall(id)
 	}
 }
 
@@ -307,5 +310,5 @@ func (r *route) cancelStored(from *queue.Batch) {
 	if b.Kind == queue.Ready {
 		r.backlog.ready[b.Lane] += b.left()
 	}
-	r.conclude(b, cancelled)
+	r.conclude(b, push.Recalled)
 }

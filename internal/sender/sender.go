@@ -38,6 +38,12 @@ type Transport interface {
 	Drain(ctx context.Context) error
 }
 
+// Recaller is a Transport that can take back what it has not begun to send.
+type Recaller interface {
+	// Recall gives deliveries of the notification that are on no connection yet back as push.Cancelled.
+	Recall(notification uuid.UUID)
+}
+
 // Queue is what the sender needs of internal/queue, which documents it.
 type Queue interface {
 	Leases
@@ -149,6 +155,8 @@ type RouteConfig struct {
 	// Memory is the number of recipients that are kept in memory at the most, in flight or not; default 64,000 and at
 	// least twice InFlight. A quarter of it is kept free for urgent ones.
 	Memory int
+	// Answered is told how many answers came each time that some did, for who gives way to the route; nil for nobody.
+	Answered func(n int)
 }
 
 func (c RouteConfig) withDefaults() RouteConfig {

@@ -227,7 +227,7 @@ func TestKeyPool(t *testing.T) {
 	allow := make(chan struct{})
 	ended := make(chan error)
 	go func() {
-		ended <- p.run(ctx, func(ctx context.Context) bool {
+		ended <- p.run(ctx, NewCores(), func(ctx context.Context) bool {
 			select {
 			case <-ctx.Done():
 				return false

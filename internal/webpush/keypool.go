@@ -34,7 +34,7 @@ func (p *keyPool) take() (pair *keyPair, ahead bool, err error) {
 
 // run fills the pool until ctx ends. Before each pair it calls idle, which waits until there is nothing to send and
 // reports false when ctx has ended.
-func (p *keyPool) run(ctx context.Context, idle func(context.Context) bool) error {
+func (p *keyPool) run(ctx context.Context, cores *Cores, idle func(context.Context) bool) error {
 	for idle(ctx) {
 		if len(p.pairs) == cap(p.pairs) {
 			select {
@@ -44,7 +44,9 @@ func (p *keyPool) run(ctx context.Context, idle func(context.Context) bool) erro
 			}
 			continue
 		}
+		turn := cores.begin(ctx)
 		pair, err := newKeyPair()
+		cores.end(turn)
 		if err != nil {
 			return err
 		}

@@ -99,10 +99,11 @@ func (m *Metrics) route(app string) *routeMetrics {
 	}
 	for _, o := range []push.Outcome{
 		push.Accepted, push.Failed, push.Unregistered, push.Retry, push.NotSent, push.Blocked, push.Expired,
+		push.Cancelled,
 	} {
 		r.results[o] = m.results.WithLabelValues(app, o.String())
 	}
-	for _, reason := range append(Reasons(), push.UnknownReason, push.ConnectionLost, push.ExpiredReason) {
+	for _, reason := range append(Reasons(), push.UnknownReason, push.ConnectionLost, push.ExpiredReason, push.CancelledReason) {
 		r.refusals[reason] = m.refusals.WithLabelValues(app, reason.Text)
 	}
 	for s := range r.answers {

@@ -144,22 +144,29 @@ func (t *Transport) makeReady(p *peer, now time.Time) {
 
 // unqueue takes the next message out of a queue. mu is held.
 func (t *Transport) unqueue(p *peer) *message {
-	if p.stranger() {
-		t.strangers--
-	}
 	m := p.queue.PopFront()
-	if t.queued.Add(-1) == 0 {
+	t.unqueued(p, 1)
+	return m
+}
+
+// unqueued counts n messages as taken out of a queue. mu is held.
+func (t *Transport) unqueued(p *peer, n int) {
+	if p.stranger() {
+		t.strangers -= n
+	}
+	if t.queued.Add(-int64(n)) == 0 {
 		select {
 		case t.quiet <- struct{}{}:
 		default:
 		}
 	}
-	return m
 }
 
-// take waits for a message that may be sent. The push services take turns. It returns nil when the transport has
-// stopped.
-func (t *Transport) take() (m *message, auth *authorization, err error) {
+// take waits for messages of one push service that may be sent, and takes the worker's part of them. The services take
+// turns. There are none when the transport has stopped.
+func (w *worker) take() (*authorization, error) {
+	t := w.t
+	w.messages = w.messages[:0]
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
@@ -167,23 +174,27 @@ func (t *Transport) take() (m *message, auth *authorization, err error) {
 			t.wake.Wait()
 		}
 		if t.stopped {
-			return nil, nil, nil
+			return nil, nil
 		}
 		p := t.ready.PopFront()
 		p.ready = false
 		now := time.Now()
-		if p.waiting() == 0 || !p.room(now) {
+		part := min(mostTogether, (p.waiting()+t.cfg.Workers-1)/t.cfg.Workers)
+		for len(w.messages) < part && p.room(now) {
+			m := t.unqueue(p)
+			m.answered = p.answers
+			p.inFlight++
+			w.messages = append(w.messages, m)
+		}
+		if len(w.messages) == 0 {
 			continue
 		}
-		m = t.unqueue(p)
-		m.answered = p.answers
-		p.inFlight++
 		t.makeReady(p, now)
 		auth, signed, err := p.authorization(t.cfg.VAPID, now)
 		if signed {
 			t.metrics.signatures.Inc()
 		}
-		return m, auth, err
+		return auth, err
 	}
 }
 

@@ -10,36 +10,64 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+// mostTogether is how many messages a worker encrypts before it hands them over: the first waits a millisecond, and all
+// take one write.
+const mostTogether = 16
+
+// worker is a goroutine that encrypts.
+type worker struct {
+	t         *Transport
+	sealing   sealer
+	plaintext []byte
+	messages  []*message
+	requests  []http2.Requests
+}
+
 // work encrypts messages and hands them to the clients of their push services, until ctx ends.
 func (t *Transport) work(ctx context.Context) {
-	var plaintext []byte
-	var sealing sealer
+	w := worker{t: t}
 	for {
-		m, auth, err := t.take()
-		switch {
-		case m == nil:
+		auth, err := w.take()
+		if len(w.messages) == 0 {
 			return
-		case err != nil:
-			t.log.Error("no VAPID token can be signed; messages wait", "error", err)
-			t.settle(m, push.Result{Outcome: push.Blocked, Reason: CredentialsUnusable})
-			continue
 		}
-		m.auth = auth
-		n := m.delivery().Notification
-		if n.Expired(time.Now()) {
-			t.settle(m, expired)
-			continue
-		}
-		if m.body == nil { // else it is sent again
-			plaintext = n.AppendPayload(plaintext[:0], m.delivery().Token, m.delivery().Badge)
-			if err := t.encrypt(m, &sealing, plaintext); err != nil {
-				t.log.Error("a message cannot be encrypted", "token", m.delivery().Token, "error", err)
-				t.settle(m, badSubscription)
+		w.requests = w.requests[:0]
+		for _, m := range w.messages {
+			if err != nil {
+				t.log.Error("no VAPID token can be signed; messages wait", "error", err)
+				t.settle(m, push.Result{Outcome: push.Blocked, Reason: CredentialsUnusable})
 				continue
 			}
+			m.auth = auth
+			if w.prepare(ctx, m) {
+				w.requests = append(w.requests, m)
+			}
 		}
-		t.submit(ctx, m)
+		if len(w.requests) > 0 {
+			w.submit(ctx)
+		}
 	}
+}
+
+// prepare encrypts a message that was not yet. It is false for one that is settled instead.
+func (w *worker) prepare(ctx context.Context, m *message) bool {
+	t, d := w.t, m.delivery()
+	if d.Notification.Expired(time.Now()) {
+		t.settle(m, expired)
+		return false
+	}
+	if m.body != nil { // it is sent again
+		return true
+	}
+	w.plaintext = d.Notification.AppendPayload(w.plaintext[:0], d.Token, d.Badge)
+	turn := t.cfg.Cores.begin(ctx)
+	err := t.encrypt(m, &w.sealing, w.plaintext)
+	t.cfg.Cores.end(turn)
+	if err != nil {
+		t.log.Error("a message cannot be encrypted", "token", d.Token, "error", err)
+		t.settle(m, badSubscription)
+	}
+	return err == nil
 }
 
 func (t *Transport) encrypt(m *message, sealing *sealer, plaintext []byte) error {
@@ -54,33 +82,37 @@ func (t *Transport) encrypt(m *message, sealing *sealer, plaintext []byte) error
 	return err
 }
 
-// submit hands a message to its push service's client, which it makes where there is none.
-func (t *Transport) submit(ctx context.Context, m *message) {
+// submit hands the requests to their push service's client, which it makes where there is none.
+func (w *worker) submit(ctx context.Context) {
+	t, p := w.t, w.requests[0].(*message).peer
 	for ctx.Err() == nil {
-		client, ok := t.client(m)
+		client, ok := w.client(p)
 		if !ok {
 			break
 		}
 		if client == nil {
 			return // by HTTP/1.1
 		}
-		err := client.Send(ctx, m)
+		err := client.SendSingles(ctx, w.requests)
 		if err == nil {
 			return
 		}
-		t.dropClient(m.peer, client)
+		t.dropClient(p, client)
 		if !errors.Is(err, http2.ErrClosed) { // it ended because it was idle
 			break
 		}
 	}
-	m.outcome = http2.NotSent
-	t.ended(m)
+	for _, r := range w.requests {
+		m := r.(*message)
+		m.outcome = http2.NotSent
+		t.ended(m)
+	}
 }
 
-// client is the HTTP/2 client of the message's push service. Where that does not speak it, the message goes by
-// HTTP/1.1, and the client is nil. It is false when the transport has stopped.
-func (t *Transport) client(m *message) (client *http2.Client, ok bool) {
-	p := m.peer
+// client is the HTTP/2 client of a push service. Where that does not speak it, the requests go by HTTP/1.1, and the
+// client is nil. It is false when the transport has stopped.
+func (w *worker) client(p *peer) (client *http2.Client, ok bool) {
+	t := w.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -90,7 +122,9 @@ func (t *Transport) client(m *message) (client *http2.Client, ok bool) {
 		if p.oneByOne == nil {
 			p.oneByOne = p.newHTTP1(&t.cfg)
 		}
-		t.clients.Go(func() { m.post(t.running) })
+		for _, r := range w.requests {
+			t.clients.Go(func() { r.(*message).post(t.running) })
+		}
 		return nil, true
 	case p.client != nil:
 		return p.client, true

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lhspn/lhspn/internal/drain"
@@ -40,6 +41,8 @@ type Config struct {
 	MaxInFlight int
 	// Workers is how many goroutines encrypt, default one for each core.
 	Workers int
+	// Cores are shared with the other transports of the process; nil for cores that nobody else wants.
+	Cores *Cores
 }
 
 const (
@@ -50,6 +53,8 @@ const (
 	peerIdle   = time.Hour
 	clientIdle = 5 * time.Minute
 	sweepEvery = 250 * time.Millisecond
+	// quietFor is how long there is nothing to encrypt before key pairs are made ahead.
+	quietFor = 100 * time.Millisecond
 	// lookups is how many groups are looked up at once, and lookupTimeout how long that may take.
 	lookups       = 2
 	lookupTimeout = 30 * time.Second
@@ -100,6 +105,9 @@ func New(cfg Config, log *slog.Logger, m *Metrics) *Transport {
 	number(&cfg.Connections, 2)
 	number(&cfg.MaxInFlight, 1<<14)
 	number(&cfg.Workers, runtime.GOMAXPROCS(0))
+	if cfg.Cores == nil {
+		cfg.Cores = NewCores()
+	}
 	t := &Transport{
 		cfg: cfg, log: log.With("app", cfg.App, "route", cfg.Route, "transport", Name), metrics: m.route(cfg.App),
 		keys: newKeyPool(keyPairsAhead), room: semaphore.NewWeighted(int64(cfg.MaxInFlight)),
@@ -140,6 +148,27 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	return nil
 }
 
+// Recall gives back as cancelled what of a notification waits for its push service.
+func (t *Transport) Recall(notification uuid.UUID) {
+	var recalled []*message
+	t.mu.Lock()
+	for _, p := range t.peers {
+		before := len(recalled)
+		p.queue.Keep(func(m *message) bool {
+			if !m.delivery().Recall(notification) {
+				return true
+			}
+			recalled = append(recalled, m)
+			return false
+		})
+		t.unqueued(p, len(recalled)-before)
+	}
+	t.mu.Unlock()
+	for _, m := range recalled {
+		t.finishMessage(m, &push.Recalled)
+	}
+}
+
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.
 func (t *Transport) Drain(ctx context.Context) error {
 	t.mu.Lock()
@@ -166,7 +195,7 @@ func (t *Transport) Run(ctx context.Context) error {
 	running.Go(func() { t.sweep(ctx) })
 	var err error
 	running.Go(func() {
-		if failed := t.keys.run(ctx, t.awaitQuiet); failed != nil {
+		if failed := t.keys.run(ctx, t.cfg.Cores, t.awaitQuiet); failed != nil {
 			t.log.Error("no key pairs are made ahead any more", "error", failed)
 			err = failed
 		}
@@ -211,13 +240,19 @@ func (t *Transport) giveBack() {
 	}
 }
 
-// awaitQuiet waits until nothing waits to be encrypted. It returns false when ctx has ended.
+// awaitQuiet waits until nothing waits to be encrypted, and for a while after there was something: what was sent last
+// is still under way. It returns false when ctx has ended.
 func (t *Transport) awaitQuiet(ctx context.Context) bool {
 	for t.queued.Load() > 0 {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-t.quiet:
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(quietFor):
 		}
 	}
 	return ctx.Err() == nil

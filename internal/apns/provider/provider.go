@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/http2"
@@ -84,6 +86,13 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 		b.release()
 	}
 	return err
+}
+
+// Recall gives back as cancelled what of a notification is on no connection yet.
+func (t *Transport) Recall(notification uuid.UUID) {
+	t.client.Recall(func(r http2.Requests, i int) bool {
+		return r.(*batch).group.Deliveries[i].Recall(notification)
+	})
 }
 
 // Drain refuses further groups and returns when all that were taken are done, or with ctx's error.

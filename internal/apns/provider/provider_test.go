@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -265,6 +266,30 @@ func TestUniqueID(t *testing.T) {
 					t.Errorf("%d %q: %q", status, answers[i], got)
 				}
 			}
+		}
+	})
+}
+
+// TestRecall: of a notification that is cancelled, only what APNs may already have waits for its answer.
+func TestRecall(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		tr := startTransport(t, Config{MaxStreams: 10, Connections: 1}, func(_ int, p *http2test.Peer) {
+			p.Settings()
+			<-release
+			p.AcceptAll()
+		})
+		g := tr.send(testNotification, 0, 30)
+		synctest.Wait()
+		tr.tr.Recall(testNotification.ID)
+		close(release)
+		tr.Wait()
+		counts := map[push.Outcome]int{}
+		for i := range g.Deliveries {
+			counts[g.Deliveries[i].Result.Outcome]++
+		}
+		if counts[push.Accepted] != 10 || counts[push.Cancelled] != 20 {
+			t.Errorf("%v", counts)
 		}
 	})
 }

@@ -148,8 +148,8 @@ func readRefusal(status int, body []byte, now time.Time) (push.Result, action) {
 // reasons are all that the transport gives.
 func reasons() []*push.Reason {
 	all := []*push.Reason{
-		push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason, apns.Unrecognized,
-		push.CredentialsUnusable,
+		push.UnknownReason, push.ConnectionLost, push.NoAnswer, push.ExpiredReason, push.CancelledReason,
+		apns.Unrecognized, push.CredentialsUnusable,
 	}
 	for _, row := range verdictTable {
 		all = append(all, row.reason)
