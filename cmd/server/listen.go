@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,6 +85,27 @@ func (s *service) warnOfPlainHTTP() {
 	if s.certificate == nil && len(s.proxies) == 0 && !listener.IsLoopback(s.public) {
 		s.log.Warn("the API is served over plain HTTP, and not on loopback: set tls_certificate_file and tls_key_file, or "+
 			"api.trusted_proxies where a proxy has TLS", "listen", s.public.Addr().String())
+	}
+}
+
+// crowd is how many connections take memory that is worth giving back.
+const crowd = 1000
+
+// giveBack gives back the memory that a crowd of connections has taken, when it is over. Left to itself the runtime
+// keeps it for many minutes: what made it is garbage that nothing collects while little else is allocated.
+func (s *service) giveBack(ctx context.Context) error {
+	look := time.NewTicker(10 * time.Second)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+			if s.public.Subsided(crowd) {
+				runtime.GC() // the first one keeps what is in pools
+				debug.FreeOSMemory()
+			}
+		}
 	}
 }
 

@@ -46,6 +46,7 @@ type Listener struct {
 	mu        sync.Mutex // guards all below, and the connections' own fields
 	bounds    Bounds
 	conns     map[*conn]struct{}
+	most      int       // connections there were at once, since Subsided said so
 	fresh     list.List // connections without a request so far, the oldest first
 	idle      list.List // those that have had one, and have none now, the longest idle first
 	coming    list.List // those of whose requests none is there as a whole, the slowest first
@@ -107,6 +108,7 @@ func (l *Listener) add(c *conn) bool {
 	victims, room := l.makeRoom(c)
 	if room {
 		l.conns[c] = struct{}{}
+		l.most = max(l.most, len(l.conns))
 		l.byAddress[c.address]++
 		l.put(c, &l.fresh)
 	}
@@ -247,6 +249,17 @@ func (c *conn) comesOn() {
 	if c.where == &c.of.coming {
 		c.of.coming.MoveToBack(c.at)
 	}
+}
+
+// Subsided reports, once, that there were as many connections as crowd or more, of which no quarter is left.
+func (l *Listener) Subsided(crowd int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.most < crowd || len(l.conns) > l.most/4 {
+		return false
+	}
+	l.most = len(l.conns)
+	return true
 }
 
 type connKey struct{}

@@ -383,3 +383,36 @@ func TestHandshakes(t *testing.T) {
 	isClosed(t, silent)
 	<-done
 }
+
+// A crowd that is gone is told once.
+func TestSubsided(t *testing.T) {
+	t.Parallel()
+	under, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer under.Close()
+	l := New(under, Config{})
+	var crowd []net.Conn
+	for range 8 {
+		dial(t, l)
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		crowd = append(crowd, c)
+	}
+	if l.Subsided(4) {
+		t.Error("it is there")
+	}
+	for _, c := range crowd[:6] {
+		_ = c.Close()
+	}
+	if l.Subsided(9) {
+		t.Error("it was no crowd")
+	}
+	if !l.Subsided(4) || l.Subsided(4) {
+		t.Error("it is gone, which is to be told once")
+	}
+}
