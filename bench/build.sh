@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p bench/bin
 CGO_ENABLED=0 go build -trimpath -o bench/bin/ ./cmd/server ./cmd/apns-simulator \
-    ./bench/binary ./bench/http2 ./bench/fcm ./bench/webpush ./bench/http ./bench/broadcast ./bench/footprint ./bench/chaos ./bench/machine
+    ./bench/binary ./bench/http2 ./bench/fcm ./bench/webpush ./bench/http ./bench/flood ./bench/broadcast ./bench/footprint ./bench/chaos ./bench/machine
 if [ "${1:-}" = peers ]; then
     (cd bench/peers && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./libapns ./anachronistic ./apns2 ./webpushgo)
     (cd bench/peers/fcm && CGO_ENABLED=0 go build -trimpath -o ../../bin/ ./fcm-firebase)

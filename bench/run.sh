@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs the benchmarks by name and prints markdown tables:
 #
-#     bench/run.sh [binary] [http2] [fcm] [webpush] [http] [gorush] [broadcast] [long] [mixed]
+#     bench/run.sh [binary] [http2] [fcm] [webpush] [http] [gorush] [broadcast] [flood] [long] [mixed]
 #
 # Without a name it runs the first seven, in less than 20 minutes on two cores. "long" is the broadcast to 10,000,000, "mixed"
-# one message to 1,000,000 devices of three platforms.
+# one message to 1,000,000 devices of three platforms, "flood" an attack with what anybody has.
 # LHSPN_BENCH_SHORT=1 makes every run short: it shows that everything works, not how fast it is.
 # Everything stays on loopback, is bounded in time and stops by itself.
 set -euo pipefail
@@ -41,12 +41,14 @@ for set in "${sets[@]}"; do
         fi ;;
     broadcast)
         mariadb 512M bench/bin/broadcast ${short:+-runs 1 -sizes 5000,20000 -probes 10} ;;
+    flood)
+        mariadb 512M bench/bin/flood ${short:+-connections 500 -duration 2s -settle 2s} ;;
     long)
         mariadb 4G bench/bin/broadcast -runs 1 -sizes 1000000,10000000 -timeout 60m ;;
     mixed)
         mariadb 512M bench/bin/broadcast -mixed 1000000 -runs 2 ${short:+-runs 1 -mixed 20000} ;;
     *)
-        echo "run.sh: no set $set: binary, http2, fcm, webpush, http, gorush, broadcast, long, mixed" >&2
+        echo "run.sh: no set $set: binary, http2, fcm, webpush, http, gorush, broadcast, flood, long, mixed" >&2
         exit 2 ;;
     esac
 done

@@ -64,6 +64,15 @@ func Peak(pid int) int64 {
 	return kib << 10
 }
 
+// Resident is the memory that is resident now, in bytes.
+func Resident(pid int) int64 {
+	var kib int64
+	if _, err := fmt.Sscanf(field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS"), "%d", &kib); err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
 // CPUSeconds is the user and system time that a running process has used.
 func CPUSeconds(pid int) float64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -35,6 +35,8 @@ type ServerConfig struct {
 	Connections                     int
 	// Extra is YAML appended at the top level, AppExtra below each app's apns.
 	Extra, AppExtra string
+	// RegisterKey is one more key of each app, with the scope register; empty for none.
+	RegisterKey string
 	// OtherApps are the names of apps like the first one: see API.Of.
 	OtherApps []string
 }
@@ -96,6 +98,10 @@ func (s *Server) app(b *strings.Builder, name, key string) {
 	}
 	fmt.Fprintf(b, "%s    keys:\n      - name: bench\n        scope: admin\n        sha256: %s\n",
 		s.cfg.AppExtra, hex.EncodeToString(hash[:]))
+	if s.cfg.RegisterKey != "" {
+		hash = sha256.Sum256([]byte(s.cfg.RegisterKey))
+		fmt.Fprintf(b, "      - name: phone\n        scope: register\n        sha256: %s\n", hex.EncodeToString(hash[:]))
+	}
 }
 
 func keyOf(app string) string { return Key + "-" + app }
