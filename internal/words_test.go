@@ -22,9 +22,11 @@ var words = regexp.MustCompile(`(?i:apns|apple|iphone|ipados|macos|pushkit|voip|
 // named is where a platform's word may be all the same, and why.
 var named = map[string]string{
 	"api/appcontract.go":   "the contract of an app's entry does, too",
+	"api/compose.go":       "where a fault is in the contract",
 	"api/contract.go":      "the contract names every platform's fields, and documents them",
 	"api/examples.go":      "the contract's examples have them",
 	"api/routes.go":        "the contract's paths, and what is said of them",
+	"api/webhooks.go":      "the contract of events, likewise",
 	"push/notification.go": "the name of the platform whose tokens have none before them",
 	"tokens/index.go":      "the one kind of token of which what it is of has one",
 }
