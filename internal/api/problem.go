@@ -26,6 +26,7 @@ var (
 	errHeaderTooLarge   = errors.New("header too large")
 	errNotImplemented   = errors.New("unknown transfer encoding")
 	errHTTPVersion      = errors.New("unknown version of HTTP")
+	errExpectation      = errors.New("unknown expectation")
 	errInternal         = errors.New("internal error")
 )
 
@@ -74,6 +75,7 @@ var kinds = []kind{
 	{errNotImplemented, "not-implemented", 501, "Unknown transfer encoding",
 		"A body comes with Content-Length, or chunked.", 0},
 	{errHTTPVersion, "http-version", 505, "Unknown version of HTTP", "The versions are 1.0, 1.1 and, over TLS, 2.", 0},
+	{errExpectation, "expectation-failed", 417, "Unknown expectation", "Of Expect only 100-continue is known.", 0},
 	{errInternal, "internal", 500, "Internal error",
 		"The service failed. Its log has the reason under this answer's X-Request-Id.", 0},
 }
@@ -216,7 +218,9 @@ func (p *Problem) headers(h http.Header) {
 
 // Refusal is the whole answer, as it goes over the connection, to what cannot be read as a request.
 func (a *API) Refusal(status int, why string) []byte {
-	err := map[int]error{431: errHeaderTooLarge, 501: errNotImplemented, 505: errHTTPVersion}[status]
+	err := map[int]error{
+		417: errExpectation, 431: errHeaderTooLarge, 501: errNotImplemented, 505: errHTTPVersion,
+	}[status]
 	if err == nil {
 		err = errMalformed
 	}

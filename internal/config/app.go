@@ -143,7 +143,13 @@ func isSecret(name string) bool {
 // Describe is the app's entry as it may be shown: its settings that have a value, without secrets, the paths of files,
 // and keys.
 func (a *App) Describe() map[string]any {
-	return describe(setting{value: reflect.ValueOf(a).Elem()})
+	shown := describe(setting{value: reflect.ValueOf(a).Elem()})
+	if apns, is := shown["apns"].(map[string]any); is && a.APNs.Transport != "binary" {
+		for _, name := range binaryOnly {
+			delete(apns, name)
+		}
+	}
+	return shown
 }
 
 // zeroDefaults are the defaults of settings that are zero where nothing is said.

@@ -104,6 +104,9 @@ func (l *loader) routes(at string, a *APNs) {
 	}
 }
 
+// binaryOnly are settings that have defaults, but mean something with the binary transport alone.
+var binaryOnly = []string{"retry_statuses", "window", "confirm_after", "end_after", "idle_close"}
+
 func (l *loader) apns(at string, a *APNs) {
 	binary := a.Transport == "binary"
 	if a.Gateway != "" {
@@ -127,7 +130,7 @@ func (l *loader) apns(at string, a *APNs) {
 			l.fault(at+".feedback_address",
 				"goes with transport binary only: over HTTP/2 the answers themselves say which tokens are dead")
 		}
-		for _, name := range []string{"retry_statuses", "window", "confirm_after", "end_after", "idle_close"} {
+		for _, name := range binaryOnly {
 			if _, given := l.where[at+"."+name]; given {
 				l.fault(at+"."+name, "goes with transport binary only")
 			}
