@@ -74,7 +74,7 @@ type fieldView struct {
 // ID is the field's in the page.
 func (f fieldView) ID() string { return "f-" + strings.ReplaceAll(f.Path, ".", "-") }
 
-// at is where a setting stands in an entry: the object that has it, nil where there is none, and its name there.
+// at is where an entry has a setting: the object that has it, nil where there is none, and its name there.
 func at(entry map[string]any, path string, add bool) (map[string]any, string) {
 	outer, name, inner := strings.Cut(path, ".")
 	if !inner {
@@ -131,17 +131,8 @@ func (e *editView) mark(f push.Fault) bool {
 	return false
 }
 
-// isSecret reports whether a setting is never shown.
-func isSecret(path string) bool {
-	for _, g := range groups {
-		for _, f := range g.fields {
-			if f.path == path {
-				return f.kind == "file" || f.kind == "secret"
-			}
-		}
-	}
-	return false
-}
+// isSecret reports whether the setting is never shown.
+func (f *field) isSecret() bool { return f.kind == "file" || f.kind == "secret" }
 
 // withoutSecrets is a copy of the entry that may be shown.
 func withoutSecrets(entry map[string]any) map[string]any {
@@ -155,7 +146,7 @@ func withoutSecrets(entry map[string]any) map[string]any {
 	}
 	for _, g := range groups {
 		for _, f := range g.fields {
-			if object, name := at(shown, f.path, false); object != nil && isSecret(f.path) {
+			if object, name := at(shown, f.path, false); object != nil && f.isSecret() {
 				delete(object, name)
 			}
 		}
@@ -179,7 +170,7 @@ func setFields(entry map[string]any, r *http.Request) error {
 			switch {
 			case value != nil:
 				object[name] = value
-			case f.kind != "file" && f.kind != "secret": // those stay where they are left out
+			case !f.isSecret(): // secrets stay where they are left out
 				delete(object, name)
 			}
 		}
