@@ -60,7 +60,7 @@ func load(file string) (*config.Config, error) {
 	return config.Load(file, os.Environ())
 }
 
-// checkAddress says where the database's address stands, when it is wrong.
+// checkAddress says where the database's address is set, when it is wrong.
 func checkAddress(cfg *config.Config) error {
 	if err := database.CheckAddress(cfg.Database); err != nil {
 		return cfg.At("database", err)

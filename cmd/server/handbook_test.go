@@ -123,7 +123,7 @@ func wantLink(t *testing.T, page, target string) {
 	}
 }
 
-// withoutBlocks leaves out what is shown as it stands.
+// withoutBlocks leaves out what is shown as it is.
 func withoutBlocks(text string) string {
 	kept := ""
 	for i, part := range strings.Split(text, "```") {

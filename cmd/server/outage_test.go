@@ -105,7 +105,7 @@ func (r *rig) load() (stop func()) {
 	return func() { once.Do(func() { close(ending); <-ended }) }
 }
 
-// forwarder stands before the gateway, and can be cut.
+// forwarder is before the gateway, and can be cut.
 type forwarder struct {
 	t           *testing.T
 	address, to string

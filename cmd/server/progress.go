@@ -31,7 +31,7 @@ type progress struct {
 	terminal bool
 	width    func() int // of the terminal
 	started  time.Time
-	last     int // columns of the line that stands on the terminal
+	last     int // columns of the line that is on the terminal
 	stop     chan struct{}
 	stopped  sync.WaitGroup
 }

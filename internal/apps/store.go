@@ -1,4 +1,4 @@
-// Package apps keeps the apps, keys and credentials that operators set while the service runs: all SQL on them stands
+// Package apps keeps the apps, keys and credentials that operators set while the service runs: all SQL on them is
 // here. Entries are JSON, encrypted; of keys only the hash is kept.
 //
 // It knows neither HTTP nor what an entry says, and nothing of the apps in the configuration file.

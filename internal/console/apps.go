@@ -37,7 +37,7 @@ type editView struct {
 	JSON     string
 	Keys     []keyView
 	Webhooks []Webhook
-	// Faults are those that stand at no field; Tried says that this is what was sent and refused.
+	// Faults are those that are of no field; Tried says that this is what was sent and refused.
 	Faults []push.Fault
 	Tried  bool
 	AsJSON bool // the JSON was sent

@@ -87,7 +87,7 @@ func (k *Console) Run(ctx context.Context) error {
 	}
 }
 
-// policy lets the page load from its own origin only, and nothing that stands in its text be run or applied.
+// policy lets the page load from its own origin only, and nothing that is in its text be run or applied.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 

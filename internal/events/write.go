@@ -89,7 +89,7 @@ func (w *Writer) AddUnder(l Lease, app string, t push.EventType, data any) error
 }
 
 // Finish adds that the notification is finished in this transaction: done or cancelled, whichever its row says. It is
-// the last event of the notification; l is nil where no lease stands behind it. It is kept as a mere reference, as it
+// the last event of the notification; l is nil where it is of no lease. It is kept as a mere reference, as it
 // is written far more often than read, and a finished notification does not change any more.
 func (w *Writer) Finish(l *Lease, app string, id uuid.UUID) {
 	if !w.store.Wanted(app) {

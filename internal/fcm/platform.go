@@ -30,7 +30,7 @@ func (Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, erro
 // Preview is Preview.
 func (Platform) Preview(n *push.Notification) []byte { return Preview(n) }
 
-// Token makes the device token of a registration token or Firebase installation id, which stands in given as token. FCM
+// Token makes the device token of a registration token or Firebase installation id, which given has as token. FCM
 // needs no address beside it.
 func (Platform) Token(given map[string]push.JSON) (push.Token, []byte, []push.Fault) {
 	const at = "body.token"

@@ -1,4 +1,4 @@
-// Package inline lets text stand where the path of a file is expected: credentials that are kept in the database go the
+// Package inline lets text be given where the path of a file is expected: credentials that are kept in the database go the
 // same ways as those in files. Whoever reads such a file reads it with Read and names it with Name, in errors and logs.
 //
 // It knows nothing of what the text is.
@@ -12,7 +12,7 @@ import (
 // mark cannot begin a path.
 const mark = "\x00inline:"
 
-// Ref is what stands for a path. Name is how the text is called where a path would be shown.
+// Ref is what is given in place of a path. Name is how the text is called where a path would be shown.
 func Ref(name string, text []byte) string { return mark + name + "\x00" + string(text) }
 
 // Is reports whether path was made by Ref.

@@ -73,7 +73,7 @@ func (o Outcome) Final() bool {
 }
 
 // Result is the verdict on one delivery. It is data, not an error. There is one for each recipient in memory, so its
-// small fields stand together: 56 bytes.
+// small fields are together: 56 bytes.
 type Result struct {
 	Outcome Outcome
 	// GaveUp says that it failed because its attempts were used up, and not because the service refused it for good.

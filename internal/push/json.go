@@ -11,12 +11,12 @@ import (
 	"unicode/utf8"
 )
 
-// Fault is one thing that is wrong with what somebody sent us, and where it stands, as in body.to.tokens[3]. It never
+// Fault is one thing that is wrong with what somebody sent us, and where it is, as in body.to.tokens[3]. It never
 // repeats the value: that may be a device token.
 type Fault struct {
 	Location string
 	Message  string
-	// TooLarge: what stands there is longer than a service takes, which is another answer than a mistake in it.
+	// TooLarge: what is there is longer than a service takes, which is another answer than a mistake in it.
 	TooLarge bool
 }
 

@@ -24,7 +24,7 @@ func addBadges(tb testing.TB, s *Store, recipients []push.Recipient, n uint32) {
 
 func recipients(numbers ...int) (r []push.Recipient) {
 	for _, n := range numbers {
-		r = append(r, push.Recipient{Token: token(n), Badge: 77}) // whatever stands there is overwritten
+		r = append(r, push.Recipient{Token: token(n), Badge: 77}) // whatever is there is overwritten
 	}
 	return r
 }
@@ -291,7 +291,7 @@ func TestPagesCountBadges(t *testing.T) {
 }
 
 // Pages counted by two replicas at once, beside registrations within them: each stored badge is the number of pages
-// that the token stood in, and each sum was given once.
+// that the token was in, and each sum was given once.
 func TestPagesAtOnce(t *testing.T) {
 	t.Parallel()
 	const n, counters, rounds = 60, 4, 10

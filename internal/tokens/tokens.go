@@ -1,4 +1,4 @@
-// Package tokens keeps the registry of device tokens (the DeviceTokenHandler of the system): all SQL on them stands
+// Package tokens keeps the registry of device tokens (the DeviceTokenHandler of the system): all SQL on them is
 // here, to register and refresh them, to keep their badges, to find an audience page by page, and to remove what is
 // dead.
 //

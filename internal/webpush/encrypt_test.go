@@ -66,7 +66,7 @@ func TestRFC8291(t *testing.T) {
 		t.Errorf("the message is\n%s, not\n%s", got, want)
 	}
 
-	// The same with padding: what stands before the ciphertext is the same, and so is the first part of that.
+	// The same with padding: what comes before the ciphertext is the same, and so is the first part of that.
 	sealed, err := new(sealer).seal(nil, []byte(plaintext), &p256dh, &auth, pair, &salt)
 	if err != nil {
 		t.Fatal(err)

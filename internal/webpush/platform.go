@@ -44,7 +44,7 @@ func (p *Platform) Compose(c *push.Content) (*push.Notification, []push.Fault, e
 // Preview is Preview.
 func (p *Platform) Preview(n *push.Notification) []byte { return Preview(n) }
 
-// Token makes the device token and the address of a subscription, which stands in given under that name.
+// Token makes the device token and the address of a subscription, which given has under that name.
 func (p *Platform) Token(given map[string]push.JSON) (push.Token, []byte, []push.Fault) {
 	const at = "body.subscription"
 	if given["token"] != nil && given["subscription"] == nil {

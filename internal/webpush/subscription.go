@@ -68,7 +68,7 @@ func CheckToken(t push.Token) error {
 	return nil
 }
 
-// ParseSubscription reads what JSON.stringify(subscription) gives in a browser. at is where it stands in the request,
+// ParseSubscription reads what JSON.stringify(subscription) gives in a browser. at is where it is in the request,
 // for the faults.
 func ParseSubscription(v push.JSON, at string, origins *Origins, now time.Time) (Subscription, []push.Fault) {
 	p := parser{at: at, origins: origins, now: now}
