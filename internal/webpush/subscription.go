@@ -1,6 +1,7 @@
 package webpush
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"crypto/sha256"
 	"encoding/base64"
@@ -46,16 +47,25 @@ func (s *Subscription) Token() push.Token {
 // the subscription was made with, as VAPID.PublicKey gives it; empty where nobody knows.
 func (s *Subscription) Address(vapidKey string) []byte {
 	b := make([]byte, 0, len(s.Endpoint)+len(vapidKey)+200)
-	b = append(b, `{"endpoint":"`...)
+	b = append(b, beforeEndpoint...)
 	b = append(b, s.Endpoint...) // has no character that JSON escapes: splitEndpoint
-	b = append(b, `","p256dh":"`...)
+	b = append(b, beforeKey...)
 	b = base64.RawURLEncoding.AppendEncode(b, s.P256DH[:])
-	b = append(b, `","auth":"`...)
+	b = append(b, beforeAuth...)
 	b = base64.RawURLEncoding.AppendEncode(b, s.Auth[:])
-	b = append(b, `","vapid":"`...)
+	b = append(b, beforeVAPID...)
 	b = append(b, vapidKey...)
-	return append(b, `"}`...)
+	return append(b, afterVAPID...)
 }
+
+// What stands around the parts of a stored Address. It is JSON, for whoever looks into the database.
+const (
+	beforeEndpoint = `{"endpoint":"`
+	beforeKey      = `","p256dh":"`
+	beforeAuth     = `","auth":"`
+	beforeVAPID    = `","vapid":"`
+	afterVAPID     = `"}`
+)
 
 // CheckToken reports what is wrong with the address of a device token of this platform, which is what follows
 // "webpush:".
@@ -232,31 +242,16 @@ type address struct {
 
 var errAddress = errors.New("the stored address is none of Web Push")
 
-// parse reads what Subscription.Address made.
+// parse reads what Subscription.Address made, and nothing else: it is done for every message.
 func (a *address) parse(b []byte) error {
-	v, err := push.ParseJSON(b)
-	if err != nil || !v.IsObject() {
-		return errAddress
-	}
-	*a = address{}
-	got := 0
-	for key, value := range v.Members() {
-		switch text := value.Text(); string(key.Text()) {
-		case "endpoint":
-			a.endpoint = text
-		case "vapid":
-			a.vapid = text
-		case "p256dh":
-			if decodeExactly(a.p256dh[:], text) {
-				got++
-			}
-		case "auth":
-			if decodeExactly(a.auth[:], text) {
-				got++
-			}
-		}
-	}
-	if got != 2 || len(a.endpoint) == 0 {
+	rest, ok := bytes.CutPrefix(b, []byte(beforeEndpoint))
+	endpoint, rest, ok1 := bytes.Cut(rest, []byte(beforeKey))
+	key, rest, ok2 := bytes.Cut(rest, []byte(beforeAuth))
+	auth, rest, ok3 := bytes.Cut(rest, []byte(beforeVAPID))
+	vapid, end := bytes.CutSuffix(rest, []byte(afterVAPID))
+	*a = address{endpoint: endpoint, vapid: vapid}
+	if !ok || !ok1 || !ok2 || !ok3 || !end || len(endpoint) == 0 ||
+		!decodeExactly(a.p256dh[:], key) || !decodeExactly(a.auth[:], auth) {
 		return errAddress
 	}
 	return nil
