@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,8 +44,17 @@ type received struct {
 
 func newPushService(tb testing.TB, http2 bool) *pushService {
 	tb.Helper()
+	return newPushServiceAt(tb, http2, "127.0.0.1:0")
+}
+
+func newPushServiceAt(tb testing.TB, http2 bool, address string) *pushService {
+	tb.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		tb.Skipf("this machine cannot listen on %s: %v", address, err)
+	}
 	s := &pushService{tb: tb, browsers: map[string]*browser{}}
-	s.Server = httptest.NewUnstartedServer(s)
+	s.Server = &httptest.Server{Listener: l, Config: &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}}
 	s.EnableHTTP2 = http2
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	s.StartTLS()

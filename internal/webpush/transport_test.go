@@ -58,6 +58,24 @@ func TestTransport(t *testing.T) {
 	}
 }
 
+// TestIPv6: an origin that is an address of IPv6 is dialled, named in the VAPID token, and asked for by its authority.
+func TestIPv6(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{true, false} {
+		s := newPushServiceAt(t, http2, "[::1]:0")
+		r := newRig(t, []*pushService{s}).run()
+		results := r.send(note("x"), r.register(s.subscribe("/a")), r.register(s.subscribe("/b")))
+		for i, result := range results {
+			if result.Outcome != push.Accepted {
+				t.Errorf("HTTP/2 %t, %d: %+v", http2, i, result)
+			}
+		}
+		if n := len(s.received()); n != 2 {
+			t.Errorf("HTTP/2 %t: %d messages came", http2, n)
+		}
+	}
+}
+
 // TestRowsOfTheTable has each row answered by a server, over both versions of HTTP.
 func TestRowsOfTheTable(t *testing.T) {
 	t.Parallel()
