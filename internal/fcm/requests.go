@@ -2,8 +2,11 @@ package fcm
 
 import (
 	"bytes"
+	"math"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/http2"
@@ -18,6 +21,9 @@ type requests struct {
 	tokens []*accessToken
 	// again: these are on their second try, after their access token was refused.
 	again bool
+	// refusals counts the messages of the group's first notification that FCM refused for what is in them; negative
+	// since it judged one otherwise.
+	refusals atomic.Int32
 
 	mu      sync.Mutex // guards refused and said: several connections may answer at once
 	refused []int      // see refuse
@@ -62,6 +68,10 @@ func (r *requests) Header(i int, h *http2.Header) (body int, send bool) {
 	}
 	if !bytes.HasPrefix(d.Notification.Payload.JSON, []byte(head)) { // not of Compose
 		d.Result = push.Result{Outcome: push.Failed, Reason: push.UnknownReason}
+		return 0, false
+	}
+	if r.refusals.Load() >= mostRefused && d.Notification == r.first() {
+		d.Result = push.Result{Outcome: push.Failed, Reason: InvalidArgument, Status: http.StatusBadRequest}
 		return 0, false
 	}
 	token := r.t.cfg.Credentials.live(h.Now())
@@ -113,12 +123,40 @@ func (r *requests) Answer(i int, a *http2.Answer) http2.Next {
 	if result.Outcome == push.Accepted && !r.tokens[i].worked.Load() {
 		r.tokens[i].worked.Store(true)
 	}
+	if d.Notification == r.first() {
+		r.learn(&result)
+	}
 	if result.Outcome == push.Blocked || result.Reason == InvalidArgument {
 		r.mu.Lock()
 		r.said = saying{result.Reason, a.Status, said.words()}
 		r.mu.Unlock()
 	}
 	return http2.Finished
+}
+
+// mostRefused is how many messages of a group FCM refuses for what is in them, all that it judges, before the rest is
+// not sent: they would be refused too, and take of the project's rate.
+const mostRefused = 100
+
+// ofOnePackage are the members of a message that FCM refuses or accepts by which app the device has.
+var ofOnePackage = [][]byte{[]byte(`"restricted_package_name"`), []byte(`"restrictedPackageName"`)}
+
+// first is the notification that the group begins with, and nearly always the only one.
+func (r *requests) first() *push.Notification { return r.group.Deliveries[0].Notification }
+
+// learn takes in a result of the first notification.
+func (r *requests) learn(result *push.Result) {
+	switch {
+	case !result.Outcome.Final() || r.refusals.Load() < 0:
+	case result.Reason != InvalidArgument: // also a dead token: the message was looked at before
+		r.refusals.Store(math.MinInt32)
+	case r.refusals.Add(1) == mostRefused:
+		for _, member := range ofOnePackage {
+			if bytes.Contains(r.first().Payload.JSON, member) {
+				r.refusals.Store(math.MinInt32)
+			}
+		}
+	}
 }
 
 // refuse has the request sent with another access token when all others of the group have ended.
