@@ -58,6 +58,9 @@ type Store struct {
 	mu      sync.Mutex               // guards what follows
 	secret  []byte                   // nil until it was read
 	changed map[string]chan struct{} // by app, closed at its next event: those that somebody waits for
+	// shown is how far the feed was shown last to those who follow it, and shownAt when.
+	shown   uint64
+	shownAt time.Time
 }
 
 // New returns the store on a migrated database. It starts nothing: see Run.
@@ -111,6 +114,26 @@ func (s *Store) awaited() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.changed) > 0
+}
+
+// show has what is before the place be shown from now on.
+func (s *Store) show(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shown, s.shownAt = seq, s.now()
+}
+
+// showUntil is how far a reader is shown a feed that has grown to head. While somebody follows it that grows by steps:
+// who asks again at once would get a few events each time, and each time costs more than they do. Who waits is told by
+// Run of the next step.
+func (s *Store) showUntil(head uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if since := now.Sub(s.shownAt); len(s.changed) == 0 || since < 0 || since >= busyInterval {
+		s.shown, s.shownAt = head, now
+	}
+	return min(head, s.shown)
 }
 
 // stamp is a time as both engines take it.

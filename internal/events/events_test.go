@@ -513,3 +513,40 @@ func TestAbout(t *testing.T) {
 		}
 	})
 }
+
+// Whoever follows a busy feed gets it by steps, and not a few events at each commit; who does not follow it gets all.
+func TestFollowersGetSteps(t *testing.T) {
+	t.Parallel()
+	r := &rig{t, newStore(dbtest.SQLite(t)), nil}
+	r.db = r.Store.db
+	at := time.Now()
+	r.now = func() time.Time { return at }
+	var cursor string
+	want := func(why string, texts ...string) {
+		t.Helper()
+		got, next := r.readAll(app, cursor, 10)
+		if cursor = next; !slices.Equal(got, texts) {
+			t.Errorf("%s it got %v, want %v", why, got, texts)
+		}
+	}
+	r.write(app, Lease{}, "a")
+	want("first", "a")
+	r.write(app, Lease{}, "b")
+	want("without waiting", "b")
+	r.Changed(app)
+	r.write(app, Lease{}, "c")
+	r.write(app, Lease{}, "d")
+	want("at once")
+	at = at.Add(busyInterval)
+	want("a step later", "c", "d")
+	r.write(app, Lease{}, "e")
+	want("at once")
+	var seen uint64
+	changed := r.Changed(app)
+	r.must(r.look(t.Context(), &seen))
+	<-changed
+	want("when it is told", "e")
+	if _, now, err := r.Read(t.Context(), app, Latest, nil, 1); err != nil || now != cursor {
+		t.Errorf("latest is %s, not %s: %v", now, cursor, err)
+	}
+}

@@ -54,7 +54,7 @@ func (s *Store) Read(
 			return nil, "", err
 		}
 	}
-	p, err := s.read(ctx, sign, after, head, types, limit)
+	p, err := s.read(ctx, sign, after, s.showUntil(head), types, limit)
 	if err != nil {
 		return nil, "", err
 	}

@@ -237,6 +237,7 @@ func (s *Store) look(ctx context.Context, seen *uint64) error {
 		return wrap(err, "look for new events")
 	}
 	*seen = seq
+	s.show(seq)
 	s.notify(apps)
 	return nil
 }
