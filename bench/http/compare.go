@@ -40,7 +40,7 @@ func compare(ctx context.Context, o options) error {
 	}
 	if o.base != "" {
 		sides = append(sides, side{name: "base: events off", bin: o.base, appExtra: "    events: false\n"},
-			side{name: "base: events kept", bin: o.base})
+			side{name: "base: events kept", bin: o.base}, side{name: "base: events kept and read", bin: o.base, read: true})
 	}
 	if o.sides != "" {
 		names := strings.Split(o.sides, ",")
