@@ -2,7 +2,9 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -228,5 +230,29 @@ func TestFollowersAreBounded(t *testing.T) {
 	wantStatus(t, f.call(sendKey, http.MethodGet, "/v1/events?wait=1", ""), 200)
 	if n := f.followers.here["hedgehog"]; n != maxFollowers-1 {
 		t.Errorf("%d are left", n)
+	}
+}
+
+// What is appended is what encoding/json makes of the documented types.
+func TestAppendedEvents(t *testing.T) {
+	t.Parallel()
+	items := []push.Event{
+		{ID: "AAAA-_8", Type: push.EventDone, At: time.Date(2030, 1, 2, 3, 4, 5, 67000, time.FixedZone("", 3600)), Data: json.RawMessage(`{"name":"<\u003c>ü"}`)},
+		{ID: "b", Type: push.EventReceipts, At: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Data: json.RawMessage(`{}`)},
+	}
+	for n := range len(items) + 1 {
+		body := eventsBody{Items: []eventBody{}, NextCursor: "next"}
+		for _, e := range items[:n] {
+			body.Items = append(body.Items, eventBody{e.ID, string(e.Type), e.At.UTC(), e.Data})
+		}
+		var want bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(body); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(appendEvents(nil, items[:n], "next")); got != want.String() {
+			t.Errorf("got %s want %s", got, &want)
+		}
 	}
 }
