@@ -284,8 +284,16 @@ func appendEvent(b []byte, e *push.Event) []byte {
 	return append(append(append(b, `","data":`...), e.Data...), '}')
 }
 
+// besideData is more than what an event has beside its data.
+const besideData = 160
+
 // appendEvents appends the JSON of an eventsBody.
 func appendEvents(b []byte, items []push.Event, cursor string) []byte {
+	size := 0
+	for i := range items {
+		size += len(items[i].Data) + besideData
+	}
+	b = slices.Grow(b, size+besideData)
 	b = append(b, `{"items":[`...)
 	for i := range items {
 		if i > 0 {

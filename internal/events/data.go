@@ -3,7 +3,6 @@ package events
 import (
 	"encoding/hex"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -63,7 +62,6 @@ func NotificationOf(s *push.Status) Notification {
 
 // appendNotification appends the JSON of NotificationOf: a reader gets it for each notification that is sent.
 func appendNotification(b []byte, s *push.Status) []byte {
-	b = slices.Grow(b, 512)
 	b = append(append(b, `{"id":"`...), s.ID.String()...)
 	b = append(b, `","name":`...)
 	if s.Notification != nil && s.Notification.Name != "" {
@@ -84,7 +82,13 @@ func appendNotification(b []byte, s *push.Status) []byte {
 	}
 	b = appendCounts(append(b, `,"counts":`...), s.Counts)
 	b = append(b, `,"by_platform":{`...)
-	for i, platform := range slices.Sorted(maps.Keys(s.ByPlatform)) {
+	var few [4]string // room on the stack
+	platforms := few[:0]
+	for platform := range s.ByPlatform {
+		platforms = append(platforms, platform)
+	}
+	slices.Sort(platforms)
+	for i, platform := range platforms {
 		if i > 0 {
 			b = append(b, ',')
 		}

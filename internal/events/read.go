@@ -159,6 +159,9 @@ func wantsFinished(types []push.EventType) bool {
 // resolveMost is how many notifications are read at once at the most.
 const resolveMost = 500
 
+// usualLen is the length of the data of most events of notifications, and somewhat more.
+const usualLen = 640
+
 // resolve makes references what they tell. One to a notification that is not there, as of an app that is removed, stays
 // what it is, and is passed over.
 func (s *Store) resolve(ctx context.Context, app string, lines []line) error {
@@ -170,6 +173,7 @@ func (s *Store) resolve(ctx context.Context, app string, lines []line) error {
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
+	data := make([]byte, 0, len(found)*usualLen) // of all of them
 	for i := range lines {
 		s := found[ids[i]]
 		if s == nil {
@@ -179,7 +183,8 @@ func (s *Store) resolve(ctx context.Context, app string, lines []line) error {
 		if s.State == push.StateCancelled {
 			lines[i].Type = push.EventCancelled
 		}
-		lines[i].Data = appendNotification(nil, s)
+		data = appendNotification(data, s)
+		lines[i].Data, data = data[:len(data):len(data)], data[len(data):]
 	}
 	return nil
 }

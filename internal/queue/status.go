@@ -28,10 +28,13 @@ type statusRow struct {
 	// several says that the notification is for several platforms, whose counts are to be read.
 	several bool
 	targets []any
+	// What most of a list's rows have in common is there once: the counts of a single platform, and that there is no name.
+	alike   map[string]push.Counts
+	unnamed *push.Notification
 }
 
 func newStatusRow() *statusRow {
-	r := &statusRow{}
+	r := &statusRow{unnamed: new(push.Notification)}
 	c := &r.status.Counts
 	r.targets = []any{&r.id, &r.state, &r.status.Expanded, &r.status.Recipients, &c.Accepted, &c.Failed, &c.Unregistered,
 		&c.Expired, &c.Cancelled, &r.created, &r.sendAt, &r.first, &r.finished, &r.platform, &r.several, &r.name, &r.serviceID}
@@ -63,13 +66,31 @@ func (r *statusRow) scan(rows *sql.Rows, now time.Time) error {
 	}
 	s.ByPlatform = nil
 	if !r.several {
-		name := push.DefaultPlatform
-		if len(r.platform) > 0 {
-			name = string(r.platform)
-		}
-		s.ByPlatform = map[string]push.Counts{name: s.Counts}
+		s.ByPlatform = r.onePlatform()
 	}
 	return nil
+}
+
+// onePlatform is the row's counts by its one platform. Nobody changes them.
+func (r *statusRow) onePlatform() map[string]push.Counts {
+	name := r.platform
+	if len(name) == 0 {
+		name = sql.RawBytes(push.DefaultPlatform)
+	}
+	if counts, is := r.alike[string(name)]; !is || counts != r.status.Counts {
+		r.alike = map[string]push.Counts{string(name): r.status.Counts}
+	}
+	return r.alike
+}
+
+// named is the notification as far as the row tells of it. Nobody changes it.
+func (r *statusRow) named() *push.Notification {
+	if len(r.name) == 0 && len(r.serviceID) == 0 {
+		return r.unnamed
+	}
+	n := &push.Notification{Name: string(r.name)}
+	setServiceID(n, r.serviceID)
+	return n
 }
 
 // Get tells how far a notification is; push.ErrNotFound where the app has none of that id.
@@ -109,8 +130,7 @@ func statusesIn(
 			return err
 		}
 		s := row.status
-		s.Notification = &push.Notification{Name: string(row.name)}
-		setServiceID(s.Notification, row.serviceID)
+		s.Notification = row.named()
 		into[s.ID] = &s
 		if row.several {
 			several = append(several, &s)
