@@ -23,9 +23,13 @@ type flood struct {
 	name string
 	// append appends the n-th request; nil: there is no flood.
 	append func(dst []byte, n int64) []byte
-	// requests bounds it; 0: by the time alone.
-	requests int64
+	// requests bounds it; 0: by the time alone. connections is how many send it.
+	requests    int64
+	connections int
 }
+
+// manyDevices is how many connections send new receipts, each of which waits for its transaction.
+const manyDevices = 2000
 
 // receipts measures how many receipts a second are taken: forged ones, a good one that is repeated without end, and new
 // ones; and what becomes of the acceptance of notifications over one connection meanwhile.
@@ -49,7 +53,7 @@ func receiptsOn(ctx context.Context, o options, engine string, table *measure.Ta
 		return err
 	}
 	defer discard()
-	sim, credentials, stop, err := rig.RunSimulator(ctx, dir, simulator.Config{})
+	sim, credentials, stop, err := rig.RunSimulator(ctx, dir, simulator.Config{Recent: receiptTokens})
 	if err != nil {
 		return err
 	}
@@ -75,7 +79,8 @@ func receiptsOn(ctx context.Context, o options, engine string, table *measure.Ta
 		{name: "none"},
 		{name: "forged", append: receipt(forged)},
 		{name: "one, repeated", append: receipt(func(int64) string { return tickets[0] })},
-		{name: "new", append: receipt(func(n int64) string { return tickets[n%receiptTokens] }), requests: receiptTokens},
+		{name: fmt.Sprintf("new, over %d connections", manyDevices), append: receipt(func(n int64) string { return tickets[n%receiptTokens] }), requests: receiptTokens,
+			connections: manyDevices},
 	}
 	for _, f := range floods {
 		if err := f.measure(ctx, o, server, id, table); err != nil {
@@ -110,17 +115,15 @@ func takeTickets(ctx context.Context, server *rig.Server, sim *simulator.Simulat
 	if _, err := server.Done(ctx, n.ID); err != nil {
 		return "", nil, err
 	}
-	tickets = make([]string, receiptTokens)
-	for i := range tickets {
-		got := sim.Received(rig.Token(i))
-		if len(got) != 1 {
-			return "", nil, fmt.Errorf("a device got %d notifications", len(got))
-		}
-		_, rest, is := strings.Cut(got[0].Payload, `"`+push.TicketMember+`":"`)
+	for _, got := range sim.Recent(receiptTokens) {
+		_, rest, is := strings.Cut(got.Payload, `"`+push.TicketMember+`":"`)
 		if !is || len(rest) < push.TicketLen {
-			return "", nil, fmt.Errorf("a payload without a ticket: %s", got[0].Payload)
+			return "", nil, fmt.Errorf("a payload without a ticket: %s", got.Payload)
 		}
-		tickets[i] = rest[:push.TicketLen]
+		tickets = append(tickets, rest[:push.TicketLen])
+	}
+	if len(tickets) != receiptTokens {
+		return "", nil, fmt.Errorf("the simulator has %d payloads of %d", len(tickets), receiptTokens)
 	}
 	return n.ID, tickets, nil
 }
@@ -157,8 +160,8 @@ func (f flood) measure(ctx context.Context, o options, server *rig.Server, id st
 	}()
 	flood := &load.Result{Seconds: 1}
 	if f.append != nil {
-		if flood, err = (load.Run{Address: server.Listen, Connections: o.connections, Duration: o.duration,
-			Requests: f.requests, Append: f.append}).Do(ctx); err != nil {
+		if flood, err = (load.Run{Address: server.Listen, Connections: max(o.connections, f.connections),
+			Duration: o.duration, Requests: f.requests, Append: f.append}).Do(ctx); err != nil {
 			return err
 		}
 	}
