@@ -29,7 +29,7 @@ type flood struct {
 }
 
 // manyDevices is how many connections send new receipts, each of which waits for its transaction.
-const manyDevices = 2000
+const manyDevices = 900
 
 // receipts measures how many receipts a second are taken: forged ones, a good one that is repeated without end, and new
 // ones; and what becomes of the acceptance of notifications over one connection meanwhile.
@@ -79,8 +79,8 @@ func receiptsOn(ctx context.Context, o options, engine string, table *measure.Ta
 		{name: "none"},
 		{name: "forged", append: receipt(forged)},
 		{name: "one, repeated", append: receipt(func(int64) string { return tickets[0] })},
-		{name: fmt.Sprintf("new, over %d connections", manyDevices), append: receipt(func(n int64) string { return tickets[n%receiptTokens] }), requests: receiptTokens,
-			connections: manyDevices},
+		{name: fmt.Sprintf("new, over %d connections", manyDevices), requests: receiptTokens, connections: manyDevices,
+			append: receipt(func(n int64) string { return tickets[n%receiptTokens] })},
 	}
 	for _, f := range floods {
 		if err := f.measure(ctx, o, server, id, table); err != nil {
