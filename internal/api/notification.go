@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -114,11 +113,15 @@ const longestBlock = 64 << 10
 
 // tooLong refuses what is too large for every platform before any takes it apart: half a million members take seconds.
 func tooLong(at string, c *push.Content) error {
-	for _, name := range slices.Sorted(maps.Keys(c.Blocks)) {
-		v := c.Blocks[name]
-		if len(v) <= longestBlock {
-			continue
+	var long []string
+	for name, v := range c.Blocks {
+		if len(v) > longestBlock {
+			long = append(long, name)
 		}
+	}
+	slices.Sort(long)
+	for _, name := range long {
+		v := c.Blocks[name]
 		if n := v.CompactLen(); n > longestBlock {
 			return explain(push.ErrTooLarge, "%s.%s is %d bytes long, which is more than any push service takes.", at, name, n)
 		}

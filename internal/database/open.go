@@ -166,13 +166,14 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	// fsync is used.
 	_, _ = sqlite.Fdatasync(true)
 	common := sqliteFile(path) + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_pragma=temp_store(memory)" +
+		"&_pragma=foreign_keys(1)&_pragma=temp_store(memory)" +
 		// 16 MiB: tokens come in no order, so that a transaction of many changes as many pages, and what several of them
 		// change is then copied into the file once.
 		"&_pragma=wal_autocheckpoint(4000)"
 	db := &DB{Dialect: SQLite, unlock: unlock}
-	writer, err := sqlite.NewConnector(common + "&_txlock=immediate")
-	reader, readerErr := sqlite.NewConnector(common + "&mode=ro")
+	// In KiB of pages, each of which takes twice its length of memory.
+	writer, err := sqlite.NewConnector(common + "&_txlock=immediate&_pragma=cache_size(-8000)")
+	reader, readerErr := sqlite.NewConnector(common + "&mode=ro&_pragma=cache_size(-2000)")
 	if err = errors.Join(err, readerErr); err == nil {
 		if opts.SQLite != nil {
 			writer, reader = opts.SQLite(writer), opts.SQLite(reader)

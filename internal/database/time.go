@@ -38,6 +38,9 @@ func (t *Time) Scan(v any) error {
 	return err
 }
 
+// Never stands for a time that has not come, in columns that are set later: a NULL would let the row grow.
+var Never = Time{time.Unix(0, 0).UTC()}
+
 // parseTime is time.Parse with timeLayout, for the only form in which times are stored.
 func parseTime(s string) (time.Time, error) {
 	if len(s) != len(timeLayout) {

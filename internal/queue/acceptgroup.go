@@ -130,12 +130,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		return err
 	}
 	keys := database.NewInsert("idempotency_keys", "app, idempotency_key, request_hash, answer, created_at", "")
-	notifications := database.NewInsert("notifications", `app, id, name, state, platform,
-		environment, push_type, kind, topic, priority, expires_at,
-		collapse_id, service_id, badge_increment, rate, payload, badge_at, ticket_at, contents, audience, trace, shard, waiting,
-		recipient,
-		expanded, recipients, created_at, send_at,
-		finished_at`, "")
+	notifications := database.NewInsert("notifications", notificationColumns, "")
 	platforms, sets, receipts := newPlatformInsert(), newSetInsert(), newCountInsert("")
 	batches := database.NewInsert("batches", batchColumns, "")
 	entries := q.newEntries()
@@ -160,7 +155,7 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 			if !row.SendAt.Equal(row.CreatedAt) {
 				sendAt = stamp(row.SendAt)
 			}
-			state, finished := stateQueued, never
+			state, finished := stateQueued, any(database.Never)
 			if len(row.batches) == 0 { // an audience without members
 				state, finished = stateDone, created
 				news.Finish(nil, row.App, row.ID)
@@ -170,12 +165,11 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 				waiting, recipient = waitingAs(row.batches[0].Kind), row.bodies[0]
 			}
 			if err := notifications.Add(ctx, tx, row.App, row.ID[:], []byte(row.Name), state, row.Platform,
-				string(row.Environment),
-				string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
-				stamp(row.Expiration), []byte(row.CollapseID), orNull(row.serviceID()), row.BadgeIncrement, row.Rate, bytesOf(row.Payload.JSON),
-				row.Payload.BadgeAt, row.Payload.TicketAt, orNull(row.contents), orNull(row.audience),
-				orNull(row.Trace.Bytes()), shard, waiting, recipient, row.expanded, row.n, created, sendAt,
-				finished); err != nil {
+				string(row.Environment), string(row.Type), string(row.Kind), []byte(row.Key), row.Priority,
+				stamp(row.Expiration), []byte(row.CollapseID), orNull(row.serviceID()), row.BadgeIncrement, row.Rate,
+				bytesOf(row.Payload.JSON), row.Payload.BadgeAt, row.Payload.TicketAt, orNull(row.contents),
+				orNull(row.audience), orNull(row.Trace.Bytes()), shard, waiting, recipient, row.expanded, row.n, created,
+				sendAt, finished); err != nil {
 				return fmt.Errorf("insert notifications: %w", err)
 			}
 			if err := row.addPlatforms(ctx, tx, platforms); err != nil {
@@ -227,6 +221,13 @@ func (q *Queue) insertAll(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 	}
 	return q.counters.Write(ctx, tx, counts)
 }
+
+// notificationColumns are those that an accepted notification is inserted with. A plain one to a device has something
+// of its own in a few of them.
+const notificationColumns = `app, id, name?, state?, platform?, environment?production, push_type?alert, kind?, topic,
+	priority?10, expires_at?, collapse_id?, service_id?, badge_increment?, rate?, payload, badge_at?, ticket_at?,
+	contents?, audience?, trace?, shard?, waiting?, recipient?, expanded?1, recipients?1, created_at, send_at,
+	finished_at?`
 
 // orNull is the column's value: nothing is NULL.
 func orNull(b []byte) any {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -151,7 +152,7 @@ func (c *change) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 	if !c.sentAt.IsZero() {
 		state = " ELSE 1"
 		sent = ", first_sent_at = CASE WHEN first_sent_at = ? THEN ? ELSE first_sent_at END"
-		lead = append(lead, never, stamp(c.sentAt))
+		lead = append(lead, database.Never, stamp(c.sentAt))
 	}
 	args = slices.Concat(lead, args, []any{app}, idArgs(ids))
 	_, err := tx.ExecContext(ctx, "UPDATE notifications SET state = CASE WHEN state = 3 THEN 3 "+

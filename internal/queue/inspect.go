@@ -147,7 +147,7 @@ func (q *Queue) LastInvalidations(ctx context.Context, app string, limit int) (
 ) {
 	page, err = selectInvalidations(ctx, q.db.Reader(), `SELECT token, environment, kind, invalidated_at, source, removed,
 		checked_at FROM invalidations WHERE app = ? AND checked_at >= ?
-		ORDER BY checked_at DESC, token DESC, invalidated_at DESC, source DESC LIMIT ?`, app, app, never, limit)
+		ORDER BY checked_at DESC, token DESC, invalidated_at DESC, source DESC LIMIT ?`, app, app, database.Never, limit)
 	if err != nil {
 		return nil, 0, wrap(err, "list the newest invalidations")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/quota"
 )
 
@@ -202,7 +203,8 @@ func (q *Queue) finished(
 	ctx context.Context, app string, before time.Time, after, end uuid.UUID,
 ) (ids []uuid.UUID, last uuid.UUID, err error) {
 	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, finished_at > ? AND finished_at < ? FROM notifications
-		WHERE app = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`, never, stamp(before), app, after[:], end[:], purgePage)
+		WHERE app = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`,
+		database.Never, stamp(before), app, after[:], end[:], purgePage)
 	if err != nil {
 		return nil, uuid.Nil, err
 	}

@@ -134,11 +134,13 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	var platforms map[platformKey]*platformCounts
 	out := q.newOutputs(now)
 	news := q.newNews(now)
+	var counted tally // when it was consumed
 	for _, s := range settlements {
 		t := tallies[s.Batch.Notification]
 		switch {
-		case s.Batch.single: // counted when it was consumed
-			t = &tally{}
+		case s.Batch.single:
+			counted = tally{}
+			t = &counted
 		case t == nil:
 			t = &tally{app: s.Batch.App}
 			tallies[s.Batch.Notification] = t
@@ -148,7 +150,8 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 				return done, err
 			}
 		}
-		followUp, before := s.followUp(now), t.counts
+		var followUp *Batch
+		before := t.counts
 		done.counts.Add(s.Batch.App, s.Batch.counted(), -s.finals())
 		told := news.settled(s)
 		for i := range s.Results {
@@ -166,6 +169,9 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 				if r.Outcome == push.Retry && again.Attempts < math.MaxUint8 {
 					again.Attempts++
 				}
+				if followUp == nil {
+					followUp = s.followUp(now)
+				}
 				followUp.Recipients = append(followUp.Recipients, again)
 			}
 		}
@@ -175,7 +181,7 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 			}
 			add(platforms, s.Batch).counts.add(t.counts, before)
 		}
-		if len(followUp.Recipients) > 0 {
+		if followUp != nil {
 			done.followUps = append(done.followUps, followUp)
 			if err := addBatch(ctx, tx, out.batches, followUp, followUp.body()); err != nil {
 				return done, err
@@ -234,15 +240,17 @@ func (q *Queue) noteAccepted(ctx context.Context, tx *sqlx.Tx, settlements []*Se
 func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement, now time.Time,
 	done *settled) error {
 	var keys []Key
-	singles := map[uuid.UUID]*tally{}
-	for _, s := range settlements {
+	singles := make(map[uuid.UUID]*tally, len(settlements))
+	all := make([]tally, len(settlements))
+	for i, s := range settlements {
 		switch id := s.Batch.Notification; {
 		case !s.Batch.single:
 			keys = append(keys, s.Batch.Key)
 		case singles[id] != nil:
 			return errGone // for the second of the two
 		default:
-			t := &tally{app: s.Batch.App, single: true}
+			t := &all[i]
+			t.app, t.single = s.Batch.App, true
 			t.add(s.Results[0].Outcome, s.SentAt)
 			singles[id] = t
 			done.places = append(done.places, s.Batch.place)

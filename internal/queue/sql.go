@@ -45,13 +45,9 @@ func stamp(t time.Time) any {
 	return v
 }
 
-// never means a time that has not come, in the columns that are set later: see the migration for why it is not
-// NULL.
-var never = stamp(time.Unix(0, 0))
-
-// timeOrZero turns it back.
+// timeOrZero turns database.Never into the zero time.
 func timeOrZero(t database.Time) time.Time {
-	if t.Unix() == 0 {
+	if t.Equal(database.Never.Time) {
 		return time.Time{}
 	}
 	return t.Time
