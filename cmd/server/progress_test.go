@@ -128,8 +128,10 @@ func TestImportAndExport(t *testing.T) {
 			if _, err := io.Copy(&got, r.Body); err != nil || got.String() != tokens {
 				t.Errorf("%d bytes, %v", got.Len(), err)
 			}
+			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write([]byte(`{"lines": 5000, "imported": 5000}`))
 		case "GET /v1/tokens/export":
+			w.Header().Set("Content-Type", "application/x-ndjson")
 			_, _ = w.Write([]byte(tokens))
 		default:
 			t.Errorf("%s %s", r.Method, r.URL.Path)
@@ -173,6 +175,31 @@ func TestImportAndExport(t *testing.T) {
 	t.Setenv("ADMIN_KEY", "")
 	if _, told := command(1, "export", "-"); !strings.Contains(told, "ADMIN_KEY") {
 		t.Errorf("told %q", told)
+	}
+}
+
+// What is answered with a page, as by a captive portal, is no import and no export, and the file of before stays.
+func TestImportAndExportElsewhere(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = w.Write([]byte("<html>Welcome</html>"))
+	}))
+	t.Cleanup(page.Close)
+	t.Setenv("ADMIN_KEY", "secret")
+	const before = `{"token":"c0ffee"}` + "\n"
+	file := filepath.Join(t.TempDir(), "tokens.ndjson")
+	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"import", "export"} {
+		var out, told strings.Builder
+		status := run([]string{command, file, "--url", page.URL}, &out, &told)
+		if status != 1 || out.Len() > 0 || !strings.Contains(told.String(), "text/html") {
+			t.Errorf("%s: status %d, printed %q, told %q", command, status, &out, &told)
+		}
+		if text, err := os.ReadFile(file); err != nil || string(text) != before {
+			t.Errorf("%s: the file has %q, %v", command, text, err)
+		}
 	}
 }
 

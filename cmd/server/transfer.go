@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"os"
 	"strings"
@@ -71,7 +72,7 @@ func (t *transfer) importTokens(ctx context.Context, key, file string, stdout, s
 	}
 	p := startProgress(stderr, "import", "lines")
 	p.whole.Store(size)
-	res, err := t.do(ctx, key, http.MethodPost, "import", p.read(from))
+	res, err := t.do(ctx, key, http.MethodPost, "import", p.read(from), "application/json")
 	p.end()
 	if err != nil {
 		return err
@@ -83,7 +84,7 @@ func (t *transfer) importTokens(ctx context.Context, key, file string, stdout, s
 
 // exportTokens writes the file anew. One that breaks off on the way is an error, and what came stays in the file.
 func (t *transfer) exportTokens(ctx context.Context, key, file string, stdout, stderr io.Writer) (err error) {
-	res, err := t.do(ctx, key, http.MethodGet, "export", http.NoBody)
+	res, err := t.do(ctx, key, http.MethodGet, "export", http.NoBody, tokenLines)
 	if err != nil {
 		return err
 	}
@@ -105,22 +106,32 @@ func (t *transfer) exportTokens(ctx context.Context, key, file string, stdout, s
 	return nil
 }
 
-// do makes a request of any length. What is answered with another status than 200 is an error with the answer's text.
-func (t *transfer) do(ctx context.Context, key, method, act string, body io.Reader) (*http.Response, error) {
+// tokenLines is the media type of imports and exports.
+const tokenLines = "application/x-ndjson"
+
+// do makes a request of any length. What is answered with another status than 200 is an error with the answer's text,
+// and so is a 200 of another media type: a portal's page is no answer.
+func (t *transfer) do(
+	ctx context.Context, key, method, act string, body io.Reader, answer string,
+) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(t.url, "/")+"/v1/tokens/"+act, body)
 	if err != nil {
 		return nil, fmt.Errorf("--url: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
-	req.Header.Set("Content-Type", "application/x-ndjson")
+	req.Header.Set("Content-Type", tokenLines)
 	res, err := http.DefaultClient.Do(req) //nolint:gosec // where it goes is up to the operator
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode == http.StatusOK {
+	got, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if res.StatusCode == http.StatusOK && got == answer {
 		return res, nil
 	}
 	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode == http.StatusOK {
+		return nil, fmt.Errorf("what answers at --url is not the service: it gave %q, not %s", got, answer)
+	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<16))
 	return nil, errors.Join(fmt.Errorf("%s:\n%s", res.Status, strings.TrimSpace(string(text))), err)
 }
