@@ -25,7 +25,7 @@ import (
 // Kind is what is counted.
 type Kind uint8
 
-// The kinds, in the order of app_usage's columns.
+// The kinds.
 const (
 	Tokens    Kind = iota // device tokens
 	Waiting               // recipients that are not sent to yet, but those of
@@ -34,14 +34,14 @@ const (
 	kinds
 )
 
-// columns are the kinds' names in the table, in metrics and, with max_ before them, in the configuration.
-var columns = [kinds]string{"tokens", "waiting", "scheduled", "idempotency_keys"}
+// names are the kinds' names in the tables, in metrics and, with max_ before them, in the configuration.
+var names = [kinds]string{"tokens", "waiting", "scheduled", "idempotency_keys"}
 
 // maxPrefix makes a kind's name that of its limit.
 const maxPrefix = "max_"
 
 // String is the kind's name.
-func (k Kind) String() string { return columns[k] }
+func (k Kind) String() string { return names[k] }
 
 // Counts has a number for each Kind.
 type Counts [kinds]int64

@@ -2,82 +2,70 @@ package quota
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-var columnList = strings.Join(columns[:], ", ")
-
 // write adds the changes to the rows of the slot, in the apps' order. Device tokens are counted where they lie: on
 // Vitess, which may have them apart from all else, a registration is then a commit in one place, and no crash comes
 // between a token and its count.
 func write(ctx context.Context, tx *sqlx.Tx, dialect database.Dialect, slot int, d *Changes) error {
 	tokens := database.NewInsert("token_usage", "app, slot, tokens", dialect.UpsertAdd("app, slot", "tokens"))
-	others := database.NewInsert("app_usage", "app, slot, "+columnList, dialect.UpsertAdd("app, slot", columns[:]...))
-	var err error
+	others := database.NewInsert("app_usage", "app, slot, waiting, scheduled, idempotency_keys",
+		dialect.UpsertAdd("app, slot", "waiting", "scheduled", "idempotency_keys"))
+	add := func(app string, n Counts) error {
+		if n[Tokens] != 0 {
+			if err := tokens.Add(ctx, tx, app, slot, n[Tokens]); err != nil {
+				return err
+			}
+		}
+		if n[Tokens] = 0; n == (Counts{}) {
+			return nil
+		}
+		return others.Add(ctx, tx, app, slot, n[Waiting], n[Scheduled], n[Keys])
+	}
 	for _, app := range slices.Sorted(maps.Keys(d.byApp)) {
-		n := *d.byApp[app]
-		if n[Tokens] != 0 && err == nil {
-			err = tokens.Add(ctx, tx, app, slot, n[Tokens])
-		}
-		n[Tokens] = 0
-		if n != (Counts{}) && err == nil {
-			err = others.Add(ctx, tx, app, slot, 0, n[Waiting], n[Scheduled], n[Keys])
+		if err := add(app, *d.byApp[app]); err != nil {
+			return fmt.Errorf("count what apps have stored: %w", err)
 		}
 	}
-	if err == nil {
-		err = tokens.Flush(ctx, tx)
-	}
-	if err == nil {
-		err = others.Flush(ctx, tx)
-	}
-	if err != nil {
-		return fmt.Errorf("count what apps have stored: %w", err)
+	for _, in := range []*database.Insert{tokens, others} {
+		if err := in.Flush(ctx, tx); err != nil {
+			return fmt.Errorf("count what apps have stored: %w", err)
+		}
 	}
 	return nil
 }
 
-// read sums the counts of each app that has any. What app_usage has of device tokens was counted before there was
-// token_usage, or is by a replica that does not know it yet.
+// read sums the counts of each app that has any. It takes two statements: on Vitess the tables may lie apart.
 func read(ctx context.Context, db sqlx.QueryerContext) (map[string]Counts, error) {
+	var rows, tokens []struct {
+		App                                         string
+		Tokens, Waiting, Scheduled, IdempotencyKeys int64
+	}
+	err := sqlx.SelectContext(ctx, db, &tokens, "SELECT app, SUM(tokens) AS tokens FROM token_usage GROUP BY app")
+	if err == nil {
+		err = sqlx.SelectContext(ctx, db, &rows, `SELECT app, SUM(waiting) AS waiting, SUM(scheduled) AS scheduled,
+			SUM(idempotency_keys) AS idempotencykeys FROM app_usage GROUP BY app`)
+	}
+	if err != nil {
+		return nil, err
+	}
 	stored := map[string]Counts{}
-	for _, query := range []string{
-		"SELECT app, SUM(tokens), SUM(waiting), SUM(scheduled), SUM(idempotency_keys) FROM app_usage GROUP BY app",
-		"SELECT app, SUM(tokens), 0, 0, 0 FROM token_usage GROUP BY app",
-	} {
-		rows, err := db.QueryContext(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		if err := addTo(stored, rows); err != nil {
-			return nil, err
-		}
+	for _, r := range rows {
+		stored[r.App] = Counts{Waiting: r.Waiting, Scheduled: r.Scheduled, Keys: r.IdempotencyKeys}
+	}
+	for _, r := range tokens {
+		counts := stored[r.App]
+		counts[Tokens] = r.Tokens
+		stored[r.App] = counts
 	}
 	return stored, nil
-}
-
-func addTo(stored map[string]Counts, rows *sql.Rows) error {
-	defer rows.Close()
-	for rows.Next() {
-		var app string
-		var n Counts
-		if err := rows.Scan(&app, &n[Tokens], &n[Waiting], &n[Scheduled], &n[Keys]); err != nil {
-			return err
-		}
-		sum := stored[app]
-		for k := range kinds {
-			sum[k] += n[k]
-		}
-		stored[app] = sum
-	}
-	return rows.Err()
 }
 
 // Forget removes the counts of an app of which nothing is stored any more.

@@ -1,5 +1,5 @@
 -- +goose Up
-CREATE TABLE IF NOT EXISTS token_usage ( -- device tokens of each app: the sums over its rows, and over app_usage's, count
+CREATE TABLE IF NOT EXISTS token_usage ( -- how many device tokens each app has: the sum over its rows counts; it lies where they do
     app    TEXT NOT NULL,
     slot   INTEGER NOT NULL, -- as in app_usage
     tokens INTEGER NOT NULL,
