@@ -378,10 +378,8 @@ func (r *reader) cancels(ctx context.Context) error {
 		}
 		for _, b := range batches {
 			if last == nil || last.Notification != b.Notification {
-				for outlet, way := range r.s.routes.Load().byOutlet {
-					if outlet.App == b.App {
-						way.cancel(b.Notification)
-					}
+				for _, way := range r.s.routes.Load().byApp[b.App] {
+					way.cancel(b.Notification)
 				}
 			}
 			if way := r.s.routeOf(b); way != nil {

@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,16 +15,17 @@ import (
 // routes are the routes there are at one time. It is never changed, but replaced.
 type routes struct {
 	byOutlet map[queue.Outlet]*route
-	// mains has for each app the route that audiences of all routes are expanded by.
-	mains map[string]*route
+	// byApp has each app's routes by their names. Audiences of all routes are expanded by the first.
+	byApp map[string][]*route
 }
 
 func newRoutes(byOutlet map[queue.Outlet]*route) *routes {
-	all := &routes{byOutlet: byOutlet, mains: map[string]*route{}}
+	all := &routes{byOutlet: byOutlet, byApp: map[string][]*route{}}
 	for outlet, r := range byOutlet {
-		if main := all.mains[outlet.App]; main == nil || outlet.Route < main.name {
-			all.mains[outlet.App] = r
-		}
+		all.byApp[outlet.App] = append(all.byApp[outlet.App], r)
+	}
+	for _, of := range all.byApp {
+		slices.SortFunc(of, func(a, b *route) int { return cmp.Compare(a.name, b.name) })
 	}
 	return all
 }
@@ -31,8 +33,8 @@ func newRoutes(byOutlet map[queue.Outlet]*route) *routes {
 // of is the route that the batch goes, nil where there is none.
 func (rs *routes) of(b *queue.Batch) *route {
 	if b.Route == "" {
-		if r := rs.mains[b.App]; r != nil {
-			return r
+		if of := rs.byApp[b.App]; len(of) > 0 {
+			return of[0]
 		}
 	}
 	return rs.byOutlet[queue.Outlet{App: b.App, Route: b.Route}]

@@ -283,12 +283,10 @@ func (s *Sender) Run(ctx context.Context) error {
 func (s *Sender) AnswerShares(app string) []push.AnswerShare {
 	now := time.Now()
 	var shares []push.AnswerShare
-	for outlet, r := range s.routes.Load().byOutlet {
-		if outlet.App == app {
-			share := r.share.report(now)
-			share.Platform, share.Route = r.cfg.Platform, outlet.Route
-			shares = append(shares, share)
-		}
+	for _, r := range s.routes.Load().byApp[app] { // each app asks every few seconds: it is not looked for among all
+		share := r.share.report(now)
+		share.Platform, share.Route = r.cfg.Platform, r.name
+		shares = append(shares, share)
 	}
 	slices.SortFunc(shares, func(a, b push.AnswerShare) int {
 		return cmp.Or(cmp.Compare(a.Platform, b.Platform), cmp.Compare(a.Route, b.Route))

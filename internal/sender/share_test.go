@@ -1,11 +1,13 @@
 package sender
 
 import (
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
 )
 
 // give has the share take in what was answered about so many tokens from the first on: bad says which are called so.
@@ -258,4 +260,26 @@ func TestSharesByPlatform(t *testing.T) {
 			t.Errorf("hours later: %+v", s)
 		}
 	})
+}
+
+// Each app asks for its shares every few seconds: that takes as long whether there are ten apps or ten thousand.
+func TestSharesOfManyApps(t *testing.T) {
+	t.Parallel()
+	const apps = 20_000
+	all := map[queue.Outlet]*route{}
+	for i := range apps {
+		outlet := queue.Outlet{App: strconv.Itoa(i), Route: push.Production}
+		all[outlet] = &route{app: outlet.App, name: outlet.Route, share: newShare()}
+	}
+	s := &Sender{}
+	s.routes.Store(newRoutes(all))
+	start := time.Now()
+	for i := range apps {
+		if shares := s.AnswerShares(strconv.Itoa(i)); len(shares) != 1 || shares[0].Route != push.Production {
+			t.Fatalf("app %d has %+v", i, shares)
+		}
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }
