@@ -3,6 +3,7 @@ package listener
 import (
 	"bytes"
 	"net"
+	"net/http"
 	"strconv"
 )
 
@@ -11,6 +12,8 @@ import (
 const (
 	refusalStart   = "HTTP/1.1 "
 	refusalHeaders = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+	// expectation is the one answer of its own that it makes as a handler would. No handler makes it.
+	expectation = "HTTP/1.1 417 "
 	// refusalLine is more than the length of the status line.
 	refusalLine = 160
 )
@@ -19,6 +22,9 @@ const (
 func refusal(b []byte) (status int, why string, is bool) {
 	if !bytes.HasPrefix(b, []byte(refusalStart)) {
 		return 0, "", false
+	}
+	if bytes.HasPrefix(b, []byte(expectation)) {
+		return http.StatusExpectationFailed, "", true
 	}
 	head := bytes.Index(b[:min(len(b), refusalLine+len(refusalHeaders))], []byte(refusalHeaders))
 	if head < 0 {
