@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/api"
+	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/console"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/fcm"
@@ -122,6 +123,9 @@ func (a consoleApps) Webhooks(app string) (all []console.Webhook) {
 	slices.SortFunc(all, func(a, b console.Webhook) int { return strings.Compare(a.Endpoint, b.Endpoint) })
 	return all
 }
+
+// NewWebhookSecret implements console.Apps.
+func (consoleApps) NewWebhookSecret() string { return config.NewWebhookSecret() }
 
 // Entry implements console.Apps.
 func (a consoleApps) Entry(ctx context.Context, app string) (json.RawMessage, error) {

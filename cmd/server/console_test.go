@@ -136,6 +136,13 @@ func TestConsole(t *testing.T) {
 		t.Error("the key is shown twice, or not listed")
 	}
 
+	_, page = v.act("/add-webhook", "app", "fox", "url", "http://backend.example.com/hook")
+	v.wants(page, "body.webhooks[0].url")
+	_, page = v.act("/add-webhook", "app", "fox", "url", "https://backend.example.com/hook", "types", "token.removed")
+	v.wants(page, "whsec_", "https://backend.example.com/hook", "token.removed")
+	_, page = v.act("/remove-webhook", "app", "fox", "url", "https://backend.example.com/hook")
+	v.wants(page, "Nothing more is posted to it", "No receiver")
+
 	_, page = v.act("/look-up", "written", token(2), "app", "fox")
 	ref := regexp.MustCompile(`name="token" value="([^"]+)"`).FindStringSubmatch(page)
 	if ref == nil {

@@ -135,6 +135,9 @@ func (l *loader) text(file setting, path string, n *yaml.Node) {
 var secretTexts = map[string]bool{"key": true, "certificate": true, "service_account": true, "vapid_key": true,
 	"jwks": true}
 
+// publicTexts are those that are shown, so that an entry that is shown can be given back.
+var publicTexts = map[string]bool{"ca": true, "public_key": true}
+
 // isSecret reports whether a member of an app's entry is never shown.
 func isSecret(name string) bool {
 	return secretTexts[name] || name == "certificate_password" || name == "secret" || name == "previous_secret"
@@ -160,9 +163,14 @@ func describe(group setting) map[string]any {
 	for name, m := range group.members() {
 		switch {
 		case m.file || name == "keys" && m.value.Type() == reflect.TypeFor[[]Key]():
-		case m.tag.Get("secret") != "" || m.tag.Get("file") != "": // a path is the host's, a content secret, or long
+		case publicTexts[strings.TrimSuffix(name, fileSuffix)] && inline.Is(m.value.String()):
+			if content, err := inline.Read(m.value.String()); err == nil { // it is in memory
+				shown[strings.TrimSuffix(name, fileSuffix)] = base64.StdEncoding.EncodeToString(content)
+			}
+		case m.tag.Get("secret") != "" || m.tag.Get("file") != "": // a path is the host's, a content secret
 		case m.isGroup():
-			if inner := describe(m); len(inner) > 0 && given(m) {
+			// One of which nothing can be shown is there all the same: left out, it would be gone when this is given back.
+			if inner := describe(m); (len(inner) > 0 || !m.value.IsZero()) && given(m) {
 				shown[name] = inner
 			}
 		case m.isList() && m.element().isGroup():

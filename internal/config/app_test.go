@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/lhspn/lhspn/internal/inline"
 )
@@ -45,25 +46,38 @@ func TestParseApp(t *testing.T) {
 	}
 }
 
-// What is shown, given back, is the same: also where a setting was given that is not its default, but nothing.
+// What is shown, given back without secrets, is the same app: also where a setting was given that is not its default, but
+// nothing.
 func TestDescribedAppIsTheSame(t *testing.T) {
 	t.Parallel()
-	doc := `{"events": false, "fcm": {"service_account": "e30=", "max_retries": 0}}`
-	app, faults := ParseApp("hedgehog", []byte(doc))
-	if len(faults) > 0 {
-		t.Fatal(faults)
-	}
-	shown, err := json.Marshal(app.Describe())
-	if err != nil {
-		t.Fatal(err)
-	}
-	merged, err := MergeApp(shown, []byte(doc))
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, faults := ParseApp("hedgehog", merged)
-	if len(faults) > 0 || again.Events || again.FCM.MaxRetries != 0 {
-		t.Errorf("%s is read as events %v, max_retries %d, %v", merged, again.Events, again.FCM.MaxRetries, faults)
+	for _, doc := range []string{
+		appDocument,
+		`{"events": false, "fcm": {"service_account": "e30=", "max_retries": 0}}`,
+		`{"apns": {"topic": "com.example.app", "key": "S0VZ", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ", "connections": 5, "ca": "Q0E=",
+			"sandbox": {"ca": "Q0Ey"}}, "user_tokens": {"keys": [{"id": "a", "public_key": "UFVCTElD"}]}}`,
+		`{"apns": {"topic": "com.example.app", "transport": "binary", "certificate": "e30=", "gateway": "gateway.example:2195",
+			"feedback_address": "gateway.example:2196", "window": 1000, "confirm_after": "5s", "retry_statuses": [1]}}`,
+		`{"webpush": {"vapid_key": "VkFQSUQ=", "subject": "mailto:a@example.com"}, "register_tags": ["news"], "quotas": {"max_tokens": 7},
+			"webhooks": [{"url": "https://a/", "secret": "` + whsec + `", "types": ["token.removed"], "in_flight": 4}]}`,
+	} {
+		app, faults := ParseApp("hedgehog", []byte(doc))
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		shown, err := json.Marshal(app.Describe())
+		if err != nil {
+			t.Fatal(err)
+		}
+		merged, err := MergeApp(shown, []byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, faults := ParseApp("hedgehog", merged)
+		if len(faults) > 0 {
+			t.Errorf("%s is refused: %v", merged, faults)
+		} else if diff := cmp.Diff(app, again, cmpopts.IgnoreUnexported(App{})); diff != "" {
+			t.Errorf("%s is another: %s", merged, diff)
+		}
 	}
 }
 

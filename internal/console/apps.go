@@ -28,15 +28,16 @@ type appsView struct {
 
 // editView is one app with its entry as fields and as JSON.
 type editView struct {
-	Trouble  *trouble
-	Name     string
-	New      bool
-	FromFile bool
-	Problems []string
-	Groups   []groupView
-	JSON     string
-	Keys     []keyView
-	Webhooks []Webhook
+	Trouble   *trouble
+	Name      string
+	New       bool
+	FromFile  bool
+	Problems  []string
+	Groups    []groupView
+	JSON      string
+	Keys      []keyView
+	Receivers []webhookView
+	Webhooks  []Webhook // how they are doing
 	// Faults are those that are of no field; Tried says that this is what was sent and refused.
 	Faults []push.Fault
 	Tried  bool
@@ -89,15 +90,16 @@ func (k *Console) edit(ctx context.Context, name string) *editView {
 		return e
 	}
 	var rest struct {
-		Source string
-		Keys   []keyView
+		Source   string
+		Keys     []keyView
+		Webhooks []webhookView
 	}
 	entry, err := parseEntry(raw)
 	if err := errors.Join(err, json.Unmarshal(raw, &rest)); err != nil {
 		e.Trouble = k.trouble(err)
 		return e
 	}
-	e.FromFile, e.Keys = rest.Source == "file", rest.Keys
+	e.FromFile, e.Keys, e.Receivers = rest.Source == "file", rest.Keys, rest.Webhooks
 	e.show(settingsOf(entry))
 	return e
 }
@@ -183,9 +185,12 @@ func (a *acting) refused(e *editView, err error) {
 	v := a.view(a.r)
 	v.App, v.Edit, v.New = "", "", false
 	if raw, err := a.Apps.Entry(a.r.Context(), a.app); err == nil && !e.New {
-		var rest struct{ Keys []keyView }
-		_ = json.Unmarshal(raw, &rest) // without keys where it cannot be read
-		e.Keys = rest.Keys
+		var rest struct {
+			Keys     []keyView
+			Webhooks []webhookView
+		}
+		_ = json.Unmarshal(raw, &rest) // without them where it cannot be read
+		e.Keys, e.Receivers = rest.Keys, rest.Webhooks
 	}
 	v.Apps = &appsView{Edit: e}
 	v.Flashes = []flash{{Text: "Nothing was changed: " + p.Text}}

@@ -123,6 +123,8 @@ func (k *Console) route() {
 	k.mux.HandleFunc("POST "+Path+"/delete-app", k.acting("delete app", k.deleteApp))
 	k.mux.HandleFunc("POST "+Path+"/add-key", k.acting("add key", k.addKey))
 	k.mux.HandleFunc("POST "+Path+"/revoke-key", k.acting("revoke key", k.revokeKey))
+	k.mux.HandleFunc("POST "+Path+"/add-webhook", k.acting("add webhook", k.addWebhook))
+	k.mux.HandleFunc("POST "+Path+"/remove-webhook", k.acting("remove webhook", k.removeWebhook))
 }
 
 // client is the address that a request comes from.

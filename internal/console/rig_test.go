@@ -124,6 +124,8 @@ func (f *fake) DeleteKey(_ context.Context, _, key string) error {
 	return f.err
 }
 
+func (f *fake) NewWebhookSecret() string { return "whsec_new" }
+
 func (f *fake) List(_ context.Context, app string, state push.State, before uuid.UUID, limit int) (
 	page []push.Status, next uuid.UUID, err error,
 ) {

@@ -46,6 +46,8 @@ type Apps interface {
 	// AddKey makes a key, which nothing shows again.
 	AddKey(ctx context.Context, app string, key Key) (text string, err error)
 	DeleteKey(ctx context.Context, app, key string) error
+	// NewWebhookSecret makes a secret that a webhook's requests are signed with.
+	NewWebhookSecret() string
 }
 
 // Webhook is how a webhook of an app is doing, on the replica that is asked.
