@@ -171,7 +171,7 @@ func unanswered(o http2.Outcome) push.Result {
 	switch o {
 	case http2.NoAnswer:
 		return push.Result{Outcome: push.NotSent, Reason: push.NoAnswer}
-	case http2.Ignored:
+	case http2.Ignored, http2.Refused: // FCM is there: where it takes others, it is this one's attempt
 		return push.Result{Outcome: push.Retry, Reason: push.NoAnswer, RetryAfter: retryPause}
 	case http2.Culprit:
 		return push.Result{Outcome: push.Retry, Reason: push.ConnectionLost, RetryAfter: retryPause}

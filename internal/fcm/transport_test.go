@@ -451,3 +451,17 @@ func TestRecall(t *testing.T) {
 		}
 	})
 }
+
+// TestUnanswered: what certainly was not processed costs no attempt, but for what FCM itself refuses or ignores while it
+// is there.
+func TestUnanswered(t *testing.T) {
+	t.Parallel()
+	for outcome, want := range map[http2.Outcome]string{
+		http2.NotSent: "not_sent ConnectionLost", http2.Lost: "not_sent ConnectionLost", http2.NoAnswer: "not_sent NoAnswer",
+		http2.Ignored: "retry NoAnswer", http2.Refused: "retry NoAnswer", http2.Culprit: "retry ConnectionLost",
+	} {
+		if got := outcomes([]push.Result{unanswered(outcome)}); got != want {
+			t.Errorf("%v: %s, want %s", outcome, got, want)
+		}
+	}
+}

@@ -85,14 +85,14 @@ func (t *Transport) unanswered(d *push.Delivery, a *http2.Answer) push.Result {
 	switch a.Outcome {
 	case http2.NoAnswer:
 		return push.Result{Outcome: push.NotSent, Reason: push.NoAnswer}
-	case http2.Ignored: // its sends have to be counted, or it would be sent for ever
+	case http2.Ignored, http2.Refused: // its sends have to be counted, or it would be sent for ever
 		return push.Result{Outcome: push.Retry, Reason: push.NoAnswer}
 	case http2.Culprit: // counted too: so it ends some time and holds up no other
 		t.log.Warn("notification breaks each connection it is sent on", "token", d.Token, "notification", d.Notification.ID)
 		return push.Result{Outcome: push.Retry, Reason: push.ConnectionLost}
 	case http2.Unsendable: // no resend mends that
 		return push.Result{Outcome: push.Blocked, Reason: push.UnknownReason}
-	case http2.Answered, http2.NotSent, http2.Lost, http2.Refused, http2.NotHTTP2:
+	case http2.Answered, http2.NotSent, http2.Lost, http2.NotHTTP2:
 	}
 	if d.Notification.Expired(a.At) {
 		return push.Result{Outcome: push.Expired, Reason: push.ExpiredReason}

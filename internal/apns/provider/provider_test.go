@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/payload"
@@ -291,5 +292,26 @@ func TestRecall(t *testing.T) {
 		if counts[push.Accepted] != 10 || counts[push.Cancelled] != 20 {
 			t.Errorf("%v", counts)
 		}
+	})
+}
+
+// TestRefusedStream: a notification whose stream APNs always refuses is tried again as one that it answers "later", which
+// holds up no other.
+func TestRefusedStream(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tr := startTransport(t, Config{}, func(_ int, p *http2test.Peer) {
+			p.Settings()
+			for r := p.Next(); r != nil; r = p.Next() {
+				if number(r) == 0 {
+					_ = p.Framer.WriteRSTStream(r.ID, xhttp2.ErrCodeRefusedStream)
+				} else {
+					p.Answer(r.ID, 200, "")
+				}
+			}
+		})
+		refused, others := tr.send(testNotification, 0, 1), tr.send(testNotification, 1, 9)
+		tr.Wait()
+		tr.want(refused, push.Retry, push.NoAnswer)
+		tr.want(others, push.Accepted, nil)
 	})
 }

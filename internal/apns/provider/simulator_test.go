@@ -154,7 +154,7 @@ func TestSimulatorLosses(t *testing.T) {
 		{simulator.AcceptThenShutdown, push.Result{Outcome: push.Accepted, Status: 200}},
 		{simulator.NeverAnswerAlways, push.Result{Outcome: push.Retry, Reason: push.NoAnswer}},
 		{simulator.StreamErrorOnce, push.Result{Outcome: push.Accepted, Status: 200}},
-		{simulator.RefuseAlways, push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}},
+		{simulator.RefuseAlways, push.Result{Outcome: push.Retry, Reason: push.NoAnswer}},
 		{simulator.DropAlways, push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}},
 		{simulator.ReasonOnceFault(simulator.ReasonExpiredProviderToken), push.Result{Outcome: push.Accepted, Status: 200}},
 	} {
