@@ -43,7 +43,10 @@ var away = map[uint16]bool{
 	1037: true, // out of memory
 	1040: true, // too many connections
 	1041: true, // out of memory; Vitess: transactions are throttled
+	1044: true, // no access to the database for this user: its grants, as in a restore, are not back yet
+	1045: true, // access denied: the password was changed, and not here yet
 	1047: true, // Galera: this node is not part of the primary component
+	1049: true, // no such database, as in a restore
 	1053: true, // the server is being shut down
 	1114: true, // a table is full, as InnoDB says it of the disk
 	1129: true, // too many failed connections from this host
@@ -53,18 +56,23 @@ var away = map[uint16]bool{
 	1226: true, // the user's limits
 	1290: true, // read only
 	1317: true, // the statement was killed
+	1698: true, // access denied: the user's way to authenticate was changed
 	1792: true, // read only transaction
+	1820: true, // the password is to be changed before anything else
 	1836: true, // read only mode
+	1862: true, // the password has expired
 	1927: true, // MariaDB: the connection was killed
 	1969: true, // MariaDB: max_statement_time
 	3024: true, // MySQL: max_execution_time
 	3032: true, // MySQL: offline mode
 	3100: true, // group replication: the commit was refused, as without a majority
+	3118: true, // MySQL: the account is locked
 	3168: true, // MySQL: the server is not available
 	3169: true, // MySQL: the session was killed
 	3796: true, // group replication: the member is not in a state to answer
 	3797: true, // group replication: it left or lost the group before the transaction was sent
 	3798: true, // group replication: it left or lost the group while the transaction waited
+	4151: true, // MariaDB: the account is locked
 	9001: true, // TiDB: its placement driver does not answer
 	9002: true, // TiDB: its store does not answer
 	9003: true, // TiDB: its store is busy

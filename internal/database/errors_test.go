@@ -37,6 +37,8 @@ func TestClusterErrors(t *testing.T) {
 		1158: false, 1159: false, 1160: false, 1161: false, // the network
 		2003: false, 2006: false, 2013: false, // a router's
 		3168: false, 3796: false, 3797: false, 3798: false, // group replication
+		1044: false, 1045: false, 1049: false, 1698: false, // the user's password, grants or database are changed
+		1820: false, 1862: false, 3118: false, 4151: false, // the user's account is locked, or its password has expired
 	} {
 		err := fmt.Errorf("commit: %w", &mysql.MySQLError{Number: number})
 		if database.IsDeadlock(err) != lostRace {
