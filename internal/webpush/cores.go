@@ -16,8 +16,10 @@ const (
 	costOfOthers = 20 * time.Microsecond
 	// leastShare of the cores is encryption's however busy the others are, so that browsers are not kept waiting for good.
 	leastShare = 1.0 / 8
-	// longestDebt is how long encryption rests at a time: long enough for a timer to be exact.
-	longestDebt = 2 * time.Millisecond
+	// A core is left to the others for shortestRest at a time, long enough for a timer to be exact, and for longestRest at
+	// the most: a message that took long may have waited for the core itself.
+	shortestRest = 2 * time.Millisecond
+	longestRest  = 10 * time.Millisecond
 )
 
 // Cores shares the machine's cores between encryption, of which a message takes fifty times what one to Apple takes in
@@ -55,7 +57,7 @@ func (c *Cores) Answered(n int) { c.others.Add(int64(n)) }
 // begin waits until it is encryption's turn; end must follow. A context that ends ends the wait for the others' part.
 func (c *Cores) begin(ctx context.Context) *turn {
 	t := <-c.turns
-	if t.debt >= longestDebt {
+	if t.debt >= shortestRest {
 		rest := time.NewTimer(t.debt)
 		select {
 		case <-ctx.Done():
@@ -71,7 +73,7 @@ func (c *Cores) begin(ctx context.Context) *turn {
 func (c *Cores) end(t *turn) {
 	now := time.Now()
 	if part := c.share(now); part < 1 {
-		t.debt += time.Duration(float64(now.Sub(t.begun)) * (1 - part) / part)
+		t.debt = min(t.debt+time.Duration(float64(now.Sub(t.begun))*(1-part)/part), longestRest)
 	} else {
 		t.debt = 0
 	}

@@ -68,7 +68,7 @@ func TestCoresStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCores(1)
 		turn := c.begin(t.Context())
-		turn.debt = time.Hour
+		turn.debt = longestRest
 		c.turns <- turn
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
