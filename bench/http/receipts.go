@@ -40,7 +40,7 @@ func receipts(ctx context.Context, o options) error {
 		if err := receiptsOn(ctx, o, engine, &table); err != nil {
 			return fmt.Errorf("%s: %w", engine, err)
 		}
-		fmt.Printf("### Receipts over %d connections, %v for each row, one connection accepting notifications beside them\n\n",
+		fmt.Printf("### Receipts over %d connections, %v for each row, one connection accepting notifications beside\n\n",
 			o.connections, o.duration)
 		table.Write(os.Stdout)
 	}

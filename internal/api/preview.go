@@ -27,7 +27,8 @@ func (a *API) preview(ctx context.Context, x *exchange, s *push.Submission) erro
 			continue
 		}
 		answer.Platforms = append(answer.Platforms, platformPreview{
-			Platform: p.Name(), ServiceID: n.ServiceIDText(), Payload: showPayload(p.Preview(n)), Size: n.Payload.MaxLen(), Recipients: counts[p.Name()],
+			Platform: p.Name(), ServiceID: n.ServiceIDText(), Payload: showPayload(p.Preview(n)), Size: n.Payload.MaxLen(),
+			Recipients: counts[p.Name()],
 		})
 		answer.Recipients += counts[p.Name()]
 	}

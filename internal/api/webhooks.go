@@ -77,9 +77,9 @@ type eventKind struct {
 var eventKinds = []eventKind{
 	{push.EventSending, "sending", "The first recipients were sent to, and others wait", typeOf[notificationEventBody]()},
 	{push.EventDone, "done", "Every recipient has its outcome", typeOf[notificationEventBody]()},
-	{push.EventCancelled, "cancelled", "Nothing waits any more of a cancelled notification", typeOf[notificationEventBody]()},
+	{push.EventCancelled, "cancelled", "Nothing waits any more of a cancelled one", typeOf[notificationEventBody]()},
 	{push.EventFailures, "failures", "Recipients were not accepted", typeOf[failuresEventBody]()},
-	{push.EventTokenRemoved, "tokenRemoved", "A device token was found dead, or deleted by request", typeOf[removedEventBody]()},
+	{push.EventTokenRemoved, "tokenRemoved", "A token was found dead, or deleted by request", typeOf[removedEventBody]()},
 	{push.EventTokenReplaced, "tokenReplaced", "A device came with another token", typeOf[replacedEventBody]()},
 	{push.EventHeld, "appHeld", "A route of the app sends nothing, and what is for it waits", typeOf[heldEventBody]()},
 	{push.EventResumed, "appResumed", "A route that was held sends again", typeOf[heldEventBody]()},

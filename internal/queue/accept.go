@@ -212,7 +212,7 @@ func prepare(r *push.Request) (*acceptance, error) {
 
 // serviceID is what its one delivery is called, on whichever platform; nil where that was not given.
 func (row *acceptedRow) serviceID() []byte {
-	id := row.Notification.ServiceID
+	id := row.ServiceID
 	for _, other := range row.Others {
 		if id == uuid.Nil {
 			id = other.ServiceID

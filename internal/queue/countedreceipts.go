@@ -9,8 +9,8 @@ import (
 // countedMost is how many receipts a generation of countedReceipts has at the most.
 const countedMost = 4096
 
-// countedReceipts are those that were counted here last: who repeats one of them, perhaps a million times, takes no room
-// from those that are new, and no work from the database.
+// countedReceipts are those that were counted here last: who repeats one of them, perhaps a million times, takes no
+// room from those that are new, and gives the database no work.
 type countedReceipts struct {
 	mu         sync.Mutex // guards what follows
 	young, old map[push.Receipt]struct{}

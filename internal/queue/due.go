@@ -202,8 +202,8 @@ func (q *Queue) loadNotifications(
 		var contents, trace, serviceID sql.RawBytes
 		var expires, created, sendAt database.Time
 		if err := rows.Scan(&id, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse,
-			&serviceID, &n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents, &trace, &created,
-			&sendAt); err != nil {
+			&serviceID, &n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents,
+			&trace, &created, &sendAt); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)

@@ -37,7 +37,8 @@ func newStatusRow() *statusRow {
 	r := &statusRow{unnamed: new(push.Notification)}
 	c := &r.status.Counts
 	r.targets = []any{&r.id, &r.state, &r.status.Expanded, &r.status.Recipients, &c.Accepted, &c.Failed, &c.Unregistered,
-		&c.Expired, &c.Cancelled, &r.created, &r.sendAt, &r.first, &r.finished, &r.platform, &r.several, &r.name, &r.serviceID}
+		&c.Expired, &c.Cancelled, &r.created, &r.sendAt, &r.first, &r.finished, &r.platform, &r.several, &r.name,
+		&r.serviceID}
 	return r
 }
 
