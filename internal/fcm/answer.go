@@ -73,6 +73,14 @@ func parseAnswer(body []byte) (a answer) {
 	return a
 }
 
+// messageID is what FCM calls a message that it has accepted, as its exports and its support do: the last part of the
+// answer's name. It is empty where there is none.
+func messageID(body []byte) string {
+	var text struct{ Name string }
+	_ = json.Unmarshal(body, &text)
+	return text.Name[strings.LastIndexByte(text.Name, '/')+1:]
+}
+
 // blamesToken reports whether a 400 is about the target. Where FCM names no field, only the text of its message singles
 // the token out from everything else that is an invalid argument.
 func (a *answer) blamesToken() bool {

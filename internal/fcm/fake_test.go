@@ -259,6 +259,12 @@ type rig struct {
 // newRig runs a transport until the test ends. change may be nil.
 func newRig(t *testing.T, f *fakeFCM, change func(*Config)) *rig {
 	t.Helper()
+	return newLoggingRig(t, f, slog.New(slog.DiscardHandler), change)
+}
+
+// newLoggingRig is newRig with a log.
+func newLoggingRig(t *testing.T, f *fakeFCM, log *slog.Logger, change func(*Config)) *rig {
+	t.Helper()
 	e := &fakeEndpoint{}
 	cfg := Config{
 		App: "hedgehog", Address: "fcm.example:443", Credentials: testCredentials(t, e), TLS: &tls.Config{RootCAs: gatewayRoots, MinVersion: tls.VersionTLS12},
@@ -267,7 +273,7 @@ func newRig(t *testing.T, f *fakeFCM, change func(*Config)) *rig {
 	if change != nil {
 		change(&cfg)
 	}
-	r := &rig{Transport: NewTransport(cfg, slog.New(slog.DiscardHandler), NewMetrics(prometheus.NewRegistry())), fcm: f, endpoint: e}
+	r := &rig{Transport: NewTransport(cfg, log, NewMetrics(prometheus.NewRegistry())), fcm: f, endpoint: e}
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan struct{})
 	go func() {

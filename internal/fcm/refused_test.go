@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -36,6 +37,7 @@ func TestRefusedMessage(t *testing.T) {
 					case a.target == "token phone0" && test.judged == "dead":
 						return reply{404, nil, failure(404, "NOT_FOUND", "", fcmError("UNREGISTERED"))}
 					}
+					time.Sleep(time.Second) //nolint:forbidigo // in a synctest bubble: the first has its answer before
 					return reply{400, nil, failure(400, "INVALID_ARGUMENT", "Message is too big", fcmError("INVALID_ARGUMENT"))}
 				}), nil)
 				n := hello(t, func(c *push.Content) {

@@ -2,6 +2,8 @@ package fcm
 
 import (
 	"bytes"
+	"context"
+	"log/slog"
 	"math"
 	"net/http"
 	"strings"
@@ -25,9 +27,16 @@ type requests struct {
 	// since it judged one otherwise.
 	refusals atomic.Int32
 
-	mu      sync.Mutex // guards refused and said: several connections may answer at once
+	mu      sync.Mutex // guards what follows: several connections may answer at once
 	refused []int      // see refuse
 	said    saying
+	named   []named // at debug only
+}
+
+// named is the delivery that FCM has accepted under a name.
+type named struct {
+	index int
+	id    string
 }
 
 // saying is an answer of which FCM's own words are to be logged.
@@ -126,6 +135,11 @@ func (r *requests) Answer(i int, a *http2.Answer) http2.Next {
 	if d.Notification == r.first() {
 		r.learn(&result)
 	}
+	if result.Outcome == push.Accepted && r.t.log.Enabled(context.Background(), slog.LevelDebug) {
+		r.mu.Lock()
+		r.named = append(r.named, named{i, messageID(a.Body)})
+		r.mu.Unlock()
+	}
 	if result.Outcome == push.Blocked || result.Reason == InvalidArgument {
 		r.mu.Lock()
 		r.said = saying{result.Reason, a.Status, said.words()}
@@ -210,6 +224,10 @@ func (r *requests) finish() {
 	if s := r.said; s.reason != nil && t.said.due(s.reason, time.Now()) {
 		t.log.Warn("FCM refuses a message", "reason", s.reason.Text, "status", s.status, "says", s.words, "remedy",
 			s.reason.Remedy)
+	}
+	for _, n := range r.named {
+		d := &g.Deliveries[n.index]
+		t.log.Debug("FCM has accepted a message", "notification", d.Notification.ID, "token", d.Token.Short(), "message_id", n.id)
 	}
 	r.free()
 	g.Done(g)
