@@ -89,67 +89,6 @@ func (w *worker) set(e *Endpoint, label string) {
 	}
 }
 
-// begin reads how far the endpoint is. Where no row says so, it gets what comes from now on, or, where it was in force
-// before, what comes after the last place that is known.
-func (w *worker) begin(ctx context.Context) (p progress, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.gone {
-		return p, errChanged
-	}
-	p, found, err := w.s.store.load(ctx, w.key)
-	if err != nil {
-		return p, err
-	}
-	if !found {
-		if p, err = w.beginAnew(ctx); err != nil {
-			return p, err
-		}
-	}
-	w.known = p.place
-	return p, nil
-}
-
-// beginAnew makes the row. mu is held.
-func (w *worker) beginAnew(ctx context.Context) (p progress, err error) {
-	place := w.known
-	if place == "" {
-		if _, place, err = w.s.cfg.Feed.Read(ctx, w.key.app, latest, nil, 1); err != nil {
-			return p, err
-		}
-	}
-	if err = w.s.store.begin(ctx, w.key, place, time.Now()); err != nil {
-		return p, err
-	}
-	p, found, err := w.s.store.load(ctx, w.key) // another replica's, if that was first
-	if err == nil && !found {
-		err = errChanged
-	}
-	return p, err
-}
-
-// begun reports whether it is known where the endpoint begins.
-func (w *worker) begun() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.known != ""
-}
-
-// know notes the place, in case the row should be gone one day.
-func (w *worker) know(place string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.known = place
-}
-
-// end removes what is known of an endpoint that is not in force any more, so that it begins anew if it comes back.
-func (w *worker) end(ctx context.Context) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.gone = true
-	return w.s.store.remove(ctx, w.key)
-}
-
 // run sends whenever the endpoint is this replica's, until ctx ends.
 func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -243,18 +182,6 @@ func (w *worker) pause(ctx context.Context, d time.Duration, news <-chan struct{
 	case <-ctx.Done():
 	}
 	return false
-}
-
-// load reads how far the endpoint is.
-func (w *worker) load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	p, err := w.begin(ctx)
-	w.progress, w.saved, w.dirty, w.done = p, time.Now(), false, nil
-	if err == nil {
-		w.asides, err = w.s.store.asides(ctx, w.key)
-	}
-	return err
 }
 
 // use forgets what failed under other settings than these.
@@ -424,28 +351,4 @@ func (w *worker) failed(ctx context.Context, e *settings, items []push.Event, a 
 		}
 	}
 	return more, w.save(ctx)
-}
-
-// save keeps how far the endpoint is. errChanged: another replica does.
-func (w *worker) save(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
-	defer cancel()
-	now := time.Now()
-	if err := w.s.store.save(ctx, w.key, &w.progress, now); err != nil {
-		return err
-	}
-	w.saved, w.dirty = now, false
-	w.know(w.progress.place)
-	return nil
-}
-
-// saveLast keeps what is not kept yet, also where ctx has ended: it would come twice otherwise.
-func (w *worker) saveLast(ctx context.Context) {
-	if !w.dirty {
-		return
-	}
-	if err := w.save(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, errChanged) {
-		w.s.log.Warn("it could not be noted how far a webhook is; some events come to it again", "app", w.key.app, "error",
-			err)
-	}
 }
