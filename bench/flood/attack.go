@@ -59,15 +59,15 @@ func attack(ctx context.Context, o options) error {
 	return json.NewEncoder(os.Stdout).Encode(attacked{opened.Load(), registered.Load(), refused.Load()})
 }
 
-// hold opens one slow connection, and keeps it as long as the service does: one that says nothing, one whose header does
-// not end, or one whose body does not.
+// hold opens one slow connection, and keeps it as long as the service does: one that says nothing, one whose header
+// does not end, or one whose body does not.
 func hold(ctx context.Context, address string, i int) {
 	c, err := from(1, i%sources).DialContext(ctx, "tcp", address)
 	if err != nil {
 		_ = wait(ctx, 100*time.Millisecond)
 		return
 	}
-	defer c.Close() //nolint:errcheck // there is nothing to lose
+	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	begin := []string{"", "GET /v1/tokens HTTP/1.1\r\nHost: x\r\nX-A: ", "PUT /v1/tokens/" + strings.Repeat("ab", 32) +

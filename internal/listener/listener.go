@@ -120,8 +120,8 @@ func (l *Listener) add(c *conn) bool {
 	return room
 }
 
-// makeRoom forgets connections, which are then to be closed, until the bounds allow one more like c. It is more than one
-// where the bounds have become narrower. mu is held.
+// makeRoom forgets connections, which are then to be closed, until the bounds allow one more like c. It is more than
+// one where the bounds have become narrower. mu is held.
 func (l *Listener) makeRoom(c *conn) (victims []*conn, room bool) {
 	for {
 		full := l.bounds.Max > 0 && len(l.conns) >= l.bounds.Max
@@ -177,8 +177,8 @@ func (l *Listener) forget(c *conn) {
 	}
 }
 
-// CloseWrite is how net/http ends a connection whose client has not been read to its end: were it just closed, the reset
-// could take the answer with it.
+// CloseWrite is how net/http ends a connection whose client has not been read to its end: were it just closed, the
+// reset could take the answer with it.
 func (c *conn) CloseWrite() error {
 	if half, is := c.Conn.(interface{ CloseWrite() error }); is {
 		return half.CloseWrite()

@@ -363,7 +363,7 @@ func TestHandshakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, _ := io.ReadAll(res.Body); res.StatusCode != 400 || !strings.Contains(string(text), "HTTPS") {
+	if text, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "HTTPS") {
 		t.Errorf("without TLS: %d %s", res.StatusCode, text)
 	}
 	res.Body.Close()
@@ -374,7 +374,7 @@ func TestHandshakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if res.StatusCode != 400 || res.Header.Get("Content-Type") != "" {
+	if res.StatusCode != http.StatusBadRequest || res.Header.Get("Content-Type") != "" {
 		t.Errorf("what is no request: %d %v", res.StatusCode, res.Header)
 	}
 	if err := server.Close(); err != nil {

@@ -6,12 +6,13 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 )
 
-// TLS is a Listener whose connections speak TLS. It shakes hands itself, so that it knows who goes on with HTTP/1.1: what
-// net/http answers to these by itself is replaced, as on connections without TLS.
+// TLS is a Listener whose connections speak TLS. It shakes hands itself, so that it knows who goes on with HTTP/1.1:
+// what net/http answers to these by itself is replaced, as on connections without TLS.
 type TLS struct {
 	*Listener
 	config  *tls.Config
@@ -90,8 +91,9 @@ func (l *TLS) shakeHands(ctx context.Context, raw *conn) {
 	_ = raw.SetDeadline(time.Now().Add(l.timeout))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		l.log.Debug("TLS handshake", "from", raw.address.String(), "error", err)
-		if plain, is := errors.AsType[tls.RecordHeaderError](err); is && plain.Conn != nil && l.Listener.config.Refusal != nil {
-			_, _ = raw.Conn.Write(l.Listener.config.Refusal(400, "it came without TLS, and this is HTTPS"))
+		plain, is := errors.AsType[tls.RecordHeaderError](err)
+		if refusal := l.Listener.config.Refusal; is && plain.Conn != nil && refusal != nil {
+			_, _ = raw.Conn.Write(refusal(http.StatusBadRequest, "it came without TLS, and this is HTTPS"))
 		}
 		_ = raw.Close()
 		return
