@@ -220,8 +220,12 @@ func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 		set.WriteString(", state = CASE state WHEN 3 THEN 3 ELSE ? END")
 		args = append(args, state)
 	}
+	listed := idArgs(ids)
+	if tx.DriverName() == string(database.SQLite) {
+		listed = pad(listed)
+	}
 	n, err := affected(ctx, tx, "UPDATE notifications SET waiting = 0"+set.String()+" WHERE app = ? AND waiting > 0 "+
-		"AND id IN "+list(padded(len(ids))), slices.Concat(args, []any{app}, pad(idArgs(ids)))...)
+		"AND id IN "+list(len(listed)), slices.Concat(args, []any{app}, listed)...)
 	if err == nil && int(n) != len(ids) {
 		return errGone
 	}
@@ -231,19 +235,10 @@ func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 // single is what becomes of several notifications to one device alike.
 type single change
 
-// padded is the next power of two: of lists of so few lengths the engine keeps the statements.
-func padded(n int) int {
-	size := 1
-	for size < n {
-		size *= 2
-	}
-	return size
-}
-
-// pad repeats the last argument.
+// pad repeats the last argument up to the next power of two: of lists of so few lengths SQLite keeps the statements.
 func pad(args []any) []any {
 	last := args[len(args)-1]
-	for size := padded(len(args)); len(args) < size; {
+	for len(args)&(len(args)-1) != 0 {
 		args = append(args, last)
 	}
 	return args
