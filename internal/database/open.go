@@ -172,7 +172,7 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 		"&_pragma=wal_autocheckpoint(4000)"
 	db := &DB{Dialect: SQLite, unlock: unlock}
 	// In KiB of pages, each of which takes twice its length of memory.
-	writer, err := sqlite.NewConnector(common + "&_txlock=immediate&_pragma=cache_size(-8000)")
+	writer, err := sqlite.NewConnector(common + "&_txlock=immediate&_pragma=cache_size(-6000)")
 	reader, readerErr := sqlite.NewConnector(common + "&mode=ro&_pragma=cache_size(-2000)")
 	if err = errors.Join(err, readerErr); err == nil {
 		if opts.SQLite != nil {
