@@ -20,6 +20,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/simulator"
 )
 
 // visitor is somebody with a browser at a service's console.
@@ -128,6 +129,9 @@ func TestConsole(t *testing.T) {
 	v.wants(page, "Nothing was changed", "apns")
 	_, page = v.act("/app", "app", "fox", "on.apns", "1", "apns.topic", "com.example.hedgehog", "apns.max_rate", "5000")
 	v.wants(page, "Nothing was changed", "key_id") // it is gone, and without it the key is nothing
+	_, page = v.act("/app", "app", "fox", "on.apns", "1", "apns.topic", "com.example.hedgehog", "apns.max_rate", "5000",
+		"apns.key_id", simulator.ProviderKeyID, "apns.team_id", simulator.TeamID, "apns.gateway", r.sim.ProviderAddr(), "events", "1")
+	v.wants(page, "The app fox is changed", `value="5000"`) // with its key and its authorities: the test push below arrives
 	_, page = v.act("/add-key", "app", "fox", "name", "mobile", "scope", "admin")
 	key := regexp.MustCompile(`lhspn_admin_[\w-]+`).FindString(page)
 	fox := r.as(key)

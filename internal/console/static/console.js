@@ -19,7 +19,7 @@
     const axis = { stroke: colour("--dim"), grid, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     return {
       width: box.clientWidth, height: box.clientHeight, legend: { show: false }, cursor: { y: false, points: { show: false } },
-      padding: [8, 4, 0, 0],
+      padding: [8, 28, 0, 0], // on the right the half of a time
       scales: { y: { range: (u, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [
         { ...axis, space: 64, size: 26, values: (u, ticks) => ticks.map((t) => new Date(t * 1000).toISOString().slice(11, 19)) },
