@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/simulator/webpushsim"
 )
 
@@ -37,6 +38,10 @@ func TestRealOutage(t *testing.T) {
 		t.Fatal("no prometheus: apt-get install prometheus")
 	}
 	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")).withPlatforms()
+	secret := config.NewWebhookSecret()
+	b := newBackend(t, secret)
+	r.withWebhook(fmt.Sprintf("{url: %q, secret: %s, in_flight: 4}", b.url, secret))
+	r.allow(b)
 	gateway := newForwarder(t, r.sim.ProviderAddr())
 	text, err := os.ReadFile(r.file)
 	if err != nil {

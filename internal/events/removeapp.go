@@ -37,6 +37,6 @@ func (s *Store) RemoveApp(ctx context.Context, app string, limit int) (removed i
 // CountApp counts the app's rows of events, up to most.
 func (s *Store) CountApp(ctx context.Context, app string, most int) (n int64, err error) {
 	err = s.db.Reader().QueryRowContext(ctx,
-		"SELECT COUNT(*) FROM (SELECT 1 FROM events WHERE app = ? LIMIT ?) AS some", app, most).Scan(&n)
+		"SELECT COUNT(*) FROM (SELECT 1 FROM events WHERE app = ? LIMIT ?) AS counted", app, most).Scan(&n)
 	return n, wrap(err, "count an app's events")
 }

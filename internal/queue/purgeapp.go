@@ -77,6 +77,6 @@ func (q *Queue) RemoveApp(ctx context.Context, app string, limit int) (r AppRemo
 // CountNotifications counts the app's notifications, up to most.
 func (q *Queue) CountNotifications(ctx context.Context, app string, most int) (n int64, err error) {
 	err = q.db.Reader().QueryRowContext(ctx,
-		"SELECT COUNT(*) FROM (SELECT 1 FROM notifications WHERE app = ? LIMIT ?) AS some", app, most).Scan(&n)
+		"SELECT COUNT(*) FROM (SELECT 1 FROM notifications WHERE app = ? LIMIT ?) AS counted", app, most).Scan(&n)
 	return n, wrap(err, "count notifications")
 }
