@@ -2,6 +2,7 @@ package http2
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strconv"
 
 	"golang.org/x/net/http2/hpack"
@@ -240,6 +241,14 @@ func validValue(v []byte) bool {
 	}
 	if edge := func(c byte) bool { return c == ' ' || c == '\t' }; edge(v[0]) || edge(v[len(v)-1]) {
 		return false
+	}
+	const each = 0x0101010101010101
+	for len(v) >= 8 { // eight bytes at once, as long as none is a \r or less
+		x := binary.LittleEndian.Uint64(v)
+		if (x-each*('\r'+1))&^x&(each<<7) != 0 {
+			break
+		}
+		v = v[8:]
 	}
 	for _, c := range v {
 		if c == 0 || c == '\r' || c == '\n' {

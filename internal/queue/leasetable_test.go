@@ -16,7 +16,7 @@ import (
 func TestLeasesInTheDatabase(t *testing.T) {
 	t.Parallel()
 	address := dbtest.MySQLAddress(t)
-	cfg := Config{Lease: 2 * time.Second}
+	cfg := Config{Lease: 5 * time.Second} // which a busy machine keeps, and the dead one's is waited for
 	a := start(t, dbtest.Open(t, address), cfg)
 	b := newRig(t, dbtest.Open(t, address), cfg)
 	b.run()

@@ -99,16 +99,11 @@ func priorityText(p uint8) string {
 	}
 }
 
-// putHex writes the hexadecimal digits of src to dst, those of four bytes at a time: each half byte is spread to a byte
-// of its own, and 'a' to 'f' lie 39 beyond where '9' would lead to.
+// putHex writes the hexadecimal digits of src to dst.
 func putHex[T ~string | ~[]byte](dst []byte, src T) {
 	for len(src) >= 4 && len(dst) >= 8 {
-		x := uint64(src[0])<<24 | uint64(src[1])<<16 | uint64(src[2])<<8 | uint64(src[3])
-		x = (x<<16 | x) & 0x0000ffff0000ffff
-		x = (x<<8 | x) & 0x00ff00ff00ff00ff
-		x = (x<<4 | x) & 0x0f0f0f0f0f0f0f0f
-		letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
-		binary.BigEndian.PutUint64(dst, x+0x3030303030303030+39*letters)
+		x := uint32(src[0])<<24 | uint32(src[1])<<16 | uint32(src[2])<<8 | uint32(src[3])
+		binary.BigEndian.PutUint64(dst, digits(x))
 		src, dst = src[4:], dst[8:]
 	}
 	for i := range len(src) {
@@ -116,18 +111,32 @@ func putHex[T ~string | ~[]byte](dst []byte, src T) {
 	}
 }
 
+// digits are the eight of four bytes: each half byte is spread to a byte of its own, and 'a' to 'f' lie 39 beyond where
+// '9' would lead to.
+func digits(four uint32) uint64 {
+	x := uint64(four)
+	x = (x<<16 | x) & 0x0000ffff0000ffff
+	x = (x<<8 | x) & 0x00ff00ff00ff00ff
+	x = (x<<4 | x) & 0x0f0f0f0f0f0f0f0f
+	letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
+	return x + 0x3030303030303030 + 39*letters
+}
+
 const hexDigits = "0123456789abcdef"
 
 // putUUID writes the 36 characters of an id to dst.
 func putUUID(dst []byte, id uuid.UUID) {
 	_ = dst[uuidTextLen-1]
-	putHex(dst[0:], id[0:4])
+	be := binary.BigEndian
+	second, third := digits(be.Uint32(id[4:])), digits(be.Uint32(id[8:]))
+	be.PutUint64(dst, digits(be.Uint32(id[:])))
 	dst[8] = '-'
-	putHex(dst[9:], id[4:6])
+	be.PutUint32(dst[9:], uint32(second>>32))
 	dst[13] = '-'
-	putHex(dst[14:], id[6:8])
+	be.PutUint32(dst[14:], uint32(second))
 	dst[18] = '-'
-	putHex(dst[19:], id[8:10])
+	be.PutUint32(dst[19:], uint32(third>>32))
 	dst[23] = '-'
-	putHex(dst[24:], id[10:16])
+	be.PutUint32(dst[24:], uint32(third))
+	be.PutUint64(dst[28:], digits(be.Uint32(id[12:])))
 }
