@@ -17,19 +17,19 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/quota"
 )
 
 func TestMain(m *testing.M) {
 	// Each history is some hundred transactions; -rapid.checks on the command line has more of them.
-	if err := flag.Set("rapid.checks", "10"); err != nil {
+	if err := flag.Set("rapid.checks", "6"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	dbtest.Main(m)
 }
 
 const app = "hedgehog"

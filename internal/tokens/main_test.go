@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
@@ -17,7 +16,7 @@ import (
 	"github.com/lhspn/lhspn/internal/quota"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { dbtest.Main(m) }
 
 const app = "hedgehog"
 

@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
+	"go.uber.org/goleak"
 
 	"github.com/lhspn/lhspn/internal/database"
 )
@@ -26,6 +30,13 @@ const ServerVariable = "LHSPN_TEST_MYSQL"
 // databasesVariable names the one with the names of databases on that server, separated by spaces, to be used where
 // tests cannot make any. What is in them is deleted.
 const databasesVariable = "LHSPN_TEST_MYSQL_DATABASES"
+
+// Main is for packages whose tests wait for a database much of the time: twice as many run at once. An argument
+// -parallel still wins. It runs them, and looks for goroutines that they leave.
+func Main(m *testing.M) {
+	_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	goleak.VerifyTestMain(m)
+}
 
 // Each runs fn on either engine, as the parallel subtests "sqlite" and "mysql".
 func Each(t *testing.T, fn func(t *testing.T, db *database.DB)) {
