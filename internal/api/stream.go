@@ -98,6 +98,9 @@ func isNDJSON(media string) bool {
 	return false
 }
 
+// byteOrderMark stands before the text of some editors and shells; without this the first line would be refused for it.
+var byteOrderMark = []byte("\ufeff")
+
 var errLineTooLong = errors.New("line too long")
 
 // read takes the stream line by line. A last line without its newline counts where the stream ended in order.
@@ -111,6 +114,9 @@ func (im *importer) read(ctx context.Context, body io.Reader, moved func()) erro
 		}
 		if err != nil && !errors.Is(err, errLineTooLong) {
 			return bodyError(err)
+		}
+		if number == 1 {
+			line = bytes.TrimPrefix(line, byteOrderMark)
 		}
 		if line = bytes.TrimSpace(line); len(line) == 0 && err == nil {
 			continue

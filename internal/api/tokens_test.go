@@ -267,7 +267,8 @@ func TestImport(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	body := strings.Join([]string{
-		`{"token": "` + token1 + `", "last_updated": "2020-01-02T03:04:05.000006Z", "badge": 9, "user_id": "u"}`,
+		// As some editors and shells write it.
+		"\ufeff" + `{"token": "` + token1 + `", "last_updated": "2020-01-02T03:04:05.000006Z", "badge": 9, "user_id": "u"}` + "\r",
 		``,
 		`not JSON`,
 		`{"token": "abc"}`,
