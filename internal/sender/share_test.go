@@ -262,10 +262,17 @@ func TestSharesByPlatform(t *testing.T) {
 	})
 }
 
-// Each app asks for its shares every few seconds: that takes as long whether there are ten apps or ten thousand.
+// Each app asks for its shares every few seconds: that takes as long whether there are few apps or ten thousand.
 func TestSharesOfManyApps(t *testing.T) {
 	t.Parallel()
-	const apps = 20_000
+	if few, many := quickestShares(t, 100), quickestShares(t, 10_000); many > 20*few {
+		t.Errorf("%v with 100 apps, %v with 10,000", few, many)
+	}
+}
+
+// quickestShares is how long a hundred of so many apps take to ask, at best: the rest of the time others had the machine.
+func quickestShares(t *testing.T, apps int) time.Duration {
+	t.Helper()
 	all := map[queue.Outlet]*route{}
 	for i := range apps {
 		outlet := queue.Outlet{App: strconv.Itoa(i), Route: push.Production}
@@ -273,13 +280,15 @@ func TestSharesOfManyApps(t *testing.T) {
 	}
 	s := &Sender{}
 	s.routes.Store(newRoutes(all))
-	start := time.Now()
-	for i := range apps {
-		if shares := s.AnswerShares(strconv.Itoa(i)); len(shares) != 1 || shares[0].Route != push.Production {
-			t.Fatalf("app %d has %+v", i, shares)
+	best := time.Hour
+	for range 30 {
+		start := time.Now()
+		for i := range 100 {
+			if shares := s.AnswerShares(strconv.Itoa(i)); len(shares) != 1 || shares[0].Route != push.Production {
+				t.Fatalf("app %d has %+v", i, shares)
+			}
 		}
+		best = min(best, time.Since(start))
 	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("it took %v", took)
-	}
+	return best
 }
