@@ -165,7 +165,11 @@ func (m mixture) run(ctx context.Context, server *rig.Server, sim *simulator.Sim
 		if err := server.Call(ctx, "POST", "/v1/notifications/"+n.ID+"/cancel", nil, nil, nil); err != nil {
 			return p, err
 		}
-		time.Sleep(time.Second)
+		select {
+		case <-ctx.Done():
+			return p, ctx.Err()
+		case <-time.After(time.Second):
+		}
 		state, err := server.Notification(ctx, n.ID)
 		if err != nil {
 			return p, err

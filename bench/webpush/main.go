@@ -89,7 +89,8 @@ func benchmark(ctx context.Context, o options) error {
 		{"ours", self, []string{"-client"}, 40_000, false},
 		// As many as are made ahead, in a burst: see the transport's keyPairsAhead.
 		{"ours, a burst after a second of rest", self, []string{"-client", "-rest", "1s"}, 4000, true},
-		{"SherClockHolmes/webpush-go, 100 goroutines", filepath.Join(o.Bin, "webpushgo"), []string{"-workers", "100"}, 5000, false},
+		{"SherClockHolmes/webpush-go, 100 goroutines", filepath.Join(o.Bin, "webpushgo"), []string{"-workers", "100"}, 5000,
+			false},
 	}
 	reports := make([][]measure.Report, len(contenders))
 	var floors [2][]float64

@@ -91,7 +91,8 @@ func check(file string, stdout io.Writer) error {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(stdout, "%s: no fault found, %s, %s\n", file, plural(len(cfg.Apps), "app"), plural(len(warnings), "warning"))
+	_, err = fmt.Fprintf(stdout, "%s: no fault found, %s, %s\n", file, plural(len(cfg.Apps), "app"),
+		plural(len(warnings), "warning"))
 	return err
 }
 

@@ -277,7 +277,8 @@ func mergeList(given any, old []any) {
 var atOnce = map[string]bool{
 	"apps": true, "operator_keys": true, "log.level": true, "webhooks": true,
 	"queue.max_backlog": true, "queue.max_scheduled": true,
-	"api.register_rate": true, "api.max_in_flight": true, "api.max_connections": true, "api.max_connections_per_address": true,
+	"api.register_rate": true, "api.max_in_flight": true, "api.max_connections": true,
+	"api.max_connections_per_address": true,
 }
 
 // Changed names the settings in which the two differ and that are taken up at a start only; lists without their

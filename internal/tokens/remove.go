@@ -43,7 +43,8 @@ func (s *Store) RemoveUnchanged(
 		if at := inv.At.UTC().Truncate(time.Microsecond); e.remains && !elsewhere && !e.stored.LastUpdated.After(at) {
 			e.remains, removed[i], until[e] = false, true, at
 			s.metrics.removals.WithLabelValues(string(inv.Source)).Inc()
-			if err := told.Add(inv.App, push.EventTokenRemoved, removal(e, invalidReasons[inv.Source], string(inv.Source), inv.At)); err != nil {
+			what := removal(e, invalidReasons[inv.Source], string(inv.Source), inv.At)
+			if err := told.Add(inv.App, push.EventTokenRemoved, what); err != nil {
 				return nil, err
 			}
 		}

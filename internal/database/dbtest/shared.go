@@ -140,7 +140,8 @@ func empty(tb testing.TB, on *sqlx.DB) {
 	}
 }
 
-// emptyTable deletes what is in the table. One statement deletes at most 10,000 rows on Vitess; to truncate takes longer.
+// emptyTable deletes what is in the table. One statement deletes at most 10,000 rows on Vitess; to truncate takes
+// longer.
 func emptyTable(tb testing.TB, on *sqlx.DB, table string) {
 	tb.Helper()
 	var rows int
