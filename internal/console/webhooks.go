@@ -24,8 +24,8 @@ func (k *Console) addWebhook(a *acting) {
 		hook["types"] = types
 	}
 	a.changeWebhooks(address, func(list []any) []any { return append(list, hook) }, flash{
-		Good: true, Text: "Events that happen from now on are posted to it, signed with the secret below. It is never shown " +
-			"again: copy it now.",
+		Good: true, Text: "Events that happen from now on are posted to it, signed with the secret below. It is never " +
+			"shown again: copy it now.",
 		Secret: secret,
 	})
 }

@@ -7,7 +7,8 @@ import (
 )
 
 // RemoveApp takes a step of removing the events of an app that nothing more becomes true of, up to limit rows, and says
-// how many it removed, and whether some are left. A row without a place is left until it has one: whoever gives it that must not make it anew.
+// how many it removed, and whether some are left. A row without a place is left until it has one: whoever gives it that
+// must not make it anew.
 func (s *Store) RemoveApp(ctx context.Context, app string, limit int) (removed int64, left bool, err error) {
 	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		removed = 0

@@ -227,7 +227,8 @@ func (r *requests) finish() {
 	}
 	for _, n := range r.named {
 		d := &g.Deliveries[n.index]
-		t.log.Debug("FCM has accepted a message", "notification", d.Notification.ID, "token", d.Token.Short(), "message_id", n.id)
+		t.log.Debug("FCM has accepted a message", "notification", d.Notification.ID, "token", d.Token.Short(),
+			"message_id", n.id)
 	}
 	r.free()
 	g.Done(g)

@@ -1,5 +1,6 @@
-// Package inline lets text be given where the path of a file is expected: credentials that are kept in the database go the
-// same ways as those in files. Whoever reads such a file reads it with Read and names it with Name, in errors and logs.
+// Package inline lets text be given where the path of a file is expected: credentials that are kept in the database go
+// the same ways as those in files. Whoever reads such a file reads it with Read and names it with Name, in errors and
+// logs.
 //
 // It knows nothing of what the text is.
 package inline

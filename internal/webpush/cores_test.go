@@ -23,7 +23,7 @@ func encrypted(t *testing.T, answers int) (n int) {
 			running.Go(func() {
 				for ctx.Err() == nil {
 					turn := c.begin(ctx)
-					time.Sleep(100 * time.Microsecond)
+					time.Sleep(100 * time.Microsecond) //nolint:forbidigo // the bubble's clock
 					c.end(turn)
 					mu.Lock()
 					n++
@@ -34,7 +34,7 @@ func encrypted(t *testing.T, answers int) (n int) {
 		running.Go(func() {
 			for ctx.Err() == nil {
 				c.Answered(answers / 100)
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // the bubble's clock
 			}
 		})
 		running.Wait()

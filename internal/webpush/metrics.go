@@ -103,7 +103,8 @@ func (m *Metrics) route(app string) *routeMetrics {
 	} {
 		r.results[o] = m.results.WithLabelValues(app, o.String())
 	}
-	for _, reason := range append(Reasons(), push.UnknownReason, push.ConnectionLost, push.ExpiredReason, push.CancelledReason) {
+	others := []*push.Reason{push.UnknownReason, push.ConnectionLost, push.ExpiredReason, push.CancelledReason}
+	for _, reason := range append(Reasons(), others...) {
 		r.refusals[reason] = m.refusals.WithLabelValues(app, reason.Text)
 	}
 	for s := range r.answers {
