@@ -34,6 +34,7 @@ type options struct {
 func main() {
 	o := options{Options: program.Options{Warmup: 10_000, Count: 100_000, Connections: 1, NPM: "bench/npm", Runs: 5}}
 	o.Flags("notifications")
+	o.BaseFlag()
 	flag.IntVar(&o.window, "window", 0,
 		"with -client: unconfirmed notifications on a connection; 0 is the service's default")
 	program.Main("binary", 10*time.Minute, func(ctx context.Context) error {

@@ -37,6 +37,7 @@ const streams = 1000
 func main() {
 	o := options{Options: program.Options{Warmup: 10_000, Count: 100_000, Connections: 1, NPM: "bench/npm", Runs: 3}}
 	o.Flags("notifications")
+	o.BaseFlag()
 	flag.BoolVar(&o.serve, "serve", false, "be the net/http server")
 	program.Main("http2", 10*time.Minute, func(ctx context.Context) error {
 		switch {

@@ -43,11 +43,15 @@ func (o *Options) Flags(kind string) {
 	flag.StringVar(&o.Bin, "bin", "bench/bin", "the built programs")
 	if o.NPM != "" {
 		flag.StringVar(&o.NPM, "npm", o.NPM, "the npm drivers")
-		flag.StringVar(&o.Base, "base", "",
-			"a directory with this program of another version: our clients of both, in turns, and no others")
 	}
 	flag.IntVar(&o.Runs, "runs", o.Runs, "interleaved runs of every client")
 	flag.Float64Var(&o.Scale, "scale", 1, "scale of the counts: 1 is one to three seconds for each client and run")
+}
+
+// BaseFlag defines the flag of Base.
+func (o *Options) BaseFlag() {
+	flag.StringVar(&o.Base, "base", "",
+		"a directory with this program of another version: our clients of both, in turns, and no others")
 }
 
 // Main reads the flags and runs the benchmark of the name until it is interrupted or the time is over, which -timeout
