@@ -22,7 +22,7 @@ const (
 	maxCulprits = 4
 )
 
-// search is the search for the one notification that breaks each connection it is written to.
+// search is the search for the one notification that breaks each connection it is sent on.
 type search struct {
 	breaks    int // connections in a row that ended without having brought anything forward
 	lastBreak time.Time
@@ -131,7 +131,7 @@ func (s *slot) giveBackCulprit(head span, p target, err error) {
 		s.todo.PopFront()
 	}
 	d := &one.deliveries()[0]
-	s.t.log.Warn("notification breaks each connection it is written to", "token", d.Token, "notification",
+	s.t.log.Warn("notification breaks each connection it is sent on", "token", d.Token, "notification",
 		d.Notification.ID, "error", err)
 	s.t.finish(one, push.Result{Outcome: push.Retry, Reason: push.ConnectionLost})
 }

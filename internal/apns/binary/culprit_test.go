@@ -13,7 +13,7 @@ import (
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
 
-// One notification breaks each connection it is written to: it gets its count grown, all others go through, soon.
+// One notification breaks each connection it is sent on: it gets its count grown, all others go through, soon.
 func TestPoison(t *testing.T) {
 	for name, orderly := range map[string]bool{"reset": false, "orderly close": true} {
 		t.Run(name, func(t *testing.T) {

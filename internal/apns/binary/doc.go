@@ -10,7 +10,7 @@
 // on another.
 //
 // A slot is the place of one connection that is written to, together with those before it that wait for their end. A
-// culprit is a notification that breaks each connection it is written to; it is searched for by writing less and less
+// culprit is a notification that breaks each connection it is sent on; it is searched for by writing less and less
 // at a time.
 //
 // The package stores nothing and decides nothing about a notification's later life. It knows neither the queue, nor a
