@@ -54,7 +54,11 @@ func serveDev(ctx context.Context, hup chan os.Signal, stdout, stderr io.Writer)
 		s.close()
 		return fmt.Errorf("register the simulated devices: %w", err)
 	}
-	_, err = fmt.Fprintf(stdout, `LHSPN, dev mode: a simulator in place of Apple, Google and the push services of browsers, SQLite in ./%s, this machine only.
+	kept := "MySQL" // as told by a variable
+	if file, is := strings.CutPrefix(cfg.Database, "sqlite:"); is {
+		kept = "SQLite in " + file
+	}
+	_, err = fmt.Fprintf(stdout, `LHSPN, dev mode: a simulator in place of Apple, Google and the push services of browsers, %s, this machine only.
 
   API         http://%s      (try it at /docs)
   API key     %s
@@ -66,7 +70,7 @@ Send a first notification, to the iPhone, the Android phone and the browser of t
 
   curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"to":{"users":["%s"]},"message":{"title":"Hello","body":"World"}}' http://%s/v1/notifications
 
-`, devFolder, s.public.Addr(), config.DevKey, sim.PageAddr(), s.private.Addr(), config.DevOperatorKey, s.private.Addr(), demoUser, config.DevKey, demoUser, s.public.Addr())
+`, kept, s.public.Addr(), config.DevKey, sim.PageAddr(), s.private.Addr(), config.DevOperatorKey, s.private.Addr(), demoUser, config.DevKey, demoUser, s.public.Addr())
 	if err != nil {
 		s.close()
 		return err
