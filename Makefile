@@ -64,9 +64,11 @@ galera: ## three replicas on a private Galera cluster, nodes and replicas killed
 group-replication: ## three replicas on three private MySQL 9 servers; the primary killed, changed, left alone (minutes; see bench/README.md)
 	bench/chaos.sh group
 
+STORES = ./internal/tokens ./internal/queue ./internal/sender ./internal/events ./internal/webhooks ./internal/quota ./internal/apps
+
 vitess: ## the stores' tests on Vitess, unsharded and sharded, and three replicas on a cluster; each process killed -9 (built once; many minutes)
-	scripts/vtcombo $(GO) test -count=1 -timeout 20m ./internal/database ./internal/tokens ./internal/queue ./internal/sender
-	scripts/vtcombo --sharded $(GO) test -count=1 -p 1 -timeout 20m ./internal/tokens ./internal/queue ./internal/sender
+	scripts/vtcombo $(GO) test -count=1 -timeout 20m ./internal/database $(STORES)
+	scripts/vtcombo --sharded $(GO) test -count=1 -p 1 -timeout 20m $(STORES)
 	bench/chaos.sh vitess
 
 interop: ## real third-party clients against the simulator (npm and Go modules are fetched)

@@ -163,11 +163,9 @@ func server(tb testing.TB) *mysql.Config {
 	return cfg
 }
 
-// connect opens a connection for as long as the test lasts, whatever the server's defaults are.
+// connect opens a connection for as long as the test lasts.
 func connect(tb testing.TB, cfg *mysql.Config) *sqlx.DB {
 	tb.Helper()
-	cfg = cfg.Clone()
-	cfg.Params = map[string]string{"autocommit": "1", "sql_safe_updates": "0", "sql_mode": "''"}
 	on, err := sqlx.Open("mysql", cfg.FormatDSN())
 	if err != nil {
 		tb.Fatal(err)

@@ -27,6 +27,7 @@ func lend(tb testing.TB, cfg *mysql.Config) (address string) {
 	if isVitess(tb, on) { // its locks are none that a test could rely on
 		return NewMySQLAddress(tb)
 	}
+	execute(tb, on, "SET SESSION autocommit = 1, sql_safe_updates = 0") // whatever the server's defaults are
 	for i := 0; ; i++ {
 		cfg.DBName = fmt.Sprintf("lhspn_test_%s_%d", schema(), i)
 		var locked bool
