@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -31,6 +32,33 @@ func TestMigrateTwice(t *testing.T) {
 		var shards int
 		if err := db.Reader().Get(&shards, "SELECT COUNT(*) FROM shards"); err != nil || shards != 64 {
 			t.Errorf("%d shards, %v", shards, err)
+		}
+	})
+}
+
+// A database that an earlier, unreleased state of the program made is refused, and not taken for up to date. One of a
+// later program is taken.
+func TestMigrateRefusesWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		exec := func(statement string) {
+			t.Helper()
+			err := db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				_, err := tx.ExecContext(ctx, statement)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		exec("ALTER TABLE notifications DROP COLUMN service_id")
+		err := database.Migrate(t.Context(), db, discard)
+		if err == nil || !strings.Contains(err.Error(), "notifications") || !strings.Contains(err.Error(), "service_id") {
+			t.Errorf("Migrate: %v", err)
+		}
+		exec("INSERT INTO schema_versions (version_id, is_applied) VALUES (9999, 1)")
+		if err := database.Migrate(t.Context(), db, discard); err != nil {
+			t.Errorf("Migrate with a later schema: %v", err)
 		}
 	})
 }
