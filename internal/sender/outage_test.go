@@ -136,7 +136,7 @@ func TestAPoisonedBroadcastFailsAlone(t *testing.T) {
 			}
 		})
 		r.give(poisoned, 5000)
-		for range 1100 {
+		for range 3000 {
 			began, n := time.Now(), r.give(note("a"), 1)
 			for len(r.q.outcomes(n)) == 0 {
 				pass(10 * time.Millisecond)
@@ -144,7 +144,7 @@ func TestAPoisonedBroadcastFailsAlone(t *testing.T) {
 			if took := time.Since(began); took > 15*time.Second {
 				t.Fatalf("another waited %v", took)
 			}
-			pass(300 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
 		r.want(poisoned, map[push.Outcome]int{push.Failed: 5000})
 	})
