@@ -174,7 +174,10 @@ func (f *feed) page(ctx context.Context, x *exchange, wait time.Duration) error 
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for ended := wait == 0; ; {
-		changed := f.api.events.Changed(f.app)
+		var changed <-chan struct{}
+		if !ended { // who does not wait follows nothing
+			changed = f.api.events.Changed(f.app)
+		}
 		items, more, err := f.next(ctx, f.limit)
 		if err != nil {
 			return err
