@@ -17,7 +17,7 @@ run: ## dev mode: the service with SQLite and the simulator, on loopback
 	$(GO) run ./cmd/server
 
 test: ## every test, with the race detector, on SQLite and on a private MariaDB (installed if missing and root)
-	@echo "Every test, with the race detector, on SQLite and a private MariaDB: 4 to 9 minutes on two cores, silent until packages are done."
+	@echo "Every test, with the race detector, on SQLite and a private MariaDB: 3 minutes on two cores, to 9 where they are busy; silent until packages are done."
 	LHSPN_TESTDB_STRANGE=yes scripts/testdb $(GO) test $(RACE) -timeout 12m ./...
 
 test-mysql: ## the same on a private Oracle MySQL 9 (fetched from Debian's unstable, 65 MB, and not installed)
