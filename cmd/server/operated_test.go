@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,9 +185,7 @@ func TestAppDeleted(t *testing.T) {
 	r.withOperator()
 	r.start()
 	operator := r.as(operatorKey)
-	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
-	key, _ := operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
-	admin := r.as(key)
+	admin := r.addFox(operator)
 	admin.call("PUT", "/v1/tokens/"+token(1), `{"user_id": "u", "tags": ["a"]}`, 201)
 	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
 	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}, "send_at": %q}`, token(1), later), 202)
@@ -205,9 +201,7 @@ func TestAppDeleted(t *testing.T) {
 		t.Errorf("left is %v", got)
 	}
 	r.logged("all that a deleted app had is removed")
-	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
-	key, _ = operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
-	admin = r.as(key)
+	admin = r.addFox(operator)
 	for _, list := range []string{"/v1/tokens", "/v1/notifications", "/v1/events"} {
 		if items, _ := admin.call("GET", list, "", 200)["items"].([]any); len(items) != 0 {
 			t.Errorf("%s has %v still", list, items)
@@ -227,20 +221,18 @@ func TestAppDeleteTellsHowFarItIs(t *testing.T) {
 	r.withOperator()
 	r.start()
 	operator := r.as(operatorKey)
-	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
-	key, _ := operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
+	admin := r.addFox(operator)
 	const devices = 20 * removeStep
 	var lines strings.Builder
 	for i := range devices {
 		fmt.Fprintf(&lines, "{\"token\": %q, \"user_id\": \"u\"}\n", token(i))
 	}
-	admin := r.as(key)
 	if status, text := admin.ask("POST", "/v1/tokens/import", lines.String()); status != 200 {
 		t.Fatalf("import: %d %s", status, text)
 	}
 	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
 	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"all": true}, "aps": {"alert": "Hello"}, "send_at": %q}`, later), 202)
-	key = filepath.Join(r.dir, "operator.key")
+	key := filepath.Join(r.dir, "operator.key")
 	if err := os.WriteFile(key, []byte(operatorKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -355,21 +347,16 @@ func (r *rig) command(args ...string) map[string]any {
 // ask is a request and what it was answered.
 func (r *rig) ask(method, path, body string) (status int, text string) {
 	r.t.Helper()
-	req, err := http.NewRequest(method, r.api+path, strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+r.apiKey)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
+	status, b := r.do(method, path, body, nil)
+	return status, string(b)
+}
+
+// addFox adds the app fox by the operator's key, and returns who has all of its power.
+func (r *rig) addFox(operator *rig) (admin *rig) {
+	r.t.Helper()
+	operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
+	key, _ := operator.call("POST", "/v1/apps/fox/keys", `{"name": "all", "scope": "admin"}`, 201)["key"].(string)
+	return r.as(key)
 }
 
 // database is the configuration's.

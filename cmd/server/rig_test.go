@@ -60,6 +60,13 @@ func (r *rig) status(method, path string) int {
 
 func (r *rig) statusWith(method, path, body string, header map[string]string) int {
 	r.t.Helper()
+	status, _ := r.do(method, path, body, header)
+	return status
+}
+
+// do makes a request and reads its whole answer.
+func (r *rig) do(method, path, body string, header map[string]string) (status int, text []byte) {
+	r.t.Helper()
 	req, err := http.NewRequest(method, r.api+path, strings.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
@@ -74,8 +81,10 @@ func (r *rig) statusWith(method, path, body string, header map[string]string) in
 		r.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, res.Body)
-	return res.StatusCode
+	if text, err = io.ReadAll(res.Body); err != nil {
+		r.t.Fatal(err)
+	}
+	return res.StatusCode, text
 }
 
 // userToken proves the user by a shared secret in base64url.
@@ -238,23 +247,9 @@ func (r *rig) stop() {
 
 func (r *rig) call(method, path, body string, status int) map[string]any {
 	r.t.Helper()
-	req, err := http.NewRequest(method, r.api+path, strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+cmp.Or(r.apiKey, testKey))
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if res.StatusCode != status {
-		r.t.Fatalf("%s %s: status %d, want %d: %s", method, path, res.StatusCode, status, text)
+	got, text := r.do(method, path, body, nil)
+	if got != status {
+		r.t.Fatalf("%s %s: status %d, want %d: %s", method, path, got, status, text)
 	}
 	answer := map[string]any{}
 	if len(text) > 0 {

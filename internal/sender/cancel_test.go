@@ -25,9 +25,7 @@ func TestCancelStopsWithinASecond(t *testing.T) {
 		r.q.broadcast(audience, 9000)
 		pass(2 * time.Second)
 		sent := r.tr["a"].sendsOf(ready)
-		r.q.mu.Lock()
-		r.q.gone[ready.ID], r.q.gone[stored.ID], r.q.gone[audience.ID] = true, true, true
-		r.q.mu.Unlock()
+		r.q.cancel(ready.ID, stored.ID, audience.ID)
 		pass(time.Second)
 		more := r.tr["a"].sendsOf(ready) - sent
 		if more > 100 {
@@ -57,9 +55,7 @@ func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 		})
 		n := r.give(note("a"), 20_000)
 		pass(time.Second)
-		r.q.mu.Lock()
-		r.q.gone[n.ID] = true
-		r.q.mu.Unlock()
+		r.q.cancel(n.ID)
 		pass(2 * time.Second)
 		close(r.tr["a"].stuck)
 		pass(2 * time.Second)
@@ -101,9 +97,7 @@ func TestCancelRecalls(t *testing.T) {
 		})
 		n := r.give(note("a"), 3000)
 		pass(time.Second)
-		r.q.mu.Lock()
-		r.q.gone[n.ID] = true
-		r.q.mu.Unlock()
+		r.q.cancel(n.ID)
 		pass(2 * time.Second)
 		if id := <-slow.taken; id != n.ID {
 			t.Errorf("%v was taken back, want %v", id, n.ID)

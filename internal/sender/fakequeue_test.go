@@ -366,6 +366,14 @@ func (q *fakeQueue) CountBadges(_ context.Context, held []queue.Leased) ([]*queu
 	return ready, nil
 }
 
+func (q *fakeQueue) cancel(notifications ...uuid.UUID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range notifications {
+		q.gone[id] = true
+	}
+}
+
 func (q *fakeQueue) CancelledBatches(_ context.Context, _ []queue.Lease, after *queue.Batch, limit int) ([]*queue.Batch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
