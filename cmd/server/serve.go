@@ -3,16 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"reflect"
@@ -23,7 +19,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apns/credentials"
@@ -33,7 +28,6 @@ import (
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/feedback"
 	"github.com/lhspn/lhspn/internal/listener"
-	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/quota"
 	"github.com/lhspn/lhspn/internal/sender"
@@ -41,10 +35,6 @@ import (
 	"github.com/lhspn/lhspn/internal/tracing"
 	"github.com/lhspn/lhspn/internal/webhooks"
 )
-
-// startTimeout bounds what is done before the service serves: a database that cannot be reached is told, not waited
-// for.
-const startTimeout = 2 * time.Minute
 
 // serve runs the service until ctx ends. Without a configuration file that is dev mode.
 func serve(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
@@ -121,141 +111,6 @@ type service struct {
 	certificate *listener.Certificate // nil: the public listener speaks HTTP
 }
 
-// open makes the service ready to run: listeners are open, credentials read, the schema is up to date.
-func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service, err error) {
-	metrics, shown := prometheus.NewRegistry(), prometheus.NewRegistry()
-	reg := tap{metrics, shown}
-	s := &service{cfg: cfg, log: log, metrics: metrics}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	registerBuild(reg)
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-
-	tracer, err := s.openTracing(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g := newGateways(log, reg)
-	s.credentials = g.watch
-	s.live, s.reloads = newLive(g, log, reg), newReloadMetrics(reg)
-	if err := tryProofs(cfg.Apps); err != nil {
-		return nil, err
-	}
-	if err = s.listenPublic(ctx); err != nil {
-		return nil, err
-	}
-	private, err := listen(ctx, "ops_listen", cfg.OpsListen)
-	if err != nil {
-		return nil, err
-	}
-	s.private = listener.New(private, listener.Config{Bounds: listener.Bounds{Max: opsConnections}})
-
-	starting, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	if s.db, err = openDatabase(starting, cfg, log); err != nil {
-		return nil, err
-	}
-	store, err := storeOf(cfg, s.db)
-	if err != nil {
-		return nil, err
-	}
-	s.operated = newOperated(store, cfg, log, reg)
-	all, err := s.operated.load(starting)
-	if err != nil {
-		return nil, err
-	}
-	s.counters = quota.New(s.db, sharedQuota(&cfg.Queue), log, reg)
-	if err := s.counters.Look(starting); err != nil {
-		return nil, err
-	}
-	s.live.counters = s.counters
-	// a route whose credentials cannot be used says so itself, and holds up no other
-	routes, _ := s.live.start(all, cfg.OperatorKeys)
-	s.events = events.New(s.db, events.Config{
-		Wanted: s.live.wantsEvents, Retention: cfg.Queue.Retention,
-		OwnsJob:  func(name string) bool { return s.queue.OwnsJob(name) },
-		Finished: queue.FinishedFrom(s.db),
-	}, log, reg)
-	s.tokens = tokens.New(s.db, s.counters, reg).WithEvents(s.events)
-	proving := cfg.Feedback.NeverAcceptedAfter > 0
-	if err := s.tokens.SetProving(starting, proving); err != nil {
-		return nil, err
-	}
-	secret, err := s.events.Secret(starting)
-	if err != nil {
-		return nil, err
-	}
-	s.queue, err = queue.New(s.db, queue.Config{
-		NoteAccepted: proving,
-		Lease:        cfg.Queue.Lease,
-		Events:       s.events, ServiceID: s.live.serviceID, Tickets: push.NewTickets(ticketKey(secret)), Tracer: tracer,
-		Handoff: func(n *push.Notification, batches []*queue.Batch) { s.sender.Handoff(n, batches) },
-	}, s.tokens, s.counters, log, reg)
-	if err != nil {
-		return nil, err
-	}
-	g.registry, g.queue = s.tokens, s.queue
-	// Of the deadline, requests in flight have a fifth, results on their way two fifths, and saving them a fifth; the
-	// rest is for webhooks and for handing back the shards.
-	part := cfg.ShutdownDeadline / 5
-	if s.sender, err = sender.New(sender.Config{Drain: 2 * part, Settle: part, Tracer: tracer}, s.queue, routes, log,
-		reg); err != nil {
-		return nil, err
-	}
-	if s.feedback, err = feedback.New(feedbackConfig(&cfg.Feedback), inbox{s.queue, s.tokens}, s.sender, s.live.sources(),
-		log, reg); err != nil {
-		return nil, err
-	}
-	s.webhooks = webhooks.New(s.db, webhooks.Config{
-		Feed: s.events, OwnsJob: s.queue.OwnsJob, Retention: cfg.Queue.Retention, Grace: part / 2, UserAgent: userAgent(),
-	}, log, reg)
-	if s.purger, err = queue.NewPurger(s.queue, cfg.Queue.Retention, log); err != nil {
-		return nil, err
-	}
-	if s.api, err = api.New(api.Config{
-		Apps: s.live.apiApps(), Operators: s.live.operators, Operated: s.operated, Events: s.events, Tokens: s.tokens,
-		Notifications: notifications{s.queue},
-		Feedback:      deadTokens{s.queue, s.feedback, s.log},
-		Log:           log, Metrics: reg, Tracer: tracer, Version: version, RequestLog: cfg.Log.Requests == "sampled",
-		MaxBody:      cfg.API.MaxBody,
-		Timeout:      cfg.API.Timeout,
-		RegisterRate: cfg.API.RegisterRate, MaxInFlight: cfg.API.MaxInFlight, NoDocs: cfg.API.Docs == "off",
-		DevKeys: devKeys(cfg),
-		Client:  func(r *http.Request) netip.Addr { return listener.Prefix(s.proxies.Client(r)) },
-	}); err != nil {
-		return nil, err
-	}
-	s.vitals = newVitals(s.queue, s.db, log, reg)
-	s.live.api, s.live.sender, s.live.feedback, s.live.webhooks = s.api, s.sender, s.feedback, s.webhooks
-	if err := s.live.startWebhooks(starting, &cfg.Webhooks); err != nil {
-		return nil, err
-	}
-	s.operated.queue, s.operated.tokens, s.operated.events, s.operated.apply = s.queue, s.tokens, s.events, s.live.set
-	s.operated.counters = s.counters
-	if s.console, err = newConsole(s, shown); err != nil {
-		return nil, err
-	}
-	s.ops = api.NewOps(s.ready, metrics, s.console != nil, log)
-	if s.console != nil {
-		s.ops = withConsole(s.ops, s.console)
-	}
-	if listener.IsLoopback(s.private) {
-		s.ops = listener.LocalHost(s.ops, api.Misdirected)
-	}
-	return s, nil
-}
-
-// ticketKey is the key of receipts' tickets: of the secret that all replicas have from the database.
-func ticketKey(secret []byte) (key [sha256.Size]byte) {
-	mac := hmac.New(sha256.New, secret)
-	_, _ = io.WriteString(mac, "tickets of receipts") // a hash takes everything
-	mac.Sum(key[:0])
-	return key
-}
-
 // setFile has the configuration's apps and operators' keys be in force, and reports whether they are others.
 func (s *service) setFile(cfg *config.Config) (news bool, err error) {
 	news = !reflect.DeepEqual(s.cfg.Apps, cfg.Apps) || !reflect.DeepEqual(s.cfg.OperatorKeys, cfg.OperatorKeys) ||
@@ -273,19 +128,6 @@ func (s *service) setFile(cfg *config.Config) (news bool, err error) {
 // sharedQuota is what all apps share.
 func sharedQuota(c *config.Queue) quota.Config {
 	return quota.Config{MaxWaiting: c.MaxBacklog, MaxScheduled: c.MaxScheduled}
-}
-
-// feedbackConfig gives a 0 of the configuration its meaning, where to the job it stands for the default.
-func feedbackConfig(c *config.Feedback) feedback.Config {
-	job := feedback.Config{
-		Interval: c.Interval, BadTokenAfter: c.BadTokenAfter, NeverAcceptedAfter: c.NeverAcceptedAfter,
-		BadTokenOver: max(c.BadTokenOver, 1), BadTokenGuard: max(c.BadTokenGuard, math.SmallestNonzeroFloat64),
-		UnregisteredGuard: max(c.UnregisteredGuard, math.SmallestNonzeroFloat64),
-	}
-	if c.BadTokenAfter == 0 {
-		job.BadTokenAfter = -1
-	}
-	return job
 }
 
 func listen(ctx context.Context, setting, address string) (net.Listener, error) {
