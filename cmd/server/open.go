@@ -192,7 +192,7 @@ func (o *opening) openHandlers() (err error) {
 	if o.console, err = newConsole(o.service, o.shown); err != nil {
 		return err
 	}
-	o.ops = api.NewOps(o.ready, o.service.metrics, o.console != nil, o.log)
+	o.ops = api.NewOps(o.ready, o.metrics, o.console != nil, o.log)
 	if o.console != nil {
 		o.ops = withConsole(o.ops, o.console)
 	}
