@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/lhspn/lhspn/internal/api"
@@ -139,6 +140,32 @@ func migrate(ctx context.Context, file string, stderr io.Writer) error {
 		return err
 	}
 	return db.Close()
+}
+
+func keygenCommand() *cobra.Command {
+	var scope string
+	var vapid, master, webhook bool
+	c := &cobra.Command{
+		Use: "keygen", Short: "make a key, and print it with what the configuration wants of it", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch out := cmd.OutOrStdout(); {
+			case vapid:
+				return keygenVAPID(out)
+			case master:
+				return printLine(out, config.NewMasterKey())
+			case webhook:
+				return printLine(out, config.NewWebhookSecret())
+			default:
+				return keygen(scope, out)
+			}
+		},
+	}
+	c.Flags().StringVar(&scope, "scope", "send", "of an API key: register, send, admin or operator")
+	c.Flags().BoolVar(&vapid, "vapid", false, "make a VAPID key for Web Push in place of an API key")
+	c.Flags().BoolVar(&master, "master", false, "make a master_key in place of an API key")
+	c.Flags().BoolVar(&webhook, "webhook", false, "make a secret that webhooks are signed with in place of an API key")
+	c.MarkFlagsMutuallyExclusive("scope", "vapid", "master", "webhook")
+	return c
 }
 
 // keygenVAPID prints a new key pair for Web Push, whose public half browsers subscribe with.

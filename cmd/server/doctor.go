@@ -74,7 +74,7 @@ func (r *report) database(ctx context.Context, cfg *config.Config) {
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
 	if path, is := strings.CutPrefix(cfg.Database, "sqlite:"); is {
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) { //nolint:gosec // the configuration names it
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			r.add("database", database.Finding{What: path + " is not there",
 				Mend: "nothing, where the service is new: serve makes it"})
 			return

@@ -13,95 +13,125 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/lhspn/lhspn/internal/api"
 )
 
-// operate is what the commands app and key are told: where the service is, who asks, and for key add what to make.
-type operate struct {
-	url, keyFile, scope, expires string
-	rate                         int
-	noWait                       bool
-}
-
 // operatorKeyVariable names the environment variable with an operator's key.
 const operatorKeyVariable = "OPERATOR_KEY"
 
-func (o *operate) flags(flags *pflag.FlagSet) {
+// operator asks and tells a running service with an operator's key.
+type operator struct{ url, keyFile string }
+
+func (o *operator) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.url, "url", "http://127.0.0.1:8080", "where the API is")
 	flags.StringVar(&o.keyFile, "key-file", "", "the file with an operator's key; else the variable "+operatorKeyVariable)
-	flags.StringVar(&o.scope, "scope", "send", "of a new key: register, send or admin")
-	flags.StringVar(&o.expires, "expires-at", "", "of a new key: when it expires, as 2027-01-31T12:00:00Z")
-	flags.IntVar(&o.rate, "rate", 0, "of a new key: requests a second")
-	flags.BoolVar(&o.noWait, "no-wait", false, "app delete: do not wait until all that the app has is removed")
 }
 
-// call is a request that a command makes.
-type call struct {
-	method, path string
-	body         []byte
+func appCommand() *cobra.Command {
+	var o operator
+	var noWait bool
+	remove := &cobra.Command{
+		Use: "delete NAME", Short: "remove the app with all it has", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := o.show(cmd, http.MethodDelete, appPath(args[0]), nil)
+			if err != nil || noWait {
+				return err
+			}
+			return o.followRemoval(cmd.Context(), args[0], key, cmd.ErrOrStderr())
+		},
+	}
+	remove.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until all that the app has is removed")
+	c := group("app", "the apps of a running service, with an operator's key",
+		&cobra.Command{Use: "list", Short: "list the apps", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, err := o.show(cmd, http.MethodGet, appsPath, nil)
+				return err
+			}},
+		&cobra.Command{Use: "get NAME", Short: "show an app", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				_, err := o.show(cmd, http.MethodGet, appPath(args[0]), nil)
+				return err
+			}},
+		&cobra.Command{Use: "put NAME FILE", Args: cobra.ExactArgs(2),
+			Short: "add an app, or replace its settings, from JSON; FILE - is standard input", RunE: func(cmd *cobra.Command, args []string) error {
+				body, err := readFile(args[1], cmd.InOrStdin())
+				if err != nil {
+					return err
+				}
+				_, err = o.show(cmd, http.MethodPut, appPath(args[0]), body)
+				return err
+			}},
+		remove)
+	o.flags(c.PersistentFlags())
+	return c
 }
 
-// parse makes the request of a command's words, as app put NAME FILE. stdin stands for the file -.
-func (o *operate) parse(command string, words []string, stdin io.Reader) (*call, error) {
-	const apps = "/v1/apps"
-	n := len(words)
-	if n == 0 {
-		return nil, errUsage
+func keyCommand() *cobra.Command {
+	var o operator
+	var scope, expires string
+	var rate int
+	add := &cobra.Command{
+		Use: "add APP NAME", Short: "make a key and print it: it is shown this once", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key := map[string]any{"name": args[1], "scope": scope}
+			if rate != 0 {
+				key["rate"] = rate
+			}
+			if expires != "" {
+				key["expires_at"] = expires
+			}
+			body, err := json.Marshal(key)
+			if err != nil {
+				return fmt.Errorf("encode the key: %w", err)
+			}
+			_, err = o.show(cmd, http.MethodPost, keysPath(args[0]), body)
+			return err
+		},
 	}
-	verb, app := command+" "+words[0], ""
-	if n > 1 {
-		app = apps + "/" + url.PathEscape(words[1])
-	}
-	switch {
-	case verb == "app list" && n == 1:
-		return &call{http.MethodGet, apps, nil}, nil
-	case verb == "app get" && n == 2:
-		return &call{http.MethodGet, app, nil}, nil
-	case verb == "app delete" && n == 2:
-		return &call{http.MethodDelete, app, nil}, nil
-	case verb == "app put" && n == 3:
-		body, err := readEntry(words[2], stdin)
-		return &call{http.MethodPut, app, body}, err
-	case verb == "key list" && n == 2:
-		return &call{http.MethodGet, app + "/keys", nil}, nil
-	case verb == "key revoke" && n == 3:
-		return &call{http.MethodDelete, app + "/keys/" + url.PathEscape(words[2]), nil}, nil
-	case verb == "key add" && n == 3:
-		key := map[string]any{"name": words[2], "scope": o.scope}
-		if o.rate != 0 {
-			key["rate"] = o.rate
-		}
-		if o.expires != "" {
-			key["expires_at"] = o.expires
-		}
-		body, err := json.Marshal(key)
-		return &call{http.MethodPost, app + "/keys", body}, err
-	}
-	return nil, errUsage
+	add.Flags().StringVar(&scope, "scope", "send", "register, send or admin")
+	add.Flags().StringVar(&expires, "expires-at", "", "when it expires, as 2027-01-31T12:00:00Z")
+	add.Flags().IntVar(&rate, "rate", 0, "requests a second")
+	c := group("key", "the keys of an app of a running service, with an operator's key",
+		&cobra.Command{Use: "list APP", Short: "list the app's keys", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				_, err := o.show(cmd, http.MethodGet, keysPath(args[0]), nil)
+				return err
+			}},
+		add,
+		&cobra.Command{Use: "revoke APP NAME", Short: "have the key refused from now on", Args: cobra.ExactArgs(2),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				_, err := o.show(cmd, http.MethodDelete, keysPath(args[0])+"/"+url.PathEscape(args[1]), nil)
+				return err
+			}})
+	o.flags(c.PersistentFlags())
+	return c
 }
 
-func readEntry(file string, stdin io.Reader) ([]byte, error) {
+const appsPath = "/v1/apps"
+
+func appPath(app string) string { return appsPath + "/" + url.PathEscape(app) }
+
+func keysPath(app string) string { return appPath(app) + "/keys" }
+
+// readFile reads the file, or stdin where that is -.
+func readFile(file string, stdin io.Reader) ([]byte, error) {
 	if file == "-" {
 		return io.ReadAll(stdin)
 	}
 	return os.ReadFile(file) //nolint:gosec,wrapcheck // it is the operator's; the error names it
 }
 
-// run makes the request, and prints what it is answered. Of an app that is deleted it follows the removal.
-func (o *operate) run(ctx context.Context, command string, words []string, stdout, stderr io.Writer) error {
-	c, err := o.parse(command, words, os.Stdin)
-	if err != nil {
-		return err
+// show makes the request, and prints what it is answered. It returns the key that it asked with.
+func (o *operator) show(cmd *cobra.Command, method, path string, body []byte) (key string, err error) {
+	if key, err = readKey(o.keyFile, operatorKeyVariable); err != nil {
+		return "", err
 	}
-	key, err := readKey(o.keyFile, operatorKeyVariable)
+	status, text, err := o.do(cmd.Context(), method, path, body, key)
 	if err != nil {
-		return err
-	}
-	status, text, err := o.do(ctx, c, key)
-	if err != nil {
-		return err
+		return "", err
 	}
 	var shown bytes.Buffer
 	if json.Indent(&shown, bytes.TrimSpace(text), "", "  ") != nil {
@@ -109,32 +139,30 @@ func (o *operate) run(ctx context.Context, command string, words []string, stdou
 		shown.Write(text)
 	}
 	if status >= http.StatusMultipleChoices {
-		return fmt.Errorf("%s:\n%s", statusText(status), &shown)
-	}
-	if command == "app" && c.method == http.MethodDelete && !o.noWait {
-		return o.followRemoval(ctx, words[1], c.path, key, stderr)
+		return "", fmt.Errorf("%s:\n%s", statusText(status), &shown)
 	}
 	if shown.Len() == 0 {
-		return nil
+		return key, nil
 	}
-	_, err = fmt.Fprintln(stdout, &shown)
-	return err
+	return key, printLine(cmd.OutOrStdout(), shown.String())
 }
 
 func statusText(status int) string { return fmt.Sprintf("%d %s", status, http.StatusText(status)) }
 
 // do makes one request.
-func (o *operate) do(ctx context.Context, c *call, key string) (status int, text []byte, err error) {
+func (o *operator) do(ctx context.Context, method, path string, body []byte, key string) (
+	status int, text []byte, err error,
+) {
 	const patience = time.Minute
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, c.method, strings.TrimSuffix(o.url, "/")+c.path, bytes.NewReader(c.body))
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(o.url, "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, fmt.Errorf("--url: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req) //nolint:gosec // it is for the operator to say which service it is
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -150,13 +178,13 @@ const followEvery = time.Second
 
 // followRemoval says how far the removal of the app is until nothing is left. The service goes on with it whatever
 // becomes of this command.
-func (o *operate) followRemoval(ctx context.Context, app, path, key string, stderr io.Writer) error {
+func (o *operator) followRemoval(ctx context.Context, app, key string, stderr io.Writer) error {
 	goesOn := func(err error) error { return fmt.Errorf("%s is deleted, and its removal goes on: %w", app, err) }
 	p := startProgress(stderr, "delete "+app, "")
 	defer p.end()
 	p.say("its keys are refused")
 	for {
-		status, text, err := o.do(ctx, &call{http.MethodGet, path + "/removal", nil}, key)
+		status, text, err := o.do(ctx, http.MethodGet, appPath(app)+"/removal", nil, key)
 		switch {
 		case err != nil:
 			return goesOn(err)

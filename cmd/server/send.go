@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
@@ -29,6 +30,20 @@ import (
 
 // sendTimeout bounds the one try.
 const sendTimeout = 45 * time.Second
+
+func sendCommand() *cobra.Command {
+	var m message
+	c := withConfig("send", "send one notification straight to its service, and print the verdict",
+		func(cmd *cobra.Command, file string) error { return send(cmd.Context(), file, m, cmd.OutOrStdout()) })
+	c.Long = `Send one notification straight to the service that the token is of, past the queue, and print the verdict.
+
+Its content is --alert, or --payload: on APNs the whole of the payload, as {"aps": {...}}, on FCM the message without
+its target, in browsers any JSON. On APNs it may also be an alert of the app's own texts: --loc-key with --loc-arg,
+--action-loc-key and --launch-image.`
+	m.flags(c.Flags())
+	_ = c.MarkFlagRequired("token") // it is there
+	return c
+}
 
 // send sends one notification straight to its service, past database and queue, and prints the verdict: what an
 // operator does first with new credentials.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/config"
@@ -27,10 +27,18 @@ type tailing struct {
 	types      []string
 }
 
-func (t *tailing) flags(flags *pflag.FlagSet) {
-	flags.StringVar(&t.app, "app", "", "the app's name")
-	flags.StringVar(&t.after, "after", events.Latest, "an event's id, or next_cursor of GET /v1/events")
-	flags.StringSliceVar(&t.types, "types", nil, "only events of these types")
+func tailCommand() *cobra.Command {
+	var t tailing
+	c := withConfig("tail", "print an app's events as they come, a line of JSON each",
+		func(cmd *cobra.Command, file string) error {
+			return tail(cmd.Context(), file, t, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		})
+	c.Long = `Print an app's events as they come, a line of JSON each. It reads the database; without a configuration dev mode's.`
+	c.Flags().StringVar(&t.app, "app", "", "the app's name")
+	c.Flags().StringVar(&t.after, "after", events.Latest, "an event's id, or next_cursor of GET /v1/events")
+	c.Flags().StringSliceVar(&t.types, "types", nil, "only events of these types")
+	_ = c.MarkFlagRequired("app") // it is there
+	return c
 }
 
 // tailPage is how many events are read at once, and tailPause what is waited where the database is away.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -34,9 +33,9 @@ func commit() string {
 	return found + changed
 }
 
-func printVersion(stdout io.Writer) error {
-	_, err := fmt.Fprintf(stdout, "server %s, commit %s, %s\n", version, commit(), runtime.Version())
-	return err
+// versionText is the version for people.
+func versionText() string {
+	return fmt.Sprintf("server %s, commit %s, %s", version, commit(), runtime.Version())
 }
 
 // registerBuild has the version among the metrics: what runs where is then seen while it is rolled out.

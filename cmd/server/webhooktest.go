@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/spf13/cobra"
 
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
@@ -19,6 +20,17 @@ import (
 
 // eventTest is the type of what webhook-test sends. The feed has none of it.
 const eventTest push.EventType = "webhook.test"
+
+func webhookTestCommand() *cobra.Command {
+	var app string
+	c := withConfig("webhook-test", "send one event to each webhook of an app, and print what came of it",
+		func(cmd *cobra.Command, file string) error {
+			return webhookTest(cmd.Context(), file, app, cmd.OutOrStdout())
+		})
+	c.Flags().StringVar(&app, "app", "", "the app's name")
+	_ = c.MarkFlagRequired("app") // it is there
+	return c
+}
 
 // webhookTest sends one event to each webhook of the app, once, beside the service, and prints what came of it. Without
 // a configuration the app is dev mode's.
