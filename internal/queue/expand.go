@@ -27,18 +27,26 @@ func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready
 	start := time.Now()
 	var found int64
 	var counts quota.Changes
-	err = q.fencedOne(ctx, l, func(ctx context.Context, tx *sqlx.Tx) error {
-		ready, next, found, err = q.expand(ctx, tx, l, b, limit)
+	var page audiencePage
+	// The page is read, and its badges are counted up, before the fence: what is settled meanwhile does not wait for that.
+	lost, err := q.lateFencedTx(ctx, leaseSet{l: {}}, func(ctx context.Context, tx *sqlx.Tx) error {
+		page, err = q.readPage(ctx, tx, b, limit)
+		return err
+	}, func(ctx context.Context, tx *sqlx.Tx, _ map[Lease]bool) error {
+		ready, next, err = q.expand(ctx, tx, l, b, &page)
 		if err != nil {
 			return err
 		}
-		counts = quota.Changes{}
+		found, counts = int64(len(page.recipients)), quota.Changes{}
 		counts.Add(b.App, b.counted(), found)
 		if next == nil { // itself it waited as one
 			counts.Add(b.App, b.counted(), -b.waiting())
 		}
 		return q.counters.Write(ctx, tx, &counts)
 	})
+	if err == nil && len(lost) > 0 {
+		err = &FencedError{lost}
+	}
 	if errors.Is(err, errGone) {
 		found, counts = 0, quota.Changes{}
 		ready, next, err = q.expandedBefore(ctx, b)
@@ -53,43 +61,54 @@ func (q *Queue) Expand(ctx context.Context, l Lease, b *Batch, limit int) (ready
 	return ready, next, nil
 }
 
-func (q *Queue) expand(
-	ctx context.Context, tx *sqlx.Tx, l Lease, b *Batch, limit int,
-) (ready []*Batch, next *Batch, found int64, err error) {
-	n, err := consume(ctx, tx, []Key{b.Key})
-	if err != nil {
-		return nil, nil, 0, fmt.Errorf("consume the cursor: %w", err)
-	}
-	if n == 0 {
-		return nil, nil, 0, errGone
-	}
-	now := q.now()
+// audiencePage is the next recipients of an audience, with the route of each, and the token after which the next page
+// goes on.
+type audiencePage struct {
+	recipients []push.Recipient
+	routes     []push.Route
+	after      push.Token
+}
+
+// readPage reads the page and counts its badges up. That of a cancelled notification is empty, and the last.
+func (q *Queue) readPage(ctx context.Context, tx *sqlx.Tx, b *Batch, limit int) (page audiencePage, err error) {
 	var state int
 	var increment uint32
 	var encoded []byte
 	if err := tx.QueryRowContext(ctx,
 		"SELECT state, badge_increment, audience FROM notifications WHERE app = ? AND id = ?",
 		b.App, b.Notification[:]).Scan(&state, &increment, &encoded); err != nil {
-		return nil, nil, 0, fmt.Errorf("read the notification: %w", err)
+		return page, fmt.Errorf("read the notification: %w", err)
 	}
-	var recipients []push.Recipient
-	var routes []push.Route
-	var after push.Token
-	if state != stateCancelled {
-		var audience storedAudience
-		if err := json.Unmarshal(encoded, &audience); err != nil {
-			return nil, nil, 0, fmt.Errorf("read the audience: %w", err)
-		}
-		recipients, routes, after, err = q.registry.AudiencePage(ctx, tx, b.App, audience.of(b.Route), b.Cursor.After,
-			limit, increment)
-		if err != nil {
-			return nil, nil, 0, fmt.Errorf("read a page: %w", err)
-		}
+	if state == stateCancelled {
+		return page, nil
 	}
+	var audience storedAudience
+	if err := json.Unmarshal(encoded, &audience); err != nil {
+		return page, fmt.Errorf("read the audience: %w", err)
+	}
+	page.recipients, page.routes, page.after, err = q.registry.AudiencePage(ctx, tx, b.App, audience.of(b.Route),
+		b.Cursor.After, limit, increment)
+	if err != nil {
+		return page, fmt.Errorf("read a page: %w", err)
+	}
+	return page, nil
+}
+
+func (q *Queue) expand(ctx context.Context, tx *sqlx.Tx, l Lease, b *Batch, page *audiencePage) (
+	ready []*Batch, next *Batch, err error,
+) {
+	n, err := consume(ctx, tx, []Key{b.Key})
+	if err != nil {
+		return nil, nil, fmt.Errorf("consume the cursor: %w", err)
+	}
+	if n == 0 {
+		return nil, nil, errGone
+	}
+	now := q.now()
 	out := database.NewInsert("batches", batchColumns, "")
 	platforms := map[platformKey]*platformCounts{}
 	key := b.Key // the cursor's own seq is used up: a repetition must not take a ready batch for it
-	for route, part := range batchesByRoute(recipients, routes) {
+	for route, part := range batchesByRoute(page.recipients, page.routes) {
 		key.Seq++
 		r := &Batch{Key: key, App: b.App, Route: route, Kind: Ready, Recipients: part, ByPlatform: b.ByPlatform,
 			Scheduled: b.Scheduled}
@@ -98,27 +117,27 @@ func (q *Queue) expand(
 			add(platforms, r).recipients += int64(len(part))
 		}
 		if err := addBatch(ctx, tx, out, r, r.body()); err != nil {
-			return nil, nil, 0, err
+			return nil, nil, err
 		}
 	}
-	if after != "" {
+	if page.after != "" {
 		key.Seq++
-		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: after},
+		next = &Batch{Key: key, App: b.App, Route: b.Route, Kind: Audience, Cursor: Cursor{After: page.after},
 			ByPlatform: b.ByPlatform, Scheduled: b.Scheduled}
 		if err := addBatch(ctx, tx, out, next, next.body()); err != nil {
-			return nil, nil, 0, err
+			return nil, nil, err
 		}
 	}
 	if err := out.Flush(ctx, tx); err != nil {
-		return nil, nil, 0, fmt.Errorf("insert batches: %w", err)
+		return nil, nil, fmt.Errorf("insert batches: %w", err)
 	}
 	expanded := next == nil
 	if expanded {
 		if expanded, err = allExpanded(ctx, tx, b); err != nil {
-			return nil, nil, 0, err
+			return nil, nil, err
 		}
 	}
-	c := change{expanded: expanded, recipients: len(recipients)}
+	c := change{expanded: expanded, recipients: len(page.recipients)}
 	if err = c.apply(ctx, tx, b.App, []uuid.UUID{b.Notification}, now); err == nil {
 		err = q.addToPlatforms(ctx, tx, platforms)
 	}
@@ -127,7 +146,7 @@ func (q *Queue) expand(
 		news.of(b.App, b.Notification, &l)
 		err = news.flush(ctx, tx)
 	}
-	return ready, next, int64(len(recipients)), err
+	return ready, next, err
 }
 
 // allExpanded reports whether the batch, which is consumed, was the last of its audience: there is one for each route.

@@ -19,27 +19,42 @@ import (
 func (q *Queue) fencedTx(
 	ctx context.Context, leases leaseSet, fn func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error,
 ) ([]Lease, error) {
+	return q.lateFencedTx(ctx, leases, func(context.Context, *sqlx.Tx) error { return nil }, fn)
+}
+
+// errNoneHeld rolls back what was done before the fence.
+var errNoneHeld = errors.New("no lease holds")
+
+// lateFencedTx is fencedTx with work before the fence, so that the leases' other transactions do not wait for it. Where
+// no lease holds it is rolled back.
+func (q *Queue) lateFencedTx(
+	ctx context.Context, leases leaseSet, before func(ctx context.Context, tx *sqlx.Tx) error,
+	fn func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error,
+) ([]Lease, error) {
 	var lost []Lease
 	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		lost = lost[:0]
+		if err := before(ctx, tx); err != nil {
+			return err
+		}
 		held, err := q.fence(ctx, tx, leases)
 		if err != nil {
 			return err
 		}
-		lost = lost[:0]
 		for l := range leases {
 			if !held[l] {
 				lost = append(lost, l)
 			}
 		}
 		if len(held) == 0 {
-			return nil
+			return errNoneHeld
 		}
 		return fn(ctx, tx, held)
 	})
 	if errors.Is(err, database.ErrCommitUnknown) {
 		q.metrics.unknown.Inc()
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errNoneHeld) {
 		return nil, err
 	}
 	if len(lost) > 0 {
@@ -47,17 +62,6 @@ func (q *Queue) fencedTx(
 		q.metrics.fenced.Inc()
 	}
 	return lost, nil
-}
-
-// fencedOne is fencedTx under a single lease.
-func (q *Queue) fencedOne(ctx context.Context, l Lease, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
-	lost, err := q.fencedTx(ctx, leaseSet{l: {}}, func(ctx context.Context, tx *sqlx.Tx, _ map[Lease]bool) error {
-		return fn(ctx, tx)
-	})
-	if err == nil && len(lost) > 0 {
-		return &FencedError{lost}
-	}
-	return err
 }
 
 // leaseSet is the leases of a transaction.

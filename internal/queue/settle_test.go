@@ -100,7 +100,7 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
 		r := start(t, db, Config{}) // for whose lease the other, who is not there, keeps the shard
 		n, other, badges, audience := r.notification(), r.notification(), r.notification(), r.notification()
-		badges.BadgeIncrement = 1
+		badges.BadgeIncrement, audience.BadgeIncrement = 1, 1
 		registry{db: r.db}.put(t, r.now(), token(1))
 		for _, s := range []push.Submission{
 			{Notification: n, Tokens: tokens(0, 2)}, {Notification: other, Tokens: tokens(0, 2)},
