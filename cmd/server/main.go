@@ -86,7 +86,7 @@ Every setting is described in docs/configuration.md.`
 // withConfig is a command that is told the configuration's file.
 func withConfig(use, short string, run func(cmd *cobra.Command, file string) error) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
-	file := c.Flags().String("config", "", "the configuration file")
+	file := c.Flags().String("config", "", "the configuration's `FILE`")
 	c.RunE = func(cmd *cobra.Command, _ []string) error { return run(cmd, *file) }
 	return c
 }

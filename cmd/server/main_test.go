@@ -30,18 +30,3 @@ func TestWrongArguments(t *testing.T) {
 		}
 	}
 }
-
-// What is asked for goes to standard output.
-func TestHelp(t *testing.T) {
-	t.Parallel()
-	for line, want := range map[string]string{
-		"--help": "webhook-test", "help send": "--loc-key", "key add --help": "--expires-at", "version": "commit",
-		"--version": "commit", "completion bash": "bash completion",
-	} {
-		var out, errs bytes.Buffer
-		if status := run(strings.Fields(line), &out, &errs); status != 0 || errs.Len() > 0 ||
-			!strings.Contains(out.String(), want) {
-			t.Errorf("server %s: %d, %q and %q", line, status, &out, &errs)
-		}
-	}
-}

@@ -27,7 +27,7 @@ type operator struct{ url, keyFile string }
 
 func (o *operator) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.url, "url", "http://127.0.0.1:8080", "where the API is")
-	flags.StringVar(&o.keyFile, "key-file", "", "the file with an operator's key; else the variable "+operatorKeyVariable)
+	flags.StringVar(&o.keyFile, "key-file", "", "the `FILE` with an operator's key; else the variable "+operatorKeyVariable)
 }
 
 func appCommand() *cobra.Command {
@@ -56,7 +56,8 @@ func appCommand() *cobra.Command {
 				return err
 			}},
 		&cobra.Command{Use: "put NAME FILE", Args: cobra.ExactArgs(2),
-			Short: "add an app, or replace its settings, from JSON; FILE - is standard input", RunE: func(cmd *cobra.Command, args []string) error {
+			Short: "add an app, or replace its settings, from JSON; FILE - is standard input",
+			RunE: func(cmd *cobra.Command, args []string) error {
 				body, err := readFile(args[1], cmd.InOrStdin())
 				if err != nil {
 					return err

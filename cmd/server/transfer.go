@@ -26,7 +26,7 @@ const adminKeyVariable = "ADMIN_KEY"
 func (t *transfer) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&t.url, "url", "http://127.0.0.1:8080", "where the API is")
 	flags.StringVar(&t.keyFile, "key-file", "",
-		"the file with the app's key of scope admin; else the variable "+adminKeyVariable)
+		"the `FILE` with the app's key of scope admin; else the variable "+adminKeyVariable)
 }
 
 func importCommand() *cobra.Command {
