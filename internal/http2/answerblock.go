@@ -17,11 +17,12 @@ type blockReader struct {
 	wanted map[string]int // AnswerFields, by their name
 	static [hpackStaticLen + 1]fieldKind
 	known  map[string]knownName
-	coded  map[string]knownName // the same by the name's Huffman code
-	// last is the last of coded that was looked up: most answers of a service have the same fields.
-	last knownName
-	text []byte
-	buf  bytes.Buffer
+	// usual are the names of the fields that nobody asks for in the last block that was not like the one before: most
+	// answers of a service have the same fields in the same order. The next to be compared is the one at place.
+	usual [maxUsual]string
+	place int
+	text  []byte
+	buf   bytes.Buffer
 
 	// Of the last block:
 	status    int // 0 where it has none
@@ -41,21 +42,21 @@ const (
 	kindOther
 )
 
-// knownName is a field's name as blocks have it.
+// knownName is a field's name as blocks have it: a byte with its length, and its text or Huffman code.
 type knownName struct {
-	text string
-	kind fieldKind
+	block string
+	kind  fieldKind
 }
 
-// maxKnownNames bounds the names that are remembered, maxKnownName their length.
-const maxKnownNames, maxKnownName = 64, 64
+// maxKnownNames bounds the names that are remembered, maxKnownName their length, maxUsual those expected in a block.
+const maxKnownNames, maxKnownName, maxUsual = 64, 64, 16
 
 func newBlockReader(wanted []string) *blockReader {
-	r := &blockReader{wanted: map[string]int{}, known: map[string]knownName{}, coded: map[string]knownName{}}
+	r := &blockReader{wanted: map[string]int{}, known: map[string]knownName{}}
 	for i, name := range wanted {
 		r.wanted[name] = i
 	}
-	r.values, r.last.kind = make([][]byte, len(wanted)), kindForbidden
+	r.values = make([][]byte, len(wanted))
 	for i := 1; i <= hpackStaticLen; i++ {
 		r.static[i] = r.kindOf(hpackStatic[i].Name)
 	}
@@ -68,7 +69,7 @@ const noLength = -1
 // read reads a whole block. Not ok: it breaks HPACK's rules, which ends the connection (RFC 9113, 4.3). Not valid: the
 // answer is malformed (8.1.1), which ends the stream.
 func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
-	r.status, r.length = 0, noLength
+	r.status, r.length, r.place = 0, noLength, 0
 	if r.anyWanted {
 		clear(r.values)
 		r.scratch, r.anyWanted = r.scratch[:0], false
@@ -84,8 +85,8 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 			block, first = block[1:], false
 			continue
 		}
-		if rest, ok := r.skipUsual(block); ok {
-			block, first, regular = rest, false, true
+		if rest, fine, ok := r.skipUsual(block); ok {
+			block, first, regular, valid = rest, false, true, valid && fine
 			continue
 		}
 		if b&0xe0 == hpackTableSize {
@@ -135,22 +136,24 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 	return valid, true
 }
 
-// skipUsual takes a field off the block that has the same name as the last one of which the value was not looked at.
-func (r *blockReader) skipUsual(block []byte) (rest []byte, ok bool) {
-	if b := block[0]; b != hpackWithout && b != hpackNever && b != hpackIncremental || len(r.last.text) == 0 ||
-		r.last.kind != kindOther {
-		return nil, false
+// skipUsual takes a field off the block that has the expected name, and reports whether its value is valid. Not ok: it
+// has another name.
+func (r *blockReader) skipUsual(block []byte) (rest []byte, valid, ok bool) {
+	if b := block[0]; b != hpackWithout && b != hpackNever && b != hpackIncremental || r.place == len(r.usual) {
+		return nil, false, false
 	}
-	n := len(r.last.text) // below 127: see maxKnownName
-	if len(block) < n+3 || block[1] != 0x80|byte(n) || string(block[2:2+n]) != r.last.text {
-		return nil, false
+	name := r.usual[r.place]
+	n := 1 + len(name)
+	if n == 1 || len(block) <= n || string(block[1:n]) != name {
+		return nil, false, false
 	}
-	value := block[2+n]
-	end := n + 3 + int(value&0x7f)
-	if value&0x80 == 0 || value == 0xff || end > len(block) {
-		return nil, false
+	length := int(block[n] & 0x7f)
+	if length == 0x7f || len(block)-n-1 < length {
+		return nil, false, false
 	}
-	return block[end:], true
+	r.place++
+	value := block[n+1 : n+1+length]
+	return block[n+1+length:], block[n]&0x80 != 0 || validValue(value), true
 }
 
 // field takes one field off the block.
@@ -170,11 +173,12 @@ func (r *blockReader) field(block []byte) (kind fieldKind, value []byte, coded b
 	if index > 0 {
 		kind = r.static[index]
 	} else {
+		block = rest
 		var name []byte
 		if name, coded, rest, ok = readHPACKString(rest); !ok {
 			return 0, nil, false, nil, false
 		}
-		if kind, ok = r.kindOfText(name, coded); !ok {
+		if kind, ok = r.kindOfText(block[:len(block)-len(rest)], name, coded); !ok {
 			return 0, nil, false, nil, false
 		}
 	}
@@ -187,28 +191,22 @@ func (r *blockReader) field(block []byte) (kind fieldKind, value []byte, coded b
 }
 
 // kindOfText is kindOf for a name as a block has it. Not ok: it is not Huffman code.
-func (r *blockReader) kindOfText(name []byte, coded bool) (kind fieldKind, ok bool) {
-	memo := r.known
-	if coded {
-		if string(name) == r.last.text {
-			return r.last.kind, true
-		}
-		memo = r.coded
-	}
-	known, ok := memo[string(name)]
+func (r *blockReader) kindOfText(block, name []byte, coded bool) (kind fieldKind, ok bool) {
+	known, ok := r.known[string(block)]
 	if !ok {
 		text, ok := r.decode(name, coded)
 		if !ok {
 			return 0, false
 		}
 		known.kind = r.kindOf(string(text))
-		if len(memo) < maxKnownNames && len(name) <= maxKnownName {
-			known.text = string(name)
-			memo[known.text] = known
+		if len(r.known) < maxKnownNames && len(name) <= maxKnownName {
+			known.block = string(block)
+			r.known[known.block] = known
 		}
 	}
-	if coded && known.text != "" {
-		r.last = known
+	if known.kind == kindOther && r.place < len(r.usual) {
+		r.usual[r.place] = known.block
+		r.place++
 	}
 	return known.kind, true
 }

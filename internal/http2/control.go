@@ -40,7 +40,7 @@ func (c *conn) onReset(id uint32, p []byte) error {
 	case code == http2.ErrCodeNo && s.status != 0:
 		// The answer was complete but for its end.
 		k := c.streams.kept[id]
-		c.answered(id, k.body, k.fields, false)
+		c.answered(s, k.body, k.fields, false)
 	default:
 		c.abandoned(id)
 	}

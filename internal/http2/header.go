@@ -21,12 +21,13 @@ const (
 // It adds :method (POST), :scheme, :authority and content-length. The request's Path or OwnPath comes first, then its
 // fields in any order.
 type Header struct {
-	buf    []byte // the frames so far
-	start  int    // of the block in buf
-	now    time.Time
-	fields []encodedField
-	table  hpackTable
-	repeat repeatedFields
+	buf     []byte // the frames so far
+	start   int    // of the block in buf
+	now     time.Time
+	fields  []encodedField
+	table   hpackTable
+	opening openingFields
+	repeat  repeatedFields
 
 	authority string
 	// length is the last content-length, encoded.
@@ -42,12 +43,20 @@ type Header struct {
 type encodedField struct {
 	name     string
 	static   uint64 // the index of its name in HPACK's static table, or 0
+	own      []byte // its name as it begins a value that is never indexed
 	indexing Indexing
 	value    string
 	number   uint64
 	numeric  bool   // the value is number, whose digits are nowhere
 	entry    uint64 // the value's serial number in the table, or 0
 	size     int    // of name and value, as Header.size counts it
+}
+
+// openingFields are what comes before a request's path, as they are written where all of them have an index.
+type openingFields struct {
+	changes uint64 // the table's when block was made; see repeatedFields
+	block   []byte
+	size    int // Header.size behind them
 }
 
 // repeatedFields are the fields between Repeat and EndRepeat, as they are written where all of them have an index.
@@ -70,7 +79,12 @@ func newHeader(authority string, fields []Field) *Header {
 		h.fields = append(h.fields, encodedField{name: f.Name, indexing: f.Indexing})
 	}
 	for i := range h.fields {
-		h.fields[i].static = hpackStaticIndex[h.fields[i].name]
+		f := &h.fields[i]
+		f.static = hpackStaticIndex[f.name]
+		f.own = appendHPACKInt(nil, hpackNever, 4, f.static)
+		if f.static == 0 {
+			f.own = appendHPACKString(f.own, f.name)
+		}
 	}
 	return h
 }
@@ -142,9 +156,18 @@ func (h *Header) begin(buf []byte, id uint32) {
 
 // first adds what comes before a request's path.
 func (h *Header) first() {
-	h.buf = append(h.table.appendSizeUpdates(h.buf), hpackIndexed|hpackMethodPost, hpackIndexed|hpackSchemeHTTPS)
+	o := &h.opening
+	if o.changes == h.table.changes {
+		h.buf, h.size = append(h.buf, o.block...), o.size
+		return
+	}
+	o.changes = h.table.changes
+	h.buf = h.table.appendSizeUpdates(h.buf)
+	start := len(h.buf)
+	h.buf = append(h.buf, hpackIndexed|hpackMethodPost, hpackIndexed|hpackSchemeHTTPS)
 	h.size = len(":method"+"POST"+":scheme"+"https"+"content-length"+"1234567890") + 3*hpackEntryCost
 	h.add(fieldAuthority, h.authority)
+	o.block, o.size = append(o.block[:0], h.buf[start:]...), h.size
 }
 
 // undo takes a request that is not sent out of the buffer, and gives that back. Where something was added to its
@@ -219,15 +242,11 @@ func (h *Header) appendName(field int, representation byte, prefix uint8) {
 func (h *Header) own(field, n int) []byte {
 	f := &h.fields[field]
 	h.size += len(f.name) + n + hpackEntryCost
-	h.buf = appendHPACKInt(h.buf, hpackNever, 4, f.static)
-	if f.static == 0 {
-		h.buf = appendHPACKString(h.buf, f.name)
+	buf := appendHPACKInt(append(h.buf, f.own...), 0, 7, uint64(n))
+	at := len(buf)
+	if cap(buf)-at < n {
+		buf = slices.Grow(buf, n)
 	}
-	h.buf = appendHPACKInt(h.buf, 0, 7, uint64(n))
-	at := len(h.buf)
-	if cap(h.buf)-at < n {
-		h.buf = slices.Grow(h.buf, n)
-	}
-	h.buf = h.buf[:at+n]
+	h.buf = buf[:at+n]
 	return h.buf[at : at+n : at+n]
 }

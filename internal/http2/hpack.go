@@ -45,7 +45,7 @@ var hpackStaticIndex = func() map[string]uint64 {
 type hpackTable struct {
 	entries   []hpackEntry // the oldest first
 	inserted  uint64       // how many ever
-	changes   uint64
+	changes   uint64       // of the entries, and of what is to be announced
 	size, max int
 	// announceMin and announceMax are the table size updates (RFC 7541, 4.2) due in the next block; -1 for none.
 	announceMin, announceMax int
@@ -58,7 +58,7 @@ type hpackEntry struct {
 }
 
 func newHPACKTable() hpackTable {
-	return hpackTable{max: hpackDefaultTable, announceMin: -1, announceMax: -1}
+	return hpackTable{changes: 1, max: hpackDefaultTable, announceMin: -1, announceMax: -1}
 }
 
 // holds reports whether the entry of that serial number is in the table. None has the number 0.
@@ -118,6 +118,7 @@ func (t *hpackTable) resize(size uint32) {
 		t.announceMin = n
 	}
 	t.announceMax, t.max = n, n
+	t.changes++
 	t.evict(0)
 }
 
@@ -141,6 +142,7 @@ func (t *hpackTable) appendSizeUpdates(dst []byte) []byte {
 	}
 	dst = appendHPACKInt(dst, hpackTableSize, 5, uint64(t.announceMax))
 	t.announceMin, t.announceMax = -1, -1
+	t.changes++
 	return dst
 }
 

@@ -33,6 +33,9 @@ func FuzzAnswerBlock(f *testing.F) {
 	r := newBlockReader([]string{"apns-id", "retry-after"})
 	f.Fuzz(func(t *testing.T, block []byte) {
 		valid, ok := r.read(block, false)
+		if again, okAgain := r.read(block, false); again != valid || okAgain != ok { // by the names that are expected now
+			t.Fatalf("%x: valid %t, read %t, and the second time %t, %t", block, valid, ok, again, okAgain)
+		}
 		status, bad := 0, false
 		wanted := map[string]string{}
 		regular := false
@@ -75,6 +78,55 @@ func FuzzAnswerBlock(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestUsualFields: answers with the same fields are read without looking their names up, and as strictly.
+func TestUsualFields(t *testing.T) {
+	t.Parallel()
+	block := func(coded bool, fields ...string) []byte {
+		b := []byte{hpackIndexed | 8}
+		for i := 0; i < len(fields); i += 2 {
+			b = append(b, hpackWithout)
+			if name := fields[i]; coded {
+				text := hpack.AppendHuffmanString(nil, name)
+				b = append(append(b, 0x80|byte(len(text))), text...)
+			} else {
+				b = appendHPACKString(b, name)
+			}
+			b = appendHPACKString(b, fields[i+1])
+		}
+		return b
+	}
+	for _, coded := range []bool{false, true} {
+		r := newBlockReader([]string{"retry-after"})
+		for i, test := range []struct {
+			block  []byte
+			valid  bool
+			wanted string
+		}{
+			{block(coded, "a", "1", "b-name", "2", "c", ""), true, ""},
+			{block(coded, "a", "1", "b-name", "2", "c", ""), true, ""},
+			{block(coded, "a", "1\n", "b-name", "2"), false, ""},
+			{block(coded, "a", "1", "b-name", " 2"), false, ""},
+			{block(coded, "b-name", "2", "a", "1"), true, ""},
+			{block(coded, "a", "1", "connection", "close"), false, ""},
+			{block(coded, "a", "1", "retry-after", "7", "b-name", "2"), true, "7"},
+			{block(coded, "a", "1", "retry-after", "7\x00", "b-name", "2"), false, ""},
+			{block(coded, "a", "1", "B-Name", "2"), false, ""},
+			{block(coded, "a", "1", "b-name", strings.Repeat("x", 300), "c", "3"), true, ""},
+			{block(coded, "a", "1", "b-name", "2", "c", "3"), true, ""},
+		} {
+			valid, ok := r.read(test.block, false)
+			if !ok || valid != test.valid || valid && string(r.values[0]) != test.wanted {
+				t.Errorf("coded %t, block %d: valid %t, read %t, %q", coded, i, valid, ok, r.values)
+			}
+			if len(test.block) > 20 {
+				if valid, ok := r.read(test.block[:len(test.block)-1], false); ok && valid {
+					t.Errorf("coded %t, block %d without its last byte is read", coded, i)
+				}
+			}
+		}
+	}
 }
 
 // blockOf is the header block of request i of a batch.

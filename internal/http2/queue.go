@@ -33,8 +33,12 @@ type ref struct {
 type queue struct{ ring.Ring[ref] }
 
 func (q *queue) pushGroup(g *group, n int) {
-	for i := range n {
-		q.PushBack(ref{group: g, index: uint32(i)})
+	first, rest := q.Extend(n)
+	for i := range first {
+		first[i] = ref{group: g, index: uint32(i)}
+	}
+	for i := range rest {
+		rest[i] = ref{group: g, index: uint32(len(first) + i)}
 	}
 }
 

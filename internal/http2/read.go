@@ -294,7 +294,7 @@ func (c *conn) onBody(s *stream, p []byte, end bool) {
 		if !end {
 			c.reset(s.id, http2.ErrCodeCancel)
 		}
-		c.answered(s.id, k.body, k.fields, true)
+		c.answered(s, k.body, k.fields, true)
 	case end:
 		s.kept = true
 		c.streams.kept[s.id] = k
@@ -315,37 +315,38 @@ func (c *conn) onEnd(s *stream, p []byte, fields [][]byte) {
 		c.resetStream(s.id, http2.ErrCodeProtocol) // RFC 9113, 8.1.1
 		return
 	}
-	c.answered(s.id, p, fields, false)
+	c.answered(s, p, fields, false)
 }
 
 // answered tells the caller of an answer, and does what it asks for then.
-func (c *conn) answered(id uint32, body []byte, fields [][]byte, truncated bool) {
-	s, _ := c.take(id)
+func (c *conn) answered(s *stream, body []byte, fields [][]byte, truncated bool) {
+	r, status := s.ref, s.status
 	if s.partial {
 		// Answered before it was heard to the end: the peer has seen enough.
-		c.reset(id, http2.ErrCodeCancel)
+		c.reset(s.id, http2.ErrCodeCancel)
 	}
+	c.remove(s)
 	c.lastAnswer = c.lastRead
 	if c.answers++; c.answers == 1 {
 		c.cl.reached()
 	}
-	if s.status/100 == 2 {
+	if status/100 == 2 {
 		c.accepted = true
 	}
 	a := &c.answer
-	a.Status, a.Body, a.Truncated, a.Again, a.fields = int(s.status), body, truncated, s.ref.again, fields
-	switch s.ref.group.Answer(int(s.ref.index), a) {
+	a.Status, a.Body, a.Truncated, a.Again, a.fields = int(status), body, truncated, r.again, fields
+	switch r.group.Answer(int(r.index), a) {
 	case Finished:
 	case SendAgain:
-		if !s.ref.again {
-			s.ref.again = true
-			c.resend = append(c.resend, s.ref)
+		if !r.again {
+			r.again = true
+			c.resend = append(c.resend, r)
 			return
 		}
 	case Replace:
 		c.retire(nil)
 	}
-	c.readDone.add(s.ref)
+	c.readDone.add(r)
 }
 
 // reset tells the peer that we are done with a stream. mu is held.

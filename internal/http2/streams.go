@@ -25,7 +25,7 @@ type keptAnswer struct {
 // streamTable holds the streams of a connection by their identifiers. One that stays unanswered while the identifiers
 // go round the table moves to overflow, so that a slow request neither holds up the others nor lets the table grow.
 //
-// A pointer to a stream is good until the next put or take.
+// A pointer to a stream is good until the next put, take or remove.
 type streamTable struct {
 	ring     []stream // its length is a power of two
 	overflow map[uint32]*stream
@@ -68,25 +68,20 @@ func (t *streamTable) find(id uint32) *stream {
 	return t.overflow[id]
 }
 
-// take removes a stream, and what is kept of its answer.
-func (t *streamTable) take(id uint32) (stream, bool) {
-	p := t.find(id)
-	if p == nil {
-		return stream{}, false
-	}
-	s := *p
-	*p = stream{}
+// remove removes a stream that find has found, and what is kept of its answer.
+func (t *streamTable) remove(s *stream) {
+	id, kept := s.id, s.kept
+	*s = stream{}
+	t.n--
 	if len(t.overflow) > 0 {
 		delete(t.overflow, id)
 	}
 	if len(t.raised) > 0 {
 		delete(t.raised, id)
 	}
-	t.n--
-	if s.kept {
+	if kept {
 		delete(t.kept, id)
 	}
-	return s, true
 }
 
 // ids lists the identifiers of the streams that match, in their order.
@@ -130,9 +125,20 @@ func (c *conn) takeAbove(last uint32) []ref {
 
 // take removes a stream, and its body that waits to be written.
 func (c *conn) take(id uint32) (stream, bool) {
-	s, ok := c.streams.take(id)
-	if ok && s.partial {
+	p := c.streams.find(id)
+	if p == nil {
+		return stream{}, false
+	}
+	s := *p
+	c.remove(p)
+	return s, true
+}
+
+// remove is take for a stream that was found.
+func (c *conn) remove(s *stream) {
+	if s.partial {
+		id := s.id
 		c.partial = slices.DeleteFunc(c.partial, func(p partial) bool { return p.id == id })
 	}
-	return s, ok
+	c.streams.remove(s)
 }

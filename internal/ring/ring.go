@@ -22,14 +22,23 @@ func (r *Ring[T]) At(i int) *T {
 
 // PushBack puts v behind all others.
 func (r *Ring[T]) PushBack(v T) {
-	r.grow()
+	r.grow(1)
 	r.buf[(r.head+r.n)&(len(r.buf)-1)] = v
 	r.n++
 }
 
+// Extend puts n elements behind all others and returns their places, the first ones in first.
+func (r *Ring[T]) Extend(n int) (first, rest []T) {
+	r.grow(n)
+	start := (r.head + r.n) & (len(r.buf) - 1)
+	r.n += n
+	end := min(start+n, len(r.buf))
+	return r.buf[start:end], r.buf[:n-(end-start)]
+}
+
 // PushFront puts v before all others.
 func (r *Ring[T]) PushFront(v T) {
-	r.grow()
+	r.grow(1)
 	r.head = (r.head - 1) & (len(r.buf) - 1)
 	r.buf[r.head] = v
 	r.n++
@@ -55,11 +64,16 @@ func (r *Ring[T]) Keep(keep func(T) bool) {
 	}
 }
 
-func (r *Ring[T]) grow() {
-	if r.n < len(r.buf) {
+// grow makes room for n more.
+func (r *Ring[T]) grow(n int) {
+	if r.n+n <= len(r.buf) {
 		return
 	}
-	buf := make([]T, max(16, 2*len(r.buf)))
+	size := max(16, 2*len(r.buf))
+	for size < r.n+n {
+		size *= 2
+	}
+	buf := make([]T, size)
 	for i := range r.n {
 		buf[i] = *r.At(i)
 	}

@@ -13,7 +13,7 @@ func TestRing(t *testing.T) {
 		var r Ring[int]
 		var want []int
 		for i := range rapid.IntRange(0, 200).Draw(t, "steps") {
-			switch rapid.IntRange(0, 6).Draw(t, "step") {
+			switch rapid.IntRange(0, 7).Draw(t, "step") {
 			case 0, 1:
 				r.PushBack(i)
 				want = append(want, i)
@@ -21,6 +21,17 @@ func TestRing(t *testing.T) {
 				r.PushFront(i)
 				want = slices.Insert(want, 0, i)
 			case 4:
+				first, rest := r.Extend(i % 40)
+				for j := range first {
+					first[j] = j
+				}
+				for j := range rest {
+					rest[j] = len(first) + j
+				}
+				for j := range i % 40 {
+					want = append(want, j)
+				}
+			case 5:
 				r.Keep(func(v int) bool { return v%3 > 0 })
 				want = slices.DeleteFunc(want, func(v int) bool { return v%3 == 0 })
 			default:

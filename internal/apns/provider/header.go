@@ -99,44 +99,47 @@ func priorityText(p uint8) string {
 	}
 }
 
+// hexDigits holds both digits of every byte, the first one low.
+var hexDigits = func() (table [256]uint16) {
+	const digits = "0123456789abcdef"
+	for i := range table {
+		table[i] = uint16(digits[i>>4]) | uint16(digits[i&15])<<8
+	}
+	return table
+}()
+
+// digits are the eight of four bytes, as they lie in memory.
+func digits(a, b, c, d byte) uint64 {
+	return uint64(hexDigits[a]) | uint64(hexDigits[b])<<16 | uint64(hexDigits[c])<<32 | uint64(hexDigits[d])<<48
+}
+
 // putHex writes the hexadecimal digits of src to dst.
-func putHex[T ~string | ~[]byte](dst []byte, src T) {
-	for len(src) >= 4 && len(dst) >= 8 {
-		x := uint32(src[0])<<24 | uint32(src[1])<<16 | uint32(src[2])<<8 | uint32(src[3])
-		binary.BigEndian.PutUint64(dst, digits(x))
-		src, dst = src[4:], dst[8:]
+func putHex(dst []byte, src string) {
+	le := binary.LittleEndian
+	for len(src) >= 8 && len(dst) >= 16 { // one store for four bytes
+		s, d := src[:8], dst[:16]
+		le.PutUint64(d, digits(s[0], s[1], s[2], s[3]))
+		le.PutUint64(d[8:], digits(s[4], s[5], s[6], s[7]))
+		src, dst = src[8:], dst[16:]
 	}
 	for i := range len(src) {
-		dst[2*i], dst[2*i+1] = hexDigits[src[i]>>4], hexDigits[src[i]&15]
+		le.PutUint16(dst[2*i:], hexDigits[src[i]])
 	}
 }
-
-// digits are the eight of four bytes: each half byte is spread to a byte of its own, and 'a' to 'f' lie 39 beyond where
-// '9' would lead to.
-func digits(four uint32) uint64 {
-	x := uint64(four)
-	x = (x<<16 | x) & 0x0000ffff0000ffff
-	x = (x<<8 | x) & 0x00ff00ff00ff00ff
-	x = (x<<4 | x) & 0x0f0f0f0f0f0f0f0f
-	letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
-	return x + 0x3030303030303030 + 39*letters
-}
-
-const hexDigits = "0123456789abcdef"
 
 // putUUID writes the 36 characters of an id to dst.
 func putUUID(dst []byte, id uuid.UUID) {
 	_ = dst[uuidTextLen-1]
-	be := binary.BigEndian
-	second, third := digits(be.Uint32(id[4:])), digits(be.Uint32(id[8:]))
-	be.PutUint64(dst, digits(be.Uint32(id[:])))
+	le := binary.LittleEndian
+	second, third := digits(id[4], id[5], id[6], id[7]), digits(id[8], id[9], id[10], id[11])
+	le.PutUint64(dst, digits(id[0], id[1], id[2], id[3]))
 	dst[8] = '-'
-	be.PutUint32(dst[9:], uint32(second>>32))
+	le.PutUint32(dst[9:], uint32(second))
 	dst[13] = '-'
-	be.PutUint32(dst[14:], uint32(second))
+	le.PutUint32(dst[14:], uint32(second>>32))
 	dst[18] = '-'
-	be.PutUint32(dst[19:], uint32(third>>32))
+	le.PutUint32(dst[19:], uint32(third))
 	dst[23] = '-'
-	be.PutUint32(dst[24:], uint32(third))
-	be.PutUint64(dst[28:], digits(be.Uint32(id[12:])))
+	le.PutUint32(dst[24:], uint32(third>>32))
+	le.PutUint64(dst[28:], digits(id[12], id[13], id[14], id[15]))
 }
