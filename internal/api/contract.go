@@ -19,23 +19,23 @@ type deviceBody struct {
 
 // DeviceFields and RegistrationFields have capitals because huma passes over embedded types that are not exported.
 type DeviceFields struct {
-	Platform       string    `json:"platform" enum:"apns,fcm,webpush"`
-	Token          string    `json:"token" doc:"Its written form: hexadecimal in lower case, or the platform's name, a colon and its address there"`
-	Environment    string    `json:"environment" enum:"production,sandbox,fcm,webpush" doc:"Which APNs the token is of; that of another platform is its only one"`
-	Kind           string    `json:"kind" enum:"alert,voip,pushtotalk,location,complication,fileprovider,widgets,controls,mdm,liveactivity-start,liveactivity" doc:"What the token is for"`
-	AttributesType *string   `json:"attributes_type" doc:"Of kind liveactivity-start: the type of activities"`
-	ActivityID     *string   `json:"activity_id" doc:"Of kind liveactivity: the activity"`
-	Badge          uint32    `json:"badge" format:"int64" maximum:"4294967295" doc:"The number last stored"`
-	UserID         *string   `json:"user_id"`
-	Tags           []string  `json:"tags" nullable:"false"`
-	DeviceID       *string   `json:"device_id"`
-	AppVersion     *string   `json:"app_version"`
-	OSVersion      *string   `json:"os_version"`
-	DeviceModel    *string   `json:"device_model"`
-	Locale         *string   `json:"locale"`
-	TimeZone       *string   `json:"time_zone"`
-	LastUpdated    time.Time `json:"last_updated" doc:"When it was last registered: what the push service found dead later than this is removed"`
-	CreatedAt      time.Time `json:"created_at"`
+	Platform       string     `json:"platform" enum:"apns,fcm,webpush"`
+	Token          string     `json:"token" doc:"Its written form: hexadecimal in lower case, or the platform's name, a colon and its address there"`
+	Environment    *string    `json:"environment,omitempty" enum:"production,sandbox,fcm,webpush" doc:"Which APNs the token is of; that of another platform is its only one. Left out of the answer to a register key that refreshes a token without saying so"`
+	Kind           *string    `json:"kind,omitempty" enum:"alert,voip,pushtotalk,location,complication,fileprovider,widgets,controls,mdm,liveactivity-start,liveactivity" doc:"What the token is for. Left out as environment is"`
+	AttributesType *string    `json:"attributes_type" doc:"Of kind liveactivity-start: the type of activities"`
+	ActivityID     *string    `json:"activity_id" doc:"Of kind liveactivity: the activity"`
+	Badge          uint32     `json:"badge" format:"int64" maximum:"4294967295" doc:"The number last stored"`
+	UserID         *string    `json:"user_id"`
+	Tags           []string   `json:"tags" nullable:"false"`
+	DeviceID       *string    `json:"device_id"`
+	AppVersion     *string    `json:"app_version"`
+	OSVersion      *string    `json:"os_version"`
+	DeviceModel    *string    `json:"device_model"`
+	Locale         *string    `json:"locale"`
+	TimeZone       *string    `json:"time_zone"`
+	LastUpdated    time.Time  `json:"last_updated" doc:"When it was last registered: what the push service found dead later than this is removed"`
+	CreatedAt      *time.Time `json:"created_at" doc:"null in the answer to a register key that refreshes a token"`
 }
 
 // exportBody is a line of an export.

@@ -94,7 +94,11 @@ func (a *API) register(ctx context.Context, x *exchange, r *http.Request, rd *re
 	if reg.Bounds != nil {
 		onlyGiven(&device, reg)
 	}
-	return x.answer(status, deviceBody{rd.app.showDevice(&device)})
+	shown := deviceBody{rd.app.showDevice(&device)}
+	if reg.Bounds != nil && !created { // all of a new one is of this request
+		shown.hideStored(reg)
+	}
+	return x.answer(status, shown)
 }
 
 // bound holds a register key, which everybody has who has the app, to what its caller proves: whoever is named as the
@@ -163,6 +167,17 @@ func onlyGiven(d *push.Device, reg *push.Registration) {
 		if f.given == nil {
 			*f.of = ""
 		}
+	}
+}
+
+// hideStored is the rest of onlyGiven: what no device is without.
+func (f *DeviceFields) hideStored(reg *push.Registration) {
+	f.CreatedAt = nil
+	if reg.Environment == "" {
+		f.Environment = nil
+	}
+	if reg.Kind == nil {
+		f.Kind = nil
 	}
 }
 
@@ -290,12 +305,13 @@ func (a *App) showDevice(d *push.Device) DeviceFields {
 	if tags == nil {
 		tags = []string{}
 	}
+	environment, kind, created := string(d.Environment), d.Kind.String(), d.CreatedAt.UTC()
 	f := DeviceFields{
-		Platform: d.Token.PlatformName(), Token: d.Token.String(), Environment: string(d.Environment), Kind: d.Kind.String(),
+		Platform: d.Token.PlatformName(), Token: d.Token.String(), Environment: &environment, Kind: &kind,
 		Badge: d.Badge, UserID: orNull(&d.UserID), Tags: tags, DeviceID: orNull(&d.DeviceID),
 		AppVersion: orNull(&d.AppVersion), OSVersion: orNull(&d.OSVersion),
 		DeviceModel: orNull(&d.DeviceModel), Locale: orNull(&d.Locale), TimeZone: orNull(&d.TimeZone),
-		LastUpdated: d.LastUpdated.UTC(), CreatedAt: d.CreatedAt.UTC(),
+		LastUpdated: d.LastUpdated.UTC(), CreatedAt: &created,
 	}
 	if d.KindOf != "" {
 		*f.of(a.fieldOf(d.Kind)) = &d.KindOf

@@ -45,20 +45,20 @@ func TestRegister(t *testing.T) {
 	w := f.call(registerKey, http.MethodPut, "/v1/tokens/"+strings.ToUpper(token1), "")
 	wantStatus(t, w, 201)
 	d := decode[deviceBody](t, w)
-	if d.Token != token1 || d.Environment != "production" || d.Badge != 0 || d.UserID != nil || d.Tags == nil || d.LastUpdated.IsZero() || d.CreatedAt.IsZero() {
+	if d.Token != token1 || *d.Environment != "production" || d.Badge != 0 || d.UserID != nil || d.Tags == nil || d.LastUpdated.IsZero() || d.CreatedAt.IsZero() {
 		t.Errorf("answer %s", w.Body)
 	}
 	w = f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, `{"badge": 3, "user_id": "u\u00e9", "tags": ["beta", "plan:pro", "beta"], "device_id": "d",
 		"app_version": "1", "os_version": "2", "device_model": "3", "locale": "4", "time_zone": "5", "environment": "sandbox"}`)
 	wantStatus(t, w, 200)
 	d = decode[deviceBody](t, w)
-	if d.Badge != 3 || *d.UserID != "ué" || !cmp.Equal(d.Tags, []string{"beta", "plan:pro"}) || *d.TimeZone != "5" || d.Environment != "sandbox" {
+	if d.Badge != 3 || *d.UserID != "ué" || !cmp.Equal(d.Tags, []string{"beta", "plan:pro"}) || *d.TimeZone != "5" || *d.Environment != "sandbox" {
 		t.Errorf("answer %s", w.Body)
 	}
 
 	// What is left out is kept, but for the badge.
 	d = decode[deviceBody](t, f.call(sendKey, http.MethodPut, "/v1/tokens/"+token1, `{}`))
-	if d.Badge != 0 || *d.UserID != "ué" || len(d.Tags) != 2 || d.Environment != "sandbox" {
+	if d.Badge != 0 || *d.UserID != "ué" || len(d.Tags) != 2 || *d.Environment != "sandbox" {
 		t.Errorf("kept %+v", d)
 	}
 	// A register key reads nothing back but what it sent.
@@ -67,9 +67,23 @@ func TestRegister(t *testing.T) {
 	if d.UserID != nil || !cmp.Equal(d.Tags, []string{"mine"}) || d.DeviceID != nil || d.Locale != nil || d.TimeZone != nil || *d.OSVersion != "2" {
 		t.Errorf("answer to a register key %s", w.Body)
 	}
+	if d.Environment != nil || d.Kind != nil || d.CreatedAt != nil || d.LastUpdated.IsZero() {
+		t.Errorf("answer to a register key %s", w.Body)
+	}
+	if w = f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, ""); w.Code != 200 || strings.Contains(w.Body.String(), "sandbox") {
+		t.Errorf("answer to a register key %s", w.Body)
+	}
+	d = decode[deviceBody](t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{"environment": "sandbox", "kind": "alert"}`))
+	if *d.Environment != "sandbox" || *d.Kind != "alert" || d.CreatedAt != nil {
+		t.Errorf("what a register key has sent is not answered: %+v", d)
+	}
+	d = decode[deviceBody](t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token2, "")) // all of it is its own doing
+	if *d.Environment != "production" || *d.Kind != "alert" || d.CreatedAt.IsZero() {
+		t.Errorf("a new token %+v", d)
+	}
 	// null and "" clear.
 	d = decode[deviceBody](t, f.call(sendKey, http.MethodPut, "/v1/tokens/"+token1, `{"user_id": null, "tags": null, "locale": "", "environment": null, "badge": null}`))
-	if d.UserID != nil || len(d.Tags) != 0 || d.Locale != nil || d.Environment != "production" || *d.TimeZone != "5" {
+	if d.UserID != nil || len(d.Tags) != 0 || d.Locale != nil || *d.Environment != "production" || *d.TimeZone != "5" {
 		t.Errorf("cleared %+v", d)
 	}
 }
