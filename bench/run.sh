@@ -42,7 +42,7 @@ for set in "${sets[@]}"; do
     broadcast)
         mariadb 512M bench/bin/broadcast ${short:+-runs 1 -sizes 5000,20000 -probes 10} ;;
     flood)
-        mariadb 512M bench/bin/flood ${short:+-connections 500 -duration 2s -settle 2s} ;;
+        mariadb 512M bench/bin/flood ${short:+-connections 500 -rounds 1 -duration 2s -settle 1s -over 1s} ;;
     long)
         mariadb 4G bench/bin/broadcast -runs 1 -sizes 1000000,10000000 -timeout 60m ;;
     mixed)

@@ -24,6 +24,10 @@ type attacked struct {
 	Refused    int64 `json:"refused"`
 }
 
+func (a *attacked) add(b attacked) {
+	a.Opened, a.Registered, a.Refused = a.Opened+b.Opened, a.Registered+b.Registered, a.Refused+b.Refused
+}
+
 const (
 	// dripEvery is how often a slow connection sends a byte, which keeps a timeout from one byte to the next from firing.
 	dripEvery = 2 * time.Second

@@ -10,9 +10,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +30,9 @@ type options struct {
 	connections          int
 	addresses            int
 	rate                 int
-	duration, settle     time.Duration
+	rounds               int
+	duration             time.Duration
+	settle, over         time.Duration
 }
 
 // registerKey is in every copy of the app.
@@ -42,8 +46,10 @@ func main() {
 	flag.IntVar(&o.connections, "connections", 9_500, "slow connections; the service has room for 10,000 by default")
 	flag.IntVar(&o.addresses, "addresses", 10, "client addresses that register, each at ten times its limit")
 	flag.IntVar(&o.rate, "rate", 100, "notifications a second")
-	flag.DurationVar(&o.duration, "duration", 20*time.Second, "each measured part")
-	flag.DurationVar(&o.settle, "settle", 10*time.Second, "before the attack is measured, and after its end")
+	flag.IntVar(&o.rounds, "rounds", 2, "attacks")
+	flag.DurationVar(&o.duration, "duration", 5*time.Second, "each measured part")
+	flag.DurationVar(&o.settle, "settle", 3*time.Second, "before the first part is measured, and before an attack is")
+	flag.DurationVar(&o.over, "over", 3*time.Second, "after an attack's end, before what it leaves is measured")
 	program.Main("flood", 5*time.Minute, func(ctx context.Context) error {
 		if o.attack != "" {
 			return attack(ctx, o)
@@ -54,7 +60,8 @@ func main() {
 
 func benchmark(ctx context.Context, o options) error {
 	table := measure.Table{Columns: []string{
-		"", "notifications/s", "p50", "p99", "max", "RSS", "open files", "connections opened", "registered", "refused (429)",
+		"", "notifications/s", "p50", "p99", "max", "fsync p99", "RSS", "open files", "cores: service", "cores: attack",
+		"connections opened", "registered", "refused (429)",
 	}}
 	for engine := range strings.SplitSeq(o.engines, ",") {
 		if err := o.measure(ctx, engine, &table); err != nil {
@@ -90,42 +97,37 @@ func (o options) measure(ctx context.Context, engine string, table *measure.Tabl
 	}
 	defer server.Stop(30 * time.Second)
 
-	if _, err := o.send(ctx, server, o.settle); err != nil { // the first ones make the program's pages be there
+	if err := o.send(ctx, server, dir, o.settle, &part{}); err != nil { // the first ones make the program's pages be there
 		return err
 	}
-	row := func(when string, s *sent, rss int64, a *attacked) {
-		rate := int(float64(s.times.Count()) / o.duration.Seconds())
-		table.Row(engine+": "+when, rate, s.times.Quantile(0.5), s.times.Quantile(0.99), s.times.Max(), measure.MiB(rss),
-			s.files, a.Opened, a.Registered, a.Refused)
-	}
-	quiet, err := o.send(ctx, server, o.duration)
-	if err != nil {
+	var before, attacked, after part
+	if err := o.send(ctx, server, dir, o.duration, &before); err != nil {
 		return err
 	}
-	row("quiet", quiet, measure.Resident(server.PID()), &attacked{})
-
-	flooded, counts, err := o.flood(ctx, server)
-	if err != nil {
-		return err
+	before.memory = measure.Resident(server.PID())
+	for range o.rounds {
+		if err := o.flood(ctx, server, dir, &attacked); err != nil {
+			return err
+		}
+		if err := o.send(ctx, server, dir, o.duration, &after); err != nil {
+			return err
+		}
+		after.memory = measure.Resident(server.PID())
 	}
-	row("attacked", flooded, measure.Peak(server.PID()), counts)
-
-	after, err := o.send(ctx, server, o.duration)
-	if err != nil {
-		return err
-	}
-	row("after it", after, measure.Resident(server.PID()), &attacked{})
+	before.row(table, engine+": before")
+	attacked.row(table, engine+": attacked")
+	after.row(table, engine+": after")
 	return nil
 }
 
 // flood sends while the attack is under way.
-func (o options) flood(ctx context.Context, server *rig.Server) (*sent, *attacked, error) {
+func (o options) flood(ctx context.Context, server *rig.Server, dir string, p *part) error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if err := measure.ResetPeak(server.PID()); err != nil {
-		return nil, nil, err
+		return err
 	}
 	var out bytes.Buffer
 	attacker, err := rig.Start(context.WithoutCancel(ctx), rig.Spec{
@@ -134,51 +136,69 @@ func (o options) flood(ctx context.Context, server *rig.Server) (*sent, *attacke
 		},
 	})
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	defer attacker.Kill()
 	if err := wait(ctx, o.settle); err != nil {
-		return nil, nil, err
+		return err
 	}
-	s, err := o.send(ctx, server, o.duration)
-	if err != nil {
-		return nil, nil, err
+	cpu := measure.CPUSeconds(attacker.PID())
+	if err := o.send(ctx, server, dir, o.duration, p); err != nil {
+		return err
 	}
+	p.attackCPU += measure.CPUSeconds(attacker.PID()) - cpu
+	p.memory = max(p.memory, measure.Peak(server.PID()))
 	if _, clean := attacker.Stop(10 * time.Second); !clean {
-		return nil, nil, fmt.Errorf("the attack did not end: %s", attacker.Log())
+		return fmt.Errorf("the attack did not end: %s", attacker.Log())
 	}
 	var counts attacked
 	if err := json.Unmarshal(out.Bytes(), &counts); err != nil {
-		return nil, nil, fmt.Errorf("read what the attack says: %w: %s", err, attacker.Log())
+		return fmt.Errorf("read what the attack says: %w: %s", err, attacker.Log())
 	}
-	return s, &counts, wait(ctx, o.settle)
+	p.attack.add(counts)
+	return wait(ctx, o.over)
 }
 
-// sent is what became of the notifications of a part.
-type sent struct {
-	times measure.Histogram // from when each was to be sent until its 202
-	files int               // that the server had open in the middle of it
+// part is what became of the notifications of all rounds' like parts, and what it took.
+type part struct {
+	times, syncs   measure.Histogram // of a notification: from when it was to be sent until its 202
+	took           time.Duration
+	cpu, attackCPU float64 // seconds
+	memory         int64
+	files          int // that the server had open in the middle
+	attack         attacked
+}
+
+func (p *part) row(to *measure.Table, name string) {
+	seconds := p.took.Seconds()
+	to.Row(name, int(float64(p.times.Count())/seconds), p.times.Quantile(0.5), p.times.Quantile(0.99), p.times.Max(),
+		p.syncs.Quantile(0.99), measure.MiB(p.memory), p.files, p.cpu/seconds, p.attackCPU/seconds,
+		p.attack.Opened, p.attack.Registered, p.attack.Refused)
 }
 
 // send posts notifications to one token each at the rate, whether those before have been answered or not.
-func (o options) send(ctx context.Context, server *rig.Server, duration time.Duration) (*sent, error) {
-	s := &sent{}
-	var mu sync.Mutex // guards what follows, and s.times
+func (o options) send(ctx context.Context, server *rig.Server, dir string, duration time.Duration, p *part) error {
+	probing, stop := context.WithCancel(ctx)
+	defer stop()
+	var probed sync.WaitGroup
+	var syncErr error
+	probed.Go(func() { syncErr = probe(probing, dir, &p.syncs) })
+	var mu sync.Mutex // guards what follows, and p.times
 	var failed error
 	var under sync.WaitGroup
 	total := int(duration.Seconds() * float64(o.rate))
-	began := time.Now()
+	cpu, began := measure.CPUSeconds(server.PID()), time.Now()
 	for i := range total {
 		due := began.Add(time.Duration(i) * time.Second / time.Duration(o.rate))
 		if err := wait(ctx, time.Until(due)); err != nil {
-			return nil, err
+			return err
 		}
 		if i == total/2 {
 			files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", server.PID()))
 			if err != nil {
-				return nil, fmt.Errorf("count the server's files: %w", err)
+				return fmt.Errorf("count the server's files: %w", err)
 			}
-			s.files = len(files)
+			p.files = len(files)
 		}
 		under.Go(func() {
 			body := fmt.Appendf(nil, `{"to": {"tokens": ["%s"]}, "aps": {"alert": "Hello"}}`, rig.Token(i))
@@ -190,11 +210,36 @@ func (o options) send(ctx context.Context, server *rig.Server, duration time.Dur
 				failed = err
 				return
 			}
-			s.times.Add(took)
+			p.times.Add(took)
 		})
 	}
 	under.Wait()
-	return s, failed
+	p.took += time.Since(began)
+	p.cpu += measure.CPUSeconds(server.PID()) - cpu
+	stop()
+	probed.Wait()
+	return errors.Join(failed, syncErr)
+}
+
+// probe writes to the disk what a small commit does, ten times a second: how slow that is is not the service's fault.
+func probe(ctx context.Context, dir string, times *measure.Histogram) error {
+	f, err := os.Create(filepath.Join(dir, "probe"))
+	if err != nil {
+		return fmt.Errorf("measure the disk: %w", err)
+	}
+	defer f.Close()
+	page := make([]byte, 4<<10)
+	for wait(ctx, 100*time.Millisecond) == nil {
+		began := time.Now()
+		if _, err = f.WriteAt(page, 0); err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			return fmt.Errorf("measure the disk: %w", err)
+		}
+		times.Add(time.Since(began))
+	}
+	return nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {
