@@ -27,8 +27,8 @@ import (
 	"github.com/lhspn/lhspn/internal/webhooks"
 )
 
-// startTimeout bounds what is done before the service serves: a database that cannot be reached is told, not waited
-// for.
+// startTimeout bounds each step before the service serves: a database that cannot be reached is told, not waited for. What
+// is no database's, as making the routes of thousands of apps, uses up nothing of the next step's.
 const startTimeout = 2 * time.Minute
 
 // opening is what the parts of the service are made from.
@@ -38,6 +38,7 @@ type opening struct {
 	shown  prometheus.Gatherer // what of the metrics the console shows
 	tracer push.Tracer         // nil: nothing is traced
 	ways   *gateways
+	all    []config.App // of the configuration and the database
 }
 
 // open makes the service ready to run: listeners are open, credentials read, the schema is up to date.
@@ -65,22 +66,28 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *service
 	if err := o.listen(ctx); err != nil {
 		return nil, err
 	}
-	starting, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	routes, err := o.openApps(starting)
-	if err != nil {
+	if err := bounded(ctx, o.openApps); err != nil {
 		return nil, err
 	}
-	if err := o.openStores(starting); err != nil {
+	// A route whose credentials cannot be used says so itself, and holds up no other.
+	routes, _ := o.live.start(o.all, cfg.OperatorKeys)
+	if err := bounded(ctx, o.openStores); err != nil {
 		return nil, err
 	}
-	if err := o.openSending(starting, routes); err != nil {
+	if err := o.openSending(ctx, routes); err != nil {
 		return nil, err
 	}
 	if err := o.openHandlers(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// bounded takes a step in the time of one.
+func bounded(ctx context.Context, step func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return step(ctx)
 }
 
 // listen opens both listeners.
@@ -96,28 +103,22 @@ func (o *opening) listen(ctx context.Context) error {
 	return nil
 }
 
-// openApps opens the database, and has its apps and the configuration's be in force. It returns their routes.
-func (o *opening) openApps(ctx context.Context) (routes map[queue.Outlet]sender.RouteConfig, err error) {
+// openApps opens the database, and reads its apps.
+func (o *opening) openApps(ctx context.Context) (err error) {
 	if o.db, err = openDatabase(ctx, o.cfg, o.log); err != nil {
-		return nil, err
+		return err
 	}
 	store, err := storeOf(o.cfg, o.db)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	o.operated = newOperated(store, o.cfg, o.log, o.reg)
-	all, err := o.operated.load(ctx)
-	if err != nil {
-		return nil, err
+	if o.all, err = o.operated.load(ctx); err != nil {
+		return err
 	}
 	o.counters = quota.New(o.db, sharedQuota(&o.cfg.Queue), o.log, o.reg)
-	if err := o.counters.Look(ctx); err != nil {
-		return nil, err
-	}
 	o.live.counters, o.operated.counters = o.counters, o.counters
-	// a route whose credentials cannot be used says so itself, and holds up no other
-	routes, _ = o.live.start(all, o.cfg.OperatorKeys)
-	return routes, nil
+	return o.counters.Look(ctx)
 }
 
 // openStores makes what keeps rows: events, device tokens, the queue.
@@ -164,7 +165,8 @@ func (o *opening) openSending(ctx context.Context, routes map[queue.Outlet]sende
 		UserAgent: userAgent(),
 	}, o.log, o.reg)
 	o.live.sender, o.live.feedback, o.live.webhooks = o.sender, o.feedback, o.webhooks
-	if err := o.live.startWebhooks(ctx, &o.cfg.Webhooks); err != nil {
+	err = bounded(ctx, func(ctx context.Context) error { return o.live.startWebhooks(ctx, &o.cfg.Webhooks) })
+	if err != nil {
 		return err
 	}
 	o.purger, err = queue.NewPurger(o.queue, o.cfg.Queue.Retention, o.log)
