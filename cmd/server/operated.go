@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -56,13 +57,20 @@ type operated struct {
 	stored    []apps.App
 	version   int64
 	told      map[string]string // what the log has said of an app that cannot be in force
+	parsed    map[string]parsed // by name, of the stored apps that are in force
+}
+
+// parsed is an entry with what it says: of thousands of apps a change is of one.
+type parsed struct {
+	entry []byte
+	app   config.App
 }
 
 func newOperated(store *apps.Store, cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) *operated {
 	o := &operated{
 		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys,
 		webhooks: cfg.Webhooks,
-		told:     map[string]string{},
+		told:     map[string]string{}, parsed: map[string]parsed{},
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "lhspn", Name: "apps_refresh_errors_total",
 			Help: "Looks for apps and keys that other replicas have changed that failed; what is known stays in force.",
@@ -148,10 +156,11 @@ func (o *operated) refresh(ctx context.Context) error {
 // merge is all apps that are to be in force. What the file says goes before what is stored. mu is held.
 func (o *operated) merge() []config.App {
 	all := slices.Clone(o.file)
-	unusable := 0
+	unusable, before := 0, o.parsed
+	o.parsed = make(map[string]parsed, len(o.stored))
 	for i := range o.stored {
 		s := &o.stored[i]
-		app, err := o.parse(s)
+		app, err := o.parse(s, before[s.Name])
 		if err != nil {
 			unusable++
 			if o.told[s.Name] != err.Error() {
@@ -161,6 +170,7 @@ func (o *operated) merge() []config.App {
 			continue
 		}
 		delete(o.told, s.Name)
+		o.parsed[s.Name] = parsed{s.Entry, app}
 		for _, k := range s.Keys {
 			if o.isFileKey(k.Hash) {
 				o.log.Error("a stored key is in the configuration file too, for what it says there", "app", s.Name, "key", k.Name)
@@ -174,13 +184,15 @@ func (o *operated) merge() []config.App {
 	return all
 }
 
-// parse makes the settings of a stored app. mu is held.
-func (o *operated) parse(s *apps.App) (config.App, error) {
+// parse makes the settings of a stored app, which may be those of before. mu is held.
+func (o *operated) parse(s *apps.App, before parsed) (config.App, error) {
 	switch {
 	case o.ofFile(s.Name) != nil:
 		return config.App{}, errors.New("an app of this name is in the configuration file, and goes before it")
 	case s.Err != nil:
 		return config.App{}, s.Err
+	case before.entry != nil && bytes.Equal(before.entry, s.Entry):
+		return before.app, nil
 	}
 	app, faults := config.ParseApp(s.Name, s.Entry)
 	if len(faults) > 0 {
