@@ -1,14 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -87,46 +81,5 @@ func TestEventsSurviveKills(t *testing.T) {
 			}
 		}
 		r.call("GET", "/v1/events?after=AAAAAAAAAAFfYb3mYI2Rbg", "", 422)
-	})
-}
-
-// tail prints what comes while the service runs, on SQLite too, and ends with a signal.
-func TestTail(t *testing.T) {
-	t.Parallel()
-	eachOnce(t, func(t *testing.T, r *rig) {
-		r.start()
-		n := r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": ["%s"]}, "aps": {"alert": "Hello"}}`, token(1)), 202)
-		r.done(n["id"].(string))
-		var cursor string
-		r.until("the first is told", func() bool {
-			items, next := r.events("")
-			cursor = next
-			return len(items) > 0
-		})
-		n = r.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": ["%s"]}, "aps": {"alert": "Hello"}}`, token(1)), 202)
-		cmd := exec.CommandContext(t.Context(), filepath.Join(r.dir, "server"), "tail", "--config", r.file, "--app", "hedgehog", "--after", cursor, "--types", "notification.done")
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var line struct {
-			Type string
-			At   time.Time
-			Data struct{ ID string }
-		}
-		if err := json.NewDecoder(out).Decode(&line); err != nil || line.Type != "notification.done" || line.Data.ID != n["id"] {
-			t.Errorf("%v: %+v, want %s\n%s", err, line, n["id"], &stderr)
-		}
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		wrong, err := exec.Command(filepath.Join(r.dir, "server"), "tail", "--config", r.file, "--app", "hedgehog", "--after", "x").CombinedOutput()
-		if err == nil || !strings.Contains(string(wrong), "no cursor") {
-			t.Errorf("a wrong cursor: %v %s", err, wrong)
-		}
 	})
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
@@ -53,11 +52,11 @@ func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
-	app := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == t.app })
-	if app < 0 && len(cfg.OperatorKeys) == 0 { // with them there are apps that the file does not have
-		return fmt.Errorf("--app: there is no app %q", t.app)
+	app, err := findApp(ctx, cfg, t.app)
+	if err != nil {
+		return err
 	}
-	if app >= 0 && !cfg.Apps[app].Events && len(cfg.Apps[app].Webhooks) == 0 {
+	if !app.Events && len(app.Webhooks) == 0 {
 		return fmt.Errorf("the app %s has no events: they are off in its configuration", t.app)
 	}
 	var types []push.EventType

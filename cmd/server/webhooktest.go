@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,6 +89,9 @@ func loadOrDev(file string) (*config.Config, error) {
 
 // findApp is the app of the configuration, or of the database where operators may set some.
 func findApp(ctx context.Context, cfg *config.Config, name string) (*config.App, error) {
+	if name == "" {
+		return nil, errors.New("--app NAME is missing")
+	}
 	none := fmt.Errorf("--app: there is no app %q", name)
 	if i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == name }); i >= 0 {
 		return &cfg.Apps[i], nil
