@@ -138,6 +138,9 @@ func (w *worker) tryAside(ctx context.Context, e *settings, a *aside) error {
 	case err != nil:
 		return err
 	}
+	if err := w.check(ctx); err != nil {
+		return err
+	}
 	answer := w.postOne(ctx, e, &items[0])
 	switch answer.Class {
 	case Stopped:

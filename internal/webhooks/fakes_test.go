@@ -124,10 +124,10 @@ func (m *memory) load(_ context.Context, k key) (p progress, known bool, err err
 	return p, known, err
 }
 
-func (m *memory) begin(_ context.Context, k key, place string, _ time.Time) error {
+func (m *memory) begin(_ context.Context, k key, place string, settings [32]byte, _ time.Time) error {
 	return m.do(func() {
 		if _, known := m.rows[k]; !known {
-			m.rows[k] = progress{place: place, version: firstVersion()}
+			m.rows[k] = progress{place: place, settings: settings, version: firstVersion()}
 		}
 	})
 }
@@ -148,11 +148,20 @@ func (m *memory) save(_ context.Context, k key, p *progress, _ time.Time) error 
 	return err
 }
 
-func (m *memory) remove(_ context.Context, k key) error {
+func (m *memory) remove(_ context.Context, k key, version int64) error {
 	return m.do(func() {
-		delete(m.rows, k)
-		delete(m.away, k)
+		if row, known := m.rows[k]; known && sameRow(version, row.version) {
+			delete(m.rows, k)
+			delete(m.away, k)
+		}
 	})
+}
+
+// lose has the row of the endpoint be gone, whatever it was.
+func (m *memory) lose(k key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.rows, k)
 }
 
 func (m *memory) asides(_ context.Context, k key) (all []aside, err error) {
@@ -185,9 +194,9 @@ func (m *memory) removeStale(context.Context, time.Time) error { return nil }
 
 // request is one that a receiver has got.
 type request struct {
-	url, event string
-	at         time.Time
-	by         *Sender
+	url, event, secret string
+	at                 time.Time
+	by                 *Sender
 }
 
 // receiver is a poster that answers as answer says, after latency.
@@ -236,7 +245,7 @@ func (p *posting) Post(ctx context.Context, e *Endpoint, event *push.Event) Answ
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	q := request{e.URL, event.ID, time.Now(), *p.by}
+	q := request{e.URL, event.ID, e.Secrets[0], time.Now(), *p.by}
 	r.got = append(r.got, q)
 	r.times[e.URL+" "+event.ID]++
 	if r.answer == nil {
@@ -251,6 +260,18 @@ func (r *receiver) events(url string) (ids []string) {
 	defer r.mu.Unlock()
 	for _, q := range r.got {
 		if q.url == url {
+			ids = append(ids, q.event)
+		}
+	}
+	return ids
+}
+
+// under are those that were signed with the secret.
+func (r *receiver) under(secret string) (ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, q := range r.got {
+		if q.secret == secret {
 			ids = append(ids, q.event)
 		}
 	}

@@ -24,7 +24,8 @@ type progress struct {
 	retryAt time.Time
 	// disabled says that the receiver has answered 410 Gone.
 	disabled bool
-	// settings are those that head, failures, retryAt and disabled are of, by their fingerprint.
+	// settings are those that head, failures, retryAt and disabled are of, by their fingerprint; at first those that the
+	// row began under.
 	settings [32]byte
 	version  int64
 }
@@ -39,8 +40,8 @@ var errChanged = errors.New("another replica sends to this webhook")
 type progressStore interface {
 	// load is false where nothing is known of the endpoint.
 	load(ctx context.Context, k key) (progress, bool, error)
-	// begin notes the place of an endpoint of which nothing is known.
-	begin(ctx context.Context, k key, place string, now time.Time) error
+	// begin notes the place of an endpoint of which nothing is known, and the settings that it begins under.
+	begin(ctx context.Context, k key, place string, settings [32]byte, now time.Time) error
 	// save keeps p, and gives it a new version; errChanged where it is not the one that was read.
 	save(ctx context.Context, k key, p *progress, now time.Time) error
 	// asides are the events that are set aside, in the order of the feed.
@@ -49,8 +50,8 @@ type progressStore interface {
 	setAside(ctx context.Context, k key, p *progress, a *aside, now time.Time) error
 	saveAside(ctx context.Context, k key, a *aside) error
 	dropAside(ctx context.Context, k key, n int) error
-	// remove removes all that is known of the endpoint.
-	remove(ctx context.Context, k key) error
+	// remove removes all that is known of the endpoint, unless it began anew since it had the version.
+	remove(ctx context.Context, k key, version int64) error
 	// removeStale removes what was neither saved nor begun since before.
 	removeStale(ctx context.Context, before time.Time) error
 }
@@ -71,18 +72,24 @@ func (s *store) load(ctx context.Context, k key) (p progress, known bool, err er
 	return p, err == nil, wrap(err, "read how far a webhook is")
 }
 
-func (s *store) begin(ctx context.Context, k key, place string, now time.Time) error {
+func (s *store) begin(ctx context.Context, k key, place string, settings [32]byte, now time.Time) error {
 	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO webhooks
 			(app, endpoint, place, head, failures, retry_at, disabled, settings, version, touched_at)
 			VALUES (?, ?, ?, '', 0, NULL, 0, ?, ?, ?)`+s.db.Dialect.Upsert("app, endpoint"),
-			k.app, k.url[:], place, []byte{}, firstVersion(), database.Time{Time: now})
+			k.app, k.url[:], place, settings[:], firstVersion(), database.Time{Time: now})
 		return err
 	}), "begin a webhook")
 }
 
 // firstVersion is of a new row. It is random, so that who knows a former row of the endpoint cannot change the new one.
 func firstVersion() int64 { return rand.Int64N(1 << 62) }
+
+// mostSaves is more than a row is ever saved: versions that are no further apart are of one row.
+const mostSaves = 1 << 40
+
+// sameRow reports whether the row that has the version now is the one that had the earlier one.
+func sameRow(earlier, now int64) bool { return now >= earlier && now-earlier < mostSaves }
 
 func (s *store) save(ctx context.Context, k key, p *progress, now time.Time) error {
 	return s.saveWith(ctx, k, p, now, func(context.Context, *sqlx.Tx) error { return nil })
@@ -162,12 +169,19 @@ func (s *store) dropAside(ctx context.Context, k key, n int) error {
 		"DELETE FROM webhooks_aside WHERE app = ? AND endpoint = ? AND n = ?", k.app, k.url[:], n)
 }
 
-func (s *store) remove(ctx context.Context, k key) error {
-	if err := s.exec(ctx, "remove a webhook", "DELETE FROM webhooks WHERE app = ? AND endpoint = ?", k.app,
-		k.url[:]); err != nil {
+func (s *store) remove(ctx context.Context, k key, version int64) error {
+	return wrap(s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		r, err := tx.ExecContext(ctx, "DELETE FROM webhooks WHERE app = ? AND endpoint = ? AND version BETWEEN ? AND ?",
+			k.app, k.url[:], version, version+mostSaves-1)
+		if err != nil {
+			return err
+		}
+		if n, err := r.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM webhooks_aside WHERE app = ? AND endpoint = ?", k.app, k.url[:])
 		return err
-	}
-	return s.exec(ctx, "remove a webhook", "DELETE FROM webhooks_aside WHERE app = ? AND endpoint = ?", k.app, k.url[:])
+	}), "remove a webhook")
 }
 
 func (s *store) removeStale(ctx context.Context, before time.Time) error {

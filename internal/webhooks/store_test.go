@@ -28,12 +28,12 @@ func TestStore(t *testing.T) {
 		if _, known, err := s.load(ctx, k); known || err != nil {
 			t.Fatalf("something is known: %v", err)
 		}
-		must(s.begin(ctx, k, "first", now))
-		must(s.begin(ctx, k, "second", now))
-		must(s.begin(ctx, other, "others", now))
+		must(s.begin(ctx, k, "first", e.fingerprint(), now))
+		must(s.begin(ctx, k, "second", [32]byte{1}, now))
+		must(s.begin(ctx, other, "others", e.fingerprint(), now))
 		p, known, err := s.load(ctx, k)
 		must(err)
-		if !known || p.place != "first" {
+		if !known || p.place != "first" || p.settings != e.fingerprint() {
 			t.Fatalf("%+v", p)
 		}
 		late := p
@@ -80,7 +80,15 @@ func TestStore(t *testing.T) {
 		if _, known, err := s.load(ctx, k); !known || err != nil {
 			t.Errorf("what was touched is gone: %v", err)
 		}
-		must(s.remove(ctx, k))
+		must(s.remove(ctx, k, p.version+1))
+		must(s.remove(ctx, k, p.version-mostSaves))
+		if left := asides(); len(left) != 1 {
+			t.Errorf("by the version of another row %d asides are left", len(left))
+		}
+		if _, known, err := s.load(ctx, k); !known || err != nil {
+			t.Errorf("it was removed by the version of another row: %v", err)
+		}
+		must(s.remove(ctx, k, p.version-1))
 		if err := s.save(ctx, k, &p, now); !errors.Is(err, errChanged) {
 			t.Errorf("what was removed is saved with %v", err)
 		}
@@ -88,7 +96,7 @@ func TestStore(t *testing.T) {
 			t.Errorf("%d are still set aside", len(left))
 		}
 		// What is left of a row that went goes with the next look.
-		must(s.begin(ctx, k, "first", now))
+		must(s.begin(ctx, k, "first", e.fingerprint(), now))
 		p, _, err = s.load(ctx, k)
 		must(err)
 		must(s.setAside(ctx, k, &p, &a, now))

@@ -57,7 +57,10 @@ type worker struct {
 	mu sync.Mutex // guards what follows, and the row's beginning and end
 	// known is the last place that is known, from when the endpoint came into force; empty: none yet.
 	known string
-	gone  bool // the endpoint is not in force any more
+	row   int64 // a version of the row that it was read from
+	// doubted is since when the row is gone, or another one with other settings; zero: it is not.
+	doubted time.Time
+	gone    bool // the endpoint is not in force any more
 
 	// What follows is run's own.
 	progress progress
@@ -223,6 +226,9 @@ func (w *worker) page(ctx context.Context, e *settings) (more bool, err error) {
 			w.progress.place = next
 		}
 		return false, nil
+	}
+	if err := w.check(ctx); err != nil {
+		return false, err
 	}
 	w.showOldest(items[0].At)
 	if n := w.firstHeldUp(items); n == 0 {
