@@ -327,7 +327,7 @@ func hintOfAPNs(r push.Result) string {
 	case r.Outcome == push.NotSent && r.Status != 0:
 		return "\nAPNs answered, but it did not take the notification on this connection: try again."
 	case r.Outcome == push.Unregistered:
-		return "\nThe app is no longer on that device since " + r.Timestamp.Format(time.RFC3339) + "."
+		return "\nThe app is no longer on that device since " + r.Timestamp().Format(time.RFC3339) + "."
 	case r.Outcome == push.Blocked:
 		return "\nThe credentials or the topic are wrong for this environment: check key_id, team_id, topic and environment."
 	case r.Outcome == push.NotSent:

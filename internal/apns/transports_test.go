@@ -244,7 +244,7 @@ func TestTransportDeadToken(t *testing.T) {
 		token := simulator.MagicTokenAt(simulator.Unregistered, 1, dead)
 		results, _ := s.deliver(suiteNotification(), push.Recipient{Token: token})
 		if !s.overBinary {
-			if r := results[0]; r.Outcome != push.Unregistered || !r.Timestamp.Equal(dead) {
+			if r := results[0]; r.Outcome != push.Unregistered || !r.Timestamp().Equal(dead) {
 				s.Errorf("%+v", r)
 			}
 			return

@@ -134,7 +134,7 @@ func judge(status int, body []byte, retryAfter time.Duration, now time.Time) (r 
 		r = push.Result{Outcome: row.outcome, Reason: row.reason, Status: uint16(status)}
 		switch row.outcome {
 		case push.Unregistered:
-			r.Timestamp = now // FCM gives none
+			r.DeadAt = now.UnixMicro() // FCM gives none
 		case push.Retry:
 			r.RetryAfter = max(retryAfter, row.pause)
 		case push.NotSent:

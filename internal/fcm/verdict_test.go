@@ -135,7 +135,7 @@ func TestVerdicts(t *testing.T) {
 			r, action, _ := judge(test.status, []byte(test.body), 0, accepted)
 			want := push.Result{Outcome: test.outcome, Reason: test.reason, Status: uint16(test.status), RetryAfter: test.after}
 			if test.outcome == push.Unregistered {
-				want.Timestamp = accepted
+				want.DeadAt = accepted.UnixMicro()
 			}
 			if r != want || action != test.action {
 				t.Errorf("%+v (%s), action %d\nwant %+v (%s), action %d", r, r.Reason, action, want, want.Reason, test.action)

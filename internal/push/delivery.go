@@ -50,7 +50,7 @@ const (
 	Pending      Outcome = iota // no result yet
 	Accepted                    // the service took it
 	Failed                      // the service refused it for good
-	Unregistered                // the token is dead since Result.Timestamp
+	Unregistered                // the token is dead since Result.DeadAt
 	Retry                       // the service answered "try again": to be sent again, which counts as an attempt
 	// it did not reach the service, or nothing says that it did: to be sent again, which does not count
 	NotSent
@@ -73,7 +73,7 @@ func (o Outcome) Final() bool {
 }
 
 // Result is the verdict on one delivery. It is data, not an error. There is one for each recipient in memory, so its
-// small fields are together: 56 bytes.
+// small fields are together: 40 bytes.
 type Result struct {
 	Outcome Outcome
 	// GaveUp says that it failed because its attempts were used up, and not because the service refused it for good.
@@ -83,14 +83,22 @@ type Result struct {
 	// Identifier is the binary protocol's identifier of the failed frame, for the log.
 	Identifier uint32
 	Reason     *Reason
-	// Timestamp is when the service found the token dead; only with Unregistered.
-	Timestamp time.Time
+	// DeadAt is when the service found the token dead, in Unix microseconds; only with Unregistered. See Timestamp.
+	DeadAt int64
 	// RetryAfter is how long the service asks to wait before more is sent to what the reason's class names: this device
 	// token, the key, or the route. 0 means that it did not say. Where the key or the route has to wait, no attempt is
 	// used up. Longer than an hour is not waited before asking again.
 	RetryAfter time.Duration
 	// UniqueID is what the service itself calls the delivery, where it says so; nil otherwise, and of nearly all.
 	UniqueID *string
+}
+
+// Timestamp is DeadAt as a time, the zero time where the service gave none.
+func (r Result) Timestamp() time.Time {
+	if r.DeadAt == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(r.DeadAt).UTC()
 }
 
 // BadToken reports whether the service refused the delivery for good as one of a wrong token, or of another route or

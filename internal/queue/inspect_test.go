@@ -54,7 +54,7 @@ func TestTokenHistory(t *testing.T) {
 		for _, b := range r.due() {
 			s := r.settlement(b, push.Result{Outcome: push.Failed, Reason: &push.Reason{Text: "BadDeviceToken", Class: push.ClassToken}, Status: 400})
 			i := slices.IndexFunc(b.Recipients, func(to push.Recipient) bool { return to.Token == token(1) })
-			s.Results[i] = push.Result{Outcome: push.Unregistered, Reason: &push.Reason{Text: "Unregistered"}, Status: 410, Timestamp: dead}
+			s.Results[i] = push.Result{Outcome: push.Unregistered, Reason: &push.Reason{Text: "Unregistered"}, Status: 410, DeadAt: dead.UnixMicro()}
 			r.settle(s)
 		}
 		h, err := r.TokenHistory(t.Context(), app, token(1))

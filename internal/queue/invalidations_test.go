@@ -128,7 +128,7 @@ func TestUnregisteredGoesToTheInbox(t *testing.T) {
 		gone := r.now().UTC().Add(-time.Minute).Truncate(time.Millisecond)
 		registry{db: r.db}.put(t, gone.Add(-time.Second), token(1))
 		r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(1, 2)})
-		r.settle(r.settlement(r.due()[0], push.Result{Outcome: push.Unregistered, Status: 410, Timestamp: gone}))
+		r.settle(r.settlement(r.due()[0], push.Result{Outcome: push.Unregistered, Status: 410, DeadAt: gone.UnixMicro()}))
 		page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 10)
 		if err != nil || len(page) != 1 || !page[0].Removed || !page[0].At.Equal(gone) || page[0].Source != push.SourceUnregistered {
 			t.Errorf("%+v, %v", page, err)

@@ -95,7 +95,7 @@ func (o *outputs) add(
 	err := o.failures.Add(ctx, tx, s.Batch.Notification[:], token, uint8(r.Outcome), reason.String(), r.Status, attempts,
 		o.now)
 	if err == nil && r.Outcome == push.Unregistered {
-		at := r.Timestamp
+		at := r.Timestamp()
 		if at.IsZero() { // no later than this, then
 			at = s.SentAt
 		}

@@ -158,7 +158,7 @@ func (m *model) send(t *rapid.T) {
 	s := m.settlement(b, push.Result{})
 	for i := range s.Results {
 		outcome := rapid.SampledFrom([]push.Outcome{push.Accepted, push.Accepted, push.Failed, push.Unregistered, push.Retry, push.NotSent, push.Expired}).Draw(t, "outcome")
-		s.Results[i] = push.Result{Outcome: outcome, Reason: reasonBadDeviceToken, Timestamp: m.now().Add(-time.Hour)}
+		s.Results[i] = push.Result{Outcome: outcome, Reason: reasonBadDeviceToken, DeadAt: m.now().Add(-time.Hour).UnixMicro()}
 		token := b.Recipients[i].Token
 		if was, known := want.tokens[token]; !known || was != push.Pending {
 			t.Fatalf("a recipient that is %v (%v) was given out again", was, known)

@@ -27,7 +27,7 @@ func TestPurge(t *testing.T) {
 				continue
 			}
 			if b.Notification == old.ID {
-				result = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Timestamp: r.now().Add(-time.Hour), UniqueID: new(string)}
+				result = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, DeadAt: r.now().Add(-time.Hour).UnixMicro(), UniqueID: new(string)}
 			}
 			r.settle(r.settlement(b, result))
 		}

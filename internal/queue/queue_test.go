@@ -65,7 +65,7 @@ func TestAcceptAndSettle(t *testing.T) {
 		s := r.settlement(batches[2], accepted)
 		gone := r.now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
 		s.Results[0] = push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400}
-		s.Results[1] = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Status: 410, Timestamp: gone}
+		s.Results[1] = push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Status: 410, DeadAt: gone.UnixMicro()}
 		s.Results[2] = push.Result{Outcome: push.Expired}
 		s.Results[3] = push.Result{Outcome: push.Retry, Reason: reasonTooManyRequests, Status: 429}
 		s.Results[4] = push.Result{Outcome: push.NotSent}

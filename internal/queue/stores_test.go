@@ -172,7 +172,7 @@ func TestOneNotificationForAllPlatforms(t *testing.T) {
 					t.Errorf("%s: %s has no badge", name, r.Token)
 				}
 				if route == "webpush" {
-					return push.Result{Outcome: push.Unregistered, Timestamp: time.Now().Add(-time.Minute)}
+					return push.Result{Outcome: push.Unregistered, DeadAt: time.Now().Add(-time.Minute).UnixMicro()}
 				}
 				return push.Result{Outcome: push.Accepted}
 			})

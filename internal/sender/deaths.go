@@ -80,7 +80,7 @@ func (d *deaths) add(deliveries []push.Delivery, telling []int32, accepted int, 
 		}
 		all++
 		d.told++
-		if at := v.Result.Timestamp; !at.IsZero() && now.Sub(at) > longDead {
+		if at := v.Result.Timestamp(); !at.IsZero() && now.Sub(at) > longDead {
 			continue
 		}
 		dead++

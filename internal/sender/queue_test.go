@@ -85,7 +85,7 @@ func TestOverTheQueue(t *testing.T) {
 			defer mu.Unlock()
 			switch d.Token[7] {
 			case 1:
-				return push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Status: 410, Timestamp: time.Now()}
+				return push.Result{Outcome: push.Unregistered, Reason: reasonUnregistered, Status: 410, DeadAt: time.Now().UnixMicro()}
 			case 2:
 				return push.Result{Outcome: push.Failed, Reason: reasonBadDeviceToken, Status: 400}
 			case 3:

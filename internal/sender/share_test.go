@@ -180,14 +180,14 @@ func TestDeathsThatAreAndAreNotDoubted(t *testing.T) {
 		{"dead for long, as the service says", func(d *deaths) float64 {
 			group := answer(0, 1000, all)
 			for i := range group {
-				group[i].Result.Timestamp = time.Now().Add(-30 * 24 * time.Hour)
+				group[i].Result.DeadAt = time.Now().Add(-30 * 24 * time.Hour).UnixMicro()
 			}
 			return take(d, group)
 		}, false},
 		{"dead just now, as the service says", func(d *deaths) float64 {
 			group := answer(0, 1000, all)
 			for i := range group {
-				group[i].Result.Timestamp = time.Now().Add(-time.Minute)
+				group[i].Result.DeadAt = time.Now().Add(-time.Minute).UnixMicro()
 			}
 			return take(d, group)
 		}, true},

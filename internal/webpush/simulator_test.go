@@ -139,7 +139,7 @@ func TestSimulatedRows(t *testing.T) {
 			token := s.subscribe(row.name)
 			results := s.send(note(`{"web_push":8030}`), token)
 			got := results[0]
-			got.Timestamp = time.Time{}
+			got.DeadAt = 0
 			if left := row.want.RetryAfter - got.RetryAfter; left > 0 && left <= time.Second {
 				got.RetryAfter = row.want.RetryAfter // a date has whole seconds
 			}

@@ -109,7 +109,7 @@ func TestRowsOfTheTable(t *testing.T) {
 			if row.outcome == push.Retry && result.RetryAfter != 77*time.Second {
 				t.Errorf("%d: to wait %s", row.status, result.RetryAfter)
 			}
-			if since := before.Sub(result.Timestamp); row.outcome == push.Unregistered && (since > time.Minute || since < 50*time.Second) {
+			if since := before.Sub(result.Timestamp()); row.outcome == push.Unregistered && (since > time.Minute || since < 50*time.Second) {
 				t.Errorf("%d: dead since %s before", row.status, since)
 			}
 		}

@@ -116,7 +116,7 @@ func judge(s service, a *answer) (push.Result, action) {
 	case push.Unregistered:
 		// No service says since when. What was registered within the last minute stays; should it be dead all the same,
 		// the next message is answered so too.
-		r.Timestamp = a.at.Add(-newSubscription)
+		r.DeadAt = a.at.Add(-newSubscription).UnixMicro()
 	case push.Retry:
 		r.RetryAfter = http2.RetryAfter(a.retryAfter, a.at)
 	default:

@@ -93,8 +93,8 @@ func TestVerdicts(t *testing.T) {
 		if r.Outcome != test.outcome || r.Reason != test.reason || act != test.action || int(r.Status) != test.status {
 			t.Errorf("%s, %d %s: %s %s, action %d, status %d", test.service, test.status, test.body, r.Outcome, r.Reason, act, r.Status)
 		}
-		if (r.Outcome == push.Unregistered) != r.Timestamp.Equal(subscribedAt.Add(-time.Minute)) {
-			t.Errorf("%s, %d: dead since %s", test.service, test.status, r.Timestamp)
+		if (r.Outcome == push.Unregistered) != r.Timestamp().Equal(subscribedAt.Add(-time.Minute)) {
+			t.Errorf("%s, %d: dead since %s", test.service, test.status, r.Timestamp())
 		}
 	}
 }

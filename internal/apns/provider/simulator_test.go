@@ -72,7 +72,7 @@ func TestSimulatorAnswers(t *testing.T) {
 					if row.reason == apns.ExpiredToken {
 						fault = simulator.ExpiredToken
 					}
-					token, want.Timestamp = simulator.MagicTokenAt(fault, i, dead), dead
+					token, want.DeadAt = simulator.MagicTokenAt(fault, i, dead), dead.UnixMicro()
 				}
 				for _, token := range []push.Token{pushtest.HexToken(i), token} {
 					g.Deliveries = append(g.Deliveries, push.Delivery{Notification: testNotification, Recipient: push.Recipient{Token: token}})

@@ -137,9 +137,9 @@ func readRefusal(status int, body []byte, now time.Time) (push.Result, action) {
 	v := verdictOf(status, answer.Reason)
 	r := push.Result{Outcome: v.outcome, Reason: v.reason, Status: uint16(status)}
 	if v.outcome == push.Unregistered {
-		r.Timestamp = now
-		if at := time.UnixMilli(answer.Timestamp).UTC(); answer.Timestamp > 0 && at.Before(now) {
-			r.Timestamp = at
+		r.DeadAt = now.UnixMicro()
+		if at := time.UnixMilli(answer.Timestamp); answer.Timestamp > 0 && at.Before(now) {
+			r.DeadAt = at.UnixMicro()
 		}
 	}
 	return r, v.action

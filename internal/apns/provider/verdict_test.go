@@ -100,8 +100,8 @@ func TestVerdicts(t *testing.T) {
 			t.Parallel()
 			got, action := readRefusal(test.status, []byte(test.body), now)
 			if got.Outcome != test.want || got.Reason.String() != test.reason || action != test.action ||
-				int(got.Status) != test.status || !got.Timestamp.Equal(test.at) {
-				t.Errorf("%v %v at %v, action %v", got.Outcome, got.Reason, got.Timestamp, action)
+				int(got.Status) != test.status || !got.Timestamp().Equal(test.at) {
+				t.Errorf("%v %v at %v, action %v", got.Outcome, got.Reason, got.Timestamp(), action)
 			}
 		})
 		// Where the status alone would give the same, only this tells that the row is gone.
