@@ -115,6 +115,42 @@ func TestProxyRefusals(t *testing.T) {
 	}
 }
 
+// TestProxyInformsFirst: what comes before the answer (RFC 9110, 15.2) is passed over, but not for ever, and 101 is an
+// answer of another kind.
+func TestProxyInformsFirst(t *testing.T) {
+	t.Parallel()
+	const established = "HTTP/1.1 200 Connection established\r\n\r\n"
+	for name, c := range map[string]struct {
+		answer, want string // want: of the error
+	}{
+		"continue":   {"HTTP/1.1 100 Continue\r\n\r\n" + established, ""},
+		"early":      {"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + established, ""},
+		"refused":    {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\n\r\n", "403"},
+		"nothing":    {"HTTP/1.1 100 Continue\r\n\r\n", "unexpected EOF"},
+		"switched":   {"HTTP/1.1 101 Switching Protocols\r\n\r\n" + established, "101"},
+		"no end":     {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 1<<16), "CONNECT"},
+		"and beyond": {"HTTP/1.1 100 Continue\r\n\r\n" + established + "x", "more than the answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, server := net.Pipe()
+			var proxy sync.WaitGroup
+			proxy.Go(func() { _, _ = io.Copy(io.Discard, server) })
+			proxy.Go(func() { _, _ = io.WriteString(server, c.answer); server.Close() })
+			nc, err := dialThroughProxy(t.Context(), func(context.Context, string, string) (net.Conn, error) { return client, nil },
+				&url.URL{Scheme: "http", Host: "proxy"}, "gateway.invalid:2197")
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if err == nil {
+				nc.Close()
+			}
+			client.Close()
+			proxy.Wait()
+		})
+	}
+}
+
 // TestProxyThatHangs: the dial ends with its context.
 func TestProxyThatHangs(t *testing.T) {
 	t.Parallel()
