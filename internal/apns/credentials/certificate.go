@@ -139,7 +139,8 @@ func pemCertificate(data []byte) (tls.Certificate, error) {
 			certs = append(certs, c)
 		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
 			return cert, errors.New("its private key is encrypted, which is supported in PKCS#12 only; expected a plain key " +
-				"in PEM, or a .p12 file with its password")
+				"in PEM, or a .p12 file with its password; openssl mends it: openssl pkey -in push.pem -out key.pem, and put " +
+				"what is in key.pem in the place of the encrypted key")
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			if cert.PrivateKey != nil {
 				return cert, errors.New("there is more than one private key in it")
@@ -202,6 +203,7 @@ func addCAs(pool *x509.CertPool, file string) error {
 	if err != nil {
 		return fmt.Errorf("CA certificates: %w", err)
 	}
+	data = normalPEM(data)
 	n := 0
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {

@@ -148,11 +148,11 @@ func TestLoadCertificateRefuses(t *testing.T) {
 		{"pem without certificate", pemKey(t, key), "", "no certificate"},
 		{"pem with two keys", pemCert(leaf) + pemKey(t, key) + pemKey(t, key), "", "more than one private key"},
 		{"key of another", pemCert(leaf) + pemKey(t, ecKey(t)), "", "does not belong"},
-		{"encrypted key", pemCert(leaf) + pemBlock("ENCRYPTED PRIVATE KEY", []byte("x")), testPassword, "is encrypted"},
+		{"encrypted key", pemCert(leaf) + pemBlock("ENCRYPTED PRIVATE KEY", []byte("x")), testPassword, "openssl pkey"},
 		{
 			"key encrypted in the old way",
 			pemCert(leaf) + "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
-			testPassword, "is encrypted",
+			testPassword, "openssl pkey",
 		},
 		{"broken key", pemCert(leaf) + pemBlock("PRIVATE KEY", []byte("x")), "", "does not parse"},
 		{"broken certificate", pemBlock("CERTIFICATE", []byte("x")) + pemKey(t, key), "", "does not parse"},
@@ -300,6 +300,24 @@ func TestKeystoreInBER(t *testing.T) {
 	}
 }
 
+// What pk12util itself made is taken: by its defaults, and with the other code and the older encryption it can be told.
+func TestKeystoreOfNSS(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"pk12util.p12", "pk12util-sha512.p12"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join("testdata", name)
+			cert, err := LoadCertificate(path, testPassword)
+			if err != nil || cert.Leaf.Subject.CommonName != "push" || len(cert.Certificate) != 2 {
+				t.Errorf("%v", err)
+			}
+			if _, err := LoadCertificate(path, ""); err == nil || !strings.Contains(err.Error(), "none is configured") {
+				t.Errorf("without a password: %v", err)
+			}
+		})
+	}
+}
+
 func FuzzDERKeystore(f *testing.F) {
 	f.Add([]byte("\x30\x80\x04\x01x\x00\x00"))
 	f.Add([]byte("\x30\x80\x24\x80\x04\x01x\x04\x01y\x00\x00\x00\x00"))
@@ -319,12 +337,19 @@ func TestPEMAsEditorsLeaveIt(t *testing.T) {
 	now := time.Now()
 	key := ecKey(t)
 	text := pemCert(selfSigned(t, key, "push", now)) + pemKey(t, key)
+	ca, other, both := selfSigned(t, key, "CA", now), selfSigned(t, key, "another CA", now), x509.NewCertPool()
+	both.AddCert(ca)
+	both.AddCert(other)
 	for name, change := range map[string]func(string) string{
 		"byte-order mark":   func(s string) string { return "\xef\xbb\xbf" + s },
 		"indented":          func(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n    ") },
 		"literal line ends": func(s string) string { return strings.ReplaceAll(s, "\n", `\n`) },
 		"carriage returns":  func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") },
 	} {
+		pool, err := LoadCAs(file(t, "ca.pem", []byte(change(pemCert(ca)+pemCert(other)))))
+		if err != nil || !pool.Equal(both) {
+			t.Errorf("authorities, %s: %v", name, err)
+		}
 		if cert, err := LoadCertificate(file(t, "push.pem", []byte(change(text))), ""); err != nil || cert.Leaf.Subject.CommonName != "push" {
 			t.Errorf("certificate, %s: %v", name, err)
 		}

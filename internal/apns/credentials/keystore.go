@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // older keystores are authenticated with it
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
@@ -70,6 +71,8 @@ func keystoreMAC(k *keystore, password string) ([]byte, error) {
 		h = sha1.New
 	case "2.16.840.1.101.3.4.2.1":
 		h = sha256.New
+	case "2.16.840.1.101.3.4.2.3":
+		h = sha512.New
 	default:
 		return nil, fmt.Errorf("authenticated by an algorithm that is not supported: %s", oid)
 	}
@@ -80,8 +83,9 @@ func keystoreMAC(k *keystore, password string) ([]byte, error) {
 	for _, unit := range append(utf16.Encode([]rune(password)), 0) {
 		secret = append(secret, byte(unit>>8), byte(unit))
 	}
-	const block, purpose = 64, 3 // of both hashes; a code's key
+	const purpose = 3 // a code's key
 	sum := h()
+	block := sum.BlockSize()
 	for range block {
 		sum.Write([]byte{purpose})
 	}
