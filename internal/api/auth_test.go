@@ -265,6 +265,9 @@ func TestUserTokenKeys(t *testing.T) {
 		if err != nil || key.Algorithm != algorithm {
 			t.Fatalf("%s: %v, %v", algorithm, key.Algorithm, err)
 		}
+		if marked, err := ParsePublicKey(append([]byte("\ufeff"), pemOf(public)...)); err != nil || marked.Algorithm != algorithm {
+			t.Errorf("%s, with a byte-order mark: %v", algorithm, err)
+		}
 		keys = append(keys, key)
 	}
 	for name, file := range map[string][]byte{"P-384": pemOf(&ec384.PublicKey), "1024 bits": pemOf(&weak.PublicKey), "no PEM": []byte("x"), "a private key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}), "garbage": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})} {
@@ -315,6 +318,43 @@ func TestUserTokenKeys(t *testing.T) {
 	}
 }
 
+// A proof may come without the id of its key: each key of its algorithm is tried. One that names a key is that key's.
+func TestProofWithoutKeyID(t *testing.T) {
+	t.Parallel()
+	var keys []UserTokenKey
+	var private []*ecdsa.PrivateKey
+	for _, id := range []string{"2025", "2026", ""} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		private = append(private, key)
+		keys = append(keys, UserTokenKey{ID: id, Algorithm: algES256, Key: &key.PublicKey})
+	}
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := NewUserTokens(keys, "", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(time.Hour).Unix()}
+	for _, c := range []struct {
+		key  *ecdsa.PrivateKey
+		id   string
+		good bool
+	}{
+		{private[0], "", true}, {private[1], "", true}, {private[2], "", true}, {stranger, "", false},
+		{private[1], "2026", true}, {private[1], "2025", false}, {private[1], "2027", false},
+		{private[2], "2027", true}, // a key that is configured without an id
+	} {
+		if _, err := u.Verify(sign(t, jwt.SigningMethodES256, c.key, c.id, claims)); (err == nil) != c.good {
+			t.Errorf("kid %q: %v, want good: %v", c.id, err, c.good)
+		}
+	}
+}
+
 func TestJWKS(t *testing.T) {
 	t.Parallel()
 	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -352,6 +392,9 @@ func TestJWKS(t *testing.T) {
 	keys, err := ParseJWKS(file)
 	if err != nil || len(keys) != 2 {
 		t.Fatalf("%v, %v", keys, err)
+	}
+	if marked, err := ParseJWKS(append([]byte("\ufeff"), file...)); err != nil || len(marked) != 2 {
+		t.Errorf("with a byte-order mark: %v", err)
 	}
 	u, err := NewUserTokens(keys, "", "", 0)
 	if err != nil {

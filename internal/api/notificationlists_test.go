@@ -74,6 +74,9 @@ func TestFailures(t *testing.T) {
 	if len(l.Items) != 1 || l.NextCursor != nil {
 		t.Errorf("last page %+v", l)
 	}
+	for _, cursor := range []string{"x", "YQ", "ZmNtOg"} { // the last are "a" and "fcm:"
+		wantProblem(t, f.call(sendKey, http.MethodGet, path+"?cursor="+cursor, ""), 422, "invalid", "query.cursor")
+	}
 }
 
 func TestRecipient(t *testing.T) {

@@ -98,7 +98,7 @@ func isNDJSON(media string) bool {
 	return false
 }
 
-// byteOrderMark stands before the text of some editors and shells; without this the first line would be refused for it.
+// byteOrderMark stands before the text of some editors and shells, which would else be refused for it.
 var byteOrderMark = []byte("\ufeff")
 
 var errLineTooLong = errors.New("line too long")

@@ -286,14 +286,19 @@ func (x *exchange) deviceFilter() (push.DeviceFilter, error) {
 	return f, rd.err()
 }
 
-// A list by token has the last token as its cursor, not as readable as a token: it must not be mistaken for an item.
+// A list by token has the last token as its cursor, not as readable as a token: it must not be mistaken for an item. In
+// such lists are only tokens that ParseToken takes, and so the cursor is one.
 
 func tokenCursor(t push.Token) string { return base64.RawURLEncoding.EncodeToString([]byte(t)) }
 
 func parseTokenCursor(s string) (push.Token, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	t := push.Token(b)
-	if err != nil || t != "" && !t.Valid() || tokenCursor(t) != s { // the decoder passes over line breaks
+	if s == "" {
+		return "", nil
+	}
+	if parsed, wrong := push.ParseToken(t.String()); err != nil || wrong != nil || parsed != t ||
+		tokenCursor(t) != s { // the decoder passes over line breaks
 		return "", errCursor
 	}
 	return t, nil

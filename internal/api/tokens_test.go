@@ -271,6 +271,7 @@ func TestListTokens(t *testing.T) {
 	}
 	for query, at := range map[string]string{
 		"limit=0": "query.limit", "limit=1001": "query.limit", "limit=x": "query.limit", "cursor=%21": "query.cursor",
+		"cursor=YQ":        "query.cursor", // of one byte, which no registered token is
 		"environment=test": "query.environment", "page=2": "query.page",
 	} {
 		wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens?"+query, ""), 422, "invalid", at)

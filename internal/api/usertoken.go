@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -199,7 +200,7 @@ func (u *UserTokens) subject(claims jwt.MapClaims) (string, error) {
 
 // ParsePublicKey reads the PEM file of a public key or a certificate, and tells the algorithm it is for.
 func ParsePublicKey(file []byte) (UserTokenKey, error) {
-	block, _ := pem.Decode(file)
+	block, _ := pem.Decode(bytes.TrimPrefix(file, byteOrderMark))
 	if block == nil {
 		return UserTokenKey{}, errors.New("not a PEM file")
 	}
@@ -228,7 +229,7 @@ func ParsePublicKey(file []byte) (UserTokenKey, error) {
 // as RFC 7517 asks for: an identity provider's set may hold others.
 func ParseJWKS(file []byte) ([]UserTokenKey, error) {
 	var set jwkset.JWKSMarshal
-	if err := json.Unmarshal(file, &set); err != nil {
+	if err := json.Unmarshal(bytes.TrimPrefix(file, byteOrderMark), &set); err != nil {
 		return nil, fmt.Errorf("parse the JWK set: %w", err)
 	}
 	var keys []UserTokenKey
