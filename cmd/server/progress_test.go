@@ -203,6 +203,67 @@ func TestImportAndExportElsewhere(t *testing.T) {
 	}
 }
 
+// An export that breaks off is an error, and leaves the file of before as it was, and nothing beside it.
+func TestExportBreaksOff(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		_, _ = w.Write([]byte(`{"token":"c0ffee"}` + "\n"))
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(service.Close)
+	t.Setenv("ADMIN_KEY", "secret")
+	const before = "the export of yesterday\n"
+	dir := t.TempDir()
+	file := filepath.Join(dir, "tokens.ndjson")
+	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, told strings.Builder
+	status := run([]string{"export", file, "--url", service.URL}, &out, &told)
+	if status != 1 || !strings.Contains(told.String(), "the export is incomplete") {
+		t.Errorf("status %d, told %q", status, &told)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != before {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("left behind: %v, %v", files, err)
+	}
+}
+
+// What is no plain file is written to as it is: it cannot be replaced.
+func TestExportIntoADevice(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+	}))
+	t.Cleanup(service.Close)
+	t.Setenv("ADMIN_KEY", "secret")
+	var out, told strings.Builder
+	if status := run([]string{"export", os.DevNull, "--url", service.URL}, &out, &told); status != 0 {
+		t.Errorf("status %d, told %q", status, &told)
+	}
+	if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
+		t.Fatalf("%v, %v", info, err)
+	}
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "tokens.ndjson"), filepath.Join(dir, "latest")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if status := run([]string{"export", link, "--url", service.URL}, &out, &told); status != 0 {
+			t.Errorf("through a link: status %d, told %q", status, &told)
+		}
+		if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("the link: %v, %v", info, err)
+		}
+		if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != 0o600 {
+			t.Errorf("the file: %v, %v", info, err)
+		}
+	}
+}
+
 // The steps are told while they are taken; what is up to date has none.
 func TestMigrateTellsItsSteps(t *testing.T) {
 	t.Parallel()

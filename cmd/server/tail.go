@@ -33,10 +33,9 @@ func tailCommand() *cobra.Command {
 			return tail(cmd.Context(), file, t, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		})
 	c.Long = `Print an app's events as they come, a line of JSON each. It reads the database; without a configuration dev mode's.`
-	c.Flags().StringVar(&t.app, "app", "", "the app's name")
+	c.Flags().StringVar(&t.app, "app", "", "the app, where the configuration has several")
 	c.Flags().StringVar(&t.after, "after", events.Latest, "an event's id, or next_cursor of GET /v1/events")
 	c.Flags().StringSliceVar(&t.types, "types", nil, "only events of these types")
-	_ = c.MarkFlagRequired("app") // it is there
 	return c
 }
 
@@ -50,6 +49,9 @@ const (
 func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer) error {
 	cfg, err := loadOrDev(file)
 	if err != nil {
+		return err
+	}
+	if t.app, err = nameApp(cfg, t.app); err != nil {
 		return err
 	}
 	app, err := findApp(ctx, cfg, t.app)

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,28 +98,66 @@ func (t *transfer) importTokens(ctx context.Context, key, file string, stdout, s
 	return err
 }
 
-// exportTokens writes the file anew. One that breaks off on the way is an error, and what came stays in the file.
-func (t *transfer) exportTokens(ctx context.Context, key, file string, stdout, stderr io.Writer) (err error) {
+// exportTokens writes the file anew. One that breaks off on the way is an error, and the file stays as it was.
+func (t *transfer) exportTokens(ctx context.Context, key, file string, stdout, stderr io.Writer) error {
 	res, err := t.do(ctx, key, http.MethodGet, "export", http.NoBody, tokenLines)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	to := stdout
-	if file != "-" {
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // the operator's own
-		if err != nil {
-			return err
-		}
-		defer func() { err = cmp.Or(err, f.Close()) }()
-		to = f
-	}
 	p := startProgress(stderr, "export", "lines")
 	defer p.end()
-	if _, err = io.Copy(to, p.read(res.Body)); err != nil {
-		return fmt.Errorf("the export is incomplete: %w", err)
+	write := func(to io.Writer) error {
+		if _, err := io.Copy(to, p.read(res.Body)); err != nil {
+			return fmt.Errorf("the export is incomplete: %w", err)
+		}
+		return nil
 	}
-	return nil
+	if file == "-" {
+		return write(stdout)
+	}
+	return replaceFile(file, write)
+}
+
+// replaceFile has write make the file anew, beside the one of before, whose place it takes once it is whole. A link
+// stays one, and what is no plain file is written to as it is.
+func replaceFile(path string, write func(io.Writer) error) (err error) {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	mode := os.FileMode(0o600)
+	if before, err := os.Lstat(path); err == nil {
+		if !before.Mode().IsRegular() {
+			return writeInto(path, write)
+		}
+		mode = before.Mode().Perm()
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func writeInto(path string, write func(io.Writer) error) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600) //nolint:gosec // the operator's own
+	if err != nil {
+		return err
+	}
+	defer func() { err = cmp.Or(err, f.Close()) }()
+	return write(f)
 }
 
 // tokenLines is the media type of imports and exports.

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,8 +29,7 @@ func webhookTestCommand() *cobra.Command {
 		func(cmd *cobra.Command, file string) error {
 			return webhookTest(cmd.Context(), file, app, cmd.OutOrStdout())
 		})
-	c.Flags().StringVar(&app, "app", "", "the app's name")
-	_ = c.MarkFlagRequired("app") // it is there
+	c.Flags().StringVar(&app, "app", "", "the app, where the configuration has several")
 	return c
 }
 
@@ -38,6 +38,9 @@ func webhookTestCommand() *cobra.Command {
 func webhookTest(ctx context.Context, file, name string, stdout io.Writer) error {
 	cfg, err := loadOrDev(file)
 	if err != nil {
+		return err
+	}
+	if name, err = nameApp(cfg, name); err != nil {
 		return err
 	}
 	app, err := findApp(ctx, cfg, name)
@@ -87,11 +90,24 @@ func loadOrDev(file string) (*config.Config, error) {
 	return config.Load(file, os.Environ())
 }
 
+// nameApp is the name of the one app there is where none is given. With operators' keys there may be more than the
+// configuration's.
+func nameApp(cfg *config.Config, given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if len(cfg.Apps) == 1 && len(cfg.OperatorKeys) == 0 {
+		return cfg.Apps[0].Name, nil
+	}
+	names := make([]string, len(cfg.Apps))
+	for i := range cfg.Apps {
+		names[i] = cfg.Apps[i].Name
+	}
+	return "", fmt.Errorf("--app NAME is missing; the configuration has %s", cmp.Or(strings.Join(names, ", "), "none"))
+}
+
 // findApp is the app of the configuration, or of the database where operators may set some.
 func findApp(ctx context.Context, cfg *config.Config, name string) (*config.App, error) {
-	if name == "" {
-		return nil, errors.New("--app NAME is missing")
-	}
 	none := fmt.Errorf("--app: there is no app %q", name)
 	if i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == name }); i >= 0 {
 		return &cfg.Apps[i], nil
