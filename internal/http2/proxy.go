@@ -68,7 +68,7 @@ func connectThrough(ctx context.Context, nc net.Conn, proxy *url.URL, address st
 		return nil, fmt.Errorf("write CONNECT: %w", err)
 	}
 	br := bufio.NewReader(io.LimitReader(nc, proxyMaxAnswer))
-	resp, err := readConnectAnswer(br, req)
+	resp, err := readConnectAnswer(br, req) //nolint:bodyclose // it has no body: what follows is the tunnel
 	if err != nil {
 		return nil, fmt.Errorf("read the answer to CONNECT: %w", err)
 	}
@@ -85,7 +85,7 @@ func connectThrough(ctx context.Context, nc net.Conn, proxy *url.URL, address st
 // readConnectAnswer passes over what only informs (1xx), but for 101, which nobody asked for.
 func readConnectAnswer(br *bufio.Reader, req *http.Request) (*http.Response, error) {
 	for {
-		resp, err := http.ReadResponse(br, req) // CONNECT's has no body: what follows is the tunnel
+		resp, err := http.ReadResponse(br, req)
 		if err != nil || resp.StatusCode/100 != 1 || resp.StatusCode == http.StatusSwitchingProtocols {
 			return resp, err
 		}
