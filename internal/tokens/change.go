@@ -63,6 +63,8 @@ type transaction struct {
 	records map[key]*record
 	sorted  []*record
 	growth  *growth
+	// fresh says that the changes' own tokens are taken for new, and not looked for.
+	fresh bool
 	// devices has those among the records that have, or had, each device id; moved has the device ids that came with
 	// another token than before.
 	devices map[deviceKey][]*record
@@ -90,8 +92,8 @@ func (m *move) mayReplace(stored *push.Device) (bool, error) {
 	return m.imported, nil
 }
 
-func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change, growth *growth) error {
-	w := transaction{store: s, tx: tx, growth: growth, now: s.now().UTC().Truncate(time.Microsecond),
+func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change, fresh bool, growth *growth) error {
+	w := transaction{store: s, tx: tx, growth: growth, fresh: fresh, now: s.now().UTC().Truncate(time.Microsecond),
 		records: make(map[key]*record, len(changes))}
 	for _, c := range changes {
 		k := key{c.app, c.token}
@@ -104,11 +106,17 @@ func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change, growt
 			}
 		}
 	}
+	own := len(w.sorted)
 	if err := w.addHolders(ctx, changes); err != nil {
 		return fmt.Errorf("look for the tokens that devices have: %w", err)
 	}
+	wanted := w.sorted
+	if fresh {
+		wanted = slices.Clone(w.sorted[own:])
+	}
 	slices.SortFunc(w.sorted, func(a, b *record) int { return compareKeys(a.key, b.key) })
-	if err := w.load(ctx, w.sorted); err != nil {
+	slices.SortFunc(wanted, func(a, b *record) int { return compareKeys(a.key, b.key) })
+	if err := w.load(ctx, wanted); err != nil {
 		return fmt.Errorf("read stored tokens: %w", err)
 	}
 	for _, c := range changes {

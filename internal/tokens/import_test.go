@@ -101,6 +101,44 @@ func TestImportAtOnce(t *testing.T) {
 	checkIndex(t, stores[0])
 }
 
+// Lines are taken for new tokens until one is not: then the whole page is read, and what is known changes or goes as it
+// does then, in the pages after it too.
+func TestImportOfKnownTokensAmongNewOnes(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		now := clock(s)
+		register(t, s, push.Registration{Token: token(500), DefaultEnvironment: push.Production, UserID: ptr("before"), Badge: 3})
+		register(t, s, push.Registration{Token: token(501), DefaultEnvironment: push.Production, DeviceID: ptr("live")})
+		register(t, s, registration(9500))
+		at := now.Add(time.Minute)
+		page := func(first int, more ...push.Device) {
+			t.Helper()
+			for i := range 700 {
+				more = append(more, push.Device{Token: token(first + 2*i), Environment: push.Sandbox, UserID: "u", LastUpdated: at, CreatedAt: at})
+			}
+			if err := s.Import(t.Context(), app, more); err != nil {
+				t.Fatal(err)
+			}
+			checkIndex(t, s)
+		}
+		page(2)
+		// An old line says that a token of another device was this device's: neither that nor the token is true any more.
+		page(20_000, push.Device{Token: token(9500), Environment: push.Production, DeviceID: "live", LastUpdated: now.Add(-time.Hour), CreatedAt: now.Add(-time.Hour)},
+			push.Device{Token: token(9501), Environment: push.Production, DeviceID: "live", LastUpdated: now.Add(-time.Hour), CreatedAt: now.Add(-time.Hour)})
+		page(40_001)
+		if d, err := s.Get(t.Context(), app, token(500)); err != nil || d.UserID != "u" || d.Badge != 0 || d.Environment != push.Sandbox {
+			t.Errorf("what was known is %+v, %v", d, err)
+		}
+		if _, err := s.Get(t.Context(), app, token(9501)); !errors.Is(err, push.ErrNotFound) {
+			t.Errorf("an old token of the device: %v", err)
+		}
+		var n int
+		if err := s.db.Reader().Get(&n, "SELECT COUNT(*) FROM device_tokens"); err != nil || n != 3*700+2 {
+			t.Errorf("%d tokens, %v", n, err)
+		}
+	})
+}
+
 func TestImportAndExport(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s *Store) {

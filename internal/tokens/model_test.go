@@ -93,9 +93,13 @@ func TestModel(t *testing.T) {
 			few := func(name string) *rapid.Generator[*string] {
 				return rapid.Ptr(rapid.SampledFrom([]string{"", name + "1", name + "2"}), true)
 			}
+			put := func(rt *rapid.T, token push.Token) *push.Device {
+				at := now.Add(time.Duration(rapid.IntRange(-5, 5).Draw(rt, "at")) * time.Second)
+				return &push.Device{Token: token, Environment: push.Production, LastUpdated: at, CreatedAt: at, Address: address.Draw(rt, "address"), DeviceID: rapid.SampledFrom([]string{"", "d1"}).Draw(rt, "device")}
+			}
 			for range rapid.IntRange(1, 6).Draw(rt, "steps") {
 				*now = now.Add(time.Duration(rapid.IntRange(-1, 5).Draw(rt, "seconds")) * time.Second)
-				switch rapid.SampledFrom([]string{"group", "group", "badges", "remove"}).Draw(rt, "step") {
+				switch rapid.SampledFrom([]string{"group", "group", "import", "badges", "remove"}).Draw(rt, "step") {
 				case "group":
 					var group []*change
 					for range rapid.IntRange(1, 8).Draw(rt, "changes") {
@@ -107,8 +111,7 @@ func TestModel(t *testing.T) {
 								UserID:      few("u").Draw(rt, "user"), DeviceID: few("d").Draw(rt, "device"), Address: address.Draw(rt, "address"), Locale: few("l").Draw(rt, "locale"),
 								Tags: rapid.Ptr(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3), true).Draw(rt, "tags")}
 						case "put":
-							at := now.Add(time.Duration(rapid.IntRange(-5, 5).Draw(rt, "at")) * time.Second)
-							c.put = &push.Device{Token: c.token, Environment: push.Production, LastUpdated: at, CreatedAt: at, Address: address.Draw(rt, "address"), DeviceID: rapid.SampledFrom([]string{"", "d1"}).Draw(rt, "device")}
+							c.put = put(rt, c.token)
 						case "remove":
 							c.remove = true
 						case "badge":
@@ -125,6 +128,20 @@ func TestModel(t *testing.T) {
 							rt.Fatalf("change %d of the group: created %v, found %v, known %v", i, c.created, c.found, known)
 						}
 						m.apply(c, *now)
+					}
+				case "import":
+					var page []push.Device
+					for range rapid.IntRange(1, 4).Draw(rt, "lines") {
+						d := put(rt, tokens.Draw(rt, "token"))
+						d.UserID = rapid.SampledFrom([]string{"", "u1"}).Draw(rt, "user")
+						page = append(page, *d)
+					}
+					s.reading.Store(0) // whether it is read first is not what came before
+					if err := s.Import(t.Context(), app, page); err != nil {
+						rt.Fatal(err)
+					}
+					for i := range page {
+						m.apply(&change{app: app, token: page[i].Token, put: &page[i]}, *now)
 					}
 				case "badges":
 					list := rapid.SliceOfNDistinct(tokens, 1, 8, rapid.ID).Draw(rt, "recipients")

@@ -111,9 +111,23 @@ const firstOptional = 5
 var deviceColumns = strings.Join(columnNames, ", ")
 
 // appendDevice appends the values of app, token and the columns before firstOptional.
-func appendDevice(args []any, app string, d *push.Device) []any {
-	return append(args, app, []byte(d.Token), string(d.Environment), string(d.Kind), int64(d.Badge),
-		database.Time{Time: d.LastUpdated}, database.Time{Time: d.CreatedAt})
+func appendDevice(args []any, app string, d *push.Device, at *stamp) []any {
+	return append(args, app, []byte(d.Token), string(d.Environment), string(d.Kind), int64(d.Badge), at.of(d.LastUpdated),
+		at.of(d.CreatedAt))
+}
+
+// stamp is a time as the engines take it. Most rows of a transaction have the same, which is written out once.
+type stamp struct {
+	time  time.Time
+	value any
+}
+
+func (s *stamp) of(t time.Time) any {
+	if s.value == nil || !t.Equal(s.time) {
+		s.time = t
+		s.value, _ = database.Time{Time: t}.Value() // it has no error to give
+	}
+	return s.value
 }
 
 // optional has the values of the columns from firstOptional on; nil is NULL.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -32,6 +33,8 @@ type Store struct {
 	counters *quota.Counters
 	now      func() time.Time
 	proving  bool
+	// reading is how many pages of imports are still to be read first.
+	reading atomic.Int32
 	// tx is db.Tx, but for tests.
 	tx func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 }
@@ -139,7 +142,7 @@ func (s *Store) Import(ctx context.Context, app string, page []push.Device) erro
 			d.CreatedAt.UTC().Truncate(time.Microsecond)
 		changes[i] = &change{app: app, token: d.Token, put: &d}
 	}
-	if err := s.write(ctx, changes); err != nil {
+	if err := s.writeImport(ctx, changes); err != nil {
 		s.counters.Refused(app, err)
 		return fmt.Errorf("import tokens: %w", err)
 	}
@@ -269,14 +272,39 @@ func (s *Store) commit(ctx context.Context, group []*change) []error {
 	return errs
 }
 
+// errKnown says that some of the tokens that were taken for new are not.
+var errKnown = errors.New("tokens are registered already")
+
+// readingPages is how many pages of imports are read before they are written after one that had known tokens.
+const readingPages = 16
+
+// writeImport makes an import's changes. Most imports are of new tokens, which need not be looked for: that they are
+// new is known when they are inserted.
+func (s *Store) writeImport(ctx context.Context, changes []*change) error {
+	if s.reading.Add(-1) < 0 {
+		s.reading.Store(0)
+		err := s.writeAs(ctx, changes, true)
+		if !errors.Is(err, errKnown) {
+			return err
+		}
+		s.reading.Store(readingPages)
+	}
+	return s.write(ctx, changes)
+}
+
 // write makes the changes in one transaction. Where nobody knows whether that was committed they are made again: none
 // does harm when it is repeated.
 func (s *Store) write(ctx context.Context, changes []*change) error {
+	return s.writeAs(ctx, changes, false)
+}
+
+// writeAs is write, or with fresh fails with errKnown where one of the changes' own tokens is stored already.
+func (s *Store) writeAs(ctx context.Context, changes []*change, fresh bool) error {
 	var growth growth
 	defer growth.release(s.counters)
 	fn := func(ctx context.Context, tx *sqlx.Tx) error {
 		growth.release(s.counters) // of an attempt before
-		return s.apply(ctx, tx, changes, &growth)
+		return s.apply(ctx, tx, changes, fresh, &growth)
 	}
 	err := s.tx(ctx, fn)
 	if errors.Is(err, database.ErrCommitUnknown) {

@@ -35,6 +35,9 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 	for _, e := range sorted {
 		switch {
 		case !e.exists && !e.remains:
+			if w.fresh { // it may be stored, and has to go then
+				return errKnown
+			}
 		case !e.exists:
 			inserts = append(inserts, e)
 			put = appendIndex(put, e.app, &e.wanted)
@@ -61,7 +64,11 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 		}
 	}
 	if err := w.insert(ctx, inserts, func(...string) string { return "" }); err != nil {
-		if database.IsDuplicate(err) { // it was registered elsewhere since it was looked for
+		switch {
+		case !database.IsDuplicate(err):
+		case w.fresh:
+			return errKnown
+		default: // it was registered elsewhere since it was looked for
 			err = fmt.Errorf("%w: %w", database.ErrLostRace, err)
 		}
 		return fmt.Errorf("insert tokens: %w", err)
@@ -164,14 +171,19 @@ func (w *transaction) insert(ctx context.Context, records []*record, tail func(c
 		}
 	}
 	names := "app, token, " + strings.Join(columns, ", ")
-	fresh := w.store.proving && !records[0].exists
-	if fresh {
+	if !records[0].exists { // most have the default of these, and a statement whose rows all have it is shorter
+		names = strings.Replace(names, "kind, badge", "kind?, badge?0", 1)
+	}
+	unproven := w.store.proving && !records[0].exists
+	if unproven {
 		names += ", unproven_since"
 	}
 	in := database.NewInsert("device_tokens", names, tail(columns...))
 	values := make([]any, 0, 3+len(columns))
+	var at stamp
+	now := w.store.now()
 	for _, e := range records {
-		values = appendDevice(values[:0], e.app, &e.wanted)
+		values = appendDevice(values[:0], e.app, &e.wanted, &at)
 		row = optional{}
 		row.add(&e.wanted)
 		if err := row.encodeTags(&e.wanted); err != nil {
@@ -182,8 +194,8 @@ func (w *transaction) insert(ctx context.Context, records []*record, tail func(c
 				values = append(values, v)
 			}
 		}
-		if fresh {
-			values = append(values, database.Time{Time: w.store.now().UTC()})
+		if unproven {
+			values = append(values, at.of(now))
 		}
 		if err := in.Add(ctx, w.tx, values...); err != nil {
 			return err
