@@ -27,8 +27,8 @@ import (
 	"github.com/lhspn/lhspn/internal/webhooks"
 )
 
-// startTimeout bounds each step before the service serves: a database that cannot be reached is told, not waited for. What
-// is no database's, as making the routes of thousands of apps, uses up nothing of the next step's.
+// startTimeout bounds each step before the service serves: a database that cannot be reached is told, not waited for.
+// What is no database's, as making the routes of thousands of apps, uses up nothing of the next step's.
 const startTimeout = 2 * time.Minute
 
 // opening is what the parts of the service are made from.
