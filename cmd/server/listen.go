@@ -40,7 +40,8 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 	}
 	closed := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "lhspn_http_connections_closed_total",
-		Help: "Connections that were closed because of api.max_connections and max_connections_per_address.",
+		Help: "Connections that were closed because of api.max_connections and max_connections_per_address, or because " +
+			"their requests over HTTP/2 were taken back at once.",
 	})
 	s.metrics.MustRegister(closed)
 	s.public = listener.New(l, listener.Config{

@@ -99,11 +99,22 @@ func (x *exchange) finish(r *http.Request) {
 	x.observe(r)
 }
 
+// A request that its client gives up so soon has not failed by the service's fault, whatever then went wrong with it:
+// anybody could have the service look sick by taking requests back. It is counted with a status of its own, as other
+// servers do; nobody is answered with it.
+const (
+	givenUp       = time.Second
+	statusGivenUp = 499
+)
+
 func (x *exchange) observe(r *http.Request) {
 	if x.status == 0 {
 		x.status = http.StatusOK // what net/http sends for a handler that writes nothing
 	}
 	took := time.Since(x.start)
+	if x.err != nil && x.status >= http.StatusInternalServerError && took < givenUp && r.Context().Err() != nil {
+		x.status = statusGivenUp
+	}
 	x.route.observe(x.status, took)
 	log := x.api.log
 	if x.status >= http.StatusInternalServerError && x.err != nil {

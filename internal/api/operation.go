@@ -63,7 +63,7 @@ type endpoint func(ctx context.Context, x *exchange, r *http.Request) error
 // serve registers an operation: who asks, whether they may, with which parameters, in what time. It is also what
 // /openapi.json shows.
 func (a *API) serve(o operation, handle endpoint) {
-	route := a.metrics.route(o.method, o.path, o.codes()...)
+	route := a.metrics.route(o.method, o.path, append(o.codes(), statusGivenUp)...)
 	timeout := o.timeout
 	switch {
 	case o.streams:

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Bounds are the numbers of connections. Zero means no bound.
@@ -33,7 +34,7 @@ type Config struct {
 	// Refusal is the whole answer, its status line included, in place of the plain text that net/http answers by itself
 	// to what is no HTTP request; nil leaves that as it is.
 	Refusal func(status int, why string) []byte
-	// Closed is called for each connection that is closed because of a bound; it may be nil.
+	// Closed is called for each connection that is closed because of a bound, or by watchResets; it may be nil.
 	Closed func()
 }
 
@@ -77,6 +78,8 @@ type conn struct {
 	coming  int           // requests whose bodies are not
 	where   *list.List    // fresh, idle, coming, or nil while it serves
 	at      *list.Element // in where
+
+	requests, resets int // over HTTP/2: in all, and those that were taken back at once
 }
 
 // Accept implements net.Listener.
@@ -282,6 +285,9 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 func Track(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(connKey{}).(*conn)
+		if ok {
+			defer c.watchResets(r, time.Now())
+		}
 		switch {
 		case !ok:
 		case r.ContentLength == 0:

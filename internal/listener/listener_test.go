@@ -37,7 +37,12 @@ func serve(t *testing.T, c Config, h http.Handler) *Listener {
 		t.Fatal(err)
 	}
 	l := New(under, c)
-	server := &http.Server{Handler: Track(h), ConnContext: ConnContext, ReadHeaderTimeout: time.Minute}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{
+		Handler: Track(h), ConnContext: ConnContext, ReadHeaderTimeout: time.Minute, Protocols: &protocols,
+	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
