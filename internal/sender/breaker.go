@@ -19,6 +19,8 @@ type breaker struct {
 	keys   map[string]*pause
 	tokens tokenWaits
 	outage outage
+	// moved is when something was last taken, or came in an outage.
+	moved time.Time
 }
 
 func newBreaker(cfg *Config, log *slog.Logger) breaker {
@@ -66,6 +68,8 @@ type routePause struct {
 	ramp  ramp
 	// ended is the cause of the pause that the ramp follows.
 	ended cause
+	// long says that the next probe may be later than PauseMax allows, as long as nothing new comes.
+	long bool
 }
 
 // begin pauses after a failure.
@@ -74,7 +78,7 @@ func (p *routePause) begin(c cause, reason *push.Reason, delay time.Duration, no
 		p.since = now
 	}
 	p.reason = reason
-	p.cause, p.probing, p.until, p.ramp, p.asked = c, false, now.Add(delay), 0, false
+	p.cause, p.probing, p.until, p.ramp, p.asked, p.long = c, false, now.Add(delay), 0, false, false
 	p.failures++
 	p.epoch++
 }
@@ -176,7 +180,7 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 		if p.shown() != causeUnavailable {
 			b.warnOutage(g.first)
 		}
-		p.begin(causeUnavailable, g.first.Reason, max(g.asked.service, b.backoff()), g.now)
+		b.beginOutage(g)
 	case g.answers > 0 || len(b.keys) > 0 && g.lost == 0: // a refused key is an answer too
 		return b.taken(g)
 	case g.lost > 0 && g.throttled != nil:
@@ -207,6 +211,7 @@ func (b *breaker) warnOutage(first push.Result) {
 // taken ends the route's pause, or widens what may be in flight after one.
 func (b *breaker) taken(g *groupNews) (resumed bool) {
 	p := &b.route
+	b.moved = g.now
 	was, since := p.shown(), p.since
 	switch {
 	case p.cause != notPaused:
@@ -233,6 +238,33 @@ func (b *breaker) forgetIdle(now time.Time) {
 		b.log.Info("nothing is left to be tried; the next notification will tell", "cause", causeNames[p.cause],
 			"paused", now.Sub(p.since).Round(time.Second))
 		b.route = routePause{epoch: p.epoch}
+	}
+}
+
+// beginOutage pauses for up to PauseMax, and for longer the longer nothing is taken and nothing new comes: a lone
+// notification that is itself at fault is not to be sent every few seconds all day.
+func (b *breaker) beginOutage(g *groupNews) {
+	p := &b.route
+	wait := b.backoff()
+	if p.shown() == causeUnavailable {
+		lasted := g.now.Sub(later(p.since, b.moved))
+		if most := min(lasted/longPart, longMax); most > b.cfg.PauseMax {
+			wait = backoff(b.cfg.Pause, most, p.failures)
+		}
+	}
+	p.begin(causeUnavailable, g.first.Reason, max(g.asked.service, wait), g.now)
+	p.long = g.asked.service == 0 && wait > b.cfg.PauseMax
+}
+
+// arrived has something that comes in a long pause be tried as soon as it would be in a short one.
+func (b *breaker) arrived(now time.Time) {
+	p := &b.route
+	if p.cause != causeUnavailable {
+		return
+	}
+	b.moved = now
+	if p.long {
+		p.until, p.long = earlier(p.until, now.Add(b.backoff())), false
 	}
 }
 

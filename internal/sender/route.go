@@ -110,6 +110,7 @@ func (r *route) admit(from *queue.Batch, n *push.Notification) admission {
 		return refused
 	}
 	r.backlog.add(b, a)
+	r.breaker.arrived(time.Now())
 	switch {
 	case a.noContent && (b.Kind != queue.Audience || b.Route != ""): // an audience without a route is of all platforms
 		r.failWithoutContent(b)

@@ -88,14 +88,17 @@ type Config struct {
 
 // The defaults, and what is not for configuration.
 const (
-	defaultPoll        = 250 * time.Millisecond
-	defaultSettlers    = 2
-	defaultDrain       = 10 * time.Second
-	defaultSettle      = 10 * time.Second
-	defaultRetry       = time.Second
-	defaultRetryMax    = 5 * time.Minute
-	defaultPause       = 500 * time.Millisecond
-	defaultPauseMax    = 5 * time.Second // a gateway that is back is noticed soon; transports have a backoff of their own
+	defaultPoll     = 250 * time.Millisecond
+	defaultSettlers = 2
+	defaultDrain    = 10 * time.Second
+	defaultSettle   = 10 * time.Second
+	defaultRetry    = time.Second
+	defaultRetryMax = 5 * time.Minute
+	defaultPause    = 500 * time.Millisecond
+	defaultPauseMax = 5 * time.Second // a gateway that is back is noticed soon; transports have a backoff of their own
+	// In an outage a pause is at most that part of how long nothing has moved, and at most that long.
+	longPart           = 360
+	longMax            = time.Minute
 	defaultBlocked     = 30 * time.Second
 	defaultMaxRetries  = 3
 	defaultInFlight    = 32 * groupSize
