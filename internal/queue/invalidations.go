@@ -19,8 +19,8 @@ func (q *Queue) newInvalidations() *database.Insert {
 		q.db.Dialect.Upsert("app, token, invalidated_at, source"))
 }
 
-// RecordInvalidations puts news of dead tokens into the inbox, durably. What is there already stays as it is: repeating
-// is harmless.
+// RecordInvalidations puts news of dead tokens into the inbox, durably. Repeating is harmless: what is there already
+// stays as it is, but for what reopen finds.
 func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error {
 	if len(invalidations) == 0 {
 		return nil
@@ -35,7 +35,10 @@ func (q *Queue) RecordInvalidations(ctx context.Context, invalidations []push.In
 				return err
 			}
 		}
-		return in.Flush(ctx, tx)
+		if err := in.Flush(ctx, tx); err != nil {
+			return err
+		}
+		return q.reopen(ctx, tx, invalidations)
 	}), "record invalidations")
 }
 

@@ -20,6 +20,8 @@ type outputs struct {
 	q                                                      *Queue
 	failures, uniqueIDs, invalidations, badTokens, batches *database.Insert
 
+	dead []push.Invalidation // what invalidations has
+
 	at  time.Time
 	now any // at, as the engines take it
 }
@@ -53,7 +55,7 @@ func (o *outputs) flush(ctx context.Context, tx *sqlx.Tx) error {
 			return fmt.Errorf("insert what became of the recipients: %w", err)
 		}
 	}
-	return nil
+	return o.q.reopen(ctx, tx, o.dead)
 }
 
 // add notes what one result leaves behind.
@@ -101,6 +103,8 @@ func (o *outputs) add(
 		}
 		err = o.invalidations.Add(ctx, tx, s.Batch.App, token, stamp(at), string(push.SourceUnregistered),
 			string(s.Batch.Route), "")
+		o.dead = append(o.dead, push.Invalidation{App: s.Batch.App, Token: recipient.Token, Route: s.Batch.Route, At: at,
+			Source: push.SourceUnregistered})
 	}
 	kind := s.Kind
 	if recipient.Token.Platform() != "" { // only the default platform has tokens of several kinds

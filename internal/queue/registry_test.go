@@ -115,6 +115,20 @@ func (g registry) Elsewhere(context.Context, sqlx.QueryerContext, string, []push
 	return g.elsewhere, nil
 }
 
+func (g registry) LastUpdated(ctx context.Context, q sqlx.QueryerContext, app string, ts []push.Token) (map[push.Token]time.Time, error) {
+	found := map[push.Token]time.Time{}
+	for _, t := range ts {
+		var at database.Time
+		err := q.QueryRowxContext(ctx, "SELECT last_updated FROM device_tokens WHERE app = ? AND token = ?", app, []byte(t)).Scan(&at)
+		if err == nil {
+			found[t] = at.Time
+		} else if !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
 func (g registry) AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error {
 	for i := range recipients {
 		r := &recipients[i]

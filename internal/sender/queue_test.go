@@ -59,6 +59,12 @@ func (r *pagedRegistry) Elsewhere(
 	return nil, nil
 }
 
+func (r *pagedRegistry) LastUpdated(
+	context.Context, sqlx.QueryerContext, string, []push.Token,
+) (map[push.Token]time.Time, error) {
+	return nil, nil
+}
+
 func (r *pagedRegistry) AddBadges(_ context.Context, _ *sqlx.Tx, _ string, recipients []push.Recipient, n uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

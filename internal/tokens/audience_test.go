@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -183,6 +184,27 @@ func TestAudienceRoutes(t *testing.T) {
 		elsewhere, err := s.Elsewhere(t.Context(), s.db.Reader(), app, asked, push.Production)
 		if err != nil || len(elsewhere) != 2 || elsewhere[token(0)] != push.Sandbox || elsewhere[token(5)] != push.Sandbox {
 			t.Errorf("registered elsewhere: %v, %v", elsewhere, err)
+		}
+	})
+}
+
+func TestLastUpdated(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		var want [2]time.Time
+		for i := range want {
+			d, _, err := s.Register(t.Context(), app, registration(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[i] = d.LastUpdated
+		}
+		if _, _, err := s.Register(t.Context(), "other", registration(2)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.LastUpdated(t.Context(), s.db.Reader(), app, []push.Token{token(0), token(1), token(2)})
+		if err != nil || len(got) != 2 || !got[token(0)].Equal(want[0]) || !got[token(1)].Equal(want[1]) {
+			t.Errorf("%v, %v, want %v", got, err, want)
 		}
 	})
 }

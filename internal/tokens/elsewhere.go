@@ -41,6 +41,26 @@ func (s *Store) Elsewhere(
 	return found, nil
 }
 
+// LastUpdated says when each of the tokens that are registered was last.
+func (s *Store) LastUpdated(
+	ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token,
+) (map[push.Token]time.Time, error) {
+	found := map[push.Token]time.Time{}
+	var r row
+	for run := range slices.Chunk(tokens, maxRows) {
+		err := newStatement("SELECT token, last_updated FROM device_tokens WHERE").add(" app = ? AND token IN", app).
+			list(len(run), func(i int) any { return []byte(run[i]) }).
+			query(ctx, db, []any{&r.token, &r.lastUpdated}, func() error {
+				found[push.Token(r.token)] = r.lastUpdated.Time
+				return nil
+			})
+		if err != nil {
+			return nil, fmt.Errorf("look up registrations: %w", err)
+		}
+	}
+	return found, nil
+}
+
 // sandboxApps remembers which apps have sandbox tokens at all. Many have none, and need no look-up for each
 // notification.
 type sandboxApps struct {
