@@ -15,7 +15,7 @@ import (
 
 // The defaults of Feedback.
 const (
-	DefaultFeedbackSilence = 5 * time.Second
+	DefaultFeedbackSilence = 10 * time.Second
 	DefaultFeedbackTotal   = 10 * time.Minute
 )
 

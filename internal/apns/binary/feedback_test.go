@@ -98,6 +98,34 @@ func TestFeedbackRead(t *testing.T) {
 	}
 }
 
+// A service that is slow to begin, sends in pieces with pauses between, and never closes, is read to its end: what it
+// sends it forgets.
+func TestFeedbackOfASlowService(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		client, server := memconn.Pipe(1 << 20)
+		want := []tuple{{1, pushtest.HexToken(1)}, {2, pushtest.HexToken(2)}}
+		sent := tuples(want...)
+		go func() {
+			for _, piece := range [][]byte{sent[:3], sent[3:5], sent[5:38], sent[38:60], sent[60:]} {
+				time.Sleep(9 * time.Second)
+				_, _ = server.Write(piece)
+			}
+		}()
+		began := time.Now()
+		var got []tuple
+		err := readFeedback(t.Context(), client, DefaultFeedbackSilence, func(at time.Time, token push.Token) error {
+			got = append(got, tuple{at.Unix(), token})
+			return nil
+		})
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%v, -want +got\n%s", err, diff)
+		}
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %v to see that nothing more comes", took)
+		}
+	})
+}
+
 // What is read is handed on at once, not when the list is at its end: the service forgets it.
 func TestFeedbackReadHandsOnWhileReading(t *testing.T) {
 	bubble(t, func(t *testing.T) {

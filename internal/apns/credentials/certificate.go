@@ -32,9 +32,12 @@ func loadCertificate(file, password string, now time.Time) (tls.Certificate, err
 		return tls.Certificate{}, fmt.Errorf("certificate: %w", err) // it names the file
 	}
 	var cert tls.Certificate
-	if bytes.Contains(data, []byte("-----BEGIN ")) {
+	switch {
+	case bytes.Contains(data, []byte("-----BEGIN ")):
 		cert, err = pemCertificate(normalPEM(data))
-	} else {
+	case bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")):
+		err = errors.New("it is text in UTF-16; iconv mends it: iconv -f UTF-16 -t UTF-8 old.pem > push.pem")
+	default:
 		cert, err = pkcs12Certificate(data, password)
 	}
 	if err != nil {
@@ -92,13 +95,19 @@ func pkcs12Certificate(data []byte, password string) (tls.Certificate, error) {
 			return tls.Certificate{}, errors.New("it has a password, and none is configured")
 		}
 		return tls.Certificate{}, errors.New("wrong password")
-	case err != nil && strings.Contains(err.Error(), "private key missing"):
+	case err != nil && (strings.Contains(err.Error(), "private key missing") || isCertificate(data)):
 		return tls.Certificate{}, errNoKey
 	case err != nil:
 		return tls.Certificate{}, fmt.Errorf("expected PKCS#12 (.p12, .pfx) with one private key and its certificate, or "+
 			"PEM: %w%s", err, mendPKCS12)
 	}
 	return withLeaf(key, append([]*x509.Certificate{leaf}, chain...)), nil
+}
+
+// isCertificate reports whether it is a bare certificate in DER (.cer), as the developer account gives it out.
+func isCertificate(data []byte) bool {
+	_, err := x509.ParseCertificate(data)
+	return err == nil
 }
 
 // withLeaf puts the certificate that the key belongs to before the others; the first one where it belongs to none.

@@ -142,6 +142,8 @@ func TestLoadCertificateRefuses(t *testing.T) {
 		{"no password", string(p12), "", "it has a password, and none is configured"},
 		{"p12 without key", string(trust), testPassword, "no private key"},
 		{"p12 cut off", string(p12[:len(p12)/2]), testPassword, "expected PKCS#12"},
+		{"certificate as downloaded, in DER", string(leaf.Raw), "", "no private key"},
+		{"PEM in UTF-16", "\xff\xfe-\x00-\x00", "", "UTF-16"},
 		{"neither", "push me", "", "expected PKCS#12"},
 		{"empty", "", "", "expected PKCS#12"},
 		{"pem without key", pemCert(leaf), "", "no private key"},
