@@ -107,7 +107,7 @@ func TestFeedbackOfASlowService(t *testing.T) {
 		sent := tuples(want...)
 		go func() {
 			for _, piece := range [][]byte{sent[:3], sent[3:5], sent[5:38], sent[38:60], sent[60:]} {
-				time.Sleep(9 * time.Second)
+				elapse(9 * time.Second)
 				_, _ = server.Write(piece)
 			}
 		}()
