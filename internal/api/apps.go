@@ -333,11 +333,11 @@ func (rd *reader) key(at string, v push.JSON) (key Key, hashed bool) {
 			if v.IsNull() {
 				return true
 			}
-			t, err := time.Parse(time.RFC3339, v.String())
-			if err != nil || !t.After(time.Now()) {
+			t, ok := readTime(v)
+			if !ok || !t.After(time.Now()) {
 				wrong = "must be a time to come, like 2027-01-31T12:00:00Z"
 			}
-			key.ExpiresAt = t.UTC()
+			key.ExpiresAt = t
 		default:
 			return false
 		}

@@ -216,6 +216,10 @@ func (p *parameter) describe() *huma.Param {
 	case p.longest > 0:
 		schema.MaxLength = &p.longest
 	}
+	if p.filled {
+		least := 1
+		schema.MinLength = &least
+	}
 	for _, value := range p.enum {
 		schema.Enum = append(schema.Enum, value)
 	}

@@ -119,6 +119,10 @@ func TestTimes(t *testing.T) {
 		if n := f.send(t, sendKey, aps+`, "expires_at": `+at(time.Second)).Notification; !n.Expiration.Equal(start.Add(time.Second)) {
 			t.Errorf("expiration: %v", n.Expiration)
 		}
+		if n := f.send(t, sendKey, aps+`, "expires_at": "2030-01-01t02:30:00.5+02:30"`).Notification; !n.Expiration.Equal(
+			time.Date(2030, 1, 1, 0, 0, 0, 5e8, time.UTC)) {
+			t.Errorf("expiration in lower case, as RFC 3339 has it too: %v", n.Expiration)
+		}
 		// A scheduled one lives a day from when it is sent: a day from now it might have died before.
 		n := f.send(t, sendKey, aps+`, "send_at": `+at(30*24*time.Hour)).Notification
 		if !n.SendAt.Equal(start.Add(30*24*time.Hour)) || !n.Expiration.Equal(n.SendAt.Add(24*time.Hour)) {
@@ -147,6 +151,12 @@ func TestTimes(t *testing.T) {
 			`"send_at": ` + at(-time.Second):                                        "body.send_at",
 			`"send_at": ` + at(30*24*time.Hour+time.Second):                         "body.send_at",
 			`"send_at": 5`: "body.send_at",
+			// Not RFC 3339: an hour of one digit, a comma, an offset of a day.
+			`"expires_at": "2030-01-01T0:00:00Z"`:        "body.expires_at",
+			`"expires_at": "2030-01-01T00:00:00,5Z"`:     "body.expires_at",
+			`"expires_at": "2030-01-01T00:00:00+24:00"`:  "body.expires_at",
+			`"expires_at": "2030-01-01T00:00:00+00:60"`:  "body.expires_at",
+			`"expires_at": "2030-01-01T00:00:00.5-5:00"`: "body.expires_at",
 		} {
 			wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications", `{`+aps+`, `+members+`}`), 422, "invalid", where)
 		}
