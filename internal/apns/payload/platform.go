@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -160,8 +161,14 @@ func (c *checker) topic(n *push.Notification, topic string, r *typeRules, fields
 		c.fault(at, "must have at most "+strconv.Itoa(limit)+" bytes, and has "+strconv.Itoa(len(suffix)))
 	} else if suffix != "" && suffix[0] != '.' {
 		c.fault(at, "must begin with a dot")
+	} else if strings.ContainsFunc(suffix, notOfTopic) { // APNs would refuse the topic, and the notification would wait
+		c.fault(at, "must be of letters, digits, dots, hyphens and underscores, as a bundle id")
 	}
 	n.Key, n.Kind = topic+suffix, push.KindNone
+}
+
+func notOfTopic(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
 }
 
 // id sets the notification's own apns-id.

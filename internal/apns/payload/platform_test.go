@@ -89,6 +89,8 @@ func TestComposeRefuses(t *testing.T) {
 		`{"message": {"body": "B"}, "aps": {"x": 1, "x": 2}}`:                             "body.aps.x",
 		`{"message": {"body": "B"}, "push_type": "silent"}`:                               "body.push_type",
 		`{"message": {"body": "B"}, "topic_suffix": "voip"}`:                              "body.topic_suffix",
+		`{"message": {"body": "B"}, "topic_suffix": ".voip ptt"}`:                         "body.topic_suffix",
+		`{"message": {"body": "B"}, "topic_suffix": ".ü"}`:                                "body.topic_suffix",
 		`{"message": {"body": "B"}, "topic_suffix": ".` + strings.Repeat("x", 255) + `"}`: "body.topic_suffix",
 		`{"aps": {}, "apns_id": "mine"}`:                                                  "body.apns_id",
 		`{"aps": {}, "apns_id": "00000000-0000-0000-0000-000000000000"}`:                  "body.apns_id",
