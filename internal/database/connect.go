@@ -37,7 +37,7 @@ var limitStatements = [...]func(time.Duration) string{
 	},
 }
 
-// Connect implements driver.Connector. A server that knows neither variable is used without a limit.
+// Connect implements driver.Connector.
 func (c *sessionConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
@@ -64,20 +64,31 @@ func (c *sessionConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if c.limit == 0 {
 		return conn, nil
 	}
+	if err := c.limitTime(ctx, execer); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	if whole, ok := conn.(mysqlConn); ok {
+		return &togetherConn{mysqlConn: whole}, nil
+	}
+	return conn, nil
+}
+
+// limitTime tries the ways to limit the statements' time. A server that knows neither is used without a limit.
+func (c *sessionConnector) limitTime(ctx context.Context, execer driver.ExecerContext) error {
 	first := c.dialect.Load()
 	for i := range int32(len(limitStatements)) {
 		dialect := (first + i) % int32(len(limitStatements))
 		_, err := execer.ExecContext(ctx, limitStatements[dialect](c.limit), nil)
 		if err == nil {
 			c.dialect.Store(dialect)
-			return conn, nil
+			return nil
 		}
 		if mysqlCode(err) == 0 { // not the server's answer: the connection broke
-			_ = conn.Close()
-			return nil, fmt.Errorf("limit the statements' time: %w", err)
+			return fmt.Errorf("limit the statements' time: %w", err)
 		}
 	}
-	return conn, nil
+	return nil
 }
 
 // hasSeveralWriters asks for the variables of Galera, of group replication with several primaries, and of TiDB.

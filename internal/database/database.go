@@ -82,6 +82,8 @@ type DB struct {
 	// mysql is how to open more connections to the same server.
 	mysql          *mysql.Config
 	severalWriters atomic.Bool
+	// noneTogether is set where the server does not take several statements at once.
+	noneTogether atomic.Bool
 	// unlock gives up the exclusive use of an SQLite file.
 	unlock func() error
 }
@@ -177,12 +179,17 @@ const (
 // A commit whose answer was lost may have happened: Tx then returns ErrCommitUnknown, and the caller, who alone can
 // tell, looks whether it did or repeats what is harmless to repeat.
 func (db *DB) Tx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	if isTogether(ctx) && (db.Dialect == SQLite || db.noneTogether.Load()) {
+		ctx = oneByOne(ctx)
+	}
 	var races, breaks int
 	for {
 		end, err := db.try(ctx, fn)
 		switch {
 		case end == final || ctx.Err() != nil:
 			return err
+		case end == refused:
+			return db.apart(ctx, fn, err)
 		case end == broke:
 			if breaks++; breaks > txBreaks {
 				return err
@@ -205,6 +212,7 @@ const (
 	final    ending = iota // committed, failed for good, or nobody knows
 	lostRace               // rolled back; another transaction went first
 	broke                  // rolled back, because the connection broke
+	refused                // a statement of those that were sent together, or their commit, was refused
 )
 
 func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) (ending, error) {
@@ -225,11 +233,17 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 		return final, MarkUnavailable(err)
 	case isConnectionLost(err):
 		return broke, MarkUnavailable(err)
+	case isTogether(ctx) && notUnderstood[mysqlCode(err)]:
+		return refused, MarkUnavailable(err)
 	case err != nil:
 		return final, MarkUnavailable(err)
 	}
 	err = commit(ctx, tx)
 	switch {
+	case IsDuplicate(err): // of a statement that was sent together with the commit
+		return final, err
+	case isTogether(ctx) && mysqlCode(err) != 0 && !isConnectionLost(err) && !IsDeadlock(err):
+		return refused, fmt.Errorf("%w: %w", ErrCommitUnknown, MarkUnavailable(err))
 	case err == nil:
 		return final, nil
 	case errors.Is(err, errNoAnswer):

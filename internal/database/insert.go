@@ -75,7 +75,7 @@ func newColumnList(columns string) *columnList {
 }
 
 // Add appends a row, and first executes what is there where the row would not fit into the same statement. It does not
-// keep values, but what they refer to until the statement is executed.
+// keep values, but what they refer to until the transaction ends.
 func (in *Insert) Add(ctx context.Context, tx *sqlx.Tx, values ...any) error {
 	var bytes int
 	var used uint64
@@ -146,6 +146,7 @@ func (in *Insert) Flush(ctx context.Context, tx *sqlx.Tx) error {
 		return nil
 	}
 	columns, args := in.needed()
+	ctx = later(ctx)
 	for rows := in.rows; rows > 0; {
 		n := rows
 		if tx.DriverName() == string(SQLite) { // few texts, which are kept: see keepingConn

@@ -128,7 +128,9 @@ func openMySQL(dsn string, opts Options) (*DB, error) {
 		opts.StatementLimit = 30 * time.Second
 	}
 	db := &DB{Dialect: MySQL, maxIdle: opts.MaxConns, mysql: cfg}
-	connector, err := newConnector(cfg, opts.StatementLimit, &db.severalWriters)
+	pooled := cfg.Clone()
+	pooled.MultiStatements = true // see Together; all that is not the statements' own text is an argument
+	connector, err := newConnector(pooled, opts.StatementLimit, &db.severalWriters)
 	if err != nil {
 		return nil, fmt.Errorf("open MySQL: %w", err)
 	}

@@ -73,7 +73,7 @@ func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 				break
 			}
 		}
-		err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		err = q.tx(database.Together(ctx), func(ctx context.Context, tx *sqlx.Tx) error {
 			counts = quota.Changes{}
 			return q.insertAll(ctx, tx, group, shard, &counts)
 		})

@@ -70,6 +70,20 @@ func benchmarkSingles(b *testing.B, db *database.DB, kept bool) {
 	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "settled/s")
 }
 
+// BenchmarkAcceptAlone accepts one notification to one device after the other: what a caller alone waits for.
+func BenchmarkAcceptAlone(b *testing.B) {
+	for name, open := range map[string]func(testing.TB) *database.DB{"sqlite": dbtest.SQLite, "mysql": dbtest.MySQL} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			r := start(b, open(b), Config{})
+			ts := tokens(1, 2)
+			for b.Loop() {
+				r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: ts})
+			}
+		})
+	}
+}
+
 // BenchmarkReadFinished reads the events of notifications to one device that are done.
 func BenchmarkReadFinished(b *testing.B) {
 	for name, open := range map[string]func(testing.TB) *database.DB{"sqlite": dbtest.SQLite, "mysql": dbtest.MySQL} {

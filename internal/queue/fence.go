@@ -32,7 +32,7 @@ func (q *Queue) lateFencedTx(
 	fn func(ctx context.Context, tx *sqlx.Tx, held map[Lease]bool) error,
 ) ([]Lease, error) {
 	var lost []Lease
-	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+	err := q.tx(database.Together(ctx), func(ctx context.Context, tx *sqlx.Tx) error {
 		lost = lost[:0]
 		if err := before(ctx, tx); err != nil {
 			return err
