@@ -238,7 +238,7 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 	case err != nil:
 		return final, MarkUnavailable(err)
 	}
-	err = commit(ctx, tx)
+	err = db.commit(ctx, tx)
 	switch {
 	case IsDuplicate(err): // of a statement that was sent together with the commit
 		return final, err
@@ -269,8 +269,8 @@ const commitGrace = 500 * time.Millisecond
 
 // commit commits, and stops to wait with ctx: a commit has no context of its own, and one on a server without a
 // majority hangs for as long as that lasts. It may yet happen then; its connection is in use until it has.
-func commit(ctx context.Context, tx *sqlx.Tx) error {
-	if ctx.Done() == nil {
+func (db *DB) commit(ctx context.Context, tx *sqlx.Tx) error {
+	if ctx.Done() == nil || db.Dialect == SQLite {
 		return tx.Commit()
 	}
 	done := make(chan error, 1)

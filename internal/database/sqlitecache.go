@@ -83,6 +83,38 @@ func (c *keepingConn) ExecContext(ctx context.Context, query string, args []driv
 	return execer.ExecContext(ctx, args)
 }
 
+// BeginTx implements driver.ConnBeginTx, with the driver's text. There is one connection that writes, so that neither
+// the begin nor the commit waits for another.
+func (c *keepingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if opts.ReadOnly {
+		return c.sqliteConn.BeginTx(ctx, opts)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return (*keptTx)(c), (*keptTx)(c).run("BEGIN IMMEDIATE")
+}
+
+// keptTx is the transaction that is under way.
+type keptTx keepingConn
+
+func (t *keptTx) run(statement string) error {
+	_, err := (*keepingConn)(t).ExecContext(context.Background(), statement, nil)
+	return err
+}
+
+// Commit implements driver.Tx. After one that failed, as on a full disk, the transaction may be open still.
+func (t *keptTx) Commit() error {
+	err := t.run("COMMIT")
+	if err != nil {
+		_ = t.run("ROLLBACK") // it fails where none is open
+	}
+	return err
+}
+
+// Rollback implements driver.Tx.
+func (t *keptTx) Rollback() error { return t.run("ROLLBACK") }
+
 // QueryContext implements driver.QueryerContext.
 func (c *keepingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	kept, err := c.prepared(ctx, query)
