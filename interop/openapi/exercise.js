@@ -92,12 +92,14 @@ async function apps(entry) {
   await call('GET /v1/apps/{name}', { at, key, want: 200 });
   await call('GET /v1/apps', { key, want: 200 });
   const { key: fox } = await call('POST /v1/apps/{name}/keys', { at, key, body: { name: 'backend', scope: 'send' }, want: 201 });
-  await call('POST /v1/apps/{name}/keys', { at, key, body: { name: 'phone', scope: 'register', expires_at: '2100-01-01T00:00:00Z' }, want: 201 });
+  const { key: phone } = await call('POST /v1/apps/{name}/keys', { at, key, body: { name: 'phone', scope: 'register', expires_at: '2100-01-01T00:00:00Z' }, want: 201 });
   await wrong('POST /v1/apps/{name}/keys', 409, { at, key, body: { name: 'phone', scope: 'register' } });
   await call('GET /v1/apps/{name}/keys', { at, key, want: 200 });
 
   // The quotas of the app, and what a service keeps for all.
   await call('PUT /v1/tokens/{token}', { at: { token }, key: fox, body: {}, want: 201 });
+  const { created_at: createdAt } = await call('PUT /v1/tokens/{token}', { at: { token }, key: phone, body: { locale: 'de' }, want: 200 });
+  if (createdAt !== null) faults.push('a register key reads when a token was first registered');
   await wrong('PUT /v1/tokens/{token}', 429, { at: { token: other }, key: fox, body: {} });
   await wrong('POST /v1/tokens', 429, { key: fox, body: { platform: 'apns', token: other } });
   const later = { message: { title: 'x' }, send_at: new Date(Date.now() + 3600e3).toISOString() };
