@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,31 @@ func (b *batch) left() int { return len(b.Recipients) - b.next }
 
 // weight is what the batch counts against its route's memory: one without recipients is still a batch.
 func (b *batch) weight() int { return max(1, len(b.Recipients)) }
+
+// rotate puts its first n recipients, with their results, behind the others.
+func (b *batch) rotate(n int) {
+	rotate(b.Recipients, n)
+	if b.results != nil {
+		rotate(b.results, n)
+	}
+}
+
+func rotate[T any](s []T, n int) {
+	first := slices.Clone(s[:n])
+	copy(s[copy(s, s[n:]):], first)
+}
+
+// untriedFirst puts what was tried behind what was not. What is left of the batch is then not tried with the same
+// recipient first, over which a pause may have begun.
+func (b *batch) untriedFirst() {
+	tried, again := 0, false
+	for ; tried < b.next && b.results[tried] != unsent; tried++ {
+		again = again || !b.results[tried].Outcome.Final()
+	}
+	if again && tried < len(b.Recipients) {
+		b.rotate(tried)
+	}
+}
 
 // start readies the batch for its first results.
 func (b *batch) start() {

@@ -207,6 +207,9 @@ func (r *route) complete(b *batch) {
 	if tried {
 		b.tries++
 	}
+	if r.breaker.route.another {
+		b.untriedFirst()
+	}
 	waits := b.left() > 0
 	again := b.next
 	b.next = 0

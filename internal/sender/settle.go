@@ -139,6 +139,7 @@ func (q *settlers) run(ctx context.Context) {
 func (q *settlers) decide(b *batch, now time.Time) queue.Settlement {
 	if !b.decided {
 		b.decided = true
+		b.untriedFirst()
 		b.retryAt = q.failOrRetry(b, now)
 	}
 	return queue.Settlement{Batch: b.Batch, Lease: b.lease, SentAt: b.sentAt, Kind: b.n.Kind,
