@@ -2,10 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -142,6 +148,7 @@ func TestUnusableCredentialsHoldOneAppOnly(t *testing.T) {
 		"not a key":        {key, "ca.pem", p8},
 		"no key":           {key, "", p8},
 		"no certificate":   {"certificate_file: other", "", "client.pem"},
+		"expired":          {"certificate_file: other", "expired.pem", "client.pem"},
 		"no password file": {"certificate_file: certs/client.p12, certificate_password_file: other", "", "password"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,6 +167,7 @@ func testUnusableCredentials(t *testing.T, settings, broken, right string) {
 		t.Fatal(err)
 	}
 	other := filepath.Join(r.dir, "other")
+	writeExpired(t, filepath.Join(r.dir, "certs", "expired.pem"))
 	put := func(name string) {
 		content := []byte(simulator.P12Password + "\n")
 		if name != "password" {
@@ -175,10 +183,14 @@ func testUnusableCredentials(t *testing.T, settings, broken, right string) {
 		put(broken)
 	}
 	const otherKey = "lhspn_other_key_of_the_tests"
-	text = fmt.Appendf(text, `  - name: other
+	text = fmt.Appendf(text, `  - name: third
+    fcm: {service_account_file: certs/ca.pem, project_id: third}
+    webpush: {vapid_key_file: certs/ca.pem, subject: "mailto:a@example.com"}
+    keys: [{name: third, scope: admin, sha256: %064d}]
+  - name: other
     apns: {topic: %s, gateway: %q, ca_file: certs/ca.pem, %s}
     keys: [{name: other, scope: admin, sha256: %s}]
-`, simulator.DefaultTopic, r.sim.ProviderAddr(), settings, config.HashKey(otherKey))
+`, 3, simulator.DefaultTopic, r.sim.ProviderAddr(), settings, config.HashKey(otherKey))
 	if err := os.WriteFile(r.file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +206,11 @@ func testUnusableCredentials(t *testing.T, settings, broken, right string) {
 	if m := r.metrics(); !strings.Contains(m, metric+"1") {
 		t.Error("no metric says that the credentials cannot be used")
 	}
+	for _, route := range []string{"fcm", "webpush"} { // and those of other platforms, likewise
+		if !strings.Contains(r.metrics(), `lhspn_credentials_unusable{app="third",route="`+route+`"} 1`) {
+			t.Errorf("no metric says that those of %s cannot be used", route)
+		}
+	}
 	put(right)
 	r.until("the repaired credentials are taken up without a notification", func() bool {
 		return strings.Contains(r.metrics(), metric+"0")
@@ -202,5 +219,31 @@ func testUnusableCredentials(t *testing.T, settings, broken, right string) {
 	id = r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(2)+`"]}, "aps": {"alert": "x"}}`, 202)["id"].(string)
 	if counts := r.done(id)["counts"].(map[string]any); counts["accepted"] != 1.0 {
 		t.Errorf("the repaired app: %v", counts)
+	}
+}
+
+// writeExpired writes a client certificate that was good until yesterday, with its key.
+func writeExpired(t *testing.T, file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "push"},
+		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, -1),
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
