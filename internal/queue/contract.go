@@ -120,7 +120,8 @@ type Registry interface {
 	Elsewhere(ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token,
 		route push.Route) (map[push.Token]push.Route, error)
 	// LastUpdated says when each of the tokens that are registered was last.
-	LastUpdated(ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token) (map[push.Token]time.Time, error)
+	LastUpdated(ctx context.Context, db sqlx.QueryerContext, app string, tokens []push.Token) (
+		map[push.Token]time.Time, error)
 	// AddBadges adds n to the stored badge of each registered recipient, saturating, and writes the sums (n itself for
 	// a token that is not registered) into recipients. recipients are in the tokens' order.
 	AddBadges(ctx context.Context, tx *sqlx.Tx, app string, recipients []push.Recipient, n uint32) error
