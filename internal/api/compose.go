@@ -67,7 +67,7 @@ func (rd *accepting) compose(at string, c *push.Content, platforms []Platform, s
 		}
 	}
 	if s.Notification == nil && tooLarge == nil && len(rd.faults) == before {
-		rd.fault(at+"."+rd.firstBlock(), "is missing, and so is message: there is nothing to send"+rd.toWhom(platforms))
+		rd.fault(at+"."+rd.firstBlock(platforms), "is missing, and so is message: there is nothing to send"+rd.toWhom(platforms))
 	}
 	return tooLarge
 }
@@ -82,9 +82,9 @@ func (rd *accepting) add(at string, faults []push.Fault) {
 	}
 }
 
-// firstBlock is the name of the object that the app's first platform has of its own.
-func (rd *accepting) firstBlock() string {
-	p := rd.app.Platforms[0]
+// firstBlock is the name of the object that the first of the platforms, or else of the app's, has of its own.
+func (rd *accepting) firstBlock(platforms []Platform) string {
+	p := slices.Concat(platforms, rd.app.Platforms)[0]
 	if own, has := p.(Blocks); has {
 		return own.Blocks()[0]
 	}

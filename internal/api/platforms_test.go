@@ -220,7 +220,7 @@ func TestSeveralPlatformsRefuse(t *testing.T) {
 		`"message": {"body": "B"}, "platforms": "fcm"`:                                {422, "invalid", []string{"body.platforms"}, ""},
 		`"message": {"body": "B"}, "platforms": [5]`:                                  {422, "invalid", []string{"body.platforms[0]"}, ""},
 		`"aps": {"alert": "x"}, "platforms": ["apns", "fcm"]`:                         {422, "invalid", []string{"body.platforms"}, ""},
-		`"aps": {"alert": "x"}, "platforms": ["fcm"]`:                                 {422, "invalid", []string{"body.aps"}, ""},
+		`"aps": {"alert": "x"}, "platforms": ["fcm"]`:                                 {422, "invalid", []string{"body.fcm"}, ""},
 		`"message": {"body": "B"}, "replace": 1`:                                      {422, "invalid", []string{"body.replace"}, ""},
 		`"message": {"body": "B"}, "apns_id": "123e4567-e89b-12d3-a456-426655440000"`: {422, "invalid", []string{"body.apns_id"}, ""},
 		`"message": {"body": "B"}, "hms": {}`:                                         {422, "invalid", []string{"body.hms"}, ""},
