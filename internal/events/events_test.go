@@ -470,9 +470,9 @@ func TestBodies(t *testing.T) {
 			}
 		}
 	}
-	for _, wrong := range [][]byte{nil, {9}, {references}, {references, 1, 2, 3}, make([]byte, 30)} {
+	for _, wrong := range [][]byte{nil, {9}, {2}, {finishedOnes}, {finishedOnes, 1, 2, 3}, make([]byte, 30)} {
 		if len(wrong) == 30 {
-			wrong[0] = references
+			wrong[0] = finishedOnes
 		}
 		if _, err := decode(wrong); err == nil {
 			t.Errorf("%v was taken", wrong)

@@ -14,7 +14,6 @@ import (
 	"hash"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -165,26 +164,36 @@ const usualLen = 640
 // resolve makes references what they tell. One to a notification that is not there, as of an app that is removed, stays
 // what it is, and is passed over.
 func (s *Store) resolve(ctx context.Context, app string, lines []line) error {
-	ids := make([]uuid.UUID, len(lines))
+	var ids []uuid.UUID // of those whose rows are to be read
 	for i := range lines {
-		ids[i] = lines[i].finished
+		if lines[i].single == nil {
+			ids = append(ids, lines[i].finished)
+		}
 	}
-	found, err := s.cfg.Finished(ctx, app, ids)
-	if err != nil {
-		return fmt.Errorf("read events: %w", err)
+	var found map[uuid.UUID]*push.Status
+	if len(ids) > 0 {
+		var err error
+		if found, err = s.cfg.Finished(ctx, app, ids); err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
 	}
-	data := make([]byte, 0, len(found)*usualLen) // of all of them
+	data := make([]byte, 0, len(lines)*usualLen) // of all of them
+	var said statuses
 	for i := range lines {
-		s := found[ids[i]]
+		l := &lines[i]
+		s := found[l.finished]
+		if l.single != nil {
+			s = said.next(l.single, l.At)
+		}
 		if s == nil {
 			continue
 		}
-		lines[i].Type = push.EventDone
+		l.Type = push.EventDone
 		if s.State == push.StateCancelled {
-			lines[i].Type = push.EventCancelled
+			l.Type = push.EventCancelled
 		}
 		data = appendNotification(data, s)
-		lines[i].Data, data = data[:len(data):len(data)], data[len(data):]
+		l.Data, data = data[:len(data):len(data)], data[len(data):]
 	}
 	return nil
 }
@@ -196,8 +205,8 @@ func decode(body []byte) ([]line, error) {
 		r = bytes.NewReader(body[1:])
 	case len(body) > 0 && body[0] == deflated:
 		r = flate.NewReader(bytes.NewReader(body[1:]))
-	case len(body) > 0 && body[0] == references:
-		return decodeReferences(body[1:])
+	case len(body) > 0 && body[0] == finishedOnes:
+		return decodeFinished(body[1:])
 	default:
 		return nil, errors.New("a row in an unknown form")
 	}
@@ -211,18 +220,6 @@ func decode(body []byte) ([]line, error) {
 		}
 		lines = append(lines, l)
 	}
-}
-
-func decodeReferences(body []byte) ([]line, error) {
-	if len(body) < 8 || len(body)%16 != 8 {
-		return nil, errors.New("a row of references of a wrong length")
-	}
-	at := time.UnixMicro(int64(binary.BigEndian.Uint64(body))).UTC()
-	lines := make([]line, 0, len(body)/16)
-	for ids := body[8:]; len(ids) > 0; ids = ids[16:] {
-		lines = append(lines, line{At: at, finished: uuid.UUID(ids[:16])})
-	}
-	return lines, nil
 }
 
 const macLen = 8

@@ -41,7 +41,7 @@ type Writer struct {
 	now   time.Time
 	rows  map[rowKey]*row
 	order []*row
-	// finished are rows of references (see Finish): they come after the others, as the last of each notification.
+	// finished are rows of what is finished (see Finish): they come after the others, as the last of each notification.
 	finished      map[rowKey]*row
 	finishedOrder []*row
 }
@@ -63,8 +63,10 @@ type line struct {
 	Type push.EventType  `json:"t"`
 	At   time.Time       `json:"at"`
 	Data json.RawMessage `json:"d"`
-	// finished is the notification that it tells of, where it is no more than a reference: it has no Type or Data then.
+	// finished is the notification that it tells of, where it is no more than a reference, or has what it says in single:
+	// it has no Type or Data then.
 	finished uuid.UUID
+	single   *Single
 }
 
 // Write begins the events of a transaction that runs now. A nil Store gives a Writer that writes nothing.
@@ -95,13 +97,33 @@ func (w *Writer) Finish(l *Lease, app string, id uuid.UUID) {
 	if !w.store.Wanted(app) {
 		return
 	}
+	r := w.finishedRow(l, app, 1+len(id))
+	r.body = appendReference(r.body, id)
+}
+
+// FinishSingle is Finish for the most usual ones, of which nothing needs to be read again.
+func (w *Writer) FinishSingle(l *Lease, app string, one *Single) {
+	platform, known := itemPlatform(one.Platform)
+	if !known || one.CreatedAt.IsZero() || one.FirstSentAt.IsZero() {
+		w.Finish(l, app, one.ID)
+		return
+	}
+	if !w.store.Wanted(app) {
+		return
+	}
+	r := w.finishedRow(l, app, 64+len(one.Name))
+	r.body = appendSingle(r.body, one, platform, w.now)
+}
+
+// finishedRow is where the next item goes, which is up to size bytes long.
+func (w *Writer) finishedRow(l *Lease, app string, size int) *row {
 	k := rowKey{shard: noShard, epoch: w.store.epoch, app: app}
 	if l != nil {
 		k.shard, k.epoch = uint32(l.Shard), l.Epoch
 	}
 	r := w.finished[k]
-	if r == nil || r.n == rowEvents {
-		r = &row{rowKey: k, body: binary.BigEndian.AppendUint64([]byte{references}, uint64(w.now.UnixMicro()))}
+	if r == nil || r.n == rowEvents || len(r.body)+size > rowBytes {
+		r = &row{rowKey: k, body: binary.BigEndian.AppendUint64([]byte{finishedOnes}, uint64(w.now.UnixMicro()))}
 		if w.finished == nil {
 			w.finished = map[rowKey]*row{}
 		}
@@ -109,8 +131,8 @@ func (w *Writer) Finish(l *Lease, app string, id uuid.UUID) {
 		w.finishedOrder = append(w.finishedOrder, r)
 	}
 	r.n++
-	r.body = append(r.body, id[:]...)
 	w.store.metrics.finished.Inc()
+	return r
 }
 
 func (w *Writer) add(k rowKey, t push.EventType, data any) error {
@@ -182,7 +204,8 @@ func (s *Store) nextID() int64 {
 const (
 	plain byte = iota
 	deflated
-	references // the time in Unix microseconds, and the ids of the notifications that were finished then
+	_
+	finishedOnes // the time in Unix microseconds, and the notifications that were finished then (finished.go)
 )
 
 var deflaters = sync.Pool{New: func() any {

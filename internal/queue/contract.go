@@ -95,8 +95,10 @@ type Settlement struct {
 	SentAt time.Time
 	// Kind is the notification's.
 	Kind push.Kind
-	// ServiceID is the notification's.
+	// ServiceID, Name and CreatedAt are the notification's. Without CreatedAt they are read from its row where needed.
 	ServiceID uuid.UUID
+	Name      string
+	CreatedAt time.Time
 	// Results are in the order of Batch.Recipients. Those that are not final go into a follow-up batch, due at
 	// RetryAt; a Retry grows its recipient's attempts.
 	Results []push.Result

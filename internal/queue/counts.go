@@ -20,6 +20,9 @@ type tally struct {
 	sentAt   time.Time // zero where nothing was sent
 	expanded bool
 	single   bool // what waited was in its row
+	// done says, after updateCounts, that it is in the state done now for certain, and sentAt when it was sent as its row
+	// has it.
+	done bool
 }
 
 // counts are in the order of countColumns.
@@ -74,8 +77,9 @@ func updateCounts(ctx context.Context, tx *sqlx.Tx, tallies map[uuid.UUID]*tally
 	}
 	type group struct {
 		alike
-		sentAt time.Time
-		ids    []uuid.UUID
+		sentAt  time.Time
+		ids     []uuid.UUID
+		tallies []*tally
 	}
 	groups := map[alike]*group{}
 	var order []*group
@@ -96,20 +100,26 @@ func updateCounts(ctx context.Context, tx *sqlx.Tx, tallies map[uuid.UUID]*tally
 		if t.sentAt.After(g.sentAt) { // the latest: none of them was sent before it was created
 			g.sentAt = t.sentAt
 		}
-		g.ids = append(g.ids, id)
+		g.ids, g.tallies = append(g.ids, id), append(g.tallies, t)
 	}
 	for _, g := range order {
+		done := g.single
 		for ids := range slices.Chunk(g.ids, maxKeys) {
 			c := change{counts: g.counts, sentAt: g.sentAt, expanded: g.expanded}
 			var err error
 			if g.single {
-				err = (*single)(&c).apply(ctx, tx, g.app, ids, stamp(now))
+				var all bool
+				all, err = (*single)(&c).apply(ctx, tx, g.app, ids, stamp(now))
+				done = done && all
 			} else {
 				err = c.apply(ctx, tx, g.app, ids, now)
 			}
 			if err != nil {
 				return err
 			}
+		}
+		for _, t := range g.tallies {
+			t.done, t.sentAt = done, g.sentAt
 		}
 	}
 	return nil

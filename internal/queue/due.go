@@ -189,7 +189,7 @@ func (q *Queue) Notifications(
 func (q *Queue) loadNotifications(
 	ctx context.Context, app string, ids []uuid.UUID, into map[uuid.UUID]*push.Notification,
 ) error {
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, environment, push_type, kind, topic, priority, expires_at, collapse_id,
 		service_id, badge_increment, rate, payload, badge_at, ticket_at, contents, trace, created_at, send_at
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
@@ -198,15 +198,16 @@ func (q *Queue) loadNotifications(
 	defer rows.Close()
 	for rows.Next() {
 		n := &push.Notification{App: app}
-		var id, environment, pushType, kind, topic, collapse []byte
+		var id, name, environment, pushType, kind, topic, collapse []byte
 		var contents, trace, serviceID sql.RawBytes
 		var expires, created, sendAt database.Time
-		if err := rows.Scan(&id, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse,
+		if err := rows.Scan(&id, &name, &n.Platform, &environment, &pushType, &kind, &topic, &n.Priority, &expires, &collapse,
 			&serviceID, &n.BadgeIncrement, &n.Rate, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents,
 			&trace, &created, &sendAt); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)
+		n.Name = string(name)
 		n.Environment, n.Type, n.Kind = push.Route(environment), push.Type(pushType), push.Kind(kind)
 		n.Key, n.CollapseID, n.Trace = string(topic), string(collapse), push.TraceOf(trace)
 		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time

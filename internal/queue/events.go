@@ -55,12 +55,21 @@ func (n *news) of(app string, id uuid.UUID, under *Lease) *told {
 	return t
 }
 
-// settled notes a batch that is settled. It returns nil where nothing more is to be told of it.
-func (n *news) settled(s *Settlement) *told {
+// settled notes a batch that is settled; counted is what was counted of one that waited in its notification's row. It
+// returns nil where nothing more is to be told of it.
+func (n *news) settled(s *Settlement, counted *tally) *told {
 	b := s.Batch
 	ends := len(s.Results) == 1 && s.Results[0].Outcome.Final()
 	if b.single && ends && s.Results[0].Outcome == push.Accepted { // as most end
-		n.out.Finish((*events.Lease)(&s.Lease), b.App, b.Notification)
+		under := (*events.Lease)(&s.Lease)
+		if !counted.done { // whether it was cancelled meanwhile is in its row
+			n.out.Finish(under, b.App, b.Notification)
+			return nil
+		}
+		n.out.FinishSingle(under, b.App, &events.Single{
+			ID: b.Notification, Name: s.Name, Platform: b.Recipients[0].Token.PlatformName(), ServiceID: s.ServiceID,
+			CreatedAt: s.CreatedAt, SendAt: time.UnixMicro(b.DueAt), FirstSentAt: counted.sentAt,
+		})
 		return nil
 	}
 	t := n.of(b.App, b.Notification, &s.Lease)

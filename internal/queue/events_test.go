@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -95,7 +96,8 @@ func (r *teller) settleDue(outcome func(i int) push.Result) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		s := Settlement{Batch: b, Lease: l, SentAt: r.now(), ServiceID: of[b.Notification].ServiceID}
+		s := Settlement{Batch: b, Lease: l, SentAt: r.now(), ServiceID: of[b.Notification].ServiceID, Name: of[b.Notification].Name,
+			CreatedAt: of[b.Notification].CreatedAt}
 		for i := range b.Recipients {
 			s.Results = append(s.Results, outcome(i))
 		}
@@ -163,7 +165,7 @@ func TestSettlingIsTold(t *testing.T) {
 			listed[0].ServiceID != several.ID.String()+listed[0].Token.Short() {
 			r.t.Fatalf("listed %+v, %v", listed, err)
 		}
-		if diff := cmp.Diff(events.FailureOf(&listed[0]), failures.Items[0]); diff != "" {
+		if diff := gocmp.Diff(events.FailureOf(&listed[0]), failures.Items[0]); diff != "" {
 			r.t.Errorf("the list and the event differ: %s", diff)
 		}
 		r.settleDue(func(int) push.Result { return accepted })
@@ -268,6 +270,50 @@ func TestToldOnce(t *testing.T) {
 		}
 		if items, _, err := r.events.Read(r.t.Context(), app, r.cursor, nil, 1); err != nil || len(items) > 0 {
 			r.t.Errorf("and more: %v %v", items, err)
+		}
+	})
+}
+
+// Of notifications to one device that are accepted at once the event says what GET says, whether they are named, were
+// scheduled, or were cancelled when it was too late.
+func TestSinglesAreToldAsTheyAre(t *testing.T) {
+	eachTeller(t, func(r *teller) {
+		plain, named, cancelled, later := r.notification(), r.notification(), r.notification(), r.notification()
+		named.Name, named.ServiceID = "a campaign", uuid.New()
+		later.SendAt = later.CreatedAt.Add(time.Millisecond)
+		want := map[uuid.UUID]push.EventType{cancelled.ID: push.EventCancelled}
+		for i, n := range []*push.Notification{plain, named, cancelled, later} {
+			r.accept(push.Submission{Notification: n, Tokens: tokens(i, i+1), Routes: production})
+			want[n.ID] = cmp.Or(want[n.ID], push.EventDone)
+		}
+		if _, err := r.Cancel(r.t.Context(), app, cancelled.ID); err != nil {
+			r.t.Fatal(err)
+		}
+		r.clock.Store(int64(time.Second))
+		var all []Settlement
+		for _, b := range r.due() {
+			of, err := r.Notifications(r.t.Context(), app, []uuid.UUID{b.Notification})
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			s := r.settlement(b, accepted)
+			n := of[b.Notification]
+			s.ServiceID, s.Name, s.CreatedAt = n.ServiceID, n.Name, n.CreatedAt
+			all = append(all, s)
+		}
+		if _, err := r.Settle(r.t.Context(), all); err != nil || len(all) != len(want) {
+			r.t.Fatalf("%d settled: %v", len(all), err)
+		}
+		for _, e := range r.next(len(want)) {
+			data := decodeData[events.Notification](r.t, e)
+			id := uuid.MustParse(data.ID)
+			status := r.get(id)
+			if e.Type != want[id] {
+				r.t.Errorf("%s of one that is %s", e.Type, status.State)
+			}
+			if diff := gocmp.Diff(events.NotificationOf(&status), data); diff != "" {
+				r.t.Errorf("GET and the event differ: %s", diff)
+			}
 		}
 	})
 }

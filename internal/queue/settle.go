@@ -125,9 +125,9 @@ func (q *Queue) countSettled(done *settled) {
 // settle consumes all of the batches, or fails with errGone.
 func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement) (settled, error) {
 	var done settled
-	var err error
 	now := q.now()
-	if err := q.consumeAll(ctx, tx, settlements, now, &done); err != nil {
+	singles, err := q.consumeAll(ctx, tx, settlements, now, &done)
+	if err != nil {
 		return done, err
 	}
 	tallies := map[uuid.UUID]*tally{}
@@ -135,7 +135,7 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	out := q.newOutputs(now)
 	news := q.newNews(now)
 	var counted tally // when it was consumed
-	for _, s := range settlements {
+	for i, s := range settlements {
 		t := tallies[s.Batch.Notification]
 		switch {
 		case s.Batch.single:
@@ -153,7 +153,7 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 		var followUp *Batch
 		before := t.counts
 		done.counts.Add(s.Batch.App, s.Batch.counted(), -s.finals())
-		told := news.settled(s)
+		told := news.settled(s, &singles[i])
 		for i := range s.Results {
 			r, recipient := &s.Results[i], &s.Batch.Recipients[i]
 			done.outcomes[r.Outcome]++
@@ -236,9 +236,9 @@ func (q *Queue) noteAccepted(ctx context.Context, tx *sqlx.Tx, settlements []*Se
 }
 
 // consumeAll consumes the batches: those that are rows of their own by removing them, those that wait in their
-// notification's row together with its counts. It fails with errGone where one of them is not there.
+// notification's row together with its counts, which it returns. It fails with errGone where one of them is not there.
 func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Settlement, now time.Time,
-	done *settled) error {
+	done *settled) ([]tally, error) {
 	var keys []Key
 	singles := make(map[uuid.UUID]*tally, len(settlements))
 	all := make([]tally, len(settlements))
@@ -247,7 +247,7 @@ func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Sett
 		case !s.Batch.single:
 			keys = append(keys, s.Batch.Key)
 		case singles[id] != nil:
-			return errGone // for the second of the two
+			return nil, errGone // for the second of the two
 		default:
 			t := &all[i]
 			t.app, t.single = s.Batch.App, true
@@ -259,17 +259,17 @@ func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Sett
 	rows := len(keys)
 	n, err := consume(ctx, tx, keys)
 	if err != nil {
-		return fmt.Errorf("consume batches: %w", err)
+		return nil, fmt.Errorf("consume batches: %w", err)
 	}
 	if int(n) != rows {
-		return errGone
+		return nil, errGone
 	}
 	if err := updateCounts(ctx, tx, singles, now); err != nil {
-		return err
+		return nil, err
 	}
 	done.entries = q.entries.emptied(done.places)
 	_, err = consume(ctx, tx, slices.Clone(done.entries))
-	return wrap(err, "remove entries of which nothing waits")
+	return all, wrap(err, "remove entries of which nothing waits")
 }
 
 // followUp is the batch, still empty, that takes the place of the settled one.

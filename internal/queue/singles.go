@@ -195,8 +195,9 @@ func rewriteSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) error {
 	return nil
 }
 
-// apply settles what waits in the rows of notifications to one device: all of them alike.
-func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, now any) error {
+// apply settles what waits in the rows of notifications to one device: all of them alike. done says that all of them
+// are in the state done now, and none is cancelled.
+func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID, now any) (done bool, err error) {
 	var set strings.Builder
 	var args []any
 	final := false
@@ -216,20 +217,30 @@ func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 		set.WriteString(", first_sent_at = ?")
 		args = append(args, stamp(c.sentAt))
 	}
-	if final || !c.sentAt.IsZero() {
-		set.WriteString(", state = CASE state WHEN 3 THEN 3 ELSE ? END")
-		args = append(args, state)
-	}
 	listed := idArgs(ids)
 	if tx.DriverName() == string(database.SQLite) {
 		listed = pad(listed)
 	}
-	n, err := affected(ctx, tx, "UPDATE notifications SET waiting = 0"+set.String()+" WHERE app = ? AND waiting > 0 "+
-		"AND id IN "+list(len(listed)), slices.Concat(args, []any{app}, listed)...)
-	if err == nil && int(n) != len(ids) {
-		return errGone
+	where := " WHERE app = ? AND waiting > 0 AND id IN " + list(len(listed))
+	update := func(set, where string, args ...any) (int, error) {
+		n, err := affected(ctx, tx, "UPDATE notifications SET waiting = 0"+set+where,
+			slices.Concat(args, []any{app}, listed)...)
+		return int(n), wrap(err, "settle notifications to one device")
 	}
-	return wrap(err, "settle notifications to one device")
+	n := 0
+	if final || !c.sentAt.IsZero() {
+		if n, err = update(set.String()+", state = ?", where+" AND state <> 3", append(slices.Clone(args), state)...); err != nil {
+			return false, err
+		}
+	}
+	if n == len(ids) {
+		return final, nil
+	}
+	cancelled, err := update(set.String(), where, args...) // which stays as it is
+	if err == nil && n+cancelled != len(ids) {
+		err = errGone
+	}
+	return false, err
 }
 
 // single is what becomes of several notifications to one device alike.

@@ -143,7 +143,7 @@ func (q *settlers) decide(b *batch, now time.Time) queue.Settlement {
 		b.retryAt = q.failOrRetry(b, now)
 	}
 	return queue.Settlement{Batch: b.Batch, Lease: b.lease, SentAt: b.sentAt, Kind: b.n.Kind,
-		ServiceID: b.n.ServiceID, Results: b.results, RetryAt: b.retryAt}
+		ServiceID: b.n.ServiceID, Name: b.n.Name, CreatedAt: b.n.CreatedAt, Results: b.results, RetryAt: b.retryAt}
 }
 
 // failOrRetry fails what has had its attempts, and says when the others are due again: what never reached the service
