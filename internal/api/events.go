@@ -55,6 +55,7 @@ type feed struct {
 	cursor string
 	types  []push.EventType
 	limit  int
+	head   bool // it is asked for the answer's header only
 }
 
 func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error {
@@ -69,7 +70,10 @@ func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error
 		wrong[0].Location = "header." + headerLastEventID
 	}
 	streams, wait := acceptsStream(r.Header), time.Duration(x.query.number("wait"))*time.Second
-	if streams || wait > 0 {
+	if f.head = r.Method == http.MethodHead; f.head {
+		wait = 0
+	}
+	if !f.head && (streams || wait > 0) {
 		if !a.followers.enter(f.app) {
 			return explain(errBusy, "%d requests wait for the app's events, or stream them.", maxFollowers)
 		}
@@ -230,6 +234,9 @@ func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.Response
 			h.Set("Cache-Control", "no-store")
 			h.Set("X-Accel-Buffering", "no") // a proxy that gathers answers would keep the events
 			x.WriteHeader(http.StatusOK)
+			if f.head {
+				return nil
+			}
 			if len(out) == 0 {
 				out = append(out, ":\n\n"...)
 			}
@@ -238,7 +245,12 @@ func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.Response
 			return nil // the client is gone
 		}
 		if more {
-			continue
+			select {
+			case <-f.api.ending:
+				return nil
+			default:
+				continue
+			}
 		}
 		select {
 		case <-changed:

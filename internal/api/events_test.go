@@ -207,6 +207,39 @@ func TestEventStreamBeats(t *testing.T) {
 	})
 }
 
+// HEAD has the header that GET would have, and nothing to wait for.
+func TestHeadOfEvents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		start := time.Now()
+		for accept, media := range map[string]string{"text/event-stream": "text/event-stream", "*/*": "application/json"} {
+			w := f.call(sendKey, http.MethodHead, "/v1/events?after=latest&wait=60", "", "Accept", accept)
+			if w.Code != 200 || w.Header().Get("Content-Type") != media {
+				t.Errorf("%d %v", w.Code, w.Header())
+			}
+		}
+		wantStatus(t, f.call(sendKey, http.MethodHead, "/v1/events?after=made-up", "", "Accept", "text/event-stream"), 422)
+		if time.Since(start) > 0 {
+			t.Errorf("it took %v", time.Since(start))
+		}
+	})
+}
+
+// A stream that has much to tell ends with the service all the same, in the middle.
+func TestLongStreamEndsWithTheService(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for range 10 * streamItems {
+		f.feed.add("hedgehog", push.EventDone, "{}")
+	}
+	f.EndStreams()
+	w := f.call(sendKey, http.MethodGet, "/v1/events", "", "Accept", "text/event-stream")
+	if n := strings.Count(w.Body.String(), "event: "); n != streamItems {
+		t.Errorf("it wrote %d events", n)
+	}
+}
+
 // An app has so many requests that wait for its events, and no more: others are refused at once, those of other apps and
 // those that do not wait are not.
 func TestFollowersAreBounded(t *testing.T) {
