@@ -84,58 +84,47 @@ func BenchmarkAcceptAlone(b *testing.B) {
 	}
 }
 
-// BenchmarkReadFinished reads the events of notifications to one device that are done.
+// BenchmarkReadFinished reads the events of notifications to one device that are done: those of which the feed has all
+// that is told, and those that it only refers to.
 func BenchmarkReadFinished(b *testing.B) {
 	for name, open := range map[string]func(testing.TB) *database.DB{"sqlite": dbtest.SQLite, "mysql": dbtest.MySQL} {
-		b.Run(name, func(b *testing.B) {
-			db := open(b)
-			store := newEvents(db)
-			r := start(b, db, Config{Events: store})
-			const n = 1000
-			r.acceptSingles(n, func(int, *push.Notification) {})
-			r.settle(r.all(r.due(), accepted)...)
-			done := make(chan error, 1)
-			ctx, cancel := context.WithCancel(b.Context())
-			go func() { done <- store.Run(ctx) }()
-			for changed := store.Changed(app); ; changed = store.Changed(app) {
-				if items, _, err := store.Read(b.Context(), app, "", nil, n); err != nil || len(items) == n {
-					break
-				}
-				<-changed
-			}
-			cancel()
-			if err := <-done; err != nil {
-				b.Fatal(err)
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				if items, _, err := store.Read(b.Context(), app, "", nil, n); err != nil || len(items) != n {
-					b.Fatal(len(items), err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/event")
-		})
+		for _, referred := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/referred=%v", name, referred), func(b *testing.B) { benchmarkFinished(b, open(b), referred) })
+		}
 	}
 }
 
-func BenchmarkRecipients(b *testing.B) {
-	recipients := make([]push.Recipient, MaxBatch)
-	for i := range recipients {
-		recipients[i] = push.Recipient{Token: token(i), Badge: uint32(i), Attempts: 1}
+func benchmarkFinished(b *testing.B, db *database.DB, referred bool) {
+	b.Helper()
+	store := newEvents(db)
+	r := start(b, db, Config{Events: store})
+	const n = 1000
+	r.acceptSingles(n, func(int, *push.Notification) {})
+	all := r.all(r.due(), accepted)
+	if !referred {
+		for i := range all {
+			all[i].CreatedAt = time.UnixMicro(all[i].Batch.DueAt)
+		}
 	}
-	body := appendRecipients(nil, recipients)
-	b.Run("encode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			body = appendRecipients(body[:0], recipients)
+	r.settle(all...)
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(b.Context())
+	go func() { done <- store.Run(ctx) }()
+	for changed := store.Changed(app); ; changed = store.Changed(app) {
+		if items, _, err := store.Read(b.Context(), app, "", nil, n); err != nil || len(items) == n {
+			break
 		}
-	})
-	b.Run("decode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := decodeRecipients(body, len(recipients)); err != nil {
-				b.Fatal(err)
-			}
+		<-changed
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if items, _, err := store.Read(b.Context(), app, "", nil, n); err != nil || len(items) != n {
+			b.Fatal(len(items), err)
 		}
-	})
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/event")
 }
