@@ -79,7 +79,7 @@ func TestSinglesAreNotReadAgain(t *testing.T) {
 			return w.Flush(ctx, tx)
 		}))
 		r.place()
-		r.Store.now = func() time.Time { return singleAt }
+		r.now = func() time.Time { return singleAt }
 		items, _, err := r.Read(r.Context(), app, "", nil, 100)
 		r.must(err)
 		var want []push.Event

@@ -229,7 +229,8 @@ func (c *single) apply(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.
 	}
 	n := 0
 	if final || !c.sentAt.IsZero() {
-		if n, err = update(set.String()+", state = ?", where+" AND state <> 3", append(slices.Clone(args), state)...); err != nil {
+		n, err = update(set.String()+", state = ?", where+" AND state <> 3", append(slices.Clone(args), state)...)
+		if err != nil {
 			return false, err
 		}
 	}

@@ -12,8 +12,8 @@ import (
 const takeUpTime = 10 * time.Second
 
 // begin reads how far the endpoint is. Where no row says so, it gets what comes from now on, or, where it was in force
-// before, what comes after the last place that is known. errChanged: it may have been taken away, or have come back with
-// other settings, which this replica is about to hear of.
+// before, what comes after the last place that is known. errChanged: it may have been taken away, or have come back
+// with other settings, which this replica is about to hear of.
 func (w *worker) begin(ctx context.Context) (p progress, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -39,7 +39,8 @@ func (w *worker) begin(ctx context.Context) (p progress, err error) {
 // outdated reports whether the row that this replica knew is gone, or is another one now that began under other
 // settings, and it was not long ago that this was found out. mu is held.
 func (w *worker) outdated(p *progress, found bool) bool {
-	if w.known == "" || found && (sameRow(w.row, p.version) || p.settings == w.settings.Load().print) {
+	e := w.settings.Load()
+	if w.known == "" || found && (sameRow(w.row, p.version) || p.settings == e.print) {
 		return false
 	}
 	if w.doubted.IsZero() {
@@ -56,7 +57,8 @@ func (w *worker) beginAnew(ctx context.Context) (p progress, err error) {
 			return p, err
 		}
 	}
-	if err = w.s.store.begin(ctx, w.key, place, w.settings.Load().print, time.Now()); err != nil {
+	e := w.settings.Load()
+	if err = w.s.store.begin(ctx, w.key, place, e.print, time.Now()); err != nil {
 		return p, err
 	}
 	p, found, err := w.s.store.load(ctx, w.key) // another replica's, if that was first
@@ -80,8 +82,8 @@ func (w *worker) know(place string) {
 	w.known = place
 }
 
-// end removes what is known of an endpoint that is not in force any more, so that it begins anew if it comes back. Where
-// it has come back already, at another replica, that one's row stays.
+// end removes what is known of an endpoint that is not in force any more, so that it begins anew if it comes back.
+// Where it has come back already, at another replica, that one's row stays.
 func (w *worker) end(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
