@@ -25,7 +25,7 @@ for play in "${plays[@]}"; do
             ${short:+-rounds 3 -tokens 30000} ;;
     rolling)
         scripts/testdb bench/bin/chaos -mode rolling -tokens 100000 -rounds 10 ${short:+-rounds 2 -tokens 20000} ;;
-    webhooks) # -tokens are the notifications of a round
+    webhooks) # -tokens are the notifications of a round; with -receiver "node interop/webhooks/node/keep.mjs" npm's library verifies
         scripts/testdb bench/bin/chaos -mode webhooks -lease 3s -tokens 200 -transports http2 ${short:+-rounds 3 -tokens 50} ;;
     server)
         LHSPN_TESTDB_RESTART=2 scripts/testdb bench/bin/chaos -mode server -tokens 100000 -rounds 5 -transports http2 \

@@ -53,6 +53,7 @@ type options struct {
 	seed          uint64
 	timeout       time.Duration
 	listen, file  string
+	receiver      string
 }
 
 const modes = "rounds, platforms, replicas, rolling, webhooks, galera, group, server or vitess"
@@ -83,6 +84,8 @@ func run() error {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of all that is random")
 	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "the whole run")
 	flag.StringVar(&o.listen, "listen", "", "receiver: the address, of a process of the mode webhooks")
+	flag.StringVar(&o.receiver, "receiver", "",
+		"webhooks: a program that receives in place of ours, as \"node interop/webhooks/node/keep.mjs\"")
 	flag.StringVar(&o.file, "file", "", "receiver: the file for what it gets")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

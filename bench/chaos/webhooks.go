@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -93,8 +94,15 @@ func (a *audience) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	command := append([]string{program}, "-mode", "receiver")
+	if a.t.receiver != "" {
+		command = strings.Fields(a.t.receiver)
+		if command[0], err = exec.LookPath(command[0]); err != nil {
+			return fmt.Errorf("-receiver: %w", err)
+		}
+	}
 	a.process, err = rig.Start(context.WithoutCancel(ctx), rig.Spec{
-		Name: "receiver", Program: program, Args: []string{"-mode", "receiver", "-listen", a.address, "-file", a.file},
+		Name: "receiver", Program: command[0], Args: append(command[1:], "-listen", a.address, "-file", a.file),
 		Env: []string{receiverSecret + "=" + a.secret}, Stdout: io.Discard,
 	})
 	return err
