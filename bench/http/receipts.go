@@ -36,7 +36,7 @@ const manyDevices = 900
 func receipts(ctx context.Context, o options) error {
 	for engine := range strings.SplitSeq(o.engines, ",") {
 		table := measure.Table{Columns: []string{engine, "receipts/s", "refused", "p50", "p99", "server CPU each",
-			"accepted/s beside it", "p50", "p99", "counted", "RSS"}}
+			"accepted/s beside it", "p50", "p99", "counted", "RSS", "cores of the server", "cores of the load"}}
 		if err := receiptsOn(ctx, o, engine, &table); err != nil {
 			return fmt.Errorf("%s: %w", engine, err)
 		}
@@ -147,7 +147,8 @@ func (f flood) measure(ctx context.Context, o options, server *rig.Server, id st
 	if err != nil {
 		return err
 	}
-	cpu := measure.CPUSeconds(server.PID())
+	cpu, own := measure.CPUSeconds(server.PID()), measure.CPUSeconds(os.Getpid())
+	begin := time.Now()
 	beside, stop := context.WithCancel(ctx)
 	defer stop()
 	accepting := make(chan *load.Result, 1)
@@ -169,7 +170,8 @@ func (f flood) measure(ctx context.Context, o options, server *rig.Server, id st
 		return err
 	}
 	accepted := <-accepting
-	cpu = measure.CPUSeconds(server.PID()) - cpu
+	seconds := time.Since(begin).Seconds()
+	cpu, own = measure.CPUSeconds(server.PID())-cpu, measure.CPUSeconds(os.Getpid())-own
 	after, err := counted(ctx, server, id)
 	if err != nil {
 		return err
@@ -180,7 +182,7 @@ func (f flood) measure(ctx context.Context, o options, server *rig.Server, id st
 	}
 	table.Row(f.name, flood.Rate(), flood.Refused(), flood.Latency.Quantile(.5), flood.Latency.Quantile(.99), each,
 		accepted.Rate(), accepted.Latency.Quantile(.5), accepted.Latency.Quantile(.99), after-before,
-		measure.MiB(measure.Peak(server.PID())))
+		measure.MiB(measure.Peak(server.PID())), cpu/seconds, own/seconds)
 	return nil
 }
 

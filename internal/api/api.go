@@ -179,6 +179,7 @@ type API struct {
 	ids           requestIDs
 	addresses     atomic.Pointer[addressRates] // nil: no limit
 	gate          *gate
+	pace          *pace
 	client        func(*http.Request) netip.Addr
 	noDocs, dev   bool
 	// unavailable is whether the last answer said that a dependency is away: that is a line of its own, once.
@@ -217,7 +218,7 @@ func New(c Config) (*API, error) {
 		requestLog:    c.RequestLog,
 		requestLines:  rate.NewLimiter(requestsLogged, requestsLoggedBurst),
 	}
-	a.gate, a.client, a.noDocs = newGate(c.MaxInFlight), c.Client, c.NoDocs
+	a.gate, a.pace, a.client, a.noDocs = newGate(c.MaxInFlight), newPace(), c.Client, c.NoDocs
 	a.SetLimits(c.RegisterRate, c.MaxInFlight)
 	a.dev = len(c.DevKeys) > 0
 	if a.client == nil {

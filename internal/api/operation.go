@@ -37,6 +37,7 @@ type operation struct {
 	audit   string        // the act, where a line is to be written of it; its caller has a key
 	timeout time.Duration // 0: the API's own
 	streams bool          // it has no timeout as a whole
+	paced   bool          // others go before it
 }
 
 // commonErrors are the errors that every operation may give that asks for a key.
@@ -75,6 +76,12 @@ func (a *API) serve(o operation, handle endpoint) {
 	a.router.MethodFunc(o.method, o.path, func(w http.ResponseWriter, r *http.Request) {
 		x := w.(*exchange) // ServeHTTP is the only way in
 		x.route = route
+		if !o.paced {
+			a.pace.another(x.start)
+		} else if err := a.pace.turn(r.Context(), x.start); err != nil {
+			x.fail(err)
+			return
+		}
 		if o.audit != "" {
 			defer func() {
 				if x.who != nil && x.who.key.Scope.set()&o.scopes != 0 {

@@ -190,7 +190,7 @@ func (a *API) routeEvents() {
 		about: "Needs no key: the ticket in the payload of a notification with receipts is the proof. 204 whether it is " +
 			"good or not; a forged one counts nothing, and a repeated one once for each recipient and event.",
 		body: reflect.TypeFor[receiptBody](), example: exampleReceipt, answers: map[int]reflect.Type{204: nil},
-		errors: []int{400, 413, 415},
+		errors: []int{400, 413, 415}, paced: true,
 	}, a.postReceipt)
 	a.serve(operation{
 		id: "events", method: http.MethodGet, path: "/v1/events", scopes: forSend, tag: tagEvents, streams: true, sse: true,
