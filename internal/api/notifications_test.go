@@ -140,6 +140,12 @@ func TestTimes(t *testing.T) {
 		if again.Code != 202 || again.Body.String() != first.Body.String() || again.Header().Get("Idempotency-Replayed") != "true" {
 			t.Errorf("repeated after its send_at: %d %s", again.Code, again.Body)
 		}
+		// While the database is away nobody knows whether it is a repetition: the caller must not take it for refused.
+		f.err = push.ErrUnavailable
+		wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications", late, "Idempotency-Key", "k"), 503, "unavailable")
+		wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications/batch", `{"notifications": [`+late+`]}`, "Idempotency-Key", "b"),
+			503, "unavailable")
+		f.err = nil
 		wantProblem(t, f.call(sendKey, http.MethodPost, "/v1/notifications", late, "Idempotency-Key", "other"), 422, "invalid", "body.send_at")
 		for members, where := range map[string]string{
 			`"expires_at": ` + at(0):               "body.expires_at",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -140,7 +141,10 @@ func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body p
 		return wrong
 	}
 	replay, err := a.notifications.Replayed(ctx, request)
-	if err != nil || replay == nil {
+	switch {
+	case errors.Is(err, push.ErrUnavailable): // it may be a repetition, which must not be told that it was refused
+		return err
+	case err != nil || replay == nil:
 		return wrong
 	}
 	x.answerAccepted(replay, true)
