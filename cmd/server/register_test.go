@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +55,20 @@ func TestActsOfARegisterKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return res.StatusCode
+		}
+		// Of a known token nothing is read back that was not sent, but for what everybody can say.
+		var answer map[string]any
+		if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+			t.Fatal(err)
+		}
+		for field, value := range answer {
+			sent := strings.Contains(body, `"`+field+`"`) || slices.Contains([]string{"platform", "token", "badge", "last_updated"}, field)
+			if list, is := value.([]any); !sent && value != nil && (!is || len(list) > 0) {
+				t.Errorf("%s %s %s reads %s: %v", method, path, body, field, value)
+			}
+		}
 		return res.StatusCode
 	}
 	own, plain, users := "/v1/tokens/"+token(1), "/v1/tokens/"+token(2), "/v1/tokens/"+token(3)
@@ -83,9 +99,9 @@ func TestActsOfARegisterKey(t *testing.T) {
 		} {
 			for _, try := range tries {
 				r.call("DELETE", path, "", 204)
-				body := `{"environment": "production", "user_id": null}`
+				body := `{"environment": "production", "user_id": null, "tags": ["plan:pro"], "device_id": "d", "locale": "fr"}`
 				if path == users {
-					body = `{"environment": "production", "user_id": "anna"}`
+					body = strings.Replace(body, "null", `"anna"`, 1)
 				}
 				r.call("PUT", path, body, 201)
 				if got := call(act.method, path+act.path, act.body, try.proof); got != try.want {
