@@ -147,7 +147,7 @@ func (a *API) repeated(ctx context.Context, x *exchange, r *http.Request, body p
 	case err != nil || replay == nil:
 		return wrong
 	}
-	x.answerAccepted(replay, true)
+	x.answerAccepted(answerOf(replay), true)
 	return nil
 }
 
@@ -194,6 +194,11 @@ func (a *API) accept(
 	if err := setKey(request, r, body); err != nil {
 		return err
 	}
+	if single, is := answer.(acceptedBody); is && request.IdempotencyKey != "" {
+		if kept := single.kept(); kept != nil {
+			request.Answer = kept
+		}
+	}
 	if x.span != nil {
 		for i := range submissions {
 			submissions[i].Notification.Trace = x.span.Trace()
@@ -204,7 +209,7 @@ func (a *API) accept(
 		return explainIf(err, push.ErrConflict, "The Idempotency-Key was used for another request.")
 	}
 	if replay != nil {
-		b = replay
+		b = answerOf(replay)
 	} else {
 		x.logAccepted(r, submissions)
 	}

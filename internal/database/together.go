@@ -18,8 +18,8 @@ type (
 	laterKey    struct{}
 )
 
-// Together has Tx send to MySQL in one what goes together: the begin, each Insert, and what is executed or queried after
-// them, or the commit. That an Insert failed is known with what it was sent with. On SQLite it changes nothing.
+// Together has Tx send to MySQL in one what goes together: the begin, each Insert, and what is executed or queried
+// after them, or the commit. That an Insert failed is known with what it was sent with. On SQLite it changes nothing.
 func Together(ctx context.Context) context.Context {
 	return context.WithValue(ctx, togetherKey{}, true)
 }
@@ -166,7 +166,7 @@ func (t *togetherTx) Commit() error {
 	_, err := c.send(context.Background()) // as a commit by itself: no context cuts it off
 	if mysqlCode(err) != 0 {
 		if _, undo := c.mysqlConn.ExecContext(context.Background(), "ROLLBACK", nil); undo != nil {
-			err = errors.Join(err, c.mysqlConn.Close())
+			err = errors.Join(err, c.Close())
 		}
 	}
 	return err
