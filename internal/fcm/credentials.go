@@ -16,6 +16,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -156,12 +157,24 @@ func newTokenClient(cfg CredentialsConfig) *http.Client {
 		t.TLSClientConfig = cfg.TLS.Clone()
 	}
 	if cfg.Proxy != nil {
+		direct := cfg.Dial
+		if direct == nil {
+			direct = new(net.Dialer).DialContext
+		}
+		// What is encrypted goes through a tunnel, which net/http has, too, but not for proxies that say "100 Continue"
+		// first. What is not is asked of the proxy itself.
 		t.Proxy = func(r *http.Request) (*url.URL, error) {
-			// What is of this machine alone, as the metadata servers of clouds, no proxy reaches.
-			if ip, err := netip.ParseAddr(r.URL.Hostname()); err == nil && (ip.IsLinkLocalUnicast() || ip.IsLoopback()) {
+			if r.URL.Scheme == "https" || ofThisMachine(r.URL.Hostname()) {
 				return nil, nil
 			}
 			return cfg.Proxy, nil
+		}
+		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, port, _ := net.SplitHostPort(address)
+			if ofThisMachine(host) || port == http2.ProxyPort(cfg.Proxy) && host == cfg.Proxy.Hostname() {
+				return direct(ctx, network, address)
+			}
+			return http2.DialThroughProxy(ctx, direct, cfg.Proxy, address)
 		}
 	}
 	return &http.Client{
@@ -169,6 +182,12 @@ func newTokenClient(cfg CredentialsConfig) *http.Client {
 		// The assertion is for the endpoint that it names, and for no other.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// ofThisMachine is for what is of this machine alone, as the metadata servers of clouds: no proxy reaches that.
+func ofThisMachine(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && (ip.IsLinkLocalUnicast() || ip.IsLoopback())
 }
 
 // load reads the file, with what the configuration says in place of what it says.

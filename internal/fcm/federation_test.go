@@ -1,13 +1,17 @@
 package fcm
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -288,14 +292,71 @@ func TestMetadataServerRefusals(t *testing.T) {
 // TestProxyIsNotAskedForTheMachinesOwn: no proxy reaches a metadata server.
 func TestProxyIsNotAskedForTheMachinesOwn(t *testing.T) {
 	t.Parallel()
-	proxy := mustURL(t, "http://proxy.example:3128")
-	transport := newTokenClient(CredentialsConfig{Proxy: proxy}).Transport.(*http.Transport)
-	for target, want := range map[string]bool{
-		"https://oauth2.googleapis.com/token": true, "https://10.1.2.3/token": true, "http://169.254.169.254/x": false, "http://127.0.0.1:1/x": false,
+	const proxy = "proxy.example:3128"
+	for target, want := range map[string]string{
+		"https://oauth2.googleapis.com/token": proxy, "https://10.1.2.3/token": proxy, "http://subject.example/token": proxy,
+		"http://169.254.169.254/x": "169.254.169.254:80", "http://127.0.0.1:1/x": "127.0.0.1:1", "https://127.0.0.1/x": "127.0.0.1:443",
 	} {
-		got, err := transport.Proxy(&http.Request{URL: mustURL(t, target)})
-		if err != nil || (got == proxy) != want {
-			t.Errorf("%s: %v, %v", target, got, err)
+		dialled := ""
+		client := newTokenClient(CredentialsConfig{Proxy: mustURL(t, "http://"+proxy), Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+			dialled = address
+			return nil, errors.New("dialled enough")
+		}})
+		if res, err := client.Get(target); err == nil {
+			res.Body.Close()
+			t.Error("an answer from nowhere")
+		}
+		if dialled != want {
+			t.Errorf("%s: dialled %s, want %s", target, dialled, want)
+		}
+	}
+}
+
+// TestTokenThroughProxy: the token endpoint is reached through the proxy as the service is, also where that first says
+// that it goes on; what is not encrypted is asked of the proxy itself.
+func TestTokenThroughProxy(t *testing.T) {
+	t.Parallel()
+	endpoint := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) }))
+	t.Cleanup(endpoint.Close)
+	client := endpoint.Client().Transport.(*http.Transport).TLSClientConfig
+	dial := func(_ context.Context, _, address string) (net.Conn, error) {
+		if address != "proxy.example:3128" {
+			return nil, fmt.Errorf("dialled %s", address)
+		}
+		here, there := net.Pipe()
+		go func() {
+			defer there.Close()
+			in := bufio.NewReader(there)
+			r, err := http.ReadRequest(in)
+			switch {
+			case err != nil:
+			case r.Header.Get("Proxy-Authorization") == "":
+				_, _ = io.WriteString(there, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+			case r.Method != http.MethodConnect:
+				_, _ = fmt.Fprintf(there, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(r.URL.String()), r.URL)
+			default:
+				up, err := net.Dial("tcp", endpoint.Listener.Addr().String())
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(there, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Connection established\r\n\r\n")
+				go func() { _, _ = io.Copy(up, in); up.Close() }()
+				_, _ = io.Copy(there, up)
+			}
+		}()
+		return here, nil
+	}
+	c := newTokenClient(CredentialsConfig{Proxy: mustURL(t, "http://user:pass@proxy.example:3128"), TLS: client, Dial: dial})
+	for target, want := range map[string]string{"https://example.com/token": "example.com", "http://example.com/token": "http://example.com/token"} {
+		res, err := c.Get(target)
+		if err != nil {
+			t.Errorf("%s: %v", target, err)
+			continue
+		}
+		text, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v", target, text, err)
 		}
 	}
 }

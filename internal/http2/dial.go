@@ -67,7 +67,7 @@ func (d *dialer) dialTCP(ctx context.Context) (net.Conn, error) {
 	if d.cfg.Proxy == nil {
 		return d.cfg.Dial(ctx, "tcp", d.cfg.Address)
 	}
-	return dialThroughProxy(ctx, d.cfg.Dial, d.cfg.Proxy, d.cfg.Address)
+	return DialThroughProxy(ctx, d.cfg.Dial, d.cfg.Proxy, d.cfg.Address)
 }
 
 // authorityOf is the :authority of all requests: without the port where that is the scheme's own.

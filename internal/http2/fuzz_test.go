@@ -33,7 +33,7 @@ func FuzzConnectAnswer(f *testing.F) {
 		_ = server.CloseWrite()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		tunnel, err := dialThroughProxy(ctx, dial, proxy, "gateway.invalid:2197")
+		tunnel, err := DialThroughProxy(ctx, dial, proxy, "gateway.invalid:2197")
 		if (err == nil) != (tunnel != nil) {
 			t.Fatalf("%v, %v", tunnel, err)
 		}

@@ -17,23 +17,14 @@ import (
 // proxyMaxAnswer bounds the head of a proxy's answer to CONNECT, which would else be read whatever its length.
 const proxyMaxAnswer = 64 << 10
 
-// dialThroughProxy opens a tunnel to address by HTTP CONNECT (RFC 9110, 9.3.6). The proxy resolves the name. The
+// DialThroughProxy opens a tunnel to address by HTTP CONNECT (RFC 9110, 9.3.6). The proxy resolves the name. The
 // proxy's URL has the scheme http, or https for TLS to the proxy itself, and may carry user and password.
-func dialThroughProxy(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error),
+func DialThroughProxy(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error),
 	proxy *url.URL, address string,
 ) (net.Conn, error) {
-	var defaultPort string
-	switch proxy.Scheme {
-	case "http":
-		defaultPort = "80"
-	case "https":
-		defaultPort = "443"
-	default:
-		return nil, fmt.Errorf("proxy %s: the scheme is http or https", proxy.Redacted())
-	}
-	port := proxy.Port()
+	port := ProxyPort(proxy)
 	if port == "" {
-		port = defaultPort
+		return nil, fmt.Errorf("proxy %s: the scheme is http or https", proxy.Redacted())
 	}
 	nc, err := dial(ctx, "tcp", net.JoinHostPort(proxy.Hostname(), port))
 	if err != nil {
@@ -49,6 +40,19 @@ func dialThroughProxy(ctx context.Context, dial func(context.Context, string, st
 		return nil, fmt.Errorf("proxy %s: %w", proxy.Redacted(), err)
 	}
 	return tunnel, nil
+}
+
+// ProxyPort is the port of a proxy of scheme http or https; empty for another.
+func ProxyPort(proxy *url.URL) string {
+	switch {
+	case proxy.Scheme != "http" && proxy.Scheme != "https":
+		return ""
+	case proxy.Port() != "":
+		return proxy.Port()
+	case proxy.Scheme == "https":
+		return "443"
+	}
+	return "80"
 }
 
 func connectThrough(ctx context.Context, nc net.Conn, proxy *url.URL, address string) (net.Conn, error) {

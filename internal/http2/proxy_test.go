@@ -105,7 +105,7 @@ func TestProxyRefusals(t *testing.T) {
 	}{
 		{u, "403"}, {&wrong, "407"}, {&socks, "scheme"}, {&url.URL{Scheme: "http", Host: "127.0.0.1:1"}, "refused"},
 	} {
-		nc, err := dialThroughProxy(t.Context(), dial, test.proxy, "gateway.invalid:2197")
+		nc, err := DialThroughProxy(t.Context(), dial, test.proxy, "gateway.invalid:2197")
 		if err == nil {
 			nc.Close()
 		}
@@ -137,7 +137,7 @@ func TestProxyInformsFirst(t *testing.T) {
 			var proxy sync.WaitGroup
 			proxy.Go(func() { _, _ = io.Copy(io.Discard, server) })
 			proxy.Go(func() { _, _ = io.WriteString(server, c.answer); server.Close() })
-			nc, err := dialThroughProxy(t.Context(), func(context.Context, string, string) (net.Conn, error) { return client, nil },
+			nc, err := DialThroughProxy(t.Context(), func(context.Context, string, string) (net.Conn, error) { return client, nil },
 				&url.URL{Scheme: "http", Host: "proxy"}, "gateway.invalid:2197")
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
@@ -159,7 +159,7 @@ func TestProxyThatHangs(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, server) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := dialThroughProxy(ctx, func(context.Context, string, string) (net.Conn, error) { return client, nil },
+	_, err := DialThroughProxy(ctx, func(context.Context, string, string) (net.Conn, error) { return client, nil },
 		&url.URL{Scheme: "http", Host: "proxy"}, "gateway.invalid:2197")
 	if err == nil {
 		t.Error("a tunnel through silence")
@@ -183,7 +183,7 @@ func TestProxyHeaderBomb(t *testing.T) {
 			sent.Add(int64(n))
 		}
 	})
-	_, err := dialThroughProxy(t.Context(), func(context.Context, string, string) (net.Conn, error) { return client, nil },
+	_, err := DialThroughProxy(t.Context(), func(context.Context, string, string) (net.Conn, error) { return client, nil },
 		&url.URL{Scheme: "http", Host: "proxy"}, "gateway.invalid:2197")
 	client.Close()
 	bomb.Wait()
