@@ -93,6 +93,11 @@ func (r *report) database(ctx context.Context, cfg *config.Config) {
 		return
 	}
 	db, err := database.Open(ctx, cfg.Database, database.Options{MaxConns: 2, TLS: conf})
+	if errors.Is(err, database.ErrInUse) {
+		r.add("database", database.Finding{What: "not looked at: another process has the SQLite file",
+			Mend: "nothing, where that is the service; stop it to have the file looked at"})
+		return
+	}
 	if err != nil {
 		fail(err)
 		return

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 )
 
@@ -28,6 +29,22 @@ func TestDoctor(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A running service has its SQLite file for itself, which is no fault of the installation that the doctor is asked about.
+func TestDoctorBesideTheService(t *testing.T) {
+	t.Parallel()
+	address := "sqlite:" + filepath.Join(t.TempDir(), "lhspn.db")
+	r := newRig(t, "http2", address)
+	db, err := database.Open(t.Context(), address, database.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var out strings.Builder
+	if err := doctor(t.Context(), r.file, &out); err != nil || !strings.Contains(out.String(), "risk   database: not looked at") {
+		t.Errorf("%v\n%s", err, &out)
+	}
 }
 
 // What is wrong is told with what mends it, all of it at once.

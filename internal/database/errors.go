@@ -22,6 +22,9 @@ var ErrCommitUnknown = errors.New("commit may or may not have happened")
 // ErrLostRace is how a transaction's own checks say that another one went first: Tx runs it again.
 var ErrLostRace = errors.New("another transaction went first")
 
+// ErrInUse is given where another process, as the running service, has the SQLite file.
+var ErrInUse = errors.New("the SQLite database is in use by another process")
+
 // The servers' error numbers that matter here.
 const mysqlDuplicateEntry = 1062
 

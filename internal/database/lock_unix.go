@@ -19,8 +19,7 @@ func lockFile(path string) (unlock func() error, err error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("the SQLite database is in use by another process (%s is locked): several replicas need MySQL or "+
-			"MariaDB", path)
+		err = fmt.Errorf("%w (%s is locked): several replicas need MySQL or MariaDB", ErrInUse, path)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
