@@ -99,11 +99,11 @@ func (x *exchange) finish(r *http.Request) {
 	x.observe(r)
 }
 
-// A request that its client gives up so soon has not failed by the service's fault, whatever then went wrong with it:
-// anybody could have the service look sick by taking requests back. It is counted with a status of its own, as other
-// servers do; nobody is answered with it.
+// A request that its client gives up sooner than any waits for an answer has not failed by the service's fault,
+// whatever then went wrong with it: anybody could have the service look sick by taking requests back. It is counted
+// with a status of its own, as other servers do; nobody is answered with it.
 const (
-	givenUp       = time.Second
+	givenUp       = 250 * time.Millisecond
 	statusGivenUp = 499
 )
 

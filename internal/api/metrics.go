@@ -21,7 +21,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lhspn_http_requests_total",
-			Help: "Requests to the public listener, by route, method and status; 499: the client gave it up within a second.",
+			Help: "Requests to the public listener, by route, method and status; 499: the client gave it up at once.",
 		}, []string{"route", "method", "code"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "lhspn_http_request_duration_seconds",

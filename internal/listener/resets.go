@@ -8,7 +8,7 @@ import (
 // A request over HTTP/2 that is taken back at once has cost its sender two small frames and the service its beginning,
 // and leaves room for the next ("rapid reset", CVE-2023-44487). A client that gives up does so later, or seldom.
 const (
-	atOnce = time.Second
+	atOnce = 250 * time.Millisecond // less than backends wait, also for a service that is slow
 	// mostResets is how many of a connection's requests may be taken back at once while they are half of all or more.
 	mostResets = 100
 )
