@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,4 +56,41 @@ func TestDatabaseOverTLS(t *testing.T) {
 	if err := db.Reader().QueryRow("SHOW SESSION STATUS LIKE 'Ssl_cipher'").Scan(&variable, &cipher); err != nil || cipher == "" {
 		t.Errorf("the connection is not encrypted: %v", err)
 	}
+}
+
+// A database that has become read only takes nothing: the service is not ready once its leases could not be renewed for
+// as long as one lasts, and the log says why.
+func TestNotReadyOnAReadOnlyDatabase(t *testing.T) {
+	t.Parallel()
+	address := dbtest.NewMySQLAddress(t)
+	root, err := database.Open(t.Context(), address, database.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	dbtest.NotOnVitess(t, root, "it has no triggers")
+	r := newRig(t, "http2", address)
+	r.start()
+	ready := func(want int) func() bool {
+		return func() bool {
+			res, err := http.Get(r.ops + "/readyz")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			return res.StatusCode == want
+		}
+	}
+	r.until("it is ready", ready(200))
+	execute := func(statement string) {
+		if _, err := root.Reader().Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	execute("CREATE TRIGGER read_only BEFORE UPDATE ON replicas FOR EACH ROW " +
+		"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'The server is running with --read-only'")
+	r.until("it is not ready", ready(503))
+	r.until("the log says why", func() bool { return strings.Contains(r.logs.String(), "Error 1290") })
+	execute("DROP TRIGGER read_only")
+	r.until("it is ready again", ready(200))
 }
