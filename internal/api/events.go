@@ -34,6 +34,8 @@ const (
 	heartbeat = 15 * time.Second
 	// streamFor is how long a stream lasts: its client comes again, with a key that is still good.
 	streamFor = time.Hour
+	// lastWrite is how long its client may take what is being written when the service ends.
+	lastWrite = time.Second
 	// streamItems is how many events of a stream are read at once.
 	streamItems = 100
 )
@@ -207,6 +209,7 @@ func (f *feed) page(ctx context.Context, x *exchange, wait time.Duration) error 
 
 // stream answers with server-sent events. It ends after an hour, or with the service.
 func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.ResponseController) error {
+	defer f.hurryAtEnd(deadlines)()
 	var out []byte
 	end := time.NewTimer(streamFor)
 	defer end.Stop()
@@ -244,13 +247,11 @@ func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.Response
 		if err := f.send(x, deadlines, out); err != nil {
 			return nil // the client is gone
 		}
-		if more {
-			select {
-			case <-f.api.ending:
-				return nil
-			default:
-				continue
-			}
+		switch {
+		case f.api.ends():
+			return nil
+		case more:
+			continue
 		}
 		select {
 		case <-changed:
@@ -269,11 +270,42 @@ func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.Response
 	}
 }
 
+// ends reports whether those who wait for events are to be answered.
+func (a *API) ends() bool {
+	select {
+	case <-a.ending:
+		return true
+	default:
+		return false
+	}
+}
+
+// hurryAtEnd has a client that does not read hold up the end of the service no longer than lastWrite, until the
+// function that it returns is called.
+func (f *feed) hurryAtEnd(deadlines *http.ResponseController) (stop func()) {
+	stopped := make(chan struct{})
+	var g sync.WaitGroup
+	g.Go(func() {
+		select {
+		case <-f.api.ending:
+			_ = deadlines.SetWriteDeadline(time.Now().Add(lastWrite))
+		case <-stopped:
+		}
+	})
+	return func() {
+		close(stopped)
+		g.Wait()
+	}
+}
+
 func (f *feed) send(x *exchange, deadlines *http.ResponseController, text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}
 	_ = deadlines.SetWriteDeadline(time.Now().Add(progress)) // a writer without deadlines, as in tests, does as well
+	if f.api.ends() {
+		_ = deadlines.SetWriteDeadline(time.Now().Add(lastWrite))
+	}
 	if _, err := x.Write(text); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -237,6 +238,37 @@ func TestLongStreamEndsWithTheService(t *testing.T) {
 	w := f.call(sendKey, http.MethodGet, "/v1/events", "", "Accept", "text/event-stream")
 	if n := strings.Count(w.Body.String(), "event: "); n != streamItems {
 		t.Errorf("it wrote %d events", n)
+	}
+}
+
+// Who reads a stream no more does not hold up the end of the service.
+func TestStuckStreamEndsWithTheService(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	data := `"` + strings.Repeat("x", 1<<20) + `"`
+	for range 100 {
+		f.feed.add("hedgehog", push.EventDone, data)
+	}
+	ended := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		f.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nAccept: text/event-stream\r\n\r\n", sendKey)
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	f.EndStreams()
+	select {
+	case <-ended:
+	case <-time.After(progress / 2):
+		t.Fatal("the stream goes on")
 	}
 }
 
