@@ -53,11 +53,11 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 	}
 	// Only now: a body that comes slowly takes nobody's place.
 	weight := x.api.gate.weigh(buf.Len())
-	var app *App // nil: those without a key have a turn together
+	t := turn{anybody: true} // those without a key have a turn together
 	if x.who != nil {
-		app = x.who.app
+		t = turn{x.who.app, x.who.key.Scope == ScopeRegister}
 	}
-	if err := x.api.gate.enter(r.Context(), app, weight); err != nil {
+	if err := x.api.gate.enter(r.Context(), t, weight); err != nil {
 		return err
 	}
 	defer x.api.gate.leave(weight)

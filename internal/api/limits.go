@@ -166,14 +166,20 @@ func (k *keyRate) fair(at time.Time, address netip.Addr) bool {
 }
 
 // gate bounds the requests that are worked on at the same time, by their weight. Those that wait get in by turns of
-// their apps, so that the many of one app do not hold up another's few.
+// their apps, so that the many of one app do not hold up another's few, nor its phones its own backend.
 type gate struct {
 	mu      sync.Mutex // guards all below
 	free    int
 	most    int
-	waiting map[*App]*list.List // of *waiter
-	turns   []*App              // those that have some waiting, the next one first
+	waiting map[turn]*list.List // of *waiter
+	turns   []turn              // those that have some waiting, the next one first
 	waiters int
+}
+
+// turn is whose requests wait in line: an app's, those with what anybody has apart from those of its backend.
+type turn struct {
+	app     *App // nil: without a key
+	anybody bool
 }
 
 type waiter struct {
@@ -190,7 +196,7 @@ const (
 )
 
 func newGate(most int) *gate {
-	g := &gate{waiting: map[*App]*list.List{}}
+	g := &gate{waiting: map[turn]*list.List{}}
 	g.set(most)
 	return g
 }
@@ -214,25 +220,25 @@ func (g *gate) weigh(body int) int {
 }
 
 // enter waits for its turn. Whoever is let in must leave.
-func (g *gate) enter(ctx context.Context, app *App, weight int) error {
+func (g *gate) enter(ctx context.Context, t turn, weight int) error {
 	g.mu.Lock()
 	if g.waiters == 0 && weight <= g.free {
 		g.free -= weight
 		g.mu.Unlock()
 		return nil
 	}
-	if g.waiters >= maxWaiting {
+	if g.waiters >= maxWaiting || t.anybody && g.waiters >= maxWaiting*3/4 {
 		g.mu.Unlock()
 		return errBusy
 	}
 	w := &waiter{weight: weight, in: make(chan struct{})}
-	queue := g.waiting[app]
+	queue := g.waiting[t]
 	if queue == nil {
 		queue = list.New()
-		g.waiting[app] = queue
+		g.waiting[t] = queue
 	}
 	if queue.Len() == 0 {
-		g.turns = append(g.turns, app)
+		g.turns = append(g.turns, t)
 	}
 	at := queue.PushBack(w)
 	g.waiters++
@@ -256,7 +262,7 @@ func (g *gate) enter(ctx context.Context, app *App, weight int) error {
 		queue.Remove(at)
 		g.waiters--
 		if queue.Len() == 0 {
-			g.drop(app)
+			g.drop(t)
 		}
 	}
 	g.next()
@@ -273,8 +279,8 @@ func (g *gate) leave(weight int) {
 // next lets in those whose turn it is. mu is held.
 func (g *gate) next() {
 	for len(g.turns) > 0 {
-		app := g.turns[0]
-		queue := g.waiting[app]
+		t := g.turns[0]
+		queue := g.waiting[t]
 		w := queue.Front().Value.(*waiter)        // nothing else is put there
 		if w.weight > g.free && g.free < g.most { // one that is too heavy since there is less room goes alone
 			return
@@ -283,18 +289,18 @@ func (g *gate) next() {
 		g.waiters--
 		g.free -= w.weight
 		close(w.in)
-		g.turns = append(g.turns[1:], app)
+		g.turns = append(g.turns[1:], t)
 		if queue.Len() == 0 {
-			g.drop(app)
+			g.drop(t)
 		}
 	}
 }
 
-// drop takes an app of which none waits out of the turns. mu is held.
-func (g *gate) drop(app *App) {
-	delete(g.waiting, app)
-	for i, a := range g.turns {
-		if a == app {
+// drop takes one of which none waits out of the turns. mu is held.
+func (g *gate) drop(t turn) {
+	delete(g.waiting, t)
+	for i, other := range g.turns {
+		if other == t {
 			g.turns = append(g.turns[:i:i], g.turns[i+1:]...)
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,19 +88,59 @@ func TestOneClientTakesNotTheRateOfAll(t *testing.T) {
 	})
 }
 
+// The registrations of an app do not hold up what its backend sends, and leave it room to wait.
+func TestGateKeepsRegistrationsApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1)
+		app := &App{Name: "hedgehog"}
+		phones, backend := turn{app, true}, turn{app, false}
+		if err := g.enter(t.Context(), backend, 1); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		refused := 0
+		var phone sync.WaitGroup
+		for range maxWaiting {
+			phone.Go(func() {
+				err := g.enter(ctx, phones, 1)
+				if errors.Is(err, errBusy) {
+					refused++
+				} else if err == nil {
+					g.leave(1)
+				}
+			})
+			synctest.Wait()
+		}
+		if refused == 0 {
+			t.Error("registrations take all the room to wait")
+		}
+		sent := make(chan error, 1)
+		go func() { sent <- g.enter(t.Context(), backend, 1) }()
+		synctest.Wait()
+		g.leave(1) // to a phone, which leaves at once, and all in their turns
+		if err := <-sent; err != nil || g.waiters < maxWaiting/2 {
+			t.Errorf("%v; %d wait when the backend's turn comes", err, g.waiters)
+		}
+		cancel()
+		phone.Wait()
+		g.leave(1)
+	})
+}
+
 func TestGateTakesAppsInTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(4)
 		busy, calm := &App{Name: "busy"}, &App{Name: "calm"}
-		if err := g.enter(t.Context(), busy, 4); err != nil {
+		if err := g.enter(t.Context(), turn{app: busy}, 4); err != nil {
 			t.Fatal(err)
 		}
 		var order []string
 		done := make(chan string, 100)
 		begin := func(app *App) {
 			go func() {
-				if err := g.enter(t.Context(), app, 4); err != nil {
+				if err := g.enter(t.Context(), turn{app: app}, 4); err != nil {
 					done <- fmt.Sprint(err)
 					return
 				}
@@ -114,7 +155,7 @@ func TestGateTakesAppsInTurn(t *testing.T) {
 		begin(calm)
 		gone, cancel := context.WithCancel(t.Context())
 		refused := make(chan error, 1)
-		go func() { refused <- g.enter(gone, calm, 1) }()
+		go func() { refused <- g.enter(gone, turn{app: calm}, 1) }()
 		synctest.Wait()
 		cancel()
 		if err := <-refused; !errors.Is(err, context.Canceled) {
@@ -131,8 +172,8 @@ func TestGateTakesAppsInTurn(t *testing.T) {
 		if g.free != 4 || g.waiters != 0 || len(g.turns)+len(g.waiting) != 0 {
 			t.Errorf("left over: %+v", g)
 		}
-		_ = g.enter(t.Context(), busy, 4)
-		if err := g.enter(t.Context(), calm, 1); !errors.Is(err, errBusy) {
+		_ = g.enter(t.Context(), turn{app: busy}, 4)
+		if err := g.enter(t.Context(), turn{app: calm}, 1); !errors.Is(err, errBusy) {
 			t.Errorf("after long: %v", err)
 		}
 	})
