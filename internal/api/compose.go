@@ -67,7 +67,8 @@ func (rd *accepting) compose(at string, c *push.Content, platforms []Platform, s
 		}
 	}
 	if s.Notification == nil && tooLarge == nil && len(rd.faults) == before {
-		rd.fault(at+"."+rd.firstBlock(platforms), "is missing, and so is message: there is nothing to send"+rd.toWhom(platforms))
+		rd.fault(at+"."+rd.firstBlock(platforms),
+			"is missing, and so is message: there is nothing to send"+rd.toWhom(platforms))
 	}
 	return tooLarge
 }
