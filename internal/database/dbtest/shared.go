@@ -3,6 +3,7 @@ package dbtest
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,29 +85,25 @@ func disconnect(tb testing.TB, on *sqlx.DB, name string) {
 			return
 		}
 		for _, client := range clients {
-			_, _ = on.ExecContext(tb.Context(), "KILL "+client) // which fails for one that has gone by now
+			_, _ = on.ExecContext(tb.Context(), fmt.Sprint("KILL ", client)) // which fails for one that has gone by now
 		}
 	}
 }
 
 // clientsOf has the ids of the database's connections. Not from information_schema.processlist: MySQL 9 refuses to read
 // that while any connection's statement has bytes that are no text, as device tokens are.
-func clientsOf(ctx context.Context, on *sqlx.DB, name string) (ids []string, err error) {
-	rows, err := on.QueryxContext(ctx, "SHOW PROCESSLIST")
-	if err != nil {
-		return nil, err
+func clientsOf(ctx context.Context, on *sqlx.DB, name string) (ids []int64, err error) {
+	var all []struct {
+		ID       int64          `db:"Id"`
+		Database sql.NullString `db:"db"`
 	}
-	defer rows.Close()
-	for rows.Next() {
-		client := map[string]any{}
-		if err := rows.MapScan(client); err != nil {
-			return nil, err
-		}
-		if db, _ := client["db"].([]byte); string(db) == name {
-			ids = append(ids, fmt.Sprint(client["Id"]))
+	err = on.Unsafe().SelectContext(ctx, &all, "SHOW PROCESSLIST") // which has more columns
+	for _, client := range all {
+		if client.Database.String == name {
+			ids = append(ids, client.ID)
 		}
 	}
-	return ids, rows.Err()
+	return ids, err
 }
 
 // free holds the names of the databases that no test has.
