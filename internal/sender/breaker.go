@@ -188,7 +188,7 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 			b.log.Warn("the service takes nothing of the route for now; its notifications wait",
 				"reason", g.throttled.String(), "remedy", remedy(g.throttled))
 		}
-		p.begin(causeThrottled, g.throttled, b.backoff(), g.now)
+		p.begin(causeThrottled, g.throttled, backoff(b.cfg.Pause, b.cfg.Blocked, p.failures), g.now)
 	case g.lost > 0:
 		if p.cause == notPaused { // the warning is the transport's, which knows why; this is what follows from it
 			b.log.Info("nothing reaches the gateway; the route's notifications wait", "reason", g.first.Reason.String())

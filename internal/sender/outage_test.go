@@ -401,38 +401,3 @@ func TestAServiceThatIsUnavailableFailsNothing(t *testing.T) {
 		}
 	}
 }
-
-// What nobody takes all day is tried ever more seldom, so that a lone notification that is itself at fault is not sent
-// tens of thousands of times; one that comes then is tried as soon as ever, and a service that is back is noticed
-// within a minute.
-func TestALongOutageIsTriedSeldom(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var away atomic.Bool
-		away.Store(true)
-		poisoned := note("a")
-		poisoned.Expiration = time.Now().Add(72 * time.Hour)
-		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
-			r.tr["a"].answer = func(d *push.Delivery) push.Result {
-				if away.Load() || d.Notification.ID == poisoned.ID {
-					return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 500}
-				}
-				return push.Result{Outcome: push.Accepted}
-			}
-		})
-		r.give(poisoned, 1)
-		pass(8 * time.Hour)
-		if sends := r.tr["a"].sendsOf(poisoned); sends < 1000 || sends > 4500 {
-			t.Errorf("sent %d times in eight hours", sends)
-		}
-		other := r.give(note("a"), 1)
-		pass(15 * time.Second)
-		if r.tr["a"].sendsOf(other) == 0 {
-			t.Error("one that came was not tried within 15 s")
-		}
-		pass(4 * time.Hour)
-		away.Store(false)
-		pass(2 * time.Minute) // a probe each, at the most
-		r.want(other, map[push.Outcome]int{push.Accepted: 1})
-	})
-}

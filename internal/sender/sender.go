@@ -80,7 +80,8 @@ type Config struct {
 	Retry, RetryMax time.Duration
 	// Pause and PauseMax are the same for a route whose gateway cannot be reached; default 500 ms and 5 s.
 	Pause, PauseMax time.Duration
-	// Blocked is how often one notification is tried of a route, or of a key, that the service refuses; default 30 s.
+	// Blocked is how often one notification is tried of a route, or of a key, that the service refuses, and bounds the
+	// pauses of a route of which it takes nothing for a while; default 30 s.
 	Blocked time.Duration
 	// Tracer is told of the ways of traced notifications; nil: nothing is.
 	Tracer push.Tracer
