@@ -53,6 +53,7 @@ func TestABroadcastLeavesRoomForUrgentOnes(t *testing.T) {
 		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
 			r.tr["a"].stuck = stuck
 			r.tr["a"].window = make(chan struct{}, 2)
+			r.tr["a"].delay = 10 * time.Millisecond // else only the scheduler decides how many groups go before it
 		})
 		pass(time.Second)
 		for range 20 {

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS events ( -- results for app backends to read: a row h
     n     INT UNSIGNED NOT NULL,                       -- how many events there are in body
     app   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     at    DATETIME(6) NOT NULL,
-    body  MEDIUMBLOB NOT NULL,                         -- a line of JSON for each event, compressed; or the ids of notifications that finished
+    body  MEDIUMBLOB NOT NULL,                         -- a line of JSON for each event, compressed; or the notifications that finished, with what an event says of them or as ids
     PRIMARY KEY (shard, epoch, id),
     KEY events_feed (app, seq),
     KEY events_seq (seq, app)

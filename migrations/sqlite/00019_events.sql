@@ -7,6 +7,6 @@ CREATE TABLE IF NOT EXISTS events ( -- results for app backends to read: a row h
     n     INTEGER NOT NULL,                            -- how many events there are in body
     app   TEXT NOT NULL,
     at    TEXT NOT NULL,
-    body  BLOB NOT NULL,                               -- a line of JSON for each event, compressed; or the ids of notifications that finished
+    body  BLOB NOT NULL,                               -- a line of JSON for each event, compressed; or the notifications that finished, with what an event says of them or as ids
     PRIMARY KEY (shard, epoch, id)
 ) WITHOUT ROWID, STRICT;
