@@ -23,15 +23,15 @@ func (c keepingConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, ok := opened.(sqliteConn)
+	conn, ok := opened.(sqlConn)
 	if !ok {
 		return opened, nil
 	}
-	return &keepingConn{sqliteConn: conn, kept: map[string]*list.Element{}, recent: list.New()}, nil
+	return &keepingConn{sqlConn: conn, kept: map[string]*list.Element{}, recent: list.New()}, nil
 }
 
-// sqliteConn is what database/sql uses of a connection.
-type sqliteConn interface {
+// sqlConn is what database/sql uses of a connection.
+type sqlConn interface {
 	driver.Conn
 	driver.ConnBeginTx
 	driver.ConnPrepareContext
@@ -43,7 +43,7 @@ type sqliteConn interface {
 }
 
 type keepingConn struct {
-	sqliteConn
+	sqlConn
 	kept   map[string]*list.Element
 	recent *list.List // of *keptStatement, the one used last in front
 }
@@ -72,7 +72,7 @@ func (c *keepingConn) ExecContext(ctx context.Context, query string, args []driv
 	}
 	execer, ok := kept.usable().(driver.StmtExecContext)
 	if !ok {
-		return c.sqliteConn.ExecContext(ctx, query, args)
+		return c.sqlConn.ExecContext(ctx, query, args)
 	}
 	if len(args) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -87,7 +87,7 @@ func (c *keepingConn) ExecContext(ctx context.Context, query string, args []driv
 // the begin nor the commit waits for another.
 func (c *keepingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	if opts.ReadOnly {
-		return c.sqliteConn.BeginTx(ctx, opts)
+		return c.sqlConn.BeginTx(ctx, opts)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func (c *keepingConn) QueryContext(ctx context.Context, query string, args []dri
 	}
 	queryer, ok := kept.usable().(driver.StmtQueryContext)
 	if !ok {
-		return c.sqliteConn.QueryContext(ctx, query, args)
+		return c.sqlConn.QueryContext(ctx, query, args)
 	}
 	rows, err := queryer.QueryContext(ctx, args)
 	if err != nil {
@@ -184,5 +184,5 @@ func (c *keepingConn) Close() error {
 	for c.recent.Len() > 0 {
 		c.forget(c.recent.Back())
 	}
-	return c.sqliteConn.Close()
+	return c.sqlConn.Close()
 }

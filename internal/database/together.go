@@ -52,16 +52,9 @@ func (db *DB) apart(ctx context.Context, fn func(ctx context.Context, tx *sqlx.T
 	return err
 }
 
-// mysqlConn is what database/sql uses of a connection.
+// mysqlConn is what database/sql uses of a connection to MySQL.
 type mysqlConn interface {
-	driver.Conn
-	driver.ConnBeginTx
-	driver.ConnPrepareContext
-	driver.ExecerContext
-	driver.QueryerContext
-	driver.Pinger
-	driver.SessionResetter
-	driver.Validator
+	sqlConn
 	driver.NamedValueChecker
 }
 

@@ -58,7 +58,8 @@ type Store struct {
 	mu      sync.Mutex               // guards what follows
 	secret  []byte                   // nil until it was read
 	changed map[string]chan struct{} // by app, closed at its next event: those that somebody waits for
-	// shown is how far the feed was shown last to those who follow it, and shownAt when.
+	// shown is how far the feed was shown last to those who follow it, and shownAt when. It never goes back, so that it
+	// is never behind what Run has told of: who is shown less than there is would wait for what is not told again.
 	shown   uint64
 	shownAt time.Time
 }
@@ -120,7 +121,7 @@ func (s *Store) awaited() bool {
 func (s *Store) show(seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shown, s.shownAt = seq, s.now()
+	s.shown, s.shownAt = max(s.shown, seq), s.now()
 }
 
 // showUntil is how far a reader is shown a feed that has grown to head. While somebody follows it that grows by steps:
@@ -131,7 +132,7 @@ func (s *Store) showUntil(head uint64) uint64 {
 	defer s.mu.Unlock()
 	now := s.now()
 	if since := now.Sub(s.shownAt); len(s.changed) == 0 || since < 0 || since >= busyInterval {
-		s.shown, s.shownAt = head, now
+		s.shown, s.shownAt = max(s.shown, head), now // head may have been read long ago
 	}
 	return min(head, s.shown)
 }

@@ -550,3 +550,18 @@ func TestFollowersGetSteps(t *testing.T) {
 		t.Errorf("latest is %s, not %s: %v", now, cursor, err)
 	}
 }
+
+// A reader that was held up between looking how far the feed is and reading it takes nothing from those who are told of
+// it only once.
+func TestALateReaderHidesNothing(t *testing.T) {
+	t.Parallel()
+	s := &Store{wake: make(chan struct{}, 1), now: time.Now, changed: map[string]chan struct{}{}}
+	s.show(1)                            // Run has told of it
+	if got := s.showUntil(0); got != 0 { // as the feed was before
+		t.Errorf("shown %d of nothing", got)
+	}
+	s.Changed("app") // its next waits for what it is not shown
+	if got := s.showUntil(1); got != 1 {
+		t.Errorf("shown %d of 1, of which nobody is told any more", got)
+	}
+}

@@ -307,6 +307,20 @@ func (r *rig) get(id uuid.UUID) push.Status {
 	return s
 }
 
+// decided has the inbox decided on, and says of each token that was in it whether it was removed.
+func (r *rig) decided() map[push.Token]bool {
+	r.t.Helper()
+	page, err := r.CheckInvalidations(r.t.Context(), app, push.PlatformSet{}, 10)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	removed := map[push.Token]bool{}
+	for _, c := range page {
+		removed[c.Token] = c.Removed
+	}
+	return removed
+}
+
 func (r *rig) scalar(query string, args ...any) (n int64) {
 	r.t.Helper()
 	if err := r.db.Reader().QueryRowContext(context.Background(), query, args...).Scan(&n); err != nil {

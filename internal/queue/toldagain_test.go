@@ -34,25 +34,13 @@ func TestToldAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		decided := func() map[push.Token]bool {
-			t.Helper()
-			page, err := r.CheckInvalidations(t.Context(), app, push.PlatformSet{}, 10)
-			if err != nil {
-				t.Fatal(err)
-			}
-			removed := map[push.Token]bool{}
-			for _, c := range page {
-				removed[c.Token] = c.Removed
-			}
-			return removed
-		}
 		for i := range 6 {
 			register(dead.Add(-time.Hour), i)
 		}
 		answered(0, 1)
 		read(2, 3)
 		register(dead.Add(time.Minute), 1) // registered again since
-		if got := decided(); !got[token(0)] || got[token(1)] || !got[token(2)] || !got[token(3)] || len(got) != 4 {
+		if got := r.decided(); !got[token(0)] || got[token(1)] || !got[token(2)] || !got[token(3)] || len(got) != 4 {
 			t.Fatalf("told once: %v", got)
 		}
 		answered(4)
@@ -64,7 +52,7 @@ func TestToldAgain(t *testing.T) {
 		register(dead.Add(-time.Minute), 2)
 		answered(0, 1, 4)
 		read(2, 3) // 3 is not there any more
-		if got := decided(); !got[token(0)] || !got[token(2)] || !got[token(4)] || len(got) != 3 {
+		if got := r.decided(); !got[token(0)] || !got[token(2)] || !got[token(4)] || len(got) != 3 {
 			t.Errorf("told again: %v", got)
 		}
 		if n := r.scalar("SELECT COUNT(*) FROM device_tokens"); n != 2 {
