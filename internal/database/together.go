@@ -58,6 +58,10 @@ type mysqlConn interface {
 	driver.NamedValueChecker
 }
 
+// errApart says that the driver does not take what is sent together. There is no such case: what waits is short enough
+// for every server (see insertBytes), and has a value for each place.
+var errApart = errors.New("statements that cannot be sent together")
+
 // togetherConn is a connection of which a transaction may be sent together.
 type togetherConn struct {
 	mysqlConn
@@ -102,6 +106,9 @@ func (c *togetherConn) send(ctx context.Context) (driver.Result, error) {
 	}
 	c.sent = true
 	result, err := c.mysqlConn.ExecContext(ctx, c.text.String(), c.args)
+	if errors.Is(err, driver.ErrSkip) { // for which database/sql would prepare the last statement, without the others
+		err = errApart
+	}
 	clear(c.args)
 	c.args, c.bytes = c.args[:0], 0
 	c.text.Reset()
