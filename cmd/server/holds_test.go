@@ -28,6 +28,7 @@ func TestHeldAndResumed(t *testing.T) {
 		}
 	}
 	var told []string
+	before := 0 // how many were told until the step before
 	until := func(what string, want ...string) {
 		t.Helper()
 		r.until(what, func() bool {
@@ -44,9 +45,11 @@ func TestHeldAndResumed(t *testing.T) {
 			}
 			return len(told) >= len(want)
 		})
+		slices.Sort(told[min(before, len(told)):]) // two routes do not wait for each other
 		if !slices.Equal(told, want) {
 			t.Fatalf("%s: told %q, want %q", what, told, want)
 		}
+		before = len(want)
 	}
 	send := func() string {
 		t.Helper()
