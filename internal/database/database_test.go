@@ -126,40 +126,50 @@ func TestTxRollsBack(t *testing.T) {
 func TestTxRepeatsAfterDeadlock(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		makeTable(t, db)
-		execute(t, db, "INSERT INTO things (id, n, m) VALUES (1, 0, 0), (2, 0, 0)")
-		var calls atomic.Int32
-		var g errgroup.Group
-		var bothHold sync.WaitGroup
-		bothHold.Add(2)
-		for i := range 2 {
-			first := true
-			g.Go(func() error {
-				return db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
-					calls.Add(1)
-					if _, err := tx.ExecContext(ctx, "UPDATE things SET n = n + 1 WHERE id = ?", 1+i); err != nil {
-						return err
-					}
-					if first && db.Dialect == database.MySQL { // SQLite lets one in at a time
-						first = false
-						bothHold.Done()
-						bothHold.Wait()
-					}
-					_, err := tx.ExecContext(ctx, "UPDATE things SET n = n + 1 WHERE id = ?", 2-i)
-					return err
-				})
-			})
-		}
-		if err := g.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		if got, want := things(t, db), "[{1 2 0} {2 2 0}]"; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		if db.Dialect == database.MySQL && calls.Load() != 3 {
-			t.Errorf("%d calls; the deadlock did not come about", calls.Load())
-		}
+		deadlock(t.Context(), t, db, func(ctx context.Context, tx *sqlx.Tx, id int) error {
+			_, err := tx.ExecContext(ctx, "UPDATE things SET n = n + 1 WHERE id = ?", id)
+			return err
+		})
 	})
+}
+
+// deadlock has two transactions under ctx count in two rows in either order, in the second row by second.
+func deadlock(
+	ctx context.Context, t *testing.T, db *database.DB, second func(ctx context.Context, tx *sqlx.Tx, id int) error,
+) {
+	t.Helper()
+	makeTable(t, db)
+	execute(t, db, "INSERT INTO things (id, n, m) VALUES (1, 0, 0), (2, 0, 0)")
+	var calls atomic.Int32
+	var g errgroup.Group
+	var bothHold sync.WaitGroup
+	bothHold.Add(2)
+	for i := range 2 {
+		first := true
+		g.Go(func() error {
+			return db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+				calls.Add(1)
+				if _, err := tx.ExecContext(ctx, "UPDATE things SET n = n + 1 WHERE id = ?", 1+i); err != nil {
+					return err
+				}
+				if first && db.Dialect == database.MySQL { // SQLite lets one in at a time
+					first = false
+					bothHold.Done()
+					bothHold.Wait()
+				}
+				return second(ctx, tx, 2-i)
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := things(t, db), "[{1 2 0} {2 2 0}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if db.Dialect == database.MySQL && calls.Load() != 3 {
+		t.Errorf("%d calls; the deadlock did not come about", calls.Load())
+	}
 }
 
 func TestTxGivesUpAfterManyRaces(t *testing.T) {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
@@ -159,37 +156,8 @@ func TestTogetherIsOneRoundTrip(t *testing.T) {
 func TestTogetherAfterALostRace(t *testing.T) {
 	t.Parallel()
 	db := dbtest.MySQL(t)
-	makeTable(t, db)
-	execute(t, db, "INSERT INTO things (id, n, m) VALUES (1, 0, 0), (2, 0, 0)")
-	var calls atomic.Int32
-	var g errgroup.Group
-	var bothHold sync.WaitGroup
-	bothHold.Add(2)
-	for i := range 2 {
-		first := true
-		g.Go(func() error {
-			return db.Tx(database.Together(t.Context()), func(ctx context.Context, tx *sqlx.Tx) error {
-				calls.Add(1)
-				if _, err := tx.ExecContext(ctx, "UPDATE things SET n = n + 1 WHERE id = ?", 1+i); err != nil {
-					return err
-				}
-				if first {
-					first = false
-					bothHold.Done()
-					bothHold.Wait()
-				}
-				in := database.NewInsert("things", "id, n, m", db.Dialect.UpsertAdd("id", "n"))
-				return errors.Join(in.Add(ctx, tx, 2-i, 1, 0), in.Flush(ctx, tx)) // it is sent with the commit
-			})
-		})
-	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := things(t, db), "[{1 2 0} {2 2 0}]"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if calls.Load() != 3 {
-		t.Errorf("%d calls; the deadlock did not come about", calls.Load())
-	}
+	deadlock(database.Together(t.Context()), t, db, func(ctx context.Context, tx *sqlx.Tx, id int) error {
+		in := database.NewInsert("things", "id, n, m", db.Dialect.UpsertAdd("id", "n"))
+		return errors.Join(in.Add(ctx, tx, id, 1, 0), in.Flush(ctx, tx)) // it is sent with the commit
+	})
 }
