@@ -51,15 +51,12 @@ func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
-	if t.app, err = nameApp(cfg, t.app); err != nil {
-		return err
-	}
 	app, err := findApp(ctx, cfg, t.app)
 	if err != nil {
 		return err
 	}
 	if !app.Events && len(app.Webhooks) == 0 {
-		return fmt.Errorf("the app %s has no events: they are off in its configuration", t.app)
+		return fmt.Errorf("the app %s has no events: they are off in its configuration", app.Name)
 	}
 	var types []push.EventType
 	for _, name := range t.types {
@@ -78,7 +75,7 @@ func tail(ctx context.Context, file string, t tailing, stdout, stderr io.Writer)
 	}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return feed.Run(ctx) })
-	g.Go(func() error { return follow(ctx, feed, t.app, t.after, types, stdout, stderr) })
+	g.Go(func() error { return follow(ctx, feed, app.Name, t.after, types, stdout, stderr) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}

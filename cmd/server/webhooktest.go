@@ -35,27 +35,24 @@ func webhookTestCommand() *cobra.Command {
 
 // webhookTest sends one event to each webhook of the app, once, beside the service, and prints what came of it. Without
 // a configuration the app is dev mode's.
-func webhookTest(ctx context.Context, file, name string, stdout io.Writer) error {
+func webhookTest(ctx context.Context, file, given string, stdout io.Writer) error {
 	cfg, err := loadOrDev(file)
 	if err != nil {
 		return err
 	}
-	if name, err = nameApp(cfg, name); err != nil {
-		return err
-	}
-	app, err := findApp(ctx, cfg, name)
+	app, err := findApp(ctx, cfg, given)
 	if err != nil {
 		return err
 	}
 	endpoints := endpointsOf(app, &cfg.Webhooks)
 	if len(endpoints) == 0 {
-		return fmt.Errorf("the app %s has no webhooks", name)
+		return fmt.Errorf("the app %s has no webhooks", app.Name)
 	}
 	authorities, err := authoritiesOf(&cfg.Webhooks)
 	if err != nil {
 		return cfg.At("webhooks.ca_file", err)
 	}
-	data, err := json.Marshal(map[string]string{"app": name})
+	data, err := json.Marshal(map[string]string{"app": app.Name})
 	if err != nil {
 		return fmt.Errorf("encode the event: %w", err)
 	}
@@ -106,8 +103,13 @@ func nameApp(cfg *config.Config, given string) (string, error) {
 	return "", fmt.Errorf("--app NAME is missing; the configuration has %s", cmp.Or(strings.Join(names, ", "), "none"))
 }
 
-// findApp is the app of the configuration, or of the database where operators may set some.
-func findApp(ctx context.Context, cfg *config.Config, name string) (*config.App, error) {
+// findApp is the app of the configuration, or of the database where operators may set some. Where none is given it is
+// nameApp's.
+func findApp(ctx context.Context, cfg *config.Config, given string) (*config.App, error) {
+	name, err := nameApp(cfg, given)
+	if err != nil {
+		return nil, err
+	}
 	none := fmt.Errorf("--app: there is no app %q", name)
 	if i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == name }); i >= 0 {
 		return &cfg.Apps[i], nil
