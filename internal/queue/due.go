@@ -15,6 +15,31 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+// DueQuery asks for the batches of one lane that are due.
+type DueQuery struct {
+	Lane Lane
+	// After has one key for each shard to be read: the last one already read there, or Key{Shard: s} for the shard's
+	// head.
+	After []Key
+	Until time.Time
+	// Limit is the number of batches of each shard at the most.
+	Limit int
+	// Without names outlets whose batches are passed over: those that have enough in memory already.
+	Without []Outlet
+}
+
+// Outlet is one way out of one app.
+type Outlet struct {
+	App   string
+	Route push.Route
+}
+
+// Head is when a shard's earliest batch is due; a zero time means an empty lane.
+type Head struct {
+	Shard uint8
+	Due   [2]time.Time // by Lane
+}
+
 // Heads says for each of the shards when the earliest batch of each lane is due, whoever works on it. It is one
 // statement of one index probe for each shard and lane: what a poll costs when there is nothing to do.
 func (q *Queue) Heads(ctx context.Context, leases []Lease) ([]Head, error) {
@@ -219,4 +244,23 @@ func (q *Queue) loadNotifications(
 		into[n.ID] = n
 	}
 	return rows.Err()
+}
+
+// OldestDue says for how long the first batch in this replica's shards has been due, 0 where nothing is. What is in
+// flight, paused or slowed down by its own rate counts, too: a large value alone is no fault, and with no results
+// beside it it is.
+func (q *Queue) OldestDue(ctx context.Context) (time.Duration, error) {
+	heads, err := q.Heads(ctx, q.Owned())
+	if err != nil {
+		return 0, err
+	}
+	now, oldest := q.now(), time.Duration(0)
+	for _, h := range heads {
+		for _, due := range h.Due {
+			if !due.IsZero() {
+				oldest = max(oldest, now.Sub(due))
+			}
+		}
+	}
+	return oldest, nil
 }

@@ -14,6 +14,15 @@ import (
 	"github.com/lhspn/lhspn/internal/database"
 )
 
+// ErrFenced says that the shard belongs to another replica by now; what was to be settled is that replica's to send.
+var ErrFenced = errors.New("shard lease lost")
+
+// FencedError names the leases that were lost. All that was settled or expanded under other leases in the same call is
+// done.
+type FencedError struct {
+	Leases []Lease
+}
+
 // fencedTx runs fn in a transaction that has written to the leases' rows, which thereby are locked and known to be
 // ours. Leases that turn out to be lost are missing in held, and returned.
 func (q *Queue) fencedTx(

@@ -12,6 +12,11 @@ import (
 	"github.com/lhspn/lhspn/internal/quota"
 )
 
+// Replay is what a repeated request was answered the first time; nothing new was accepted.
+type Replay struct {
+	Answer []byte
+}
+
 // Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is
 // for requests that can no longer be accepted (the times that they name have passed), whose repetitions still must be
 // answered as they were the first time. push.ErrConflict: the key was used for another request.

@@ -14,6 +14,17 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+// BadToken is a token that answers of "wrong token or wrong environment" have been counted against.
+type BadToken struct {
+	Token push.Token
+	// Route and Kind are those of the notifications that were answered so.
+	Route   push.Route
+	Kind    push.Kind
+	Answers int
+	// FirstAt and LastAt are the times of the first and the last of them.
+	FirstAt, LastAt time.Time
+}
+
 func (q *Queue) newInvalidations() *database.Insert {
 	return database.NewInsert("invalidations", "app, token, invalidated_at, source, environment, kind",
 		q.db.Dialect.Upsert("app, token, invalidated_at, source"))

@@ -11,6 +11,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
+// Lease is the right to read and settle one shard's batches. Epoch is the fence: it grows with each change of owner,
+// and nothing is settled under an old one.
+type Lease struct {
+	Shard uint8
+	Epoch uint64
+}
+
 // shardRow is a shard as the database has it.
 type shardRow struct {
 	shard uint8

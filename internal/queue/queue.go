@@ -23,9 +23,34 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/quota"
 )
+
+// Config is what the queue is told. Zero fields take the defaults.
+type Config struct {
+	// Lease is how long a replica may be silent before the others take its shards; default 10 s.
+	Lease time.Duration
+	// Committers is the number of acceptance transactions side by side; default 2, and always 1 on SQLite, which has
+	// one writer.
+	Committers int
+	// Handoff is told of accepted batches that are due, right after their commit, so that the sender need not find
+	// them. It must not block, and may forget what it is told: a batch stays a row, found by polling, until it is
+	// settled.
+	Handoff func(n *push.Notification, batches []*Batch)
+	// NoteAccepted has the registry told in each transaction which tokens were accepted.
+	NoteAccepted bool
+	// Tracer is told of the commits of traced requests; nil: nothing is.
+	Tracer push.Tracer
+	// Events are written in the transactions that make them true; nil: none are.
+	Events *events.Store
+	// Tickets makes the tickets in payloads, and opens those that come back; nil: nobody's are taken.
+	Tickets *push.Tickets
+	// ServiceID is what a delivery of the app is called towards its service, empty where it has no name there. Nil: none
+	// has.
+	ServiceID func(app string, notification uuid.UUID, t push.Token) string
+}
 
 // The defaults of Config, and what is not for configuration.
 const (
@@ -86,8 +111,9 @@ func New(db *database.DB, cfg Config, registry Registry, counters *quota.Counter
 	return q, nil
 }
 
-// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for the Holds to be
-// given back (for as long as they are safe) and releases all shards. So it is the last to be stopped, after the sender.
+// Run commits acceptances and keeps the leases. When ctx ends it commits what has gathered, waits for what was acquired
+// to be released (as long as the leases last) and releases all shards. So it is the last to be stopped, after the
+// sender.
 func (q *Queue) Run(ctx context.Context) error {
 	// Leases outlive the committers by a moment: a group that is under way still picks one of our shards.
 	leasesCtx, stopLeases := context.WithCancel(context.WithoutCancel(ctx))

@@ -77,19 +77,6 @@ func (q *Queue) Settle(ctx context.Context, settlements []Settlement) ([]*Batch,
 	return done.followUps, nil
 }
 
-// finals is how many of what waited wait no longer.
-func (s *Settlement) finals() (n int64) {
-	if s.Batch.Kind == Audience {
-		return s.Batch.waiting()
-	}
-	for i := range s.Results {
-		if s.Results[i].Outcome.Final() {
-			n++
-		}
-	}
-	return n
-}
-
 // under picks the settlements whose leases hold.
 func under(held map[Lease]bool, settlements []Settlement) []*Settlement {
 	picked := make([]*Settlement, 0, len(settlements))
@@ -270,18 +257,6 @@ func (q *Queue) consumeAll(ctx context.Context, tx *sqlx.Tx, settlements []*Sett
 	done.entries = q.entries.emptied(done.places)
 	_, err = consume(ctx, tx, slices.Clone(done.entries))
 	return all, wrap(err, "remove entries of which nothing waits")
-}
-
-// followUp is the batch, still empty, that takes the place of the settled one.
-func (s *Settlement) followUp(now time.Time) *Batch {
-	b := &Batch{Key: s.Batch.Key, App: s.Batch.App, Route: s.Batch.Route, Kind: s.Batch.Kind,
-		ByPlatform: s.Batch.ByPlatform, Scheduled: s.Batch.Scheduled}
-	b.Seq += generation
-	b.DueAt = s.RetryAt.UnixMicro()
-	if s.RetryAt.IsZero() {
-		b.DueAt = now.UnixMicro()
-	}
-	return b
 }
 
 // settleRemaining settles those of the batches that are still there. For the others it finds the follow-ups that the

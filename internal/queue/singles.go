@@ -255,22 +255,3 @@ func pad(args []any) []any {
 	}
 	return args
 }
-
-// cancelledSingles finds what waits in the rows of the notifications.
-func (q *Queue) cancelledSingles(ctx context.Context, leases []Lease, byApp map[string][]uuid.UUID) ([]*Batch, error) {
-	shards := make([]any, len(leases))
-	for i := range leases {
-		shards[i] = leases[i].Shard
-	}
-	var all []*Batch
-	for app, ids := range byApp {
-		found, _, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)),
-			shards...)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
-	}
-	slices.SortFunc(all, func(a, b *Batch) int { return slices.Compare(a.Notification[:], b.Notification[:]) })
-	return all, nil
-}

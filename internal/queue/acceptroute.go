@@ -51,13 +51,6 @@ func (row *acceptedRow) toTokens(s *push.Submission, registered map[push.Token]p
 	return nil
 }
 
-func (q *Queue) routeAndInsert(ctx context.Context, group []*acceptance) error {
-	if err := q.route(ctx, group); err != nil {
-		return err
-	}
-	return q.insertGroup(ctx, group)
-}
-
 // route has each registered token of the group go the way that it is registered for. Most are registered for the route
 // that they were given, and so one short look at the registry for the whole group finds nothing to do.
 func (q *Queue) route(ctx context.Context, group []*acceptance) error {
