@@ -162,7 +162,7 @@ func sinceTime(s string) (time.Time, error) {
 	if seconds, err := strconv.ParseUint(s, 10, 32); err == nil {
 		return time.Unix(int64(seconds), 0), nil
 	}
-	t, ok := parseTime(s)
+	t, ok := push.ParseTime(s)
 	if !ok {
 		return t, push.Faults{{
 			Location: "query.since", Message: "must be a time as in RFC 3339 from 1970 on, like 2030-01-01T00:00:00Z, or " +

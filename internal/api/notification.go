@@ -279,25 +279,7 @@ func readTime(v push.JSON) (time.Time, bool) {
 	if !v.IsString() {
 		return time.Time{}, false
 	}
-	return parseTime(v.String())
-}
-
-// parseTime takes times from 1970 to 9999 as they are in UTC: the databases have no others.
-func parseTime(s string) (time.Time, bool) {
-	s = strings.ToUpper(s)
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil || !strictTime(s) {
-		return time.Time{}, false
-	}
-	t = t.UTC().Truncate(time.Microsecond)
-	return t, t.Unix() >= 0 && t.Year() <= 9999
-}
-
-// strictTime refuses what time.Parse takes beside RFC 3339: an hour of one digit, a comma, an offset out of range.
-func strictTime(s string) bool {
-	n := len(s)
-	return s[len("2006-01-02T1")] != ':' && s[len("2006-01-02T15:04:05")] != ',' &&
-		(s[n-1] == 'Z' || s[n-len("07:00"):n-len(":00")] < "24" && s[n-len("00"):] < "60")
+	return push.ParseTime(v.String())
 }
 
 // headerText is a text that goes to a service in a header.

@@ -204,8 +204,8 @@ func isName(s string) bool {
 
 func (p *parameter) check(value string) (wrong string) {
 	if p.most > 0 {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < p.least || n > p.most {
+		n, err := strconv.ParseUint(value, 10, 31)
+		if err != nil || int(n) < p.least || int(n) > p.most {
 			return "must be a whole number from " + strconv.Itoa(p.least) + " to " + strconv.Itoa(p.most)
 		}
 		return ""

@@ -521,7 +521,7 @@ func TestQueries(t *testing.T) {
 		}
 	}
 	for query, at := range map[string]string{
-		"user_id=50%": "query", "user_id=a&user_id=b": "query.user_id", "limit=1&limit=1": "query.limit", "limit=1.5": "query.limit",
+		"user_id=50%": "query", "user_id=a&user_id=b": "query.user_id", "limit=1&limit=1": "query.limit", "limit=1.5": "query.limit", "limit=%2B5": "query.limit",
 		"user_id=" + strings.Repeat("x", 256): "query.user_id", "user_id=a%00": "query.user_id", "user_id=%ff": "query.user_id",
 		"tag=a%07": "query.tag", "user_id=a%C2%85": "query.user_id", "tag=" + strings.Repeat("x", 101): "query.tag",
 		"user_id=": "query.user_id", "tag=&user_id=u": "query.tag", // a variable that is not set must not list everybody's

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // setting is one of the fields of Config with its tags, or a group or list of them.
@@ -152,11 +154,11 @@ func (s setting) set(text string) error {
 		*v = d
 		return nil
 	case *time.Time:
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
+		t, ok := push.ParseTime(text)
+		if !ok {
 			return fmt.Errorf("must be a time like 2027-01-31T12:00:00Z, not %q", text)
 		}
-		*v = t.UTC()
+		*v = t
 		return nil
 	case *Hash:
 		b, err := hex.DecodeString(text)

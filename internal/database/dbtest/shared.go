@@ -26,7 +26,7 @@ func lend(tb testing.TB, cfg *mysql.Config) (address string) {
 	tb.Helper()
 	on := connect(tb, cfg)
 	if isVitess(tb, on) { // its locks are none that a test could rely on
-		return NewMySQLAddress(tb)
+		return reuse(tb, cfg)
 	}
 	execute(tb, on, "SET SESSION autocommit = 1, sql_safe_updates = 0") // whatever the server's defaults are
 	for i := 0; ; i++ {
@@ -56,6 +56,33 @@ func lend(tb testing.TB, cfg *mysql.Config) (address string) {
 		}
 	})
 	return address
+}
+
+// reusable are the databases on Vitess that this process has made and that no test has at the moment.
+var reusable struct {
+	mu    sync.Mutex // guards names
+	names []string
+}
+
+// reuse gives the test one of them, emptied, or makes one more.
+func reuse(tb testing.TB, cfg *mysql.Config) string {
+	tb.Helper()
+	reusable.mu.Lock()
+	if n := len(reusable.names); n > 0 {
+		cfg.DBName, reusable.names = reusable.names[n-1], reusable.names[:n-1]
+	}
+	reusable.mu.Unlock()
+	if cfg.DBName == "" {
+		create(tb, connect(tb, cfg), cfg)
+	} else {
+		empty(tb, connect(tb, cfg))
+	}
+	tb.Cleanup(func() {
+		reusable.mu.Lock()
+		defer reusable.mu.Unlock()
+		reusable.names = append(reusable.names, cfg.DBName)
+	})
+	return "mysql://" + cfg.FormatDSN()
 }
 
 // schema tells one list of migrations from another.
