@@ -194,6 +194,7 @@ func TestLoadRefuses(t *testing.T) {
 		"database":             {"mysql://", "postgres://", "2: database: must begin with mysql:// or sqlite:"},
 		"no database":          {"database: mysql://lhspn:secret@tcp(127.0.0.1:3306)/lhspn", "", "database: is missing"},
 		"duration":             {"30m", "30", `4: feedback.interval: must be a time with its unit, like 10s, 5m or 24h, not "30"`},
+		"time":                 {"scope: send", "scope: send\n        expires_at: 2027-01-31T1:00:00Z", `17: apps[0].keys[0].expires_at: must be a time like 2027-01-31T12:00:00Z, not "2027-01-31T1:00:00Z"`},
 		"duration too short":   {"30m", "0s", "4: feedback.interval: must be from 1s to 168h"},
 		"guard":                {"interval: 30m", "bad_token_guard: 5%", `4: feedback.bad_token_guard: must be a number, not "5%"`},
 		"guard not a number":   {"interval: 30m", "bad_token_guard: NaN", `4: feedback.bad_token_guard: must be a number, not "NaN"`},

@@ -87,8 +87,13 @@ func (c *checker) textOf(at string, v JSON) string {
 
 func (c *checker) link(at string, v JSON) string {
 	link := c.textOf(at, v)
-	if u, err := url.Parse(link); v.IsString() && (err != nil || !u.IsAbs()) {
+	u, err := url.Parse(link)
+	switch {
+	case !v.IsString(): // said already
+	case err != nil || !u.IsAbs():
 		c.fault(at, "must be an absolute URL, as in https://example.com/orders/4711 or example://orders/4711")
+	case u.Scheme == "javascript" || u.Scheme == "data": // an app or a page that opens it would run it
+		c.fault(at, "must not be a "+u.Scheme+" URL")
 	}
 	return link
 }

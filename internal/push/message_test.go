@@ -54,6 +54,10 @@ func TestParseMessageFaults(t *testing.T) {
 		{"an image over http", `{"title": "T", "image": "http://e.example/i.png"}`, false, "body.message.image: must be an https URL"},
 		{"a link without scheme", `{"title": "T", "link": "/orders"}`, false, "body.message.link: must be an absolute URL, " +
 			"as in https://example.com/orders/4711 or example://orders/4711"},
+		{"a link that is a program", `{"title": "T", "link": "JavaScript:alert(1)"}`, false,
+			"body.message.link: must not be a javascript URL"},
+		{"an action's link that is a page", `{"title": "T", "actions": [{"id": "a", "title": "A", "link": "data:text/html,x"}]}`,
+			false, "body.message.actions[0].link: must not be a data URL"},
 		{"a negative badge", `{"title": "T", "badge": -1}`, false, "body.message.badge: must be a whole number from 0 to 4294967295"},
 		{"two badges", `{"title": "T", "badge": 1}`, true, "body.message.badge: is not allowed together with badge_increment"},
 		{"an unknown member", `{"title": "T", "colour": "red"}`, false, "body.message.colour: is not a member of message"},
