@@ -12,6 +12,18 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+// The kinds of device_token_index: by what a device is found.
+const (
+	kindUser   = "u"
+	kindTag    = "t"
+	kindDevice = "d"
+	// kindEnvironment finds the sandbox tokens, which are few among many. Production tokens have no such row: where
+	// they are the many, a scan of the registry finds them as well.
+	kindEnvironment = "e"
+	// kindClaim is of rows that no transaction leaves behind: see contend.
+	kindClaim = "c"
+)
+
 // indexRow is a row of device_token_index.
 type indexRow struct {
 	app, kind, value string

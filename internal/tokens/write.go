@@ -27,67 +27,110 @@ type touch struct {
 // maxTouches bounds those statements; what else there is goes into the upsert.
 const maxTouches = 4
 
+// changes are what a transaction writes, by the way in which it does.
+type changes struct {
+	inserts, upserts, removals []*record
+	touches                    map[touch][]*record
+	drop, put                  []indexRow
+}
+
 // write writes what differs.
 func (w *transaction) write(ctx context.Context, sorted []*record) error {
-	var inserts, upserts, removals []*record
-	var drop, put []indexRow
-	touches := map[touch][]*record{}
-	for _, e := range sorted {
-		switch {
-		case !e.exists && !e.remains:
-			if w.fresh { // it may be stored, and has to go then
-				return errKnown
-			}
-		case !e.exists:
-			inserts = append(inserts, e)
-			put = appendIndex(put, e.app, &e.wanted)
-		case !e.remains:
-			removals = append(removals, e)
-			drop = appendIndex(drop, e.app, &e.stored)
-		case e.onlyTouched():
-			t := touch{app: e.app, badge: e.wanted.Badge}
-			if !e.wanted.LastUpdated.Equal(e.stored.LastUpdated) {
-				t.updated = e.wanted.LastUpdated
-			} else if e.wanted.Badge == e.stored.Badge {
-				continue
-			}
-			if touches[t] == nil && len(touches) == maxTouches {
-				upserts = append(upserts, e)
-			} else {
-				touches[t] = append(touches[t], e)
-			}
-		default:
-			upserts = append(upserts, e)
-			if !sameIndex(&e.stored, &e.wanted) {
-				drop, put = diffIndex(drop, put, e)
-			}
-		}
+	c, err := w.changes(sorted)
+	if err != nil {
+		return err
 	}
-	if err := w.insert(ctx, inserts, func(...string) string { return "" }); err != nil {
-		switch {
-		case !database.IsDuplicate(err):
-		case w.fresh:
-			return errKnown
-		default: // it was registered elsewhere since it was looked for
-			err = fmt.Errorf("%w: %w", database.ErrLostRace, err)
-		}
+	if err := w.insertNew(ctx, c.inserts); err != nil {
 		return fmt.Errorf("insert tokens: %w", err)
 	}
-	for _, t := range slices.SortedFunc(maps.Keys(touches), compareTouches) {
-		if err := w.touch(ctx, t, touches[t]); err != nil {
+	for _, t := range slices.SortedFunc(maps.Keys(c.touches), compareTouches) {
+		if err := w.touch(ctx, t, c.touches[t]); err != nil {
 			return fmt.Errorf("refresh tokens: %w", err)
 		}
 	}
-	if err := w.insert(ctx, upserts, func(columns ...string) string {
+	if err := w.insert(ctx, c.upserts, func(columns ...string) string {
 		return w.store.db.Dialect.Upsert("app, token", columns...)
 	}); err != nil {
 		return fmt.Errorf("update tokens: %w", err)
 	}
-	for app, run := range byApp(removals) {
+	if err := w.remove(ctx, c.removals); err != nil {
+		return fmt.Errorf("remove tokens: %w", err)
+	}
+	for _, e := range c.inserts {
+		w.growth.counts.Add(e.app, quota.Tokens, 1)
+	}
+	for _, e := range c.removals {
+		w.growth.counts.Add(e.app, quota.Tokens, -1)
+	}
+	if err := w.tell(ctx, c.removals); err != nil {
+		return err
+	}
+	if err := deleteIndex(ctx, w.tx, c.drop); err != nil {
+		return err
+	}
+	return w.store.insertIndex(ctx, w.tx, c.put)
+}
+
+// changes compares what is stored with what is wanted. It fails with errKnown where a token that was taken for a new
+// one may be stored.
+func (w *transaction) changes(sorted []*record) (*changes, error) {
+	c := &changes{touches: map[touch][]*record{}}
+	for _, e := range sorted {
+		switch {
+		case !e.exists && !e.remains:
+			if w.fresh { // it may be stored, and has to go then
+				return nil, errKnown
+			}
+		case !e.exists:
+			c.inserts = append(c.inserts, e)
+			c.put = appendIndex(c.put, e.app, &e.wanted)
+		case !e.remains:
+			c.removals = append(c.removals, e)
+			c.drop = appendIndex(c.drop, e.app, &e.stored)
+		case e.onlyTouched():
+			c.touch(e)
+		default:
+			c.upserts = append(c.upserts, e)
+			if !sameIndex(&e.stored, &e.wanted) {
+				c.drop, c.put = diffIndex(c.drop, c.put, e)
+			}
+		}
+	}
+	return c, nil
+}
+
+func (c *changes) touch(e *record) {
+	t := touch{app: e.app, badge: e.wanted.Badge}
+	if !e.wanted.LastUpdated.Equal(e.stored.LastUpdated) {
+		t.updated = e.wanted.LastUpdated
+	} else if e.wanted.Badge == e.stored.Badge {
+		return // nothing differs
+	}
+	if c.touches[t] == nil && len(c.touches) == maxTouches {
+		c.upserts = append(c.upserts, e)
+		return
+	}
+	c.touches[t] = append(c.touches[t], e)
+}
+
+// insertNew inserts tokens that were not found when they were looked for.
+func (w *transaction) insertNew(ctx context.Context, records []*record) error {
+	err := w.insert(ctx, records, func(...string) string { return "" })
+	switch {
+	case !database.IsDuplicate(err):
+		return err
+	case w.fresh:
+		return errKnown
+	}
+	return fmt.Errorf("%w: %w", database.ErrLostRace, err) // it was registered elsewhere since
+}
+
+func (w *transaction) remove(ctx context.Context, records []*record) error {
+	for app, run := range byApp(records) {
 		_, err := newStatement("DELETE FROM device_tokens WHERE app = ? AND token IN").add("", app).
 			list(len(run), func(i int) any { return []byte(run[i].token) }).exec(ctx, w.tx)
 		if err != nil {
-			return fmt.Errorf("remove tokens: %w", err)
+			return err
 		}
 		for _, e := range run {
 			source := removedByRequest
@@ -100,19 +143,7 @@ func (w *transaction) write(ctx context.Context, sorted []*record) error {
 			w.store.metrics.removals.WithLabelValues(source).Inc()
 		}
 	}
-	for _, e := range inserts {
-		w.growth.counts.Add(e.app, quota.Tokens, 1)
-	}
-	for _, e := range removals {
-		w.growth.counts.Add(e.app, quota.Tokens, -1)
-	}
-	if err := w.tell(ctx, removals); err != nil {
-		return err
-	}
-	if err := deleteIndex(ctx, w.tx, drop); err != nil {
-		return err
-	}
-	return w.store.insertIndex(ctx, w.tx, put)
+	return nil
 }
 
 // tell writes the events of tokens that were removed by request, or because their device came with another one.
