@@ -151,7 +151,7 @@ type messageBody struct {
 	Body     string              `json:"body,omitempty" example:"World"`
 	Image    string              `json:"image,omitempty" format:"uri" doc:"An https URL"`
 	Sound    string              `json:"sound,omitempty" example:"default"`
-	Link     string              `json:"link,omitempty" format:"uri" doc:"What a tap opens"`
+	Link     string              `json:"link,omitempty" format:"uri" doc:"What a tap opens: an absolute URL, https or of a scheme of the app's own. Those that run or hold what they say (javascript:, data:) or name a file are not taken"`
 	Badge    *uint32             `json:"badge,omitempty" format:"int64" maximum:"4294967295"`
 	Thread   string              `json:"thread,omitempty" doc:"Those of one thread are grouped"`
 	Category string              `json:"category,omitempty" doc:"APNs: whose actions the app has registered; Android: the channel"`
@@ -161,7 +161,7 @@ type messageBody struct {
 type messageActionBody struct {
 	ID    string `json:"id"`
 	Title string `json:"title"`
-	Link  string `json:"link,omitempty" format:"uri"`
+	Link  string `json:"link,omitempty" format:"uri" doc:"What a tap on the button opens, as the message's"`
 }
 
 type webPushBody struct {

@@ -180,6 +180,13 @@ func TestComposeFaults(t *testing.T) {
 				"body.fcm.android.notification.light_settings: must be an object",
 				"body.fcm.fcm_options.analytics_label: must be 1 to 50 of the characters a-z, A-Z, 0-9 and -_.~%",
 				"body.fcm.webpush: must be an object", "body.fcm.apns: must be an object"}},
+		{"images that are none", map[string]string{"fcm": `{"notification": {"image": "javascript:x"}, "android": {"notification": {"image": "/i.png"}}}`}, nil,
+			[]string{"body.fcm.notification.image: must be an https URL", "body.fcm.android.notification.image: must be an https URL"}},
+		{"a browser's link that is none", map[string]string{"fcm": `{"webpush": {"fcmOptions": {"link": "javascript:x"}}}`}, nil,
+			[]string{"body.fcm.webpush.fcmOptions.link: must be an https URL"}},
+		{"a message's link that runs", map[string]string{"message": `{"title": "T", "link": "javascript:x"}`}, nil,
+			[]string{"body.message.link: must be a place to go to, as in https://example.com/orders/4711 or example://orders/4711: " +
+				"URLs that run or hold what they say, or name a file, are not taken"}},
 		{"a ttl of 29 days", map[string]string{"fcm": `{"android": {"ttl": "2505600s"}}`}, nil, []string{`body.fcm.android.ttl: must be from "0s" to "2419200s", 28 days`}},
 		{"a negative ttl", map[string]string{"fcm": `{"android": {"ttl": "-1s"}}`}, nil, []string{`body.fcm.android.ttl: must be a duration in seconds, as in "3600s"`}},
 		{"two counts", map[string]string{"fcm": `{"android": {"notification": {"notificationCount": 1}}}`}, func(c *push.Content) { c.BadgeIncrement = 1 },

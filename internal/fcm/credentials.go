@@ -37,9 +37,11 @@ const (
 	tokenTimeout = 15 * time.Second
 	// maxTokenAnswer bounds what is read of its answer.
 	maxTokenAnswer = 64 << 10
-	// tokenPause and tokenPauseMax space the requests after one that failed.
+	// tokenPause and tokenPauseMax space the requests after one that failed. One that was refused for what we are, as
+	// with invalid_grant, is mended by people, and comes again after refusedPause.
 	tokenPause    = time.Second
 	tokenPauseMax = 30 * time.Second
+	refusedPause  = 30 * time.Second
 )
 
 // CredentialsConfig says with what access tokens are got for one app.
@@ -86,6 +88,7 @@ type Credentials struct {
 	// renewing has one element while nobody asks for a token. Its holder also owns the fields below.
 	renewing chan struct{}
 	failure  *tokenError // of the last request; nil after a success
+	failed   *account    // with which it failed: another is tried at once
 	retryAt  time.Time
 	pauses   *backoff.ExponentialBackOff
 }
@@ -340,7 +343,7 @@ func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken
 	if t := c.live(now); t != nil && t != old && t.account == account {
 		return t, nil
 	}
-	if c.failure != nil {
+	if c.failure != nil && c.failed == account {
 		if wait := c.retryAt.Sub(now); wait > 0 {
 			again := *c.failure
 			again.result.RetryAfter = wait
@@ -367,18 +370,20 @@ func (c *Credentials) renew(ctx context.Context, old *accessToken) (*accessToken
 	case !errors.As(err, &failed):
 		failed = &tokenError{push.Result{Outcome: push.NotSent, Reason: TokenUnavailable}, err.Error()}
 	}
+	pause := refusedPause
 	if failed.result.Outcome == push.Blocked {
 		c.metrics.refused.Inc()
 	} else {
 		c.metrics.unavailable.Inc()
+		pause = c.pauses.NextBackOff()
 	}
-	failed.result.RetryAfter = max(failed.result.RetryAfter, c.pauses.NextBackOff())
+	failed.result.RetryAfter = max(failed.result.RetryAfter, pause)
 	c.retryAt = time.Now().Add(failed.result.RetryAfter)
 	if c.failure == nil || c.failure.result.Reason != failed.result.Reason || c.failure.detail != failed.detail {
 		c.log.Error("no access token for FCM", "reason", failed.result.Reason.Text, "detail", failed.detail, "remedy",
 			failed.result.Reason.Remedy,
 			"account", account.tokens.String(), "in_use", c.live(now) != nil)
 	}
-	c.failure = failed
+	c.failure, c.failed = failed, account
 	return nil, failed
 }

@@ -255,6 +255,31 @@ func TestFailureIsRemembered(t *testing.T) {
 	})
 }
 
+// TestRefusedAccountIsProbed: while the endpoint refuses what we are, it is asked every 30 seconds, and at once with
+// another account.
+func TestRefusedAccountIsProbed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := &fakeEndpoint{status: 400, body: `{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}`}
+		c := testCredentials(t, e)
+		running(t, c)
+		for range 145 { // seconds
+			_, _ = c.token(t.Context())
+			time.Sleep(time.Second) //nolint:forbidigo // in a synctest bubble
+		}
+		if n := e.count(); n != 5 {
+			t.Errorf("asked %d times in 145 seconds", n)
+		}
+		e.set(200, "", nil)
+		writeAccount(t, c.cfg.File, map[string]any{"private_key_id": "another"})
+		if changed, err := c.Reload(); !changed || err != nil {
+			t.Fatalf("another key: %v, %v", changed, err)
+		}
+		synctest.Wait()
+		mustToken(t, c, "ya29.6")
+	})
+}
+
 func TestRunEndsWhileAsking(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

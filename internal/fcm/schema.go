@@ -1,6 +1,7 @@
 package fcm
 
 import (
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -27,12 +28,14 @@ const (
 	proxy
 	visibility
 	notificationPriority
+	image // a URL that the device loads
+	browsers
 )
 
 // The members of the message object that we know, by their names in snake_case: the reference's. FCM refuses a message
 // with any other ("Unknown name"), for every recipient, and so do we before that.
 var (
-	notificationForm = map[string]form{"title": text, "body": text, "image": text}
+	notificationForm = map[string]form{"title": text, "body": text, "image": image}
 	optionsForm      = map[string]form{"analytics_label": label}
 	androidForm      = map[string]form{
 		"collapse_key": text, "priority": priority, "ttl": duration, "restricted_package_name": text, "data": data,
@@ -46,11 +49,11 @@ var (
 		"notification_priority": notificationPriority,
 		"default_sound":         boolean, "default_vibrate_timings": boolean, "default_light_settings": boolean,
 		"vibrate_timings": durations,
-		"visibility":      visibility, "notification_count": count, "light_settings": object, "image": text,
+		"visibility":      visibility, "notification_count": count, "light_settings": object, "image": image,
 		"bypass_proxy_notification": boolean, "proxy": proxy,
 	}
 	messageForm = map[string]form{
-		"data": data, "notification": object, "android": object, "fcm_options": object, "webpush": object, "apns": object,
+		"data": data, "notification": object, "android": object, "fcm_options": object, "webpush": browsers, "apns": object,
 	}
 )
 
@@ -91,6 +94,13 @@ func (c *checker) value(at string, f form, v push.JSON) {
 		c.must(v.IsBool(), at, "must be true or false")
 	case object:
 		c.must(v.IsObject(), at, "must be an object")
+	case image:
+		u, err := url.Parse(v.String())
+		c.must(v.IsString() && err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "", at,
+			"must be an https URL")
+	case browsers:
+		c.must(v.IsObject(), at, "must be an object")
+		c.browserLink(at, v)
 	case texts:
 		c.each(at, v, text, "must be an array of strings")
 	case durations:
@@ -114,6 +124,24 @@ func (c *checker) value(at string, f form, v push.JSON) {
 		c.oneOf(at, v, "PRIVATE", "PUBLIC", "SECRET")
 	case notificationPriority:
 		c.oneOf(at, v, "PRIORITY_MIN", "PRIORITY_LOW", "PRIORITY_DEFAULT", "PRIORITY_HIGH", "PRIORITY_MAX")
+	}
+}
+
+// browserLink checks what a tap opens in a browser that FCM reaches: "for all URL values, HTTPS is required"
+// (WebpushFcmOptions).
+func (c *checker) browserLink(at string, webpush push.JSON) {
+	if !webpush.IsObject() {
+		return
+	}
+	for key, options := range webpush.Members() {
+		if snake(key.String()) != "fcm_options" || !options.IsObject() {
+			continue
+		}
+		for name, link := range options.Members() {
+			if name.Is("link") && !strings.HasPrefix(link.String(), "https://") {
+				c.fault(push.Member(push.Member(at, key), name), "must be an https URL")
+			}
+		}
 	}
 }
 

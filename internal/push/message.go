@@ -11,7 +11,7 @@ type Message struct {
 	Title, Subtitle, Body string
 	Image                 string // an https URL
 	Sound                 string // the name of one, or "default"
-	Link                  string // an absolute URL that a tap opens
+	Link                  string // an absolute URL that a tap opens: see CheckLink
 	Badge                 *uint32
 	Thread, Category      string
 	Actions               []MessageAction
@@ -87,13 +87,8 @@ func (c *checker) textOf(at string, v JSON) string {
 
 func (c *checker) link(at string, v JSON) string {
 	link := c.textOf(at, v)
-	u, err := url.Parse(link)
-	switch {
-	case !v.IsString(): // said already
-	case err != nil || !u.IsAbs():
-		c.fault(at, "must be an absolute URL, as in https://example.com/orders/4711 or example://orders/4711")
-	case u.Scheme == "javascript" || u.Scheme == "data": // an app or a page that opens it would run it
-		c.fault(at, "must not be a "+u.Scheme+" URL")
+	if err := CheckLink(link); v.IsString() && err != nil {
+		c.fault(at, err.Error())
 	}
 	return link
 }

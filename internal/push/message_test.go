@@ -39,6 +39,12 @@ func TestParseMessage(t *testing.T) {
 	}
 }
 
+const (
+	noPlace = "must be a place to go to, as in https://example.com/orders/4711 or example://orders/4711: URLs that run or " +
+		"hold what they say, or name a file, are not taken"
+	noLink = "must be an absolute URL, as in https://example.com/orders/4711 or example://orders/4711"
+)
+
 func TestParseMessageFaults(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -52,12 +58,15 @@ func TestParseMessageFaults(t *testing.T) {
 		{"a number for a title", `{"title": 1}`, false, "body.message.title: must be a string"},
 		{"a null", `{"title": null}`, false, "body.message.title: must be a string"},
 		{"an image over http", `{"title": "T", "image": "http://e.example/i.png"}`, false, "body.message.image: must be an https URL"},
-		{"a link without scheme", `{"title": "T", "link": "/orders"}`, false, "body.message.link: must be an absolute URL, " +
-			"as in https://example.com/orders/4711 or example://orders/4711"},
-		{"a link that is a program", `{"title": "T", "link": "JavaScript:alert(1)"}`, false,
-			"body.message.link: must not be a javascript URL"},
-		{"an action's link that is a page", `{"title": "T", "actions": [{"id": "a", "title": "A", "link": "data:text/html,x"}]}`,
-			false, "body.message.actions[0].link: must not be a data URL"},
+		{"a link without scheme", `{"title": "T", "link": "/orders"}`, false, "body.message.link: " + noLink},
+		{"a link that runs", `{"title": "T", "link": "JavaScript:alert(1)"}`, false, "body.message.link: " + noPlace},
+		{"a link that holds", `{"title": "T", "link": "data:text/html,<script>alert(1)</script>"}`, false, "body.message.link: " + noPlace},
+		{"a link to a file", `{"title": "T", "link": "file:///etc/passwd"}`, false, "body.message.link: " + noPlace},
+		{"a link to no host", `{"title": "T", "link": "https:///orders"}`, false, "body.message.link: " + noLink},
+		{"a link with a tab", `{"title": "T", "link": "java\tscript:alert(1)"}`, false, "body.message.link: " + noLink},
+		{"an image that holds", `{"title": "T", "image": "data:image/png;base64,AAAA"}`, false, "body.message.image: must be an https URL"},
+		{"a button that runs", `{"title": "T", "actions": [{"id": "a", "title": "A", "link": "vbscript:x"}]}`, false,
+			"body.message.actions[0].link: " + noPlace},
 		{"a negative badge", `{"title": "T", "badge": -1}`, false, "body.message.badge: must be a whole number from 0 to 4294967295"},
 		{"two badges", `{"title": "T", "badge": 1}`, true, "body.message.badge: is not allowed together with badge_increment"},
 		{"an unknown member", `{"title": "T", "colour": "red"}`, false, "body.message.colour: is not a member of message"},
