@@ -57,7 +57,7 @@ func TestMetricsReference(t *testing.T) {
 	}
 	slices.Sort(rows)
 	text := "# Metrics\n\nServed at `/metrics` on the operators' listener, beside Go's own (`go_*`) and the process's (`process_*`).\n" +
-		"This page is made from the code: `make docs`. What to watch first is in [operations.md](operations.md).\n\n" +
+		"This page is made from the code: `make docs`. What to watch first has an alert: [runbooks.md](runbooks.md).\n\n" +
 		"| metric | labels | meaning |\n|---|---|---|\n" + strings.Join(slices.Compact(rows), "")
 	const file = "../../docs/metrics.md"
 	if *update {

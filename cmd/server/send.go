@@ -45,14 +45,14 @@ its target, in browsers any JSON. On APNs it may also be an alert of the app's o
 	return c
 }
 
-// send sends one notification straight to its service, past database and queue, and prints the verdict: what an
-// operator does first with new credentials.
+// send sends one notification straight to its service, past the queue, and prints the verdict: what an operator does
+// first with new credentials. It reads the database only for an app that was set by API and for a browser's token.
 func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 	cfg, err := load(file)
 	if err != nil {
 		return err
 	}
-	app, err := pickApp(cfg, m.app)
+	app, err := findApp(ctx, cfg, m.app)
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ type message struct {
 }
 
 func (m *message) flags(flags *pflag.FlagSet) {
-	flags.StringVar(&m.app, "app", "", "the app, where the configuration has several")
+	flags.StringVar(&m.app, "app", "", "the app, where there are several")
 	flags.StringVar(&m.token, "token", "", "the device token, in its written form")
 	flags.StringVar(&m.environment, "environment", "", "production or sandbox; else the app's own")
 	flags.StringVar(&m.body, "alert", "", "the alert's text")
@@ -282,18 +282,6 @@ func (l *errorLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 
 // WithGroup implements slog.Handler.
 func (l *errorLog) WithGroup(string) slog.Handler { return l }
-
-func pickApp(cfg *config.Config, name string) (*config.App, error) {
-	if name == "" && len(cfg.Apps) == 1 {
-		return &cfg.Apps[0], nil
-	}
-	for i := range cfg.Apps {
-		if cfg.Apps[i].Name == name {
-			return &cfg.Apps[i], nil
-		}
-	}
-	return nil, fmt.Errorf("--app must name one of the configuration's %d apps, not %q", len(cfg.Apps), name)
-}
 
 // hint says what an operator can do about it.
 func hint(platform string, r push.Result) string {

@@ -138,3 +138,24 @@ func TestSendCommand(t *testing.T) {
 		})
 	}
 }
+
+// An app that was set by API is found beside the running service.
+func TestSendCommandForAnAppOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.withOperator()
+	r.start()
+	file := filepath.Join(r.dir, "fox.json")
+	if err := os.WriteFile(file, []byte(r.entry("")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.command("app", "put", "fox", file)
+	var out bytes.Buffer
+	if err := send(t.Context(), r.file, message{app: "fox", token: token(1), body: "Hello"}, &out); err != nil {
+		t.Errorf("%v, %s", err, &out)
+	}
+	if err := send(t.Context(), r.file, message{token: token(1), body: "Hello"}, &out); err == nil ||
+		!strings.Contains(err.Error(), "--app NAME is missing") {
+		t.Errorf("with no app named: %v", err)
+	}
+}

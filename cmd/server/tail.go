@@ -32,8 +32,9 @@ func tailCommand() *cobra.Command {
 		func(cmd *cobra.Command, file string) error {
 			return tail(cmd.Context(), file, t, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		})
-	c.Long = `Print an app's events as they come, a line of JSON each. It reads the database; without a configuration dev mode's.`
-	c.Flags().StringVar(&t.app, "app", "", "the app, where the configuration has several")
+	c.Long = `Print an app's events as they come, a line of JSON each. It reads the database, so that it needs no API key and goes
+on while the service is down; for events over HTTP see GET /v1/events. Without a configuration it is dev mode's.`
+	c.Flags().StringVar(&t.app, "app", "", "the app, where there are several")
 	c.Flags().StringVar(&t.after, "after", events.Latest, "an event's id, or next_cursor of GET /v1/events")
 	c.Flags().StringSliceVar(&t.types, "types", nil, "only events of these types")
 	return c
