@@ -84,6 +84,7 @@ type DB struct {
 	severalWriters atomic.Bool
 	// noneTogether is set where the server does not take several statements at once.
 	noneTogether atomic.Bool
+	checkpoints  *checkpointer // of SQLite
 	// unlock gives up the exclusive use of an SQLite file.
 	unlock func() error
 }
@@ -93,7 +94,11 @@ func (db *DB) Reader() *sqlx.DB { return db.read }
 
 // Close closes every connection.
 func (db *DB) Close() error {
-	err := db.write.Close()
+	var err error
+	if db.checkpoints != nil {
+		err = db.checkpoints.close()
+	}
+	err = errors.Join(err, db.write.Close())
 	if db.read != db.write {
 		err = errors.Join(err, db.read.Close())
 	}
@@ -245,6 +250,9 @@ func (db *DB) try(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 	case isTogether(ctx) && mysqlCode(err) != 0 && !isConnectionLost(err) && !IsDeadlock(err):
 		return refused, fmt.Errorf("%w: %w", ErrCommitUnknown, MarkUnavailable(err))
 	case err == nil:
+		if db.checkpoints != nil {
+			db.checkpoints.committed()
+		}
 		return final, nil
 	case errors.Is(err, errNoAnswer):
 		return final, fmt.Errorf("%w: %w: %w", ErrCommitUnknown, push.ErrUnavailable, err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -168,15 +169,13 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	// fsync is used.
 	_, _ = sqlite.Fdatasync(true)
 	common := sqliteFile(path) + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=foreign_keys(1)&_pragma=temp_store(memory)" +
-		// 16 MiB: tokens come in no order, so that a transaction of many changes as many pages, and what several of them
-		// change is then copied into the file once.
-		"&_pragma=wal_autocheckpoint(4000)"
+		"&_pragma=foreign_keys(1)&_pragma=temp_store(memory)&_pragma=wal_autocheckpoint(" + strconv.Itoa(longestLog) + ")"
 	db := &DB{Dialect: SQLite, unlock: unlock}
 	// In KiB of pages, each of which takes twice its length of memory.
 	writer, err := sqlite.NewConnector(common + "&_txlock=immediate&_pragma=cache_size(-6000)")
 	reader, readerErr := sqlite.NewConnector(common + "&mode=ro&_pragma=cache_size(-2000)")
-	if err = errors.Join(err, readerErr); err == nil {
+	copier, copierErr := sqlite.NewConnector(common + "&_pragma=cache_size(-100)")
+	if err = errors.Join(err, readerErr, copierErr); err == nil {
 		if opts.SQLite != nil {
 			writer, reader = opts.SQLite(writer), opts.SQLite(reader)
 		}
@@ -191,6 +190,9 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	db.read = sqlx.NewDb(sql.OpenDB(reader), string(SQLite))
 	db.read.SetMaxOpenConns(max(2, runtime.NumCPU()))
 	db.read.SetMaxIdleConns(max(2, runtime.NumCPU()))
+	own := sqlx.NewDb(sql.OpenDB(copier), string(SQLite))
+	own.SetMaxOpenConns(1)
+	db.checkpoints = newCheckpointer(own, db.write)
 	return db, nil
 }
 

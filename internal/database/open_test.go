@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,41 @@ func TestSQLiteIsForOneProcess(t *testing.T) {
 		t.Fatalf("after the first was closed: %v", err)
 	}
 	db.Close()
+}
+
+// No commit but those that outrun it by far copies the log into the file: that is done beside them.
+func TestTheLogIsCopiedBesideTheWriter(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t)
+	var atCommit int
+	err := db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		return tx.GetContext(ctx, &atCommit, "PRAGMA wal_autocheckpoint")
+	})
+	if err != nil || atCommit < 10_000 {
+		t.Fatalf("a commit copies %d pages, %v", atCommit, err)
+	}
+	err = db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "CREATE TABLE long (page BLOB)")
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+				INSERT INTO long SELECT zeroblob(4000) FROM n`)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		var busy, log, copied int
+		row := db.Reader().QueryRowContext(t.Context(), "PRAGMA wal_checkpoint(NOOP)")
+		if err := row.Scan(&busy, &log, &copied); err != nil {
+			t.Fatal(err)
+		}
+		if log > 5000 && log == copied {
+			return
+		}
+		runtime.Gosched() // until it is, or the test's time is up
+	}
 }
 
 func TestSQLiteSettings(t *testing.T) {

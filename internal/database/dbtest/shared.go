@@ -42,6 +42,12 @@ func lend(tb testing.TB, cfg *mysql.Config) (address string) {
 	execute(tb, on, "CREATE DATABASE IF NOT EXISTS "+cfg.DBName)
 	disconnect(tb, on, cfg.DBName)
 	execute(tb, on, "USE "+cfg.DBName)
+	return prepare(tb, on, cfg)
+}
+
+// prepare makes an earlier test's database like a new one, migrated and empty. Tables that the test adds go with it.
+func prepare(tb testing.TB, on *sqlx.DB, cfg *mysql.Config) (address string) {
+	tb.Helper()
 	address = "mysql://" + cfg.FormatDSN()
 	empty(tb, on)
 	if err := migrate(tb.Context(), address); err != nil {
@@ -74,15 +80,13 @@ func reuse(tb testing.TB, cfg *mysql.Config) string {
 	reusable.mu.Unlock()
 	if cfg.DBName == "" {
 		create(tb, connect(tb, cfg), cfg)
-	} else {
-		empty(tb, connect(tb, cfg))
 	}
 	tb.Cleanup(func() {
 		reusable.mu.Lock()
 		defer reusable.mu.Unlock()
 		reusable.names = append(reusable.names, cfg.DBName)
 	})
-	return "mysql://" + cfg.FormatDSN()
+	return prepare(tb, connect(tb, cfg), cfg)
 }
 
 // schema tells one list of migrations from another.
