@@ -181,6 +181,10 @@ func (e *record) onlyTouched() bool {
 		a.Locale == b.Locale && a.TimeZone == b.TimeZone && bytes.Equal(a.Address, b.Address)
 }
 
+// newDefaults are the columns in which most new tokens have the default of the table: a statement whose rows all have it
+// is shorter.
+const newDefaults = "kind?, badge?0"
+
 // insert writes the wanted devices; tail is that of a statement of the columns. Of those that may be NULL only the ones
 // are written that any of the devices has, or had: most have few of them.
 func (w *transaction) insert(ctx context.Context, records []*record, tail func(columns ...string) string) error {
@@ -202,8 +206,8 @@ func (w *transaction) insert(ctx context.Context, records []*record, tail func(c
 		}
 	}
 	names := "app, token, " + strings.Join(columns, ", ")
-	if !records[0].exists { // most have the default of these, and a statement whose rows all have it is shorter
-		names = strings.Replace(names, "kind, badge", "kind?, badge?0", 1)
+	if !records[0].exists {
+		names = strings.Replace(names, "kind, badge", newDefaults, 1)
 	}
 	unproven := w.store.proving && !records[0].exists
 	if unproven {
