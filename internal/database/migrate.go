@@ -29,13 +29,6 @@ func Migrate(ctx context.Context, db *DB, log *slog.Logger) error {
 // MigrateTelling is Migrate that tells, from the goroutine it is called on, how many of how many steps are done: at the
 // start and after each. It tells nothing where the schema is up to date already.
 func MigrateTelling(ctx context.Context, db *DB, log *slog.Logger, tell func(done, all int)) error {
-	if err := migrateWhatIsDue(ctx, db, log, tell); err != nil {
-		return err
-	}
-	return checkColumns(ctx, db)
-}
-
-func migrateWhatIsDue(ctx context.Context, db *DB, log *slog.Logger, tell func(done, all int)) error {
 	// What is up to date already needs no lock: a replica that starts must not wait for anybody.
 	if done, err := Migrated(ctx, db); done || err != nil {
 		return err

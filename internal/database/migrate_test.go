@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -36,33 +35,23 @@ func TestMigrateTwice(t *testing.T) {
 	})
 }
 
-// A database that an earlier, unreleased state of the program made is refused, and not taken for up to date. One of a
-// later program is taken.
-func TestMigrateRefusesWhatDoesNotFit(t *testing.T) {
+// A schema that a later program has migrated is taken as it is: an upgrade goes replica by replica.
+func TestMigrateTakesALaterSchema(t *testing.T) {
 	t.Parallel()
 	for name, address := range newDatabases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := dbtest.Open(t, address(t))
-			dbtest.NotOnVitess(t, db, "the next test gets the database with the column that this one drops")
-			exec := func(statement string) {
-				t.Helper()
-				err := db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
-					_, err := tx.ExecContext(ctx, statement)
-					return err
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+			dbtest.NotOnVitess(t, db, "the next test gets the database with the version that this one adds")
+			err := db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				_, err := tx.ExecContext(ctx, "INSERT INTO schema_versions (version_id, is_applied) VALUES (9999, 1)")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-			exec("ALTER TABLE notifications DROP COLUMN service_id")
-			err := database.Migrate(t.Context(), db, discard)
-			if err == nil || !strings.Contains(err.Error(), "notifications") || !strings.Contains(err.Error(), "service_id") {
-				t.Errorf("Migrate: %v", err)
-			}
-			exec("INSERT INTO schema_versions (version_id, is_applied) VALUES (9999, 1)")
 			if err := database.Migrate(t.Context(), db, discard); err != nil {
-				t.Errorf("Migrate with a later schema: %v", err)
+				t.Error(err)
 			}
 		})
 	}
