@@ -9,8 +9,8 @@ const (
 	rampTime = 60 * time.Second
 	// rampFree is a rate that nobody needs to be led to, in messages a second.
 	rampFree = 100
-	// paceFree is how many messages may go before their turn, for as long as the debt is below paceDebt: what is urgent
-	// does not wait behind the group of a broadcast.
+	// paceFree is how many messages may go before their turn, rampFree a second of them in all, for as long as the debt is
+	// below paceDebt: what is urgent does not wait behind the group of a broadcast, whose own small groups do.
 	paceFree = 32
 	paceDebt = 5 * time.Second
 )
@@ -21,6 +21,7 @@ type pacer struct {
 	level float64   // from 0 to 1: the part of the full rate that is reached
 	at    time.Time // when level was reckoned
 	next  time.Time // when all that was let through has had its time
+	free  time.Time // when those that went before their turn have, at rampFree a second
 }
 
 // reserve lets n messages through and returns how long they have to wait. rate is the full rate at this time, in
@@ -46,10 +47,22 @@ func (p *pacer) reserve(n int, rate float64, now time.Time) time.Duration {
 		p.next = p.next.Add(d)
 		plan.rise(d)
 	}
-	if n <= paceFree && wait < paceDebt {
+	if wait > 0 && n <= paceFree && wait < paceDebt && p.overtakes(n, now) {
 		return 0
 	}
 	return wait
+}
+
+// overtakes reports whether n messages may go before their turn.
+func (p *pacer) overtakes(n int, now time.Time) bool {
+	if p.free.After(now) {
+		return false
+	}
+	if second := now.Add(-time.Second); p.free.Before(second) {
+		p.free = second
+	}
+	p.free = p.free.Add(time.Duration(n) * time.Second / rampFree)
+	return true
 }
 
 func (p *pacer) rise(d time.Duration) {

@@ -20,21 +20,23 @@ func send(p *pacer, size int, rate float64, from time.Time, seconds int) []int {
 
 func TestPacerRamps(t *testing.T) {
 	t.Parallel()
-	var p pacer
-	sent := send(&p, 100, 10_000, accepted, 120)
-	total := 0
-	for second, n := range sent[:60] {
-		total += n
-		if most := 10_000*(second+2)/60 + 300; n > most {
-			t.Errorf("second %d: %d, want at most %d", second, n, most)
+	for _, size := range []int{1, paceFree, 100} {
+		var p pacer
+		sent := send(&p, size, 10_000, accepted, 120)
+		total := 0
+		for second, n := range sent[:60] {
+			total += n
+			if most := 10_000*(second+2)/60 + 300; n > most {
+				t.Errorf("groups of %d, second %d: %d, want at most %d", size, second, n, most)
+			}
 		}
-	}
-	if total < 280_000 || total > 320_000 { // half of what the full rate would be
-		t.Errorf("%d in the first minute", total)
-	}
-	for second, n := range sent[61:] {
-		if n < 9_800 || n > 10_200 {
-			t.Errorf("second %d: %d", second+61, n)
+		if total < 280_000 || total > 320_000 { // half of what the full rate would be
+			t.Errorf("groups of %d: %d in the first minute", size, total)
+		}
+		for second, n := range sent[61:] {
+			if n < 9_800 || n > 10_200 {
+				t.Errorf("groups of %d, second %d: %d", size, second+61, n)
+			}
 		}
 	}
 }

@@ -143,6 +143,7 @@ type groupNews struct {
 	throttled *push.Reason
 	asked     asked
 	outage    bool // the service fails, and the answers count as its failure
+	excused   bool // in an outage: the answers blame their tokens, and say nothing of the service
 	// idle says that all that waited is taken, and most is how many recipients may be in flight.
 	idle bool
 	most int
@@ -176,6 +177,8 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 		}
 		p.begin(causeThrottled, g.asked.reason, g.asked.route, g.now)
 		p.asked = true
+	case g.outage && g.excused && p.cause != notPaused: // soon another is the probe, and the pause is no longer for it
+		p.until, p.long = g.now.Add(b.cfg.Pause), false
 	case g.outage:
 		if p.shown() != causeUnavailable {
 			b.warnOutage(g.first)

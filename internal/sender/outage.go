@@ -24,6 +24,9 @@ type outage struct {
 	// growing pauses.
 	succeeded bool
 	lonely    int
+	// excused says that the last group, in an outage, blamed its tokens alone, which are few as yet: whether the service
+	// is well again the next probe has to tell.
+	excused bool
 }
 
 // answers are those of one group.
@@ -52,10 +55,12 @@ const (
 func (o *outage) add(a answers, now time.Time) (failing, counts bool) {
 	nearlyAll := a.later > 0 && a.taken*mostlyLater <= a.later
 	byToken := a.later == a.tokens
+	o.excused = false
 	if nearlyAll && byToken {
-		byToken = len(o.blamed) < manyTokens && !o.on
+		few := len(o.blamed) < manyTokens
+		byToken, o.excused = few && !o.on, few && o.on
 	}
-	if byToken {
+	if byToken || o.excused {
 		a.weight = 0
 	}
 	o.weigh(float64(a.taken), float64(a.weight), now)

@@ -277,6 +277,37 @@ func TestAFewDevicesThatGetTooMuchFailOnlyWhileOthersSucceed(t *testing.T) {
 	}
 }
 
+// Devices that get too much when an outage ends say nothing of it: it is another that shows that the service is back.
+func TestDevicesThatGetTooMuchDoNotProlongAnOutage(t *testing.T) {
+	t.Parallel()
+	const busy = 15
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		away.Store(true)
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				switch {
+				case away.Load():
+					return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 503}
+				case index(d.Token) < busy:
+					return push.Result{Outcome: push.Retry, Reason: reasonDeviceBusy, RetryAfter: time.Minute, Status: 429}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		for i := range busy {
+			n := note("a")
+			r.s.Handoff(n, r.q.acceptFrom(n, i, 1))
+		}
+		n := note("a")
+		r.s.Handoff(n, r.q.acceptFrom(n, busy, 1))
+		pass(10 * time.Minute)
+		away.Store(false)
+		pass(20 * time.Second)
+		r.want(n, map[push.Outcome]int{push.Accepted: 1})
+	})
+}
+
 // An outage fails nothing either where nothing is to be sent again; what fails while others succeed does.
 func TestAnOutageFailsNothingWithoutRetries(t *testing.T) {
 	t.Parallel()

@@ -146,9 +146,9 @@ func (r *route) learn(g *group, sum *summary, answers int, now time.Time) {
 			lost:      max(0, sum.outcomes[push.NotSent]+sum.outcomes[push.Pending]-sum.asked.answers),
 			blocked:   sum.blocked,
 			throttled: sum.throttled, asked: sum.asked,
-			outage: failing && (!counts || r.breaker.route.shown() != notPaused),
-			idle:   r.inFlight == 0 && r.backlog.ready[queue.Urgent]+r.backlog.sendable() == 0,
-			most:   r.cfg.InFlight,
+			outage: failing && (!counts || r.breaker.route.shown() != notPaused), excused: r.breaker.outage.excused,
+			idle: r.inFlight == 0 && r.backlog.ready[queue.Urgent]+r.backlog.sendable() == 0,
+			most: r.cfg.InFlight,
 		}
 		if failing {
 			news.answers = 0 // none that says that the service is there
