@@ -19,9 +19,13 @@ import (
 const (
 	// streamPage is the number of lines of an import that are stored together, and of tokens of one read of an export.
 	streamPage = 1000
-	// importPages is how many pages share a transaction where they are read faster than stored: enough that its commit
-	// costs little beside them, and few enough that whoever waits for it waits for tens of milliseconds.
-	importPages = 4
+	// importPages is how many pages are stored together where they are read faster than stored, if they have no more than
+	// importBytes: the more, the fewer pages of the database each of them changes.
+	importPages = 32
+	importBytes = 8 << 20
+	// importRun is how many of their devices share a transaction: enough that its commit costs little beside them, and few
+	// enough that whoever waits for it waits for tens of milliseconds.
+	importRun = 4 * streamPage
 	// maxLine is the length of a line of an import.
 	maxLine = maxRegistration
 	// maxRefused is the number of refused lines that an answer lists, so that its size is bounded as everything is.
@@ -37,19 +41,24 @@ type importer struct {
 	app    *App
 	now    time.Time
 	answer importBody
-	// pages has what was read since store began, and whole what of it is in whole pages.
-	pages, whole importedLines
-	taken        int64 // lines of what is stored
+	// pages has what was read since store began; the first whole of its devices are of its first wholeLines, which are
+	// whole pages.
+	pages      importedLines
+	whole      int
+	wholeLines int64
+	taken      int64 // lines of what is stored
 	// storing has the result of what is being stored; nil where nothing is.
 	storing chan error
 	stored  importedLines
-	failed  error // that something could not be stored: nothing after it is
+	run     []push.Device // of it, in one transaction
+	failed  error         // that something could not be stored: nothing after it is
 }
 
 // importedLines are lines with the devices that they hold.
 type importedLines struct {
-	devices []push.Device
+	devices *push.Devices
 	lines   int64
+	bytes   int
 }
 
 func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) error {
@@ -64,6 +73,7 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 	im := &importer{
 		api: a, app: x.who.app, now: now(),
 		answer: importBody{Errors: []refusedLine{}},
+		pages:  importedLines{devices: new(push.Devices)}, stored: importedLines{devices: new(push.Devices)},
 	}
 	err := im.read(ctx, r.Body, func() {
 		deadline := time.Now().Add(progress)
@@ -72,7 +82,8 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 	})
 	// A stream that ends in order has its last page stored, and one that is broken off its whole ones.
 	if err != nil {
-		im.pages = im.whole
+		im.pages.devices.Truncate(im.whole)
+		im.pages.lines = im.wholeLines
 	}
 	if stored := cmp.Or(im.store(ctx), im.settle()); err == nil {
 		err = stored
@@ -123,18 +134,19 @@ func (im *importer) read(ctx context.Context, body io.Reader, moved func()) erro
 		}
 		im.answer.Lines++
 		im.pages.lines++
+		im.pages.bytes += len(line)
 		if err != nil {
 			im.refuse(number, fmt.Sprintf("the line has more than %d bytes", maxLine))
 		} else {
 			im.take(number, line)
 		}
 		if im.pages.lines%streamPage == 0 {
-			im.whole = im.pages
-			if im.busy() && im.pages.lines < importPages*streamPage {
-				continue
-			}
-			if err := im.store(ctx); err != nil {
-				return err
+			im.whole, im.wholeLines = im.pages.devices.Len(), im.pages.lines
+			enough := im.pages.lines >= importPages*streamPage || im.pages.bytes >= importBytes
+			if enough || !im.busy() {
+				if err := im.store(ctx); err != nil {
+					return err
+				}
 			}
 			moved()
 		}
@@ -185,28 +197,41 @@ func (im *importer) take(number int64, line []byte) {
 		im.refuse(number, err.Error())
 		return
 	}
-	im.pages.devices = append(im.pages.devices, device)
+	im.pages.devices.Add(&device)
 }
 
-// store has what was read imported, as one transaction, once what came before is stored. They stay in their order: of
-// what comes twice the later one counts.
+// store has what was read imported, once what came before is stored.
 func (im *importer) store(ctx context.Context) error {
 	if err := im.settle(); err != nil {
 		return err
 	}
-	im.pages, im.stored = importedLines{devices: im.stored.devices[:0]}, im.pages
-	im.whole, im.now = im.pages, now()
-	if len(im.stored.devices) == 0 {
+	im.pages, im.stored = importedLines{devices: im.stored.devices}, im.pages
+	im.pages.devices.Reset()
+	im.whole, im.wholeLines, im.now = 0, 0, now()
+	if im.stored.devices.Len() == 0 {
 		im.taken += im.stored.lines
 		return nil
 	}
 	im.storing = make(chan error, 1)
 	// A client that leaves does not take back what it has sent.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), progress)
-	go func(devices []push.Device, done chan<- error) {
-		defer cancel()
-		done <- im.api.tokens.Import(ctx, im.app.Name, devices)
-	}(im.stored.devices, im.storing)
+	ctx = context.WithoutCancel(ctx)
+	go func(devices *push.Devices, done chan<- error) { done <- im.storeAll(ctx, devices) }(im.stored.devices, im.storing)
+	return nil
+}
+
+// storeAll stores the devices in their tokens' order, which come in no order: those of a transaction are neighbours this
+// way, and change few pages of the database.
+func (im *importer) storeAll(ctx context.Context, devices *push.Devices) error {
+	devices.SortByToken()
+	for first := 0; first < devices.Len(); first += importRun {
+		im.run = devices.Append(im.run[:0], first, min(first+importRun, devices.Len()))
+		limited, cancel := context.WithTimeout(ctx, progress)
+		err := im.api.tokens.Import(limited, im.app.Name, im.run)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -222,7 +247,7 @@ func (im *importer) settle() error {
 	im.storing = nil
 	if im.failed == nil {
 		im.taken += im.stored.lines
-		im.answer.Imported += int64(len(im.stored.devices))
+		im.answer.Imported += int64(im.stored.devices.Len())
 	}
 	return im.failed
 }

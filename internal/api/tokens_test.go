@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -349,6 +350,63 @@ func TestImportThatIsBrokenOff(t *testing.T) {
 		f := newFixture(t)
 		wantProblem(t, f.call(adminKey, http.MethodPost, "/v1/tokens/import", "a", "Content-Type", "text/csv"), 415, "unsupported-media-type")
 	})
+}
+
+// slowStore is a body while most of which is read the store does nothing.
+type slowStore struct {
+	bytes.Buffer
+	stores *stores
+	until  int
+	begun  bool
+}
+
+func (r *slowStore) Read(p []byte) (int, error) {
+	if !r.begun {
+		r.begun = true
+		r.stores.mu.Lock()
+	}
+	n, err := r.Buffer.Read(p)
+	if r.until -= n; r.until <= 0 && r.until+n > 0 {
+		r.stores.mu.Unlock()
+	}
+	return n, err
+}
+
+// What was read while other lines were stored is stored in the tokens' order, however it came.
+func TestImportPutsNeighboursTogether(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const lines = 25_000
+	body := &slowStore{stores: f.stores}
+	for i := range lines {
+		fmt.Fprintf(body, "{\"token\": \"%064x\"}\n", i*7919%lines)
+		if i == 22_000 {
+			body.until = body.Len()
+		}
+	}
+	r, err := http.NewRequest(http.MethodPost, "/v1/tokens/import", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := decode[importBody](t, f.do(r))
+	if got.Imported != lines || len(f.devices["hedgehog"]) != lines {
+		t.Errorf("%+v, stored %d", got, len(f.devices["hedgehog"]))
+	}
+	var together []push.Device
+	for i, run := range f.imports[:6] {
+		want := importRun
+		if i == 0 {
+			want = streamPage
+		} else {
+			together = append(together, run...)
+		}
+		if len(run) != want {
+			t.Errorf("%d devices in transaction %d", len(run), i)
+		}
+	}
+	if !slices.IsSortedFunc(together, func(a, b push.Device) int { return strings.Compare(string(a.Token), string(b.Token)) }) {
+		t.Error("they are not in the tokens' order")
+	}
 }
 
 func TestExportIsWhatImportTakes(t *testing.T) {

@@ -93,3 +93,19 @@ const (
 	MaxDescription = 255
 	MaxAddress     = 4096
 )
+
+// kindActivity is the kind of token of which each thing that KindOf names has one, whatever the device.
+const kindActivity Kind = "liveactivity"
+
+// Slot names the place of which there is one for a token: a device has one token of each platform and kind, and an
+// activity has one. It is empty where the token has none.
+func (d *Device) Slot() string {
+	platform := d.Token.Platform()
+	switch {
+	case d.Kind == kindActivity && d.KindOf != "":
+		return "\x00" + d.KindOf
+	case d.DeviceID == "" || d.Kind == KindAlert && platform == "":
+		return d.DeviceID
+	}
+	return d.DeviceID + "\x00" + platform + "\x00" + string(d.Kind) + "\x00" + d.KindOf
+}

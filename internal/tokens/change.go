@@ -154,7 +154,7 @@ func (w *transaction) addHolders(ctx context.Context, changes []*change) error {
 		if c.put == nil {
 			continue
 		}
-		if slot := slotOf(c.put); slot != "" {
+		if slot := c.put.Slot(); slot != "" {
 			devices = append(devices, deviceKey{c.app, slot})
 		}
 	}
@@ -296,7 +296,7 @@ func forbids(r *push.Registration, d *push.Device) bool {
 		differs(r.KindOf, d.KindOf) || differs(r.UserID, d.UserID)
 }
 
-func (e *record) has(slot string) bool { return e.remains && slotOf(&e.wanted) == slot }
+func (e *record) has(slot string) bool { return e.remains && e.wanted.Slot() == slot }
 
 // outdated says that the record is imported and that other, of the same device, was registered later.
 func (e *record) outdated(other *push.Device) bool {

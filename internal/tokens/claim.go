@@ -13,7 +13,7 @@ import (
 // claim gives the record's device to it, and takes it from those that had it, as far as the bounds allow. But what an
 // import tells of the time before one of those was registered is the token that it has replaced.
 func (w *transaction) claim(e *record, bounds *push.Bounds) {
-	id := slotOf(&e.wanted)
+	id := e.wanted.Slot()
 	if !e.remains || id == "" {
 		return
 	}
@@ -22,7 +22,7 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 	if len(held) == 1 && held[0] == e {
 		return
 	}
-	had, taken := e.exists && slotOf(&e.stored) == id, false
+	had, taken := e.exists && e.stored.Slot() == id, false
 	for _, other := range held {
 		switch {
 		case other == e || !other.has(id):
@@ -44,7 +44,7 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 
 // holder is the token that has the device of the stored record now; empty where none of those that are known has.
 func (w *transaction) holder(e *record) push.Token {
-	slot := slotOf(&e.stored)
+	slot := e.stored.Slot()
 	for _, other := range w.devices[deviceKey{e.app, slot}] {
 		if other.has(slot) {
 			return other.token
@@ -74,7 +74,7 @@ func (w *transaction) moves(k deviceKey, e *record, bounds *push.Bounds) {
 
 // holds notes that the record has its device, if it is of one.
 func (w *transaction) holds(e *record) {
-	slot := slotOf(&e.wanted)
+	slot := e.wanted.Slot()
 	if slot == "" {
 		return
 	}
@@ -141,7 +141,7 @@ func (w *transaction) replace(ctx context.Context) error {
 	for _, e := range others.sorted {
 		// Not by what has the device now: that may have lost it again since, and then a repetition would come to the
 		// same.
-		m := w.moved[deviceKey{e.app, slotOf(&e.stored)}]
+		m := w.moved[deviceKey{e.app, e.stored.Slot()}]
 		replaced, err := m.mayReplace(&e.stored)
 		if err != nil {
 			return err

@@ -35,7 +35,7 @@ func appendIndex(rows []indexRow, app string, d *push.Device) []indexRow {
 	if d.UserID != "" {
 		rows = append(rows, indexRow{app, kindUser, d.UserID, d.Token})
 	}
-	if slot := slotOf(d); slot != "" {
+	if slot := d.Slot(); slot != "" {
 		rows = append(rows, indexRow{app, kindDevice, slot, d.Token})
 	}
 	if d.Environment == push.Sandbox {
@@ -49,25 +49,9 @@ func appendIndex(rows []indexRow, app string, d *push.Device) []indexRow {
 	return rows
 }
 
-// kindActivity is the kind of token of which each thing that KindOf names has one, whatever the device.
-const kindActivity push.Kind = "liveactivity"
-
-// slotOf names the place of which there is one for a token: a device has one token of each platform and kind, and an
-// activity has one. It is empty where the token has none.
-func slotOf(d *push.Device) string {
-	platform := d.Token.Platform()
-	switch {
-	case d.Kind == kindActivity && d.KindOf != "":
-		return "\x00" + d.KindOf
-	case d.DeviceID == "" || d.Kind == push.KindAlert && platform == "":
-		return d.DeviceID
-	}
-	return d.DeviceID + "\x00" + platform + "\x00" + string(d.Kind) + "\x00" + d.KindOf
-}
-
 // sameIndex reports whether both devices are found by the same.
 func sameIndex(a, b *push.Device) bool {
-	return a.UserID == b.UserID && slotOf(a) == slotOf(b) &&
+	return a.UserID == b.UserID && a.Slot() == b.Slot() &&
 		(a.Environment == push.Sandbox) == (b.Environment == push.Sandbox) &&
 		slices.Equal(a.Tags, b.Tags)
 }
