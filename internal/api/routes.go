@@ -99,8 +99,8 @@ func (a *API) routeTokens() {
 		summary: "Import device tokens",
 		about: "A stream of any length, one token object a line, as an export has them; only token is required, or in its " +
 			"place platform and what POST /v1/tokens takes. A last_updated that is given is kept. " +
-			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported whole pages of " +
-			"1,000 lines, and lines_taken says how many lines.",
+			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported its first " +
+			"lines_taken lines, which are whole pages of 1,000, and perhaps some of those after them.",
 		body: reflect.TypeFor[lineBody](), example: exampleImport, media: ndjson,
 		answers: map[int]reflect.Type{200: reflect.TypeFor[importBody]()}, errors: []int{400, 415},
 	}, a.importTokens)

@@ -219,8 +219,8 @@ func (im *importer) store(ctx context.Context) error {
 	return nil
 }
 
-// storeAll stores the devices in their tokens' order, which come in no order: those of a transaction are neighbours this
-// way, and change few pages of the database.
+// storeAll stores the devices, which come in no order, in their tokens' order: those of a transaction are neighbours
+// this way, and change few pages of the database.
 func (im *importer) storeAll(ctx context.Context, devices *push.Devices) error {
 	devices.SortByToken()
 	for first := 0; first < devices.Len(); first += importRun {
