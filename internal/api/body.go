@@ -45,22 +45,20 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 	if n > limit {
 		return x.bodyTooLarge(r, limit)
 	}
-	if n == 0 {
-		return use(nil)
-	}
-	if err := checkMediaType(r.Header); err != nil {
-		return err
+	if n > 0 {
+		if err := checkMediaType(r.Header); err != nil {
+			return err
+		}
 	}
 	// Only now: a body that comes slowly takes nobody's place.
-	weight := x.api.gate.weigh(buf.Len())
-	t := turn{anybody: true} // those without a key have a turn together
-	if x.who != nil {
-		t = turn{x.who.app, x.who.key.Scope == ScopeRegister}
-	}
-	if err := x.api.gate.enter(r.Context(), t, weight); err != nil {
+	weight, err := x.enter(r, buf.Len())
+	if err != nil {
 		return err
 	}
 	defer x.api.gate.leave(weight)
+	if n == 0 {
+		return use(nil)
+	}
 	body, err := push.ParseJSON(buf.Bytes())
 	if err != nil {
 		return explain(err, "%s.", capital(err.Error()))
@@ -69,6 +67,17 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 		return push.Faults(faults)
 	}
 	return use(body)
+}
+
+// enter waits for the turn of a request that may change something, with so long a body. It must leave the gate then,
+// with the weight.
+func (x *exchange) enter(r *http.Request, length int) (weight int, err error) {
+	t := turn{anybody: true} // those without a key have a turn together
+	if x.who != nil {
+		t = turn{x.who.app, x.who.key.Scope == ScopeRegister}
+	}
+	weight = x.api.gate.weigh(length)
+	return weight, x.api.gate.enter(r.Context(), t, weight)
 }
 
 // maxDiscarded is how much of a body that is too large is read, and thrown away, for the sake of the answer.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -126,6 +127,40 @@ func TestGateKeepsRegistrationsApart(t *testing.T) {
 		phone.Wait()
 		g.leave(1)
 	})
+}
+
+// What a phone may do without a body is bounded as what it may do with one.
+func TestRequestsWithoutABodyWaitToo(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.SetLimits(0, 1)
+	if err := f.gate.enter(t.Context(), turn{}, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{http.MethodPut, http.MethodDelete} {
+		ctx, cancel := context.WithCancel(t.Context())
+		answer := make(chan int, 1)
+		go func() {
+			r := httptest.NewRequestWithContext(ctx, method, "/v1/tokens/"+token1, http.NoBody)
+			r.Header.Set("Authorization", "Bearer "+registerKey)
+			w := httptest.NewRecorder()
+			f.ServeHTTP(w, r)
+			answer <- w.Code
+		}()
+		for waits := false; !waits; {
+			select {
+			case code := <-answer:
+				t.Fatalf("%s did not wait: %d", method, code)
+			default:
+				f.gate.mu.Lock()
+				waits = f.gate.waiters == 1
+				f.gate.mu.Unlock()
+				runtime.Gosched()
+			}
+		}
+		cancel()
+		<-answer
+	}
 }
 
 func TestGateTakesAppsInTurn(t *testing.T) {
