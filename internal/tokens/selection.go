@@ -206,14 +206,7 @@ func (sel *selection) bound(
 	ctx context.Context, q sqlx.QueryerContext, st tokenList, after push.Token, share int,
 ) (push.Token, error) {
 	s := newStatement("SELECT MIN(last) FROM (")
-	for i := range st.values {
-		if i > 0 {
-			s.add(" UNION ALL ")
-		}
-		s.add("SELECT COUNT(*) AS n, MAX(token) AS last FROM (")
-		tokenList{st.kind, st.values[i : i+1]}.appendTokens(s, sel.app, after, share)
-		s.add(") AS v")
-	}
+	st.appendEach(s, " UNION ALL ", "COUNT(*) AS n, MAX(token) AS last", sel.app, after, share)
 	s.add(") AS u WHERE n = ?", share)
 	var last []byte
 	err := s.query(ctx, q, []any{&last}, func() error { return nil })

@@ -26,14 +26,7 @@ const leastList = 64
 // share.
 func (st tokenList) appendBounded(s *statement, app string, after, bound push.Token, share int) {
 	s.add("SELECT token FROM (")
-	for i := range st.values {
-		if i > 0 {
-			s.add(" UNION ")
-		}
-		s.add("SELECT token FROM (")
-		tokenList{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, share)
-		s.add(") AS v")
-	}
+	st.appendEach(s, " UNION ", "token", app, after, share)
 	s.add(") AS u")
 	if bound != "" {
 		s.add(" WHERE token <= ?", []byte(bound))
@@ -54,14 +47,19 @@ func (st tokenList) appendTokens(s *statement, app string, after push.Token, lim
 	default:
 		// The first of each list hold the first of all of them.
 		s.add("SELECT token FROM (")
-		for i := range st.values {
-			if i > 0 {
-				s.add(" UNION ")
-			}
-			s.add("SELECT token FROM (")
-			tokenList{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, limit)
-			s.add(") AS v")
-		}
+		st.appendEach(s, " UNION ", "token", app, after, limit)
 		s.add(") AS u ORDER BY token LIMIT ?", limit)
+	}
+}
+
+// appendEach appends a SELECT of the columns of each value's next tokens, with union between them.
+func (st tokenList) appendEach(s *statement, union, columns, app string, after push.Token, limit int) {
+	for i := range st.values {
+		if i > 0 {
+			s.add(union)
+		}
+		s.add("SELECT " + columns + " FROM (")
+		tokenList{st.kind, st.values[i : i+1]}.appendTokens(s, app, after, limit)
+		s.add(") AS v")
 	}
 }

@@ -181,8 +181,8 @@ func (e *record) onlyTouched() bool {
 		a.Locale == b.Locale && a.TimeZone == b.TimeZone && bytes.Equal(a.Address, b.Address)
 }
 
-// newDefaults are the columns in which most new tokens have the default of the table: a statement whose rows all have it
-// is shorter.
+// newDefaults are the columns in which most new tokens have the default of the table. Statements whose rows all have it
+// go without them.
 const newDefaults = "kind?, badge?0"
 
 // insert writes the wanted devices; tail is that of a statement of the columns. Of those that may be NULL only the ones
