@@ -117,88 +117,112 @@ func (q *Queue) settle(ctx context.Context, tx *sqlx.Tx, settlements []*Settleme
 	if err != nil {
 		return done, err
 	}
-	tallies := map[uuid.UUID]*tally{}
-	var platforms map[platformKey]*platformCounts
-	out := q.newOutputs(now)
-	news := q.newNews(now)
-	var counted tally // when it was consumed
+	st := settling{q: q, now: now, done: &done, out: q.newOutputs(now), news: q.newNews(now),
+		tallies: map[uuid.UUID]*tally{}}
 	for i, s := range settlements {
-		t := tallies[s.Batch.Notification]
-		switch {
-		case s.Batch.single:
-			counted = tally{}
-			t = &counted
-		case t == nil:
-			t = &tally{app: s.Batch.App}
-			tallies[s.Batch.Notification] = t
-		}
-		if s.Batch.Kind == Audience {
-			if t.expanded, err = allExpanded(ctx, tx, s.Batch); err != nil {
-				return done, err
-			}
-		}
-		var followUp *Batch
-		before := t.counts
-		done.counts.Add(s.Batch.App, s.Batch.counted(), -s.finals())
-		told := news.settled(s, &singles[i])
-		for i := range s.Results {
-			r, recipient := &s.Results[i], &s.Batch.Recipients[i]
-			done.outcomes[r.Outcome]++
-			t.add(r.Outcome, s.SentAt)
-			if err := out.add(ctx, tx, s, recipient, r, told); err != nil {
-				return done, err
-			}
-			if r.Outcome == push.Unregistered || r.BadToken() {
-				q.doubts.add(s.Batch.App, recipient.Token)
-			}
-			if !r.Outcome.Final() {
-				again := *recipient
-				if r.Outcome == push.Retry && again.Attempts < math.MaxUint8 {
-					again.Attempts++
-				}
-				if followUp == nil {
-					followUp = s.followUp(now)
-				}
-				followUp.Recipients = append(followUp.Recipients, again)
-			}
-		}
-		if s.Batch.ByPlatform && t.counts != before {
-			if platforms == nil {
-				platforms = map[platformKey]*platformCounts{}
-			}
-			add(platforms, s.Batch).counts.add(t.counts, before)
-		}
-		if followUp != nil {
-			done.followUps = append(done.followUps, followUp)
-			if err := addBatch(ctx, tx, out.batches, followUp, followUp.body()); err != nil {
-				return done, err
-			}
-		}
-	}
-	if err := out.flush(ctx, tx); err != nil {
-		return done, err
-	}
-	for _, s := range settlements {
-		if err := q.clearDoubts(ctx, tx, s, out.now); err != nil {
+		if err := st.add(ctx, tx, s, &singles[i]); err != nil {
 			return done, err
 		}
 	}
-	if err := news.before(ctx, tx); err != nil {
+	if err := st.out.flush(ctx, tx); err != nil {
 		return done, err
 	}
-	if err := updateCounts(ctx, tx, tallies, now); err != nil {
+	for _, s := range settlements {
+		if err := q.clearDoubts(ctx, tx, s, st.out.now); err != nil {
+			return done, err
+		}
+	}
+	if err := st.news.before(ctx, tx); err != nil {
 		return done, err
 	}
-	if err := q.addToPlatforms(ctx, tx, platforms); err != nil {
+	if err := updateCounts(ctx, tx, st.tallies, now); err != nil {
 		return done, err
 	}
-	if err := news.flush(ctx, tx); err != nil {
+	if err := q.addToPlatforms(ctx, tx, st.platforms); err != nil {
+		return done, err
+	}
+	if err := st.news.flush(ctx, tx); err != nil {
 		return done, err
 	}
 	if err := q.noteAccepted(ctx, tx, settlements); err != nil {
 		return done, err
 	}
 	return done, q.counters.Write(ctx, tx, &done.counts)
+}
+
+// settling gathers what a settling transaction writes once its batches are consumed.
+type settling struct {
+	q         *Queue
+	now       time.Time
+	done      *settled
+	out       *outputs
+	news      *news
+	tallies   map[uuid.UUID]*tally // by notification
+	platforms map[platformKey]*platformCounts
+	consumed  tally // of a batch whose counts were written when it was consumed
+}
+
+// add takes up one settlement: its results, and what is to be sent again. single is what was counted of a batch that
+// waited in its notification's row.
+func (st *settling) add(ctx context.Context, tx *sqlx.Tx, s *Settlement, single *tally) error {
+	t := st.tallyOf(s)
+	if s.Batch.Kind == Audience {
+		var err error
+		if t.expanded, err = allExpanded(ctx, tx, s.Batch); err != nil {
+			return err
+		}
+	}
+	var followUp *Batch
+	before := t.counts
+	st.done.counts.Add(s.Batch.App, s.Batch.counted(), -s.finals())
+	told := st.news.settled(s, single)
+	for i := range s.Results {
+		r, recipient := &s.Results[i], &s.Batch.Recipients[i]
+		st.done.outcomes[r.Outcome]++
+		t.add(r.Outcome, s.SentAt)
+		if err := st.out.add(ctx, tx, s, recipient, r, told); err != nil {
+			return err
+		}
+		if r.Outcome == push.Unregistered || r.BadToken() {
+			st.q.doubts.add(s.Batch.App, recipient.Token)
+		}
+		if r.Outcome.Final() {
+			continue
+		}
+		if followUp == nil {
+			followUp = s.followUp(st.now)
+		}
+		again := *recipient
+		if r.Outcome == push.Retry && again.Attempts < math.MaxUint8 {
+			again.Attempts++
+		}
+		followUp.Recipients = append(followUp.Recipients, again)
+	}
+	if s.Batch.ByPlatform && t.counts != before {
+		if st.platforms == nil {
+			st.platforms = map[platformKey]*platformCounts{}
+		}
+		add(st.platforms, s.Batch).counts.add(t.counts, before)
+	}
+	if followUp == nil {
+		return nil
+	}
+	st.done.followUps = append(st.done.followUps, followUp)
+	return addBatch(ctx, tx, st.out.batches, followUp, followUp.body())
+}
+
+// tallyOf is what the settlement is counted in.
+func (st *settling) tallyOf(s *Settlement) *tally {
+	if s.Batch.single {
+		st.consumed = tally{}
+		return &st.consumed
+	}
+	t := st.tallies[s.Batch.Notification]
+	if t == nil {
+		t = &tally{app: s.Batch.App}
+		st.tallies[s.Batch.Notification] = t
+	}
+	return t
 }
 
 // noteAccepted tells the registry which tokens were accepted.
