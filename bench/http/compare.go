@@ -28,6 +28,8 @@ type cost struct {
 	server, database time.Duration // CPU, user and system
 	rate             float64
 	events           int64 // that the consumer read
+	// Of the database, for 1,000 notifications; 0 with SQLite.
+	statements, commits float64
 }
 
 // compare measures, in turns, what a notification to one token costs with the programs of o.base, and with ours with a
@@ -59,7 +61,7 @@ func compare(ctx context.Context, o options) error {
 			}
 		}
 		table := measure.Table{Columns: []string{engine, "server CPU each", "of the first", "database CPU each", "both",
-			"of the first", "accepted/s", "events read"}}
+			"of the first", "accepted/s", "events read", "statements for 1,000", "commits"}}
 		median := func(s side, of func(cost) time.Duration) time.Duration {
 			return time.Duration(measure.MedianOf(costs[s.name], func(c cost) float64 { return float64(of(c)) }))
 		}
@@ -70,7 +72,9 @@ func compare(ctx context.Context, o options) error {
 				median(s, func(c cost) time.Duration { return c.database }), median(s, both),
 				percent(median(s, both), median(sides[0], both)),
 				measure.MedianOf(costs[s.name], func(c cost) float64 { return c.rate }),
-				measure.MedianOf(costs[s.name], func(c cost) float64 { return float64(c.events) }))
+				measure.MedianOf(costs[s.name], func(c cost) float64 { return float64(c.events) }),
+				measure.MedianOf(costs[s.name], func(c cost) float64 { return c.statements }),
+				measure.MedianOf(costs[s.name], func(c cost) float64 { return c.commits }))
 		}
 		fmt.Printf("### One token a notification: %d notifications over %d connections, medians of %d rounds in turns\n\n",
 			o.requests, o.connections, o.rounds)
@@ -109,12 +113,14 @@ func (s side) measure(ctx context.Context, o options, engine string) (c cost, er
 	}
 	defer server.Stop(20 * time.Second)
 	databaseCPU := func() float64 { return 0 }
+	databaseWork := func(context.Context) (int64, int64, error) { return 0, 0, nil }
 	if engine != "sqlite" {
 		pid, err := rig.DatabasePID(ctx)
 		if err != nil {
 			return c, err
 		}
 		databaseCPU = func() float64 { return measure.CPUSeconds(pid) }
+		databaseWork = rig.DatabaseWork
 	}
 	request := acceptance(func(n int64) int { return int(n) })
 	press := func(n int64) (*load.Result, error) {
@@ -140,6 +146,10 @@ func (s side) measure(ctx context.Context, o options, engine string) (c cost, er
 	if o.profiles != "" {
 		go o.profile(ctx, server, engine+" "+s.name)
 	}
+	statements, commits, err := databaseWork(ctx)
+	if err != nil {
+		return c, err
+	}
 	cpu, db := measure.CPUSeconds(server.PID()), databaseCPU()
 	result, err := press(o.requests)
 	if err != nil {
@@ -163,7 +173,10 @@ func (s side) measure(ctx context.Context, o options, engine string) (c cost, er
 	}
 	c.server, c.database = each(measure.CPUSeconds(server.PID())-cpu), each(databaseCPU()-db)
 	c.rate = result.Rate()
-	return c, nil
+	statementsNow, commitsNow, err := databaseWork(ctx)
+	thousands := float64(o.requests) / 1000
+	c.statements, c.commits = float64(statementsNow-statements)/thousands, float64(commitsNow-commits)/thousands
+	return c, err
 }
 
 // settled waits until so many recipients are settled.

@@ -299,7 +299,7 @@ type eventsBody struct {
 
 type eventBody struct {
 	ID   string          `json:"id" doc:"Of the event, and as after the place behind it"`
-	Type string          `json:"type" enum:"notification.sending,notification.done,notification.cancelled,deliveries.failed,token.removed,token.replaced,app.held,app.resumed,receipts"`
+	Type string          `json:"type" enum:"notification.sending,notification.done,notification.cancelled,deliveries.failed,token.removed,token.replaced,app.held,app.resumed,receipts,events.unreadable"`
 	At   time.Time       `json:"at"`
 	Data json.RawMessage `json:"data" doc:"As webhooks of the same type have it"`
 }

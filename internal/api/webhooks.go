@@ -66,6 +66,11 @@ type receiptEventBody struct {
 	Event     string `json:"event" enum:"delivered,opened"`
 }
 
+type unreadableEventBody struct {
+	Events uint64 `json:"events" doc:"How many they are"`
+	After  string `json:"after" doc:"The place before them: after=, once a version reads that can read them"`
+}
+
 // eventKind is a type of event in the document.
 type eventKind struct {
 	name    push.EventType
@@ -84,6 +89,8 @@ var eventKinds = []eventKind{
 	{push.EventHeld, "appHeld", "A route of the app sends nothing, and what is for it waits", typeOf[heldEventBody]()},
 	{push.EventResumed, "appResumed", "A route that was held sends again", typeOf[heldEventBody]()},
 	{push.EventReceipts, "receipts", "Devices told what became of notifications", typeOf[receiptsEventBody]()},
+	{push.EventUnreadable, "unreadable", "Events that the service cannot read, whatever types are asked for",
+		typeOf[unreadableEventBody]()},
 }
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

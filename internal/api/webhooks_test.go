@@ -36,7 +36,8 @@ func TestDocumentedEvents(t *testing.T) {
 		push.EventFailures:     {events.Failures{Notification: id, Items: []events.Failure{failed, named}}},
 		push.EventTokenRemoved: {removed, ofUser}, push.EventTokenReplaced: {replaced, known},
 		push.EventHeld: held, push.EventResumed: held,
-		push.EventReceipts: {events.Receipts{Notification: id, Items: []events.Receipt{{Recipient: "00", Event: "opened"}}}},
+		push.EventUnreadable: {events.Unreadable{Events: 1, After: "AAAAAAAAAAFfYb3mYI2Rbg"}},
+		push.EventReceipts:   {events.Receipts{Notification: id, Items: []events.Receipt{{Recipient: "00", Event: "opened"}}}},
 	}
 	doc := newDocument("", nil)
 	registry := doc.Components.Schemas

@@ -208,6 +208,13 @@ func ReceiptOf(recipient push.RecipientID, kind push.ReceiptKind) Receipt {
 	return Receipt{hex.EncodeToString(recipient[:]), kind.String()}
 }
 
+// Unreadable is the data of events.unreadable.
+type Unreadable struct {
+	// Events is how many there are that cannot be read, and After the cursor before them.
+	Events uint64 `json:"events"`
+	After  string `json:"after"`
+}
+
 // TextOrNull is a text that may be missing.
 func TextOrNull(s string) *string {
 	if s == "" {

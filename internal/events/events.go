@@ -18,6 +18,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,24 +118,38 @@ func (s *Store) awaited() bool {
 	return len(s.changed) > 0
 }
 
-// show has what is before the place be shown from now on.
-func (s *Store) show(seq uint64) {
+// show notes that the feed is shown up to the place, to all who are told of it: told is false where a reader came upon
+// it, who begins no step while one lasts.
+func (s *Store) show(seq uint64, told bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shown, s.shownAt = max(s.shown, seq), s.now()
+	if told || !s.stepping() {
+		s.shown, s.shownAt = max(s.shown, seq), s.now() // a reader may have been held up since it read the place
+	}
 }
 
-// showUntil is how far a reader is shown a feed that has grown to head. While somebody follows it that grows by steps:
-// who asks again at once would get a few events each time, and each time costs more than they do. Who waits is told by
-// Run of the next step.
-func (s *Store) showUntil(head uint64) uint64 {
+// shownUntil is how far a reader is shown the feed. While somebody follows it that grows by steps: who asks again at
+// once would get a few events each time, and each time costs more than they do. Who waits is told by Run of the next
+// step.
+func (s *Store) shownUntil() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	if since := now.Sub(s.shownAt); len(s.changed) == 0 || since < 0 || since >= busyInterval {
-		s.shown, s.shownAt = max(s.shown, head), now // head may have been read long ago
+	if s.stepping() {
+		return s.shown
 	}
-	return min(head, s.shown)
+	return math.MaxInt64
+}
+
+// stepping says that somebody follows the feed, and has a step to wait for. The caller holds mu.
+func (s *Store) stepping() bool {
+	since := s.now().Sub(s.shownAt)
+	return len(s.changed) > 0 && since >= 0 && since < busyInterval
+}
+
+func (s *Store) hasSecret() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.secret != nil
 }
 
 // stamp is a time as both engines take it.

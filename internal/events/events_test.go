@@ -556,12 +556,10 @@ func TestFollowersGetSteps(t *testing.T) {
 func TestALateReaderHidesNothing(t *testing.T) {
 	t.Parallel()
 	s := &Store{wake: make(chan struct{}, 1), now: time.Now, changed: map[string]chan struct{}{}}
-	s.show(1)                            // Run has told of it
-	if got := s.showUntil(0); got != 0 { // as the feed was before
-		t.Errorf("shown %d of nothing", got)
-	}
+	s.show(1, true)  // Run has told of it
+	s.show(0, false) // as the feed was before
 	s.Changed("app") // its next waits for what it is not shown
-	if got := s.showUntil(1); got != 1 {
+	if got := s.shownUntil(); got != 1 {
 		t.Errorf("shown %d of 1, of which nobody is told any more", got)
 	}
 }

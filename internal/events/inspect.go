@@ -3,7 +3,6 @@ package events
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
@@ -37,9 +36,11 @@ func (s *Store) About(ctx context.Context, app string, token push.Token, rows, l
 			return nil, since, wrap(err, "look through the events")
 		}
 		for _, r := range page {
+			before = r.Seq
 			lines, err := decode(r.Body)
 			if err != nil {
-				return nil, since, fmt.Errorf("look through the events: %w", err)
+				s.cannotRead(app, r.Seq, err)
+				continue
 			}
 			for i := len(lines) - 1; i >= 0; i-- {
 				l := &lines[i]
@@ -51,7 +52,6 @@ func (s *Store) About(ctx context.Context, app string, token push.Token, rows, l
 					return items, since, nil
 				}
 			}
-			before = r.Seq
 		}
 		if len(page) < min(aboutRows, rows) {
 			return items, time.Time{}, nil

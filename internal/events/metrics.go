@@ -11,6 +11,8 @@ type metrics struct {
 	// finished is that of notification.done, as which notification.cancelled is counted, too: which it is shows when the
 	// event is read.
 	finished prometheus.Counter
+	// unreadable are rows of events.
+	unreadable prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -23,6 +25,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, t := range push.EventTypes() {
 		m.written.WithLabelValues(string(t))
 	}
-	reg.MustRegister(m.written)
+	m.unreadable = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "lhspn", Subsystem: "events", Name: "unreadable_total",
+		Help: "Rows of events that were met and could not be read, as those of a later version; " +
+			"counted each time that somebody reads there.",
+	})
+	reg.MustRegister(m.written, m.unreadable)
 	return m
 }

@@ -2,6 +2,7 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"context"
 	"crypto/hmac"
@@ -14,6 +15,7 @@ import (
 	"hash"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -38,87 +40,143 @@ const Latest = "latest"
 func (s *Store) Read(
 	ctx context.Context, app, cursor string, types []push.EventType, limit int,
 ) (items []push.Event, next string, err error) {
-	head, purged, err := s.head(ctx) // before the rows: what has a place up to here is there
-	if err != nil {
-		return nil, "", err
-	}
-	sign := s.signer(app)
-	after := purged
-	switch cursor {
-	case "":
-	case Latest:
-		return nil, sign.cursor(head), nil
-	default:
-		if after, err = sign.parse(cursor); err != nil {
+	if cursor == Latest || !s.hasSecret() {
+		head, _, err := s.head(ctx)
+		if err != nil {
 			return nil, "", err
 		}
+		if cursor == Latest {
+			return nil, s.signer(app).cursor(head), nil
+		}
 	}
-	p, err := s.read(ctx, sign, after, s.showUntil(head), types, limit)
-	if err != nil {
+	p := page{sign: s.signer(app), until: s.shownUntil()}
+	if cursor != "" {
+		if p.after, err = p.sign.parse(cursor); err != nil {
+			return nil, "", err
+		}
+		if p.after >= p.until { // there is more at the next step
+			return nil, cursor, nil
+		}
+	}
+	p.reached = p.after
+	if err := s.read(ctx, &p, types, limit); err != nil {
 		return nil, "", err
 	}
-	if cursor == "" {
-		return p.items, sign.cursor(p.reached), nil
-	}
-	// After the rows: had some been removed before they were read, this tells.
-	if _, purged, err = s.head(ctx); err != nil {
-		return nil, "", err
-	}
-	if after < purged || p.expired {
+	s.show(p.head, false)
+	if cursor != "" && p.expired {
 		return nil, "", fmt.Errorf("read events: the cursor is older than what is kept: %w", push.ErrGone)
 	}
-	return p.items, sign.cursor(p.reached), nil
+	return p.items, p.sign.cursor(p.reached), nil
 }
 
 // page is what one Read has gathered.
 type page struct {
-	sign    *signer
-	items   []push.Event
-	reached uint64 // the last place that was looked at
-	size    int
-	expired bool // some were passed over that are older than what is kept, and not removed yet
+	sign         *signer
+	after, until uint64 // the places between which it reads
+	head         uint64 // of the feed, as its rows were read
+	items        []push.Event
+	reached      uint64 // the last place that was looked at
+	size         int
+	expired      bool // some were passed over that are older than what is kept, whether they are removed or not yet
 }
 
 // read takes rows until the limit.
-func (s *Store) read(
-	ctx context.Context, sign *signer, after, head uint64, types []push.EventType, limit int,
-) (p page, err error) {
-	p.sign = sign
+func (s *Store) read(ctx context.Context, p *page, types []push.EventType, limit int) error {
 	oldest := s.now().Add(-s.cfg.Retention)
-	for p.reached = after; ; {
-		var rows []struct {
-			Seq, N uint64
-			At     database.Time
-			Body   []byte
+	for {
+		rows, err := s.rowsAfter(ctx, p)
+		if err != nil {
+			return err
 		}
-		if err := s.db.Reader().SelectContext(ctx, &rows, `SELECT seq, n, at, body FROM events
-			WHERE app = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?`, sign.app, p.reached, head, readRows); err != nil {
-			return p, wrap(err, "read events")
-		}
-		for _, r := range rows {
+		for i := range rows {
+			r := &rows[i]
 			if r.At.Before(oldest) { // the notifications may be gone that it tells of
 				p.reached, p.expired = r.Seq, true
 				continue
 			}
-			lines, err := decode(r.Body)
-			if err == nil && len(lines) != int(r.N) {
-				err = errors.New("a row without its end")
-			}
-			if err != nil {
-				return p, fmt.Errorf("read events: %w", err)
-			}
-			first := r.Seq - r.N + 1
-			skip := max(after+1, first) - first
-			full, err := s.take(ctx, &p, first+skip, lines[skip:], types, limit)
+			full, err := s.takeRow(ctx, p, r, types, limit)
 			if err != nil || full {
-				return p, err
+				return err
 			}
 		}
 		if len(rows) < readRows {
-			p.reached = max(p.reached, head)
-			return p, nil
+			p.reached = max(p.reached, min(p.head, p.until))
+			return nil
 		}
 	}
+}
+
+// readRow is a row of events, or with Feed the feed's own: its place, and in N how far it is removed.
+type readRow struct {
+	Feed   bool
+	Seq, N uint64
+	At     database.Time
+	Body   []byte
+}
+
+// rowsAfter reads the next rows, and how far the feed is. One statement does, so that they are as of one moment, on
+// whatever server of several: what has a place is there, and what was removed is known to be.
+func (s *Store) rowsAfter(ctx context.Context, p *page) ([]readRow, error) {
+	first, then := "(", ")"
+	if s.db.Dialect == database.SQLite { // which takes no parts in brackets
+		first, then = "SELECT * FROM (", ") AS next"
+	}
+	var rows []readRow
+	if err := s.db.Reader().SelectContext(ctx, &rows, first+`SELECT 0 AS feed, seq, n, at, body FROM events
+		WHERE app = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?`+then+`
+		UNION ALL SELECT 1, seq, purged, NULL, NULL FROM event_feed WHERE id = 1`,
+		p.sign.app, p.reached, p.until, readRows); err != nil {
+		return nil, wrap(err, "read events")
+	}
+	i := slices.IndexFunc(rows, func(r readRow) bool { return r.Feed })
+	if i < 0 {
+		return nil, errors.New("read events: there is no feed")
+	}
+	p.head = rows[i].Seq
+	p.expired = p.expired || rows[i].N > p.reached
+	rows = slices.Delete(rows, i, i+1)
+	// No database says that it keeps the order of a part.
+	slices.SortFunc(rows, func(a, b readRow) int { return cmp.Compare(a.Seq, b.Seq) })
+	return rows, nil
+}
+
+// takeRow adds the events of a row, and says whether there were more than there is room for.
+func (s *Store) takeRow(
+	ctx context.Context, p *page, r *readRow, types []push.EventType, limit int,
+) (full bool, err error) {
+	first := r.Seq - r.N + 1
+	from := max(p.after+1, first)
+	lines, err := decode(r.Body)
+	if err == nil && uint64(len(lines)) != r.N {
+		err = errors.New("a row without its end")
+	}
+	if err == nil {
+		return s.take(ctx, p, from, lines[from-first:], types, limit)
+	}
+	if p.takeUnreadable(from, r.Seq, r.At.Time, limit) {
+		return true, nil
+	}
+	s.cannotRead(p.sign.app, r.Seq, err)
+	return false, nil
+}
+
+// cannotRead tells of a row of which it is unknown what it says. It costs its own events, and not those behind it.
+func (s *Store) cannotRead(app string, seq uint64, why error) {
+	s.metrics.unreadable.Inc()
+	s.log.Error("events cannot be read, and are passed over: who reads them is told so", "app", app, "seq", seq,
+		"error", why)
+}
+
+// takeUnreadable adds one event in place of those from first to last, and says whether there was no room for it.
+func (p *page) takeUnreadable(first, last uint64, at time.Time, limit int) (full bool) {
+	if len(p.items) == limit {
+		return true
+	}
+	data, _ := json.Marshal(Unreadable{last - first + 1, p.sign.cursor(first - 1)}) // a number and a text have a JSON form
+	p.size += len(data)
+	p.items = append(p.items, push.Event{ID: p.sign.cursor(last), Type: push.EventUnreadable, At: at.UTC(), Data: data})
+	p.reached = last
+	return false
 }
 
 // take adds the lines of a row, the first of which has the place seq, and says whether that was more than there is room

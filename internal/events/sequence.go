@@ -92,19 +92,22 @@ func (s *Store) pause(ctx context.Context, wait time.Duration) {
 func (s *Store) pass(ctx context.Context, seen *uint64) (news bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
+	told := false
 	if s.db.Dialect != database.SQLite && s.cfg.OwnsJob(jobSequence) {
 		for {
-			rows, err := s.sequence(ctx)
+			given, err := s.sequence(ctx)
 			if err != nil {
 				return news, err
 			}
-			news = news || rows > 0
-			if rows < sequencePage {
+			if given.rows > 0 {
+				news, told = true, s.tell(given, seen)
+			}
+			if given.rows < sequencePage {
 				break
 			}
 		}
 	}
-	if !s.awaited() {
+	if told || !s.awaited() {
 		return news, nil
 	}
 	before := *seen
@@ -166,27 +169,34 @@ func (s *Store) beginIn(ctx context.Context, tx *sqlx.Tx) error {
 // sequence gives a page of rows their places, in the order in which they were written under each lease. Nobody else
 // does so at the same time: each such transaction begins with the lock of the feed's row and ends with a change of it,
 // so that it also conflicts with one on another server of several that take writes.
-func (s *Store) sequence(ctx context.Context) (n int, err error) {
+func (s *Store) sequence(ctx context.Context) (given places, err error) {
 	var waiting bool
 	if err := s.db.Reader().QueryRowContext(ctx,
 		"SELECT EXISTS (SELECT 1 FROM events WHERE seq = 0)").Scan(&waiting); err != nil || !waiting {
-		return 0, wrap(err, "look for new events")
+		return given, wrap(err, "look for new events")
 	}
 	err = s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		n, err = s.sequenceIn(ctx, tx)
+		given, err = s.sequenceIn(ctx, tx)
 		return err
 	})
-	return n, wrap(err, "give events their places")
+	return given, wrap(err, "give events their places")
 }
 
-func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (int, error) {
+// places are what one transaction gave: those after before, to the last of them.
+type places struct {
+	before, last uint64
+	rows         int
+	apps         []string // whose they are
+}
+
+func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (given places, err error) {
 	var seq uint64
-	err := tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1 FOR UPDATE").Scan(&seq)
+	err = tx.QueryRowContext(ctx, "SELECT seq FROM event_feed WHERE id = 1 FOR UPDATE").Scan(&seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = s.beginIn(ctx, tx)
 	}
 	if err != nil {
-		return 0, err
+		return given, err
 	}
 	type sequenced struct {
 		Shard uint32
@@ -199,8 +209,9 @@ func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (int, error) {
 	var rows []sequenced
 	if err := tx.SelectContext(ctx, &rows, `SELECT shard, epoch, id, n, app FROM events WHERE seq = 0
 		ORDER BY shard, epoch, id LIMIT ?`, sequencePage); err != nil || len(rows) == 0 {
-		return 0, err
+		return given, err
 	}
+	given.before, given.rows = seq, len(rows)
 	// In the order of time, as far as the clocks of replicas agree, and of each shard in the order of its leases.
 	for i := range rows {
 		if rows[i].after = rows[i].ID; i > 0 && rows[i-1].Shard == rows[i].Shard {
@@ -214,15 +225,31 @@ func (s *Store) sequenceIn(ctx context.Context, tx *sqlx.Tx) (int, error) {
 	at := stamp(s.now())
 	for _, r := range rows {
 		seq += r.N
+		if !slices.Contains(given.apps, r.App) {
+			given.apps = append(given.apps, r.App)
+		}
 		if err := in.Add(ctx, tx, r.Shard, r.Epoch, r.ID, seq, r.N, r.App, at, []byte{}); err != nil {
-			return 0, err
+			return given, err
 		}
 	}
 	if err := in.Flush(ctx, tx); err != nil {
-		return 0, err
+		return given, err
 	}
+	given.last = seq
 	_, err = tx.ExecContext(ctx, "UPDATE event_feed SET seq = ? WHERE id = 1", seq)
-	return len(rows), err
+	return given, err
+}
+
+// tell tells those who wait of places that were given here, which nobody has to look for then: unless others gave some
+// since what was seen last.
+func (s *Store) tell(given places, seen *uint64) bool {
+	if given.before != *seen {
+		return false
+	}
+	*seen = given.last
+	s.show(given.last, true)
+	s.notify(given.apps)
+	return true
 }
 
 // look tells those who wait for an app's events that there are new ones.
@@ -237,7 +264,7 @@ func (s *Store) look(ctx context.Context, seen *uint64) error {
 		return wrap(err, "look for new events")
 	}
 	*seen = seq
-	s.show(seq)
+	s.show(seq, true)
 	s.notify(apps)
 	return nil
 }

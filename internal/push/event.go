@@ -29,10 +29,13 @@ const (
 	EventHeld          EventType = "app.held" // a route sends nothing until its configuration is mended
 	EventResumed       EventType = "app.resumed"
 	EventReceipts      EventType = "receipts" // what devices said of notifications
+	// EventUnreadable is in place of events that this program cannot read, as those of a later one, whatever types are
+	// asked for.
+	EventUnreadable EventType = "events.unreadable"
 )
 
 // EventTypes are all of them.
 func EventTypes() []EventType {
 	return []EventType{EventSending, EventDone, EventCancelled, EventFailures, EventTokenRemoved, EventTokenReplaced,
-		EventHeld, EventResumed, EventReceipts}
+		EventHeld, EventResumed, EventReceipts, EventUnreadable}
 }

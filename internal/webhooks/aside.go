@@ -133,6 +133,8 @@ func (w *worker) tryAside(ctx context.Context, e *settings, a *aside) error {
 	case gone || err == nil && (len(items) == 0 || items[0].ID != a.event):
 		if gone {
 			w.missed(e, err)
+		} else if len(items) > 0 && items[0].Type == push.EventUnreadable {
+			w.unreadable(e, a)
 		}
 		return w.endAside(ctx, a)
 	case err != nil:
@@ -153,6 +155,14 @@ func (w *worker) tryAside(ctx context.Context, e *settings, a *aside) error {
 	default:
 		return w.failedAside(ctx, e, a, answer)
 	}
+}
+
+// unreadable tells that an event which was set aside cannot be read any more, as after a former version of the program
+// was put back.
+func (w *worker) unreadable(e *settings, a *aside) {
+	w.s.metrics.passed.WithLabelValues(w.key.app).Inc()
+	w.s.log.Error("an event is passed over that a webhook did not take, since it cannot be read any more", "app",
+		w.key.app, "webhook", e.Origin(), "event", a.event)
 }
 
 // failedAside has an event that was set aside be tried again later, or passed over.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // One event that is never taken holds up those of its own notification, and no other, also over a restart. It is tried
@@ -50,6 +52,33 @@ func TestOneEventThatIsRefused(t *testing.T) {
 		}
 		if passed := testutil.ToFloat64(g.metrics.passed.WithLabelValues(app)); passed != 1 || g.worker(endpoint()).undelivered.Load() != 0 {
 			t.Errorf("%v passed over", passed)
+		}
+	})
+}
+
+// An event that is set aside and cannot be read any more is told of, as any that is given up.
+func TestSetAsideAndUnreadable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, r, st := newFeed(), newReceiver(), newMemory()
+		r.answer = func(q request, _ int) Answer {
+			if q.event == "3" {
+				return Answer{Class: Refused, Status: 413}
+			}
+			return Answer{Class: Delivered, Status: 200}
+		}
+		e := endpoint()
+		g := start(t, f, st, r, e)
+		for i := range 12 {
+			f.add(fmt.Sprint(i))
+		}
+		elapse(time.Hour)
+		f.mu.Lock()
+		f.events[2].ID, f.events[2].Type = "4", push.EventUnreadable // 3 and 4 are in one row
+		f.mu.Unlock()
+		elapse(24 * time.Hour)
+		if n := testutil.ToFloat64(g.metrics.passed.WithLabelValues(app)); n != 1 || len(st.away[e.key()]) != 0 {
+			t.Errorf("%v told of, %v aside", n, st.away)
 		}
 	})
 }

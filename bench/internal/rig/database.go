@@ -79,6 +79,23 @@ func DatabasePID(ctx context.Context) (int, error) {
 	return readPID(file)
 }
 
+// DatabaseWork is how many statements the server of MySQLEnv was sent, and how many transactions it committed, since it
+// started.
+func DatabaseWork(ctx context.Context) (statements, commits int64, err error) {
+	db, err := sql.Open("mysql", os.Getenv(MySQLEnv))
+	if err != nil {
+		return 0, 0, fmt.Errorf("open the database server: %w", err)
+	}
+	defer db.Close() //nolint:errcheck // only read
+	err = db.QueryRowContext(ctx, `SELECT SUM(IF(variable_name = 'questions', variable_value, 0)),
+		SUM(IF(variable_name = 'com_commit', variable_value, 0)) FROM information_schema.global_status`).
+		Scan(&statements, &commits)
+	if err != nil {
+		return 0, 0, fmt.Errorf("ask the database server for its work: %w", err)
+	}
+	return statements, commits, nil
+}
+
 func readPID(file string) (int, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
