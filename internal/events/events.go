@@ -156,25 +156,24 @@ func (s *Store) hasSecret() bool {
 func stamp(t time.Time) any { return database.Time{Time: t} }
 
 // head reads the row of the feed, which it makes where there is none yet.
-func (s *Store) head(ctx context.Context) (seq, purged uint64, err error) {
+func (s *Store) head(ctx context.Context) (seq uint64, err error) {
 	var secret []byte
 	for range 2 {
-		err = s.db.Reader().QueryRowContext(ctx, "SELECT seq, purged, secret FROM event_feed WHERE id = 1").
-			Scan(&seq, &purged, &secret)
+		err = s.db.Reader().QueryRowContext(ctx, "SELECT seq, secret FROM event_feed WHERE id = 1").Scan(&seq, &secret)
 		if err == nil {
 			s.mu.Lock()
 			s.secret = secret
 			s.mu.Unlock()
-			return seq, purged, nil
+			return seq, nil
 		}
 		if !isNoRows(err) {
-			return 0, 0, wrap(err, "read the head of the feed")
+			return 0, wrap(err, "read the head of the feed")
 		}
 		if err = s.begin(ctx); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 	}
-	return 0, 0, wrap(err, "read the head of the feed")
+	return 0, wrap(err, "read the head of the feed")
 }
 
 func wrap(err error, what string) error {
@@ -187,7 +186,7 @@ func wrap(err error, what string) error {
 // Secret is random, kept in the database, and the same for every replica: what clients are to show again is signed with
 // what is derived of it.
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
-	if _, _, err := s.head(ctx); err != nil {
+	if _, err := s.head(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()

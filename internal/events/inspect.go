@@ -17,7 +17,7 @@ const aboutRows = 100
 func (s *Store) About(ctx context.Context, app string, token push.Token, rows, limit int) (
 	items []push.Event, since time.Time, err error,
 ) {
-	head, _, err := s.head(ctx)
+	head, err := s.head(ctx)
 	if err != nil {
 		return nil, time.Time{}, err
 	}

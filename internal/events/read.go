@@ -41,7 +41,7 @@ func (s *Store) Read(
 	ctx context.Context, app, cursor string, types []push.EventType, limit int,
 ) (items []push.Event, next string, err error) {
 	if cursor == Latest || !s.hasSecret() {
-		head, _, err := s.head(ctx)
+		head, err := s.head(ctx)
 		if err != nil {
 			return nil, "", err
 		}

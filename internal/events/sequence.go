@@ -254,7 +254,7 @@ func (s *Store) tell(given places, seen *uint64) bool {
 
 // look tells those who wait for an app's events that there are new ones.
 func (s *Store) look(ctx context.Context, seen *uint64) error {
-	seq, _, err := s.head(ctx)
+	seq, err := s.head(ctx)
 	if err != nil || seq == *seen {
 		return err
 	}

@@ -23,7 +23,8 @@ func newMetrics(reg prometheus.Registerer, s *Sender) *metrics {
 	m := &metrics{
 		deliveries: counters("deliveries_total", "Events posted to webhooks, by what it came to; a retry counts again.",
 			"app", "result"),
-		passed: counters("passed_over_total", "Events given up after the last retry, in about three days, or since they cannot be read any more.", "app"),
+		passed: counters("passed_over_total", "Events given up after the last retry, in about three days, or since they "+
+			"cannot be read any more.", "app"),
 		missed: counters("missed_total", "Times that events were purged, by queue.retention, before a webhook had them.",
 			"app"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "lhspn", Subsystem: "webhooks",
