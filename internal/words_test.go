@@ -27,8 +27,8 @@ var named = map[string]string{
 	"api/examples.go":      "the contract's examples have them",
 	"api/routes.go":        "the contract's paths, and what is said of them",
 	"api/webhooks.go":      "the contract of events, likewise",
+	"push/device.go":       "the one kind of token of which what it is of has one",
 	"push/notification.go": "the name of the platform whose tokens have none before them",
-	"tokens/index.go":      "the one kind of token of which what it is of has one",
 }
 
 func TestNeutralPackagesNameNoPlatform(t *testing.T) {
