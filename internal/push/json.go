@@ -193,6 +193,19 @@ func (v JSON) Members() iter.Seq2[JSON, JSON] {
 	}
 }
 
+// Get is the value of an object's member; nil where it has none of the name, or v is nil or no object.
+func (v JSON) Get(name string) JSON {
+	if v == nil || !v.IsObject() {
+		return nil
+	}
+	for key, value := range v.Members() {
+		if key.Is(name) {
+			return value
+		}
+	}
+	return nil
+}
+
 // Elements goes through an array's elements.
 func (v JSON) Elements() iter.Seq2[int, JSON] {
 	return func(yield func(int, JSON) bool) {

@@ -150,3 +150,22 @@ func FuzzJSON(f *testing.F) {
 		v.DuplicateKeys("x")
 	})
 }
+
+func TestGet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, name, want string }{
+		{`{"a": 1, "b": {"a": 2}}`, "b", `{"a": 2}`}, {`{"\u0061": null}`, "a", "null"}, {`{"b": {"a": 2}}`, "a", ""},
+		{`{}`, "a", ""}, {`["a"]`, "a", ""}, {`"a"`, "a", ""}, {"null", "a", ""},
+	} {
+		v, err := ParseJSON([]byte(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := v.Get(c.name); string(got) != c.want || (got == nil) != (c.want == "") {
+			t.Errorf("%s of %s: %q", c.name, c.text, got)
+		}
+	}
+	if JSON(nil).Get("a") != nil {
+		t.Error("a member of nothing")
+	}
+}

@@ -207,12 +207,12 @@ func (m *composer) payload(v push.JSON) {
 // of docs/webpush shows as it is.
 func (m *composer) links(payload push.JSON) {
 	m.buttons(m.source, payload)
-	m.buttons(m.source+".notification", memberOf(payload, "notification"))
+	m.buttons(m.source+".notification", payload.Get("notification"))
 }
 
 func (m *composer) buttons(at string, notification push.JSON) {
 	m.navigate(at, notification)
-	actions := memberOf(notification, "actions")
+	actions := notification.Get("actions")
 	if actions == nil || !actions.IsArray() {
 		return
 	}
@@ -222,24 +222,11 @@ func (m *composer) buttons(at string, notification push.JSON) {
 }
 
 func (m *composer) navigate(at string, object push.JSON) {
-	if v := memberOf(object, "navigate"); v != nil && v.IsString() {
+	if v := object.Get("navigate"); v != nil && v.IsString() {
 		if err := push.CheckReference(v.String()); err != nil {
 			m.fault(at+".navigate", err.Error())
 		}
 	}
-}
-
-// memberOf is the value of an object's member; nil where there is none, or no object.
-func memberOf(object push.JSON, name string) (value push.JSON) {
-	if object == nil || !object.IsObject() {
-		return nil
-	}
-	for key, v := range object.Members() {
-		if key.Is(name) {
-			value = v
-		}
-	}
-	return value
 }
 
 // declarative makes the message that browsers show without a service worker, where they can, and that a service worker

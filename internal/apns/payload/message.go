@@ -44,7 +44,7 @@ type object struct {
 }
 
 func (o *object) put(name string, value any) {
-	if value == "" || memberOf(o.taken, name) != nil {
+	if value == "" || o.taken.Get(name) != nil {
 		return
 	}
 	if o.text.Len() > 0 {

@@ -215,7 +215,7 @@ func (*Platform) Recipients(n *push.Notification) (kind push.Kind, of string) {
 	event := ""
 	if n.Type == TypeLiveActivity {
 		if document, err := push.ParseJSON(n.Payload.AppendTo(nil, 0)); err == nil {
-			aps := memberOf(document, blockAPS)
+			aps := document.Get(blockAPS)
 			if event = textOf(aps, "event"); event == "start" {
 				of = textOf(aps, "attributes-type")
 			}
@@ -257,22 +257,9 @@ func (*Platform) CheckToken(t push.Token) error {
 	return nil
 }
 
-// memberOf is a member of an object, nil where there is none.
-func memberOf(object push.JSON, name string) push.JSON {
-	if object == nil || !object.IsObject() {
-		return nil
-	}
-	for key, v := range object.Members() {
-		if string(key.Text()) == name {
-			return v
-		}
-	}
-	return nil
-}
-
 // textOf is the text of a member, empty where there is none.
 func textOf(object push.JSON, name string) string {
-	v := memberOf(object, name)
+	v := object.Get(name)
 	if v == nil {
 		return ""
 	}
