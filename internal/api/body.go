@@ -69,8 +69,8 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 	return use(body)
 }
 
-// enter waits for the turn of a request that may change something, with so long a body. It must leave the gate then,
-// with the weight.
+// enter waits for the turn of a request that may change something, with so long a body. Once it is in it has to leave
+// the gate, with the weight.
 func (x *exchange) enter(r *http.Request, length int) (weight int, err error) {
 	t := turn{anybody: true} // those without a key have a turn together
 	if x.who != nil {
