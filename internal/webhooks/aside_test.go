@@ -13,18 +13,23 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+// refuses takes every event but one.
+func refuses(event string) func(request, int) Answer {
+	return func(q request, _ int) Answer {
+		if q.event == event {
+			return Answer{Class: Refused, Status: 413}
+		}
+		return Answer{Class: Delivered, Status: 200}
+	}
+}
+
 // One event that is never taken holds up those of its own notification, and no other, also over a restart. It is tried
 // by the schedule and then passed over; what waited for it comes after that, in order.
 func TestOneEventThatIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f, r, st := newFeed(), newReceiver(), newMemory()
-		r.answer = func(q request, _ int) Answer {
-			if q.event == "3" {
-				return Answer{Class: Refused, Status: 413}
-			}
-			return Answer{Class: Delivered, Status: 200}
-		}
+		r.answer = refuses("3")
 		g := start(t, f, st, r, endpoint())
 		for i := range 12 {
 			f.add(fmt.Sprint((i + 1) % 3)) // 3, 6, 9 and 12 are of one notification
@@ -61,12 +66,7 @@ func TestSetAsideAndUnreadable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f, r, st := newFeed(), newReceiver(), newMemory()
-		r.answer = func(q request, _ int) Answer {
-			if q.event == "3" {
-				return Answer{Class: Refused, Status: 413}
-			}
-			return Answer{Class: Delivered, Status: 200}
-		}
+		r.answer = refuses("3")
 		e := endpoint()
 		g := start(t, f, st, r, e)
 		for i := range 12 {
