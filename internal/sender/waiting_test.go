@@ -107,6 +107,7 @@ func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 		var on atomic.Bool
 		on.Store(true)
 		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].delay = time.Second // all are sent before the first is answered
 			r.tr["a"].answer = func(d *push.Delivery) push.Result {
 				switch {
 				case !on.Load():
@@ -119,7 +120,11 @@ func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 		})
 		pass(time.Second)
 		n := r.give(note("a"), size)
-		pass(time.Millisecond)
+		pass(time.Second / 2)
+		if got := r.tr["a"].sendsOf(n); got != size {
+			t.Fatalf("%d were sent", got)
+		}
+		pass(time.Second)
 		on.Store(false)
 		pass(58 * time.Second)
 		if got := r.q.outcomes(n)[push.Accepted]; got < 4*tokensWaiting/10 || got > size/2 {
