@@ -8,6 +8,7 @@ import (
 	"container/list"
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -78,6 +79,7 @@ type conn struct {
 	coming  int           // requests whose bodies are not
 	where   *list.List    // fresh, idle, coming, or nil while it serves
 	at      *list.Element // in where
+	later   float64       // see SetReadDeadline
 
 	requests, resets int // over HTTP/2: in all, and those that were taken back at once
 }
@@ -89,13 +91,18 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := addressOf(accepted.RemoteAddr().String())
-		c := &conn{Conn: accepted, of: l, address: Prefix(from), trusted: l.config.Trusted.Contains(from)}
+		c := l.newConn(accepted, addressOf(accepted.RemoteAddr().String()))
 		if l.add(c) {
 			return c, nil
 		}
 		_ = accepted.Close()
 		l.closed()
+	}
+}
+
+func (l *Listener) newConn(c net.Conn, from netip.Addr) *conn {
+	return &conn{
+		Conn: c, of: l, address: Prefix(from), trusted: l.config.Trusted.Contains(from), later: later * rand.Float64(),
 	}
 }
 
@@ -178,6 +185,19 @@ func (l *Listener) forget(c *conn) {
 	if l.byAddress[c.address]--; l.byAddress[c.address] == 0 {
 		delete(l.byAddress, c.address)
 	}
+}
+
+// later is by how much of it a deadline may be later.
+const later = 0.25
+
+// SetReadDeadline implements net.Conn. It is later by up to a quarter, for each connection by another part of it: a
+// crowd that came at once would else end, and come again, at once too, and the requests of others wait for their turn
+// behind it.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if left := time.Until(t); left > 0 {
+		t = t.Add(time.Duration(c.later * float64(left)))
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // CloseWrite is how net/http ends a connection whose client has not been read to its end: were it just closed, the

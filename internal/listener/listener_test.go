@@ -421,3 +421,43 @@ func TestSubsided(t *testing.T) {
 		t.Error("it is gone, which is to be told once")
 	}
 }
+
+// deadlineConn notes the read deadlines that it is given.
+type deadlineConn struct {
+	net.Conn
+	deadlines []time.Time
+}
+
+func (c *deadlineConn) SetReadDeadline(t time.Time) error {
+	c.deadlines = append(c.deadlines, t)
+	return nil
+}
+
+// Connections that came at once do not end at once, and none before its time; what ends a read now, or lifts a
+// deadline, is passed on as it is.
+func TestACrowdDoesNotEndAtOnce(t *testing.T) {
+	t.Parallel()
+	l := New(nil, Config{})
+	now := time.Now()
+	quarters := map[int]int{}
+	for range 400 {
+		under := &deadlineConn{}
+		c := l.newConn(under, netip.MustParseAddr("192.0.2.1"))
+		for _, deadline := range []time.Time{now.Add(time.Minute), now.Add(-time.Minute), {}} {
+			if err := c.SetReadDeadline(deadline); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := under.deadlines
+		later := got[0].Sub(now.Add(time.Minute))
+		if later < 0 || later > 15*time.Second || !got[1].Equal(now.Add(-time.Minute)) || !got[2].IsZero() {
+			t.Fatalf("the deadlines became %v", got)
+		}
+		quarters[int(later/(15*time.Second/4+1))]++
+	}
+	for i := range 4 {
+		if quarters[i] < 40 {
+			t.Errorf("in the quarters of the time after the minute there end %v of 400", quarters)
+		}
+	}
+}
