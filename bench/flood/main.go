@@ -47,7 +47,7 @@ func main() {
 	flag.IntVar(&o.addresses, "addresses", 10, "client addresses that register, each at ten times its limit")
 	flag.IntVar(&o.rate, "rate", 100, "notifications a second")
 	flag.IntVar(&o.rounds, "rounds", 1, "attacks")
-	flag.DurationVar(&o.duration, "duration", 25*time.Second, "each measured part; the crowd of connections ends after api.read_header_timeout, and again")
+	flag.DurationVar(&o.duration, "duration", 25*time.Second, "each part; a crowd ends after ten, and comes again")
 	flag.DurationVar(&o.settle, "settle", 3*time.Second, "before the first part is measured, and before an attack is")
 	flag.DurationVar(&o.over, "over", 3*time.Second, "after an attack's end, before what it leaves is measured")
 	program.Main("flood", 5*time.Minute, func(ctx context.Context) error {
