@@ -104,9 +104,9 @@ func (q *Queue) traceCommit(a *acceptance, start time.Time, err error) {
 		slog.Int("notifications", len(a.rows)), slog.Bool("replayed", a.replay != nil), slog.Bool("error", err != nil))
 }
 
-// LookUp says of a submission to an audience that is sent to now whether it has no member (Empty), as far as that is
-// quickly seen, and where the audience is one user with a single device, which (Only). What a device registers a moment
-// later does not count: it would not be sent to either had the notification come a moment earlier.
+// LookUp looks at the audience of a submission that is sent now. It sets Empty if a quick look finds no member, and
+// Only if the audience is one user with a single device. What a device registers a moment later does not count: it
+// would not be sent to either had the notification come a moment earlier.
 func (q *Queue) LookUp(ctx context.Context, s *push.Submission) error {
 	if len(s.Audience.Users) == 1 && len(s.Notification.Others) == 0 {
 		return q.lookUpUser(ctx, s)

@@ -99,6 +99,15 @@ func TestHandoff(t *testing.T) {
 		if len(heads) != Shards || len(dues) == 0 {
 			t.Errorf("%d heads, due %v", len(heads), dues)
 		}
+		// Of a commit that nobody knows of for a while the reader may have found what it stored, long ago.
+		unknown := r.notification()
+		r.failOnce(persisted)
+		r.accept(push.Submission{Routes: production, Notification: unknown, Tokens: tokens(0, 1)})
+		select {
+		case b := <-handed:
+			t.Errorf("handed over after an unknown commit: %+v", b)
+		default:
+		}
 	})
 }
 

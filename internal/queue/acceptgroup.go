@@ -56,8 +56,13 @@ func (a *acceptance) settle() error {
 	return nil
 }
 
+// handoffWithin is how old what is handed off may be. A reader may have found what was committed longer ago, and all of
+// it may be sent, settled and forgotten.
+const handoffWithin = time.Second
+
 // insertGroup commits the group, and knows in the end whether it did.
 func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
+	begin := time.Now()
 	shard, ours := q.pick()
 	var counts quota.Changes
 	unknown := false // an earlier attempt's commit may have happened, or may be happening still
@@ -91,13 +96,14 @@ func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 		return err
 	}
 	q.counters.Committed(&counts)
+	handsOff := ours && q.cfg.Handoff != nil && !unknown && time.Since(begin) < handoffWithin
 	for _, a := range group {
 		if a.verdict != inserted {
 			continue
 		}
 		q.metrics.notifications.Add(float64(len(a.rows)))
 		q.metrics.recipients.Add(float64(a.recipients))
-		if ours && q.cfg.Handoff != nil {
+		if handsOff {
 			now := q.now().UnixMicro()
 			for i := range a.rows {
 				if row := &a.rows[i]; len(row.batches) > 0 && row.batches[0].DueAt <= now {

@@ -42,16 +42,34 @@ func (q *Queue) Cancel(ctx context.Context, app string, id uuid.UUID) (push.Stat
 	return s, nil
 }
 
-// CancelledBatches pages through the batches, in flight or not, of cancelled notifications in the given shards. after
-// is the last one of the page before, nil at first. Those not in flight are to be settled as cancelled. When nothing
-// was cancelled lately it costs a look at an empty table.
-func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Batch, limit int) ([]*Batch, error) {
-	ids, byApp, err := q.cancellations(ctx)
-	if after != nil {
-		ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return bytes.Compare(id[:], after.Notification[:]) < 0 })
+// Cancellation names a notification that was cancelled, of which something may wait.
+type Cancellation struct {
+	App          string
+	Notification uuid.UUID `db:"notification_id"`
+}
+
+// Cancellations are the first of the notifications that were cancelled lately. When there is none it costs a look at an
+// empty table.
+func (q *Queue) Cancellations(ctx context.Context) (all []Cancellation, err error) {
+	err = q.db.Reader().SelectContext(ctx, &all,
+		"SELECT app, notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
+	return all, wrap(err, "find cancelled notifications")
+}
+
+// CancelledBatches pages through the batches, in flight or not, of the cancelled notifications in the given shards.
+// after is the last one of the page before, nil at first. Those not in flight are to be settled as cancelled. What
+// waits in the notifications' own rows CancelledSingles has.
+func (q *Queue) CancelledBatches(
+	ctx context.Context, of []Cancellation, leases []Lease, after *Batch, limit int,
+) ([]*Batch, error) {
+	var ids []uuid.UUID
+	for _, c := range of {
+		if after == nil || bytes.Compare(c.Notification[:], after.Notification[:]) >= 0 {
+			ids = append(ids, c.Notification)
+		}
 	}
-	if err != nil || len(ids) == 0 || len(leases) == 0 {
-		return nil, wrap(err, "find cancelled notifications")
+	if len(ids) == 0 || len(leases) == 0 {
+		return nil, nil
 	}
 	// shard + 0 belongs to no index: all of these notifications' shards would make too many ranges.
 	where := " WHERE notification_id IN " + list(len(ids)) + " AND shard + 0 IN " + list(len(leases))
@@ -66,30 +84,7 @@ func (q *Queue) CancelledBatches(ctx context.Context, leases []Lease, after *Bat
 	}
 	batches, err := q.selectBatches(ctx,
 		"SELECT "+batchColumns+q.fromBatchesOf()+where+" ORDER BY notification_id, seq LIMIT ?", append(args, limit)...)
-	if err != nil || len(batches) == limit || after != nil {
-		return batches, wrap(err, "find cancelled batches")
-	}
-	singles, err := q.cancelledSingles(ctx, leases, byApp)
-	if err != nil {
-		return nil, wrap(err, "find what waits of cancelled notifications")
-	}
-	return append(singles, batches...), q.forgetCancelled(ctx, ids)
-}
-
-// cancellations are the first of the notifications that were cancelled, all and by app.
-func (q *Queue) cancellations(ctx context.Context) (ids []uuid.UUID, byApp map[string][]uuid.UUID, err error) {
-	var rows []struct {
-		App string
-		ID  uuid.UUID `db:"notification_id"`
-	}
-	err = q.db.Reader().SelectContext(ctx, &rows,
-		"SELECT app, notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
-	byApp = map[string][]uuid.UUID{}
-	for _, r := range rows {
-		ids = append(ids, r.ID)
-		byApp[r.App] = append(byApp[r.App], r.ID)
-	}
-	return ids, byApp, err
+	return batches, wrap(err, "find cancelled batches")
 }
 
 // forgetCancelled removes those of the cancellations of which nothing waits anywhere. Nothing can come to be then: each
@@ -104,8 +99,18 @@ func (q *Queue) forgetCancelled(ctx context.Context, ids []uuid.UUID) error {
 	}), "forget finished cancellations")
 }
 
-// cancelledSingles finds what waits in the rows of the notifications.
-func (q *Queue) cancelledSingles(ctx context.Context, leases []Lease, byApp map[string][]uuid.UUID) ([]*Batch, error) {
+// CancelledSingles finds what waits in the rows of the cancelled notifications in the given shards, to be settled
+// likewise, and forgets the cancellations of which nothing waits anywhere.
+func (q *Queue) CancelledSingles(ctx context.Context, of []Cancellation, leases []Lease) ([]*Batch, error) {
+	if len(of) == 0 || len(leases) == 0 {
+		return nil, nil
+	}
+	var ids []uuid.UUID
+	byApp := map[string][]uuid.UUID{}
+	for _, c := range of {
+		ids = append(ids, c.Notification)
+		byApp[c.App] = append(byApp[c.App], c.Notification)
+	}
 	shards := make([]any, len(leases))
 	for i := range leases {
 		shards[i] = leases[i].Shard
@@ -115,10 +120,10 @@ func (q *Queue) cancelledSingles(ctx context.Context, leases []Lease, byApp map[
 		found, _, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)),
 			shards...)
 		if err != nil {
-			return nil, err
+			return nil, wrap(err, "find what waits of cancelled notifications")
 		}
 		all = append(all, found...)
 	}
 	slices.SortFunc(all, func(a, b *Batch) int { return slices.Compare(a.Notification[:], b.Notification[:]) })
-	return all, nil
+	return all, q.forgetCancelled(ctx, ids)
 }

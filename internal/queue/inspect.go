@@ -59,7 +59,7 @@ func (q *Queue) Waiting() (waiting, scheduled int64) {
 // ReasonCount says how many recipients failed for a reason.
 type ReasonCount struct {
 	Reason string
-	// Status is the one that came with it most recently in the tokens' order; 0 where there was no answer.
+	// Status is the highest of those that came with it; 0 where there was no answer.
 	Status uint16
 	Count  int64
 }
@@ -71,12 +71,12 @@ func (q *Queue) CountFailures(ctx context.Context, id uuid.UUID, most int) (
 ) {
 	err = q.db.Reader().SelectContext(ctx, &counts, `SELECT reason, MAX(status) AS status, COUNT(*) AS count FROM
 		(SELECT reason, status FROM failures WHERE notification_id = ? ORDER BY token LIMIT ?) AS f
-		GROUP BY reason ORDER BY count DESC, reason`, id[:], most)
+		GROUP BY reason ORDER BY count DESC, reason`, id[:], most+1)
 	seen := int64(0)
 	for _, c := range counts {
 		seen += c.Count
 	}
-	return counts, seen < int64(most), wrap(err, "count failures")
+	return counts, seen <= int64(most), wrap(err, "count failures")
 }
 
 // TokenHistory is what is kept of what services said of a device token.

@@ -65,7 +65,7 @@ type leases struct {
 	changed chan struct{} // capacity 1
 	wake    chan struct{} // capacity 1; a shard that is to be given up has nothing in flight any more
 
-	// Only run uses these.
+	// Only keep uses these.
 	seen   map[string]sighting
 	looked time.Time // when that was last brought up to date
 	failed bool      // the last pass did

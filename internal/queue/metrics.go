@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"accepted", "failed", "unregistered", "expired", "cancelled"),
 		followUps: counter("follow_up_batches_total", "Batches written again for what is to be sent again."),
 		fenced: counter("fenced_settlements_total",
-			"Batches not settled because another replica had taken over their shard."),
+			"Transactions of which a part was left out because another replica had taken over a shard."),
 		gone:    counter("settled_before_total", "Batches that were found settled already."),
 		unknown: counter("unknown_commits_total", "Commits whose answer was lost."),
 		groups: f.NewHistogramVec(prometheus.HistogramOpts{

@@ -51,7 +51,11 @@ func pages(ctx context.Context, q *Queue, ids []uuid.UUID, leases []Lease) []pag
 	const limit = plannedLimit
 	return []page{
 		{"CancelledBatches", func() (int, error) {
-			batches, err := q.CancelledBatches(ctx, leases, nil, limit)
+			of, err := q.Cancellations(ctx)
+			if err != nil {
+				return 0, err
+			}
+			batches, err := q.CancelledBatches(ctx, of, leases, nil, limit)
 			return len(batches), err
 		}, 6 * maxKeys}, // the list of them; their batches, found by the index, read and sorted
 		{"List", func() (int, error) {

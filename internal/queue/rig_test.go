@@ -251,6 +251,33 @@ func (r *rig) resolve(batches []*Batch) []*Batch {
 
 // lease is that of the batch's shard. Where the machine was too busy to renew leases, of a second in most tests, it waits
 // until they are.
+// cancelledBatches is a page of the batches of what was cancelled, and cancelledSingles what waits in its rows.
+func (r *rig) cancelledBatches(after *Batch, limit int) []*Batch {
+	r.t.Helper()
+	of, err := r.Cancellations(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	page, err := r.CancelledBatches(r.t.Context(), of, r.Owned(), after, limit)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return page
+}
+
+func (r *rig) cancelledSingles() []*Batch {
+	r.t.Helper()
+	of, err := r.Cancellations(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	found, err := r.CancelledSingles(r.t.Context(), of, r.Owned())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return found
+}
+
 func (r *rig) lease(b *Batch) Lease {
 	r.t.Helper()
 	deadline := time.After(20 * time.Second)

@@ -230,23 +230,19 @@ func TestCancelSingles(t *testing.T) {
 			}
 		}
 		for range 2 { // what was found is found until it is settled
-			found, err := r.CancelledBatches(t.Context(), r.Owned(), nil, 10)
-			if err != nil || len(found) != 2 || found[0].Notification != all[0].ID || found[1].Notification != all[1].ID {
-				t.Fatalf("cancelled: %+v, %v", found, err)
+			found := r.cancelledSingles()
+			if len(found) != 2 || found[0].Notification != all[0].ID || found[1].Notification != all[1].ID {
+				t.Fatalf("cancelled: %+v", found)
 			}
 		}
-		found, err := r.CancelledBatches(t.Context(), r.Owned(), nil, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.settle(r.all(found, push.Result{Outcome: push.Cancelled})...)
+		r.settle(r.all(r.cancelledSingles(), push.Result{Outcome: push.Cancelled})...)
 		for i, n := range all {
 			if s := r.get(n.ID); (s.State == push.StateCancelled && s.Counts.Cancelled == 1 && !s.FinishedAt.IsZero()) != (i < 2) {
 				t.Errorf("notification %d: %+v", i, s)
 			}
 		}
-		if found, err := r.CancelledBatches(t.Context(), r.Owned(), nil, 10); err != nil || len(found) > 0 || r.scalar("SELECT COUNT(*) FROM cancellations") > 0 {
-			t.Errorf("when they are settled: %+v, %v", found, err)
+		if found := r.cancelledSingles(); len(found) > 0 || r.scalar("SELECT COUNT(*) FROM cancellations") > 0 {
+			t.Errorf("when they are settled: %+v", found)
 		}
 		r.checkBacklog()
 	})

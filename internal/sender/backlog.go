@@ -73,8 +73,8 @@ func (q *backlog) wants(lane queue.Lane) bool {
 }
 
 // sendable is the number of bulk recipients that are ready and not kept waiting by a low rate of their own or by their
-// key.
-func (q *backlog) sendable() int { return q.ready[queue.Bulk] - q.slow - q.blockedRecipients() }
+// key, or fewer, for slow has also what is in flight.
+func (q *backlog) sendable() int { return max(0, q.ready[queue.Bulk]-q.slow-q.blockedRecipients()) }
 
 func (q *backlog) blockedRecipients() (n int) {
 	for _, w := range q.blocked {
@@ -237,27 +237,6 @@ func (q *backlog) keepBlocked(keep func(b *batch) bool) {
 			w.recipients += (*w.batches.At(i)).left()
 		}
 	}
-}
-
-// takeFirst removes the first batches of each queue that match: only those can have been sent in part, and blocked
-// ones.
-func (q *backlog) takeFirst(match func(b *batch) bool, f func(b *batch)) {
-	if q.urgent.Len() > 0 && match(*q.urgent.At(0)) {
-		f(q.urgent.PopFront())
-	}
-	for i := range q.turns.Len() {
-		if a := *q.turns.At(i); a.ready.Len() > 0 && match(*a.ready.At(0)) {
-			f(a.ready.PopFront())
-		}
-	}
-	q.pruneTurns()
-	q.keepBlocked(func(b *batch) bool {
-		if b.inFlight > 0 || !match(b) {
-			return true
-		}
-		f(b)
-		return false
-	})
 }
 
 // pruneTurns takes the notifications without ready batches out of the turns.

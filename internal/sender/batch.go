@@ -31,9 +31,9 @@ type batch struct {
 	tries    int // sends of a now-or-never notification that did not reach the service
 
 	retryAt time.Time
-	// waitsWhole has all that is sent again of the batch wait for the last of it.
+	// waitsWhole: no recipient is sent to again before the longest wait of the batch is over.
 	waitsWhole bool
-	// granted has what was answered "later" sent once more at the least.
+	// granted: what was answered "later" is sent at least once more, also where nothing else is sent again.
 	granted bool
 	decided bool // the settlers have made its results final
 	times   *times

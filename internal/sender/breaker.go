@@ -126,8 +126,15 @@ func (b *breaker) allows(key string, k int, now time.Time) int {
 	case now.Before(p.until):
 		return 0
 	}
-	p.until = now.Add(b.cfg.Blocked)
 	return min(1, k)
+}
+
+// sends notes that something of the key is sent: where the key is paused that is the probe, and there is no other for a
+// while.
+func (b *breaker) sends(key string, now time.Time) {
+	if p := b.keys[key]; p != nil {
+		p.until = now.Add(b.cfg.Blocked)
+	}
 }
 
 // groupNews is what a group's answers say of the route.

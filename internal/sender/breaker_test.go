@@ -214,8 +214,11 @@ func TestTheBreaker(t *testing.T) {
 		d := &push.Delivery{Notification: &push.Notification{Key: "k"}, Result: push.Result{Outcome: push.Blocked, Reason: reasonTopicDisallowed}}
 		b.answered(d, now, now)
 		later := now.Add(cfg.Blocked)
-		if b.allows("k", 500, now) != 0 || b.allows("other", 500, now) != 500 || b.allows("k", 500, later) != 1 || b.allows("k", 500, later) != 0 {
+		if b.allows("k", 500, now) != 0 || b.allows("other", 500, now) != 500 || b.allows("k", 500, later) != 1 {
 			t.Error("it lets the wrong number go")
+		}
+		if b.sends("k", later); b.allows("k", 500, later) != 0 {
+			t.Error("another goes while the probe is under way")
 		}
 		d.Result = push.Result{Outcome: push.Accepted}
 		if !b.answered(d, later, later) || b.allows("k", 500, later) != 500 {

@@ -22,10 +22,13 @@ func TestCancelStopsWithinASecond(t *testing.T) {
 		ready, stored, audience := r.give(note("a"), 5000), note("a"), note("a")
 		stored.SendAt = time.Now().Add(time.Hour)
 		r.q.accept(stored, 2000)
+		one := note("a")
+		one.SendAt = stored.SendAt
+		r.q.accept(one, 1)
 		r.q.broadcast(audience, 9000)
 		pass(2 * time.Second)
 		sent := r.tr["a"].sendsOf(ready)
-		r.q.cancel(ready.ID, stored.ID, audience.ID)
+		r.q.cancel(ready.ID, stored.ID, audience.ID, one.ID)
 		pass(time.Second)
 		more := r.tr["a"].sendsOf(ready) - sent
 		if more > 100 {
@@ -33,6 +36,7 @@ func TestCancelStopsWithinASecond(t *testing.T) {
 		}
 		r.want(ready, map[push.Outcome]int{push.Accepted: sent + more, push.Cancelled: 5000 - sent - more})
 		r.want(stored, map[push.Outcome]int{push.Cancelled: 2000})
+		r.want(one, map[push.Outcome]int{push.Cancelled: 1})
 		if left := r.q.left(); left != 0 {
 			t.Errorf("%d rows are left", left)
 		}

@@ -374,7 +374,26 @@ func (q *fakeQueue) cancel(notifications ...uuid.UUID) {
 	}
 }
 
-func (q *fakeQueue) CancelledBatches(_ context.Context, _ []queue.Lease, after *queue.Batch, limit int) ([]*queue.Batch, error) {
+func (q *fakeQueue) Cancellations(context.Context) (all []queue.Cancellation, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.statements++
+	for id := range q.gone {
+		all = append(all, queue.Cancellation{App: "a", Notification: id})
+	}
+	return all, q.down
+}
+
+func (q *fakeQueue) CancelledBatches(_ context.Context, _ []queue.Cancellation, _ []queue.Lease, after *queue.Batch, limit int) ([]*queue.Batch, error) {
+	found, err := q.cancelled(after, func(b *queue.Batch) bool { return len(b.Recipients) != 1 })
+	return found[:min(len(found), limit)], err
+}
+
+func (q *fakeQueue) CancelledSingles(context.Context, []queue.Cancellation, []queue.Lease) ([]*queue.Batch, error) {
+	return q.cancelled(nil, func(b *queue.Batch) bool { return len(b.Recipients) == 1 })
+}
+
+func (q *fakeQueue) cancelled(after *queue.Batch, match func(b *queue.Batch) bool) ([]*queue.Batch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.statements++
@@ -383,12 +402,12 @@ func (q *fakeQueue) CancelledBatches(_ context.Context, _ []queue.Lease, after *
 	}
 	var found []*queue.Batch
 	for k, b := range q.rows {
-		if q.gone[k.Notification] && (after == nil || compareShards(k, after.Key) > 0) {
+		if q.gone[k.Notification] && match(b) && (after == nil || compareShards(k, after.Key) > 0) {
 			found = append(found, clone(b))
 		}
 	}
 	slices.SortFunc(found, func(a, b *queue.Batch) int { return compareShards(a.Key, b.Key) })
-	return found[:min(len(found), limit)], nil
+	return found, nil
 }
 
 func compareShards(a, b queue.Key) int {

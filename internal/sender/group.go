@@ -83,7 +83,10 @@ func (g *group) send(b *batch, k int, now time.Time) (added int, what sendOutcom
 	}
 	b.times.hand()
 	r.backlog.ready[b.Lane] -= k
-	return g.add(b, b.next+k, now), sendTaken
+	if added = g.add(b, b.next+k, now); added > 0 {
+		r.breaker.sends(b.n.Key, now)
+	}
+	return added, sendTaken
 }
 
 // sentAll implements sending. Where all of the batch was passed over, nothing is in flight either.

@@ -369,26 +369,40 @@ func (r *reader) cancels(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
+	cancelled, err := r.s.q.Cancellations(ctx)
+	if err != nil || len(cancelled) == 0 {
+		return err
+	}
 	const page = 256
 	var last *queue.Batch
 	for {
-		batches, err := r.s.q.CancelledBatches(ctx, owned, last, page)
+		batches, err := r.s.q.CancelledBatches(ctx, cancelled, owned, last, page)
 		if err != nil {
 			return err
 		}
 		for _, b := range batches {
-			if last == nil || last.Notification != b.Notification {
-				for _, way := range r.s.routes.Load().byApp[b.App] {
-					way.cancel(b.Notification)
-				}
-			}
-			if way := r.s.routeOf(b); way != nil {
-				way.cancelStored(b)
-			}
+			r.cancel(b, last == nil || last.Notification != b.Notification)
 			last = b
 		}
 		if len(batches) < page {
-			return nil
+			break
 		}
+	}
+	singles, err := r.s.q.CancelledSingles(ctx, cancelled, owned)
+	for _, b := range singles {
+		r.cancel(b, true)
+	}
+	return err
+}
+
+// cancel concludes the batch of a cancelled notification, of which it is the first or not.
+func (r *reader) cancel(b *queue.Batch, first bool) {
+	if first {
+		for _, way := range r.s.routes.Load().byApp[b.App] {
+			way.cancel(b.Notification)
+		}
+	}
+	if way := r.s.routeOf(b); way != nil {
+		way.cancelStored(b)
 	}
 }

@@ -87,6 +87,41 @@ func TestShutdownLosesAndRepeatsNothing(t *testing.T) {
 	})
 }
 
+// What was sent of a batch is settled also where another of its notification came back after that, and waits before it.
+func TestShutdownSettlesWhatWaitsBehindOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+			a := apps["a"]
+			a.MaxRate = 5000
+			apps["a"] = a
+			r.tr["a"].delay = 2 * time.Second
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				if index(d.Token) < queue.MaxBatch {
+					return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		n := r.give(note("a"), 2*queue.MaxBatch)
+		pass(300 * time.Millisecond)
+		taken := 0
+		for _, s := range r.tr["a"].sends() {
+			if index(s.token) >= queue.MaxBatch {
+				taken++
+			}
+		}
+		if taken == 0 || taken == queue.MaxBatch {
+			t.Fatalf("%d of the second batch were sent", taken)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		r.want(n, map[push.Outcome]int{push.Accepted: taken})
+	})
+}
+
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

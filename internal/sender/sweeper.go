@@ -57,8 +57,11 @@ func (r *route) expired(b *batch, now time.Time) bool {
 
 // split concludes the rest of batches that were sent in part. r.mu is held.
 func (r *route) split(now time.Time, all bool) {
-	inPart := func(b *batch) bool { return b.next > 0 && (all || now.Sub(b.sentAt) > splitAfter) }
-	r.backlog.takeFirst(inPart, func(b *batch) { r.conclude(b, unsent) })
+	inPart := func(b *batch) bool {
+		probing := b.inFlight > 0 && r.backlog.blocked[b.n.Key] != nil // of its key, and soon whole again
+		return b.next > 0 && (all || now.Sub(b.sentAt) > splitAfter) && !probing
+	}
+	r.concludeWhere(inPart, unsent)
 }
 
 // probeKeys has one batch of each paused key whose time has come wait for dispatch. r.mu is held.

@@ -27,44 +27,10 @@ func (w *worker) send(ctx context.Context, e *settings, items []push.Event) (del
 	r := round{
 		w: w, e: e, starting: starting, posting: posting, failing: w.progress.failures > 0, done: maps.Clone(w.done),
 	}
-	type result struct {
-		item   int
-		answer Answer
-	}
-	results := make(chan result)
-	todo := make(chan []int)
-	go func() {
-		defer close(todo)
-		for _, lane := range lanes(items, e.InFlight) {
-			select {
-			case todo <- lane:
-			case <-starting.Done():
-				return
-			}
-		}
-	}()
-	var g sync.WaitGroup
-	for range min(e.InFlight, len(items)) {
-		g.Go(func() {
-			for lane := range todo {
-				for _, item := range lane {
-					a := r.post(&items[item], item == 0)
-					results <- result{item, a}
-					if a.Class != Delivered {
-						break // what comes after it in its lane waits for it
-					}
-				}
-			}
-		})
-	}
-	go func() {
-		g.Wait()
-		close(results)
-	}()
 	failed = Answer{Class: Stopped}
 	firstFailed, failures := len(items), 0
 	got := make([]bool, len(items))
-	for res := range results {
+	for res := range r.postAll(items) {
 		if res.answer.Class == Stopped {
 			continue
 		}
@@ -122,6 +88,48 @@ type round struct {
 	posting  context.Context // ends when what is under way is to end
 	failing  bool
 	done     map[string]bool
+}
+
+// result is what came of the item of a page.
+type result struct {
+	item   int
+	answer Answer
+}
+
+// postAll posts the events, lanes beside each other, and closes what it returns when all are answered. What comes after
+// a failed one in its lane waits for it.
+func (r *round) postAll(items []push.Event) <-chan result {
+	results := make(chan result)
+	todo := make(chan []int)
+	go func() {
+		defer close(todo)
+		for _, lane := range lanes(items, r.e.InFlight) {
+			select {
+			case todo <- lane:
+			case <-r.starting.Done():
+				return
+			}
+		}
+	}()
+	var g sync.WaitGroup
+	for range min(r.e.InFlight, len(items)) {
+		g.Go(func() {
+			for lane := range todo {
+				for _, item := range lane {
+					a := r.post(&items[item], item == 0)
+					results <- result{item, a}
+					if a.Class != Delivered {
+						break
+					}
+				}
+			}
+		})
+	}
+	go func() {
+		g.Wait()
+		close(results)
+	}()
+	return results
 }
 
 // post posts one event when there is a slot for it. The first of the page is posted also where others of it fail.
