@@ -47,7 +47,8 @@ func (r *report) add(of string, f database.Finding) {
 	_, _ = fmt.Fprintf(r.out, "%s  %s: %s\n", word, of, text) // what cannot be printed changes no finding
 }
 
-// doctor connects to all that the configuration names, and says what is to be mended. The error says that something is.
+// doctor connects to the database and to the gateways of Apple and Google, and says what is to be mended. The error
+// says that something is.
 func doctor(ctx context.Context, file string, stdout io.Writer) error {
 	cfg, err := load(file)
 	if err != nil {
@@ -66,7 +67,7 @@ func doctor(ctx context.Context, file string, stdout io.Writer) error {
 	if r.faults > 0 {
 		return fmt.Errorf("%s and %s to be mended", plural(r.faults, "fault"), plural(r.risk, "risk"))
 	}
-	_, err = fmt.Fprintf(stdout, "no fault found, %d risks\n", r.risk)
+	_, err = fmt.Fprintf(stdout, "no fault found, %s\n", plural(r.risk, "risk"))
 	return err
 }
 

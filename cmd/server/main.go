@@ -57,7 +57,7 @@ func rootCommand() *cobra.Command {
 		})
 	root.Long = `LHSPN, a push notification service.
 
-Without a configuration it runs in dev mode: SQLite and the APNs simulator, on loopback.
+Without a configuration it runs in dev mode: SQLite and a simulator of the push services, on loopback.
 Every setting is described in docs/configuration.md.`
 	root.Args = nil // an argument is a command that there is not
 	root.Version = versionText()

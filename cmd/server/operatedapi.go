@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -243,7 +244,16 @@ func (o *operated) DeleteApp(ctx context.Context, name string) error {
 	if err := o.store.Delete(ctx, name); err != nil {
 		return err
 	}
-	return o.refresh(ctx)
+	o.look(ctx)
+	return nil
+}
+
+// look has what was just stored be in force here too. What was stored is done, whatever becomes of that: the next look,
+// of which there is one every few seconds, tries it again.
+func (o *operated) look(ctx context.Context) {
+	if err := o.refresh(ctx); err != nil {
+		o.log.Warn("what was stored is in force here a little later", "error", err)
+	}
 }
 
 // change is nil where the app is one that can be changed.
@@ -284,8 +294,9 @@ func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.App
 		return api.AppKey{}, err
 	}
 	keys, err := o.Keys(ctx, app)
-	if err != nil {
-		return api.AppKey{}, err
+	if err != nil { // the key itself is shown but once
+		o.log.Warn("what was stored is in force here a little later", "error", err)
+		return api.AppKey{Key: key, CreatedAt: time.Now().UTC().Truncate(time.Microsecond)}, nil
 	}
 	if i := slices.IndexFunc(keys, func(k api.AppKey) bool { return k.Name == key.Name }); i >= 0 {
 		return keys[i], nil
@@ -301,7 +312,8 @@ func (o *operated) DeleteKey(ctx context.Context, app, name string) error {
 	if err := o.store.DeleteKey(ctx, app, name); err != nil {
 		return err
 	}
-	return o.refresh(ctx)
+	o.look(ctx)
+	return nil
 }
 
 // NewKey implements api.Apps.

@@ -36,7 +36,7 @@ func newOpened(app string, settings any, platform api.Platform) *opened {
 
 // add opens a route. Of one whose credentials cannot be used it makes a transport that waits until they can.
 func (o *opened) add(g *gateways, route push.Route, way opener, settings func(sender.Transport) sender.RouteConfig) {
-	g.unusable.WithLabelValues(o.app, string(route)).Set(0) // it is there from the start
+	g.unusable.WithLabelValues(o.app, string(route)) // it is there from the start; who comes into force sets it
 	o.openers = append(o.openers, way)
 	transport, err := way.open()
 	if err != nil {

@@ -9,8 +9,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -23,7 +25,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/sender"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
 
@@ -245,5 +252,24 @@ func writeExpired(t *testing.T, file string) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// refusing is a route whose credentials cannot be read.
+type refusing struct{}
+
+func (refusing) open() (sender.Transport, error) { return nil, errors.New("no PEM") }
+func (refusing) close()                          {}
+
+// Settings that are only tried, and refused, do not hide that what is in force cannot be used.
+func TestTriedSettingsChangeNoMetric(t *testing.T) {
+	t.Parallel()
+	g := newGateways(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	inForce := g.unusable.WithLabelValues("fox", "production")
+	inForce.Set(1)
+	o := newOpened("fox", nil, nil)
+	o.add(g, push.Production, refusing{}, func(t sender.Transport) sender.RouteConfig { return sender.RouteConfig{Transport: t} })
+	if n := testutil.ToFloat64(inForce); n != 1 || o.err == nil {
+		t.Errorf("the metric is %v, and the fault %v", n, o.err)
 	}
 }

@@ -67,7 +67,7 @@ func send(ctx context.Context, file string, m message, stdout io.Writer) error {
 		return err
 	}
 	if token.PlatformName() == webpush.Name { // the token alone does not say where to
-		db, err := openDatabase(ctx, cfg, slog.New(log))
+		db, err := openReader(ctx, cfg)
 		if err != nil {
 			return err
 		}

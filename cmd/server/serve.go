@@ -176,7 +176,7 @@ func (s *service) run(ctx context.Context) error {
 	})
 }
 
-// publicHandler is the API. In dev mode, whose key everybody knows, no page of elsewhere gets at it.
+// publicHandler is the API. In dev mode, whose key everybody knows, no page from another origin gets at it.
 func (s *service) publicHandler() http.Handler {
 	if s.cfg.Dev {
 		return listener.LocalHost(s.api, api.Misdirected)

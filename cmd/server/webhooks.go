@@ -24,17 +24,15 @@ func authoritiesOf(w *config.Webhooks) (*x509.CertPool, error) {
 	return credentials.LoadCAsBesideSystem(w.CAFile)
 }
 
-// allow has this hold for all webhooks when the apps are set the next time. An error leaves the authorities as they
-// were.
+// allow has this hold for all webhooks when the apps are set the next time. An error leaves all of it as it was.
 func (l *live) allow(w *config.Webhooks) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.allowed = *w
 	pool, err := authoritiesOf(w)
 	if err != nil {
 		return fmt.Errorf("webhooks.ca_file: %w", err)
 	}
-	l.authorities = pool
+	l.allowed, l.authorities = *w, pool
 	return nil
 }
 

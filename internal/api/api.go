@@ -1,8 +1,8 @@
 // Package api serves the REST contract of docs/api.md: routes, keys and scopes, the strict reading of requests, the one
 // table that makes problems of errors, the OpenAPI document and its page, and the operators' endpoints.
 //
-// It holds no state and no SQL. The stores are reached through the interfaces below, whose values are those of
-// internal/push, and it imports nothing else of ours.
+// It keeps nothing that must survive a restart, and has no SQL. The stores are reached through the interfaces below,
+// whose values are those of internal/push, and it imports nothing else of ours.
 package api
 
 import (

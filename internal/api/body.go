@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -112,13 +113,12 @@ func checkMediaType(h http.Header) error {
 	if len(given) == 0 || given[0] == "" || given[0] == "application/json" {
 		return nil
 	}
-	media, params, _ := strings.Cut(given[0], ";")
-	media = strings.ToLower(strings.TrimSpace(media))
-	if media != "application/json" && (!strings.HasPrefix(media, "application/") || !strings.HasSuffix(media, "+json")) {
+	media, params, err := mime.ParseMediaType(given[0])
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || // as "; " at the end, which says nothing
+		media != "application/json" && (!strings.HasPrefix(media, "application/") || !strings.HasSuffix(media, "+json")) {
 		return explain(errMediaType, "The body must be application/json.")
 	}
-	if name, charset, ok := strings.Cut(strings.ToLower(params), "="); ok && strings.TrimSpace(name) == "charset" &&
-		strings.Trim(strings.TrimSpace(charset), `"`) != "utf-8" {
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return explain(errMediaType, "The body must be in UTF-8.")
 	}
 	return nil

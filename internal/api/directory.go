@@ -24,7 +24,7 @@ func (a *API) SetApps(apps []App, operators []Key) error {
 		}
 		p := newPrincipal(app, key)
 		if old != nil {
-			if former := old.keys[key.Hash]; former != nil && former.key.Rate == key.Rate {
+			if former := old.keys[key.Hash]; former != nil && former.key.Rate == key.Rate && former.key.Scope == key.Scope {
 				p.rate = former.rate
 			}
 		}
@@ -54,6 +54,13 @@ func (a *API) SetApps(apps []App, operators []Key) error {
 	}
 	a.directory.Store(next)
 	return nil
+}
+
+// still reports whether the key, which was taken before, would be taken now, for the same app and scope.
+func (d *directory) still(p *principal, now time.Time) bool {
+	current := d.keys[p.key.Hash]
+	return current != nil && !current.key.expired(now) && current.key.Scope == p.key.Scope &&
+		current.app.Name == p.app.Name
 }
 
 // expired reports whether the key is not to be taken any more.

@@ -53,6 +53,7 @@ var eventsQuery = []parameter{
 // feed is one request for events.
 type feed struct {
 	api    *API
+	who    *principal
 	app    string
 	cursor string
 	types  []push.EventType
@@ -61,7 +62,7 @@ type feed struct {
 }
 
 func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error {
-	f := feed{api: a, app: x.who.app.Name, cursor: x.query["after"], limit: x.query.number("limit")}
+	f := feed{api: a, who: x.who, app: x.who.app.Name, cursor: x.query["after"], limit: x.query.number("limit")}
 	var err error
 	if f.types, err = eventTypes(x.query["types"]); err != nil {
 		return err
@@ -162,8 +163,12 @@ func eventTypes(list string) (types []push.EventType, err error) {
 	return types, nil
 }
 
-// next is what comes after the cursor, which moves on. more says that there may be more at once.
+// next is what comes after the cursor, which moves on. more says that there may be more at once. A key that was revoked
+// meanwhile, or has expired, is told nothing more.
 func (f *feed) next(ctx context.Context, limit int) (items []push.Event, more bool, err error) {
+	if !f.api.directory.Load().still(f.who, time.Now()) {
+		return nil, false, explain(errUnauthorized, "The key is not taken any more.")
+	}
 	ctx, cancel := context.WithTimeout(ctx, readEvents)
 	defer cancel()
 	items, next, err := f.api.events.Read(ctx, f.app, f.cursor, f.types, limit)

@@ -208,6 +208,43 @@ func TestEventStreamBeats(t *testing.T) {
 	})
 }
 
+// A key that is revoked, or whose time has come, is told nothing more, however it waits.
+func TestAKeyThatIsTakenNoMoreIsToldNoMore(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string][]Key{
+		"revoked": nil,
+		"expired": {{Name: "backend", Scope: ScopeSend, Hash: keyHash(sendKey), ExpiresAt: time.Unix(1, 0)}},
+		"demoted": {{Name: "backend", Scope: ScopeRegister, Hash: keyHash(sendKey)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				for _, streams := range []bool{false, true} {
+					f := newFixture(t)
+					time.AfterFunc(5*time.Second, func() {
+						if err := f.SetApps([]App{{Name: "hedgehog", Platforms: apple("com.example.hedgehog"), Keys: after}}, nil); err != nil {
+							t.Error(err)
+						}
+						f.feed.add("hedgehog", push.EventDone, "{}")
+					})
+					start := time.Now()
+					accept := "application/json"
+					if streams {
+						accept = "text/event-stream"
+					}
+					w := f.call(sendKey, http.MethodGet, "/v1/events?wait=60", "", "Accept", accept)
+					if time.Since(start) != 5*time.Second || strings.Contains(w.Body.String(), "notification.done") {
+						t.Errorf("after %v it was told %q", time.Since(start), w.Body)
+					}
+					if !streams {
+						wantProblem(t, w, 401, "unauthorized")
+					}
+				}
+			})
+		})
+	}
+}
+
 // HEAD has the header that GET would have, and nothing to wait for.
 func TestHeadOfEvents(t *testing.T) {
 	t.Parallel()

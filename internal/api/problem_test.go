@@ -118,7 +118,8 @@ func TestPathsAndMethods(t *testing.T) {
 	for path, allow := range map[string][]string{
 		"/v1/tokens/" + token1:    {"GET", "HEAD", "PUT", "DELETE"},
 		"/v1/notifications":       {"GET", "HEAD", "POST"},
-		"/v1/notifications/batch": {"GET", "HEAD", "POST"}, // GET: it might be an id
+		"/v1/notifications/batch": {"GET", "HEAD", "POST"},          // GET: it might be an id
+		"/v1/tokens/fcm%3Aa%2Fb":  {"GET", "HEAD", "PUT", "DELETE"}, // a token with a slash is one segment
 		"/v1/feedback":            {"GET", "HEAD"},
 	} {
 		w := f.call(adminKey, http.MethodPatch, path, "{}")

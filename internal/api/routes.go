@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -23,7 +24,9 @@ const (
 )
 
 const documentAbout = "Push notifications for Apple's devices, Android and browsers. A key belongs to one app, " +
-	"which it thereby selects. Every error is a problem as in RFC 9457, and means that nothing was stored."
+	"which it thereby selects. Every error is a problem as in RFC 9457. One of 400 to 499 means that nothing was " +
+	"stored, but for an import, whose lines_taken says how far it came; after one of 500 or more it may " +
+	"have been, and the request is to be sent again."
 
 var documentTags = []*huma.Tag{
 	{Name: tagTokens, Description: "What mobile apps and browsers register"},
@@ -206,7 +209,7 @@ func (a *API) routeEvents() {
 // methodNotAllowed also names the methods that the path takes.
 func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete} {
-		if a.router.Match(chi.NewRouteContext(), method, r.URL.Path) {
+		if a.router.Match(chi.NewRouteContext(), method, cmp.Or(r.URL.RawPath, r.URL.Path)) { // as chi routes
 			w.Header().Add("Allow", method)
 			if method == http.MethodGet { // as it answers that, without the body
 				w.Header().Add("Allow", http.MethodHead)

@@ -75,11 +75,12 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 		answer: importBody{Errors: []refusedLine{}},
 		pages:  importedLines{devices: new(push.Devices)}, stored: importedLines{devices: new(push.Devices)},
 	}
-	err := im.read(ctx, r.Body, func() {
+	moved := func() {
 		deadline := time.Now().Add(progress)
 		_ = deadlines.SetReadDeadline(deadline) // a writer without deadlines, as in tests, does as well
 		_ = deadlines.SetWriteDeadline(deadline)
-	})
+	}
+	err := im.read(ctx, r.Body, moved)
 	// A stream that ends in order has its last page stored, and one that is broken off its whole ones.
 	if err != nil {
 		im.pages.devices.Truncate(im.whole)
@@ -88,6 +89,7 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 	if stored := cmp.Or(im.store(ctx), im.settle()); err == nil {
 		err = stored
 	}
+	moved() // what was left to be stored may have taken as long, and the answer is still to come
 	if err != nil {
 		p := problemOf(err)
 		taken := im.taken

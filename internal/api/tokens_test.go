@@ -199,7 +199,9 @@ func TestMediaTypes(t *testing.T) {
 	f := newFixture(t)
 	for media, status := range map[string]int{
 		"application/json; charset=utf-8": 200, "Application/JSON": 200, "application/vnd.x+json": 200, "": 200,
+		"application/json; charset=utf-8; x=y": 200, `application/json; charset="UTF-8"`: 200, "application/json;": 200,
 		"text/plain": 415, "application/x-www-form-urlencoded": 415, "application/json; charset=latin1": 415,
+		"application/json; x=y; charset=latin1": 415,
 	} {
 		f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, `{}`)
 		if w := f.call(adminKey, http.MethodPut, "/v1/tokens/"+token1, `{}`, "Content-Type", media); w.Code != status {

@@ -51,7 +51,7 @@ type Listener struct {
 	most      int       // connections there were at once, since Subsided said so
 	fresh     list.List // connections without a request so far, the oldest first
 	idle      list.List // those that have had one, and have none now, the longest idle first
-	coming    list.List // those of whose requests none is there as a whole, the slowest first
+	coming    list.List // those with requests of which none has been received in full, the slowest first
 	byAddress map[netip.Addr]int
 }
 
@@ -190,9 +190,9 @@ func (l *Listener) forget(c *conn) {
 // later is by how much of it a deadline may be later.
 const later = 0.25
 
-// SetReadDeadline implements net.Conn. It is later by up to a quarter, for each connection by another part of it: a
-// crowd that came at once would else end, and come again, at once too, and the requests of others wait for their turn
-// behind it.
+// SetReadDeadline implements net.Conn. Each connection's deadline is lengthened by its own random part of up to a
+// quarter. Otherwise clients that connected together would be cut off, and reconnect, together, and the requests of
+// others would wait for their turn behind them.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if left := time.Until(t); left > 0 {
 		t = t.Add(time.Duration(c.later * float64(left)))

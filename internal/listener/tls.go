@@ -88,7 +88,8 @@ func (l *TLS) give(a accepted) bool {
 
 func (l *TLS) shakeHands(ctx context.Context, raw *conn) {
 	secured := tls.Server(raw, l.config)
-	_ = raw.SetDeadline(time.Now().Add(l.timeout))
+	_ = raw.SetReadDeadline(time.Now().Add(l.timeout))
+	_ = raw.SetWriteDeadline(time.Now().Add(l.timeout))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		l.log.Debug("TLS handshake", "from", raw.address.String(), "error", err)
 		plain, is := errors.AsType[tls.RecordHeaderError](err)
