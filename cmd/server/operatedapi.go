@@ -190,7 +190,7 @@ func (o *operated) entryKeys(name string, entry push.JSON) (keys []apps.Key, rep
 			return nil, false, push.Faults{{Location: fmt.Sprintf("body.keys[%d].sha256", i), Message: wrong}}
 		}
 		if o.isFileKey(k.SHA256) {
-			return nil, false, fmt.Errorf("a key of the configuration file: %w", push.ErrConflict)
+			return nil, false, api.Explain(push.ErrConflict, "A key of it is one of the configuration file.")
 		}
 		keys = append(keys, apps.Key{Name: k.Name, Scope: k.Scope, Hash: k.SHA256, Rate: k.Rate, ExpiresAt: k.ExpiresAt})
 	}

@@ -28,7 +28,7 @@ type batch struct {
 	next     int           // recipients before it were given to the transport, or got their result from us
 	inFlight int           // of them, those that have no result yet
 	sentAt   time.Time
-	tries    int // sends of a now-or-never notification that did not reach the service
+	tries    int // sends of all of a now-or-never notification's batch of which nothing came
 
 	retryAt time.Time
 	// waitsWhole: no recipient is sent to again before the longest wait of the batch is over.

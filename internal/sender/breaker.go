@@ -50,6 +50,8 @@ type pause struct {
 	until time.Time // when one notification may go, to see
 	// asked says that the service named the time to wait, which answers of what was sent before do not shorten.
 	asked bool
+	// askedAt is when it was last asked of a key.
+	askedAt time.Time
 	// reason is what the service gave as such, for who looks; nil where it gave none.
 	reason *push.Reason
 }
@@ -303,16 +305,16 @@ func (b *breaker) answered(d *push.Delivery, sentAt, now time.Time) (resumed boo
 		p.until, p.reason = later(p.until, now.Add(max(b.cfg.Blocked, r.RetryAfter))), r.Reason
 	case !r.Outcome.Final() && r.RetryAfter > 0 && of == push.ClassKey:
 		if p == nil {
-			p = &pause{cause: causeThrottled, asked: true}
+			p = &pause{cause: causeThrottled, asked: true, since: now}
 			b.keys[key] = p
 			b.log.Warn("the service asks to wait with the key; its notifications wait so long",
 				"key", key, "reason", r.Reason.String(), "wait", r.RetryAfter)
 		}
-		p.since, p.until = now, later(p.until, now.Add(r.RetryAfter))
+		p.askedAt, p.until = now, later(p.until, now.Add(r.RetryAfter))
 		if p.cause == causeThrottled {
 			p.reason = r.Reason
 		}
-	case p == nil || p.asked && !sentAt.After(p.since): // it was sent before, and says nothing of the wait
+	case p == nil || p.asked && !sentAt.After(p.askedAt): // it was sent before, and says nothing of the wait
 	case r.Outcome == push.Accepted || r.Outcome == push.Failed || r.Outcome == push.Unregistered ||
 		r.Outcome == push.Retry:
 		b.log.Info("the key is taken again", "key", key, "paused", now.Sub(p.since).Round(time.Millisecond))

@@ -99,10 +99,6 @@ func (r expander) next() (work []*batch, limit int) {
 func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 	start := time.Now()
 	ready, next, err := r.readRecipients(ctx, work, limit)
-	if err == nil && work[0].Kind == queue.Audience {
-		r.recordExpansion(work[0], start, ready, next == nil)
-		r.logExpansion(work[0], ready, next == nil)
-	}
 	if err != nil {
 		// It may have been done all the same (an answer was lost, or some leases): read what there is now.
 		r.mu.Lock()
@@ -114,6 +110,10 @@ func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 			r.s.reader.rewind(b.Shard, b.Lane)
 		}
 		return err
+	}
+	if work[0].Kind == queue.Audience {
+		r.recordExpansion(work[0], start, ready, next == nil)
+		r.logExpansion(work[0], ready, next == nil)
 	}
 	// The new ones come before the old ones are removed, so that the notification and its limiter live on. Their keys
 	// may be the same.

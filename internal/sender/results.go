@@ -204,7 +204,7 @@ func (r *route) complete(b *batch) {
 		return
 	}
 	// Nothing is known of any: the batch is as it was, and its row too.
-	if tried {
+	if tried && b.left() == 0 { // a probe is no try of the others
 		b.tries++
 	}
 	if r.breaker.route.another {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
+	"github.com/lhspn/lhspn/internal/queue"
 )
 
 func TestRetriesWithBackoffUntilTheyAreUsedUp(t *testing.T) {
@@ -166,5 +167,24 @@ func TestNowOrNeverIsTriedAndGivenUp(t *testing.T) {
 		r.give(late, 1)
 		pass(time.Second)
 		r.want(late, map[push.Outcome]int{push.Accepted: 1}) // it had not had its try
+	})
+}
+
+// The probes of a route that is away are no tries of the others in their batch.
+func TestNowOrNeverOfManyHasItsTryAfterAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		away.Store(true)
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			asks(r, &away, push.Result{Outcome: push.NotSent}, func(*push.Delivery) bool { return true })
+		})
+		n := note("a")
+		n.Expiration = time.Time{}
+		r.give(n, queue.MaxBatch)
+		pass(2 * time.Minute)
+		away.Store(false)
+		pass(10 * time.Second)
+		r.want(n, map[push.Outcome]int{push.Accepted: queue.MaxBatch})
 	})
 }
