@@ -42,18 +42,23 @@ func (q *Queue) Cancel(ctx context.Context, app string, id uuid.UUID) (push.Stat
 	return s, nil
 }
 
+// PageOfCancellations is how many cancellations are looked at at once.
+const PageOfCancellations = maxKeys
+
 // Cancellation names a notification that was cancelled, of which something may wait.
 type Cancellation struct {
 	App          string
 	Notification uuid.UUID `db:"notification_id"`
 }
 
-// Cancellations are the first of the notifications that were cancelled lately. When there is none it costs a look at an
-// empty table.
-func (q *Queue) Cancellations(ctx context.Context) (all []Cancellation, err error) {
-	err = q.db.Reader().SelectContext(ctx, &all,
-		"SELECT app, notification_id FROM cancellations ORDER BY notification_id LIMIT ?", maxKeys)
-	return all, wrap(err, "find cancelled notifications")
+// Cancellations pages through the notifications that were cancelled lately, or whose route is not there to settle them.
+// after is the last one of the page before. A page that is not the last has PageOfCancellations. When there is none it
+// costs a look at an empty table.
+func (q *Queue) Cancellations(ctx context.Context, after uuid.UUID) (page []Cancellation, err error) {
+	err = q.db.Reader().SelectContext(ctx, &page,
+		"SELECT app, notification_id FROM cancellations WHERE notification_id > ? ORDER BY notification_id LIMIT ?",
+		after[:], PageOfCancellations)
+	return page, wrap(err, "find cancelled notifications")
 }
 
 // CancelledBatches pages through the batches, in flight or not, of the cancelled notifications in the given shards.

@@ -1,13 +1,17 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -96,6 +100,41 @@ func TestSettleCancelledAudience(t *testing.T) {
 		r.settle(Settlement{Batch: b, Lease: r.lease(b)})
 		if s := r.get(n.ID); s.State != push.StateCancelled || !s.Expanded || s.FinishedAt.IsZero() {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// However many cancellations wait for a route that is not there, the others are found behind them.
+func TestCancellationsArePaged(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		insert := database.NewInsert("cancellations", "app, notification_id", "")
+		if err := r.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			for i := range PageOfCancellations {
+				id := uuid.UUID{14: byte(i >> 8), 15: byte(i)}
+				id[0] = 1
+				if err := insert.Add(ctx, tx, "gone", id[:]); err != nil {
+					return err
+				}
+			}
+			return insert.Flush(ctx, tx)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		n := r.notification()
+		n.ID[0] = 2
+		n.SendAt = n.SendAt.Add(time.Hour)
+		r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 1)})
+		if _, err := r.Cancel(t.Context(), app, n.ID); err != nil {
+			t.Fatal(err)
+		}
+		first, err := r.Cancellations(t.Context(), uuid.Nil)
+		if err != nil || len(first) != PageOfCancellations {
+			t.Fatalf("%d on the first page, %v", len(first), err)
+		}
+		second, err := r.Cancellations(t.Context(), first[len(first)-1].Notification)
+		if err != nil || len(second) != 1 || second[0] != (Cancellation{app, n.ID}) {
+			t.Errorf("on the second page: %v, %v", second, err)
 		}
 	})
 }

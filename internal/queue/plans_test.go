@@ -51,7 +51,7 @@ func pages(ctx context.Context, q *Queue, ids []uuid.UUID, leases []Lease) []pag
 	const limit = plannedLimit
 	return []page{
 		{"CancelledBatches", func() (int, error) {
-			of, err := q.Cancellations(ctx)
+			of, err := q.Cancellations(ctx, uuid.Nil)
 			if err != nil {
 				return 0, err
 			}

@@ -254,7 +254,7 @@ func (r *rig) resolve(batches []*Batch) []*Batch {
 // cancelledBatches is a page of the batches of what was cancelled, and cancelledSingles what waits in its rows.
 func (r *rig) cancelledBatches(after *Batch, limit int) []*Batch {
 	r.t.Helper()
-	of, err := r.Cancellations(r.t.Context())
+	of, err := r.Cancellations(r.t.Context(), uuid.Nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func (r *rig) cancelledBatches(after *Batch, limit int) []*Batch {
 
 func (r *rig) cancelledSingles() []*Batch {
 	r.t.Helper()
-	of, err := r.Cancellations(r.t.Context())
+	of, err := r.Cancellations(r.t.Context(), uuid.Nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}

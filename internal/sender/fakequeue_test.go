@@ -374,7 +374,7 @@ func (q *fakeQueue) cancel(notifications ...uuid.UUID) {
 	}
 }
 
-func (q *fakeQueue) Cancellations(context.Context) (all []queue.Cancellation, err error) {
+func (q *fakeQueue) Cancellations(context.Context, uuid.UUID) (all []queue.Cancellation, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.statements++

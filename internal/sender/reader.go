@@ -369,10 +369,20 @@ func (r *reader) cancels(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	cancelled, err := r.s.q.Cancellations(ctx)
-	if err != nil || len(cancelled) == 0 {
-		return err
+	for after := uuid.Nil; ; {
+		page, err := r.s.q.Cancellations(ctx, after)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		if err := r.cancelAll(ctx, page, owned); err != nil || len(page) < queue.PageOfCancellations {
+			return err
+		}
+		after = page[len(page)-1].Notification
 	}
+}
+
+// cancelAll does so for these cancellations.
+func (r *reader) cancelAll(ctx context.Context, cancelled []queue.Cancellation, owned []queue.Lease) error {
 	const page = 256
 	var last *queue.Batch
 	for {

@@ -55,7 +55,7 @@ type Queue interface {
 	Expand(ctx context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch,
 		err error)
 	CountBadges(ctx context.Context, held []queue.Leased) ([]*queue.Batch, error)
-	Cancellations(ctx context.Context) ([]queue.Cancellation, error)
+	Cancellations(ctx context.Context, after uuid.UUID) ([]queue.Cancellation, error)
 	CancelledBatches(ctx context.Context, of []queue.Cancellation, leases []queue.Lease, after *queue.Batch, limit int) (
 		[]*queue.Batch, error)
 	CancelledSingles(ctx context.Context, of []queue.Cancellation, leases []queue.Lease) ([]*queue.Batch, error)
