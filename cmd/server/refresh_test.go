@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/apps"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
@@ -39,6 +40,49 @@ func TestRefreshTriesAgain(t *testing.T) {
 			if err := o.refresh(t.Context()); err != nil || applied != 2 {
 				t.Errorf("%v after %d times", err, applied)
 			}
+		}
+	})
+}
+
+// What an operator stored is answered as such, though it cannot be taken up at once: the key is shown but once.
+func TestWhatIsStoredIsDone(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		seals, err := apps.NewSeals(make([]byte, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := newOperated(apps.New(db, seals), &config.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		var answers []error // to the next ones; none: it is taken up
+		o.apply = func([]config.App, []config.OperatorKey) (err error) {
+			if len(answers) > 0 {
+				err, answers = answers[0], answers[1:]
+			}
+			return err
+		}
+		ctx := t.Context()
+		if _, err := o.store.Put(ctx, "fox", nil, false, func([]byte) ([]byte, error) { return []byte("{}"), nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		_, hash := o.NewKey(api.ScopeSend)
+		answers = []error{push.ErrUnavailable}
+		key, err := o.AddKey(ctx, "fox", api.Key{Name: "backend", Scope: api.ScopeSend, Hash: hash})
+		if err != nil || key.Name != "backend" || key.CreatedAt.IsZero() || len(answers) > 0 {
+			t.Errorf("a key that is stored: %+v, %v", key, err)
+		}
+		answers = []error{nil, push.ErrUnavailable}
+		if err := o.DeleteKey(ctx, "fox", "backend"); err != nil || len(answers) > 0 {
+			t.Errorf("a key that is deleted: %v", err)
+		}
+		if keys, err := o.Keys(ctx, "fox"); err != nil || len(keys) > 0 {
+			t.Errorf("there are still %v, %v", keys, err)
+		}
+		answers = []error{push.ErrUnavailable}
+		if err := o.DeleteApp(ctx, "fox"); err != nil || len(answers) > 0 {
+			t.Errorf("an app that is deleted: %v", err)
 		}
 	})
 }
