@@ -252,8 +252,12 @@ func (o *operated) DeleteApp(ctx context.Context, name string) error {
 // of which there is one every few seconds, tries it again.
 func (o *operated) look(ctx context.Context) {
 	if err := o.refresh(ctx); err != nil {
-		o.log.Warn("what was stored is in force here a little later", "error", err)
+		o.warnLater(err)
 	}
+}
+
+func (o *operated) warnLater(err error) {
+	o.log.Warn("what was stored is in force here a little later", "error", err)
 }
 
 // change is nil where the app is one that can be changed.
@@ -295,7 +299,7 @@ func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.App
 	}
 	keys, err := o.Keys(ctx, app)
 	if err != nil { // the key itself is shown but once
-		o.log.Warn("what was stored is in force here a little later", "error", err)
+		o.warnLater(err)
 		return api.AppKey{Key: key, CreatedAt: time.Now().UTC().Truncate(time.Microsecond)}, nil
 	}
 	if i := slices.IndexFunc(keys, func(k api.AppKey) bool { return k.Name == key.Name }); i >= 0 {

@@ -15,23 +15,30 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
+// operatedOf has an app, fox, stored that is not taken up yet.
+func operatedOf(t *testing.T, db *database.DB) *operated {
+	t.Helper()
+	seals, err := apps.NewSeals(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOperated(apps.New(db, seals), &config.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if _, err := o.store.Put(t.Context(), "fox", nil, false, func([]byte) ([]byte, error) { return []byte("{}"), nil }); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 // Apps that could not be taken up because the database was away are taken up at the next look.
 func TestRefreshTriesAgain(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		seals, err := apps.NewSeals(make([]byte, 32))
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := newOperated(apps.New(db, seals), &config.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		o := operatedOf(t, db)
 		answers := []error{push.ErrUnavailable, errors.New("credentials"), nil}
 		applied := 0
 		o.apply = func([]config.App, []config.OperatorKey) error {
 			applied++
 			return answers[applied-1]
-		}
-		if _, err := o.store.Put(t.Context(), "fox", nil, false, func([]byte) ([]byte, error) { return []byte("{}"), nil }); err != nil {
-			t.Fatal(err)
 		}
 		if err := o.refresh(t.Context()); !errors.Is(err, push.ErrUnavailable) {
 			t.Errorf("it is taken up with %v", err)
@@ -48,11 +55,7 @@ func TestRefreshTriesAgain(t *testing.T) {
 func TestWhatIsStoredIsDone(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		seals, err := apps.NewSeals(make([]byte, 32))
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := newOperated(apps.New(db, seals), &config.Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		o := operatedOf(t, db)
 		var answers []error // to the next ones; none: it is taken up
 		o.apply = func([]config.App, []config.OperatorKey) (err error) {
 			if len(answers) > 0 {
@@ -61,9 +64,6 @@ func TestWhatIsStoredIsDone(t *testing.T) {
 			return err
 		}
 		ctx := t.Context()
-		if _, err := o.store.Put(ctx, "fox", nil, false, func([]byte) ([]byte, error) { return []byte("{}"), nil }); err != nil {
-			t.Fatal(err)
-		}
 		if err := o.refresh(ctx); err != nil {
 			t.Fatal(err)
 		}

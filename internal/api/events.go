@@ -54,7 +54,6 @@ var eventsQuery = []parameter{
 type feed struct {
 	api    *API
 	who    *principal
-	app    string
 	cursor string
 	types  []push.EventType
 	limit  int
@@ -62,7 +61,7 @@ type feed struct {
 }
 
 func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error {
-	f := feed{api: a, who: x.who, app: x.who.app.Name, cursor: x.query["after"], limit: x.query.number("limit")}
+	f := feed{api: a, who: x.who, cursor: x.query["after"], limit: x.query.number("limit")}
 	var err error
 	if f.types, err = eventTypes(x.query["types"]); err != nil {
 		return err
@@ -77,10 +76,10 @@ func (a *API) getEvents(ctx context.Context, x *exchange, r *http.Request) error
 		wait = 0
 	}
 	if !f.head && (streams || wait > 0) {
-		if !a.followers.enter(f.app) {
+		if !a.followers.enter(f.who.app.Name) {
 			return explain(errBusy, "%d requests wait for the app's events, or stream them.", maxFollowers)
 		}
-		defer a.followers.leave(f.app)
+		defer a.followers.leave(f.who.app.Name)
 	}
 	// The listener's own deadlines are for a request that is answered at once.
 	deadlines := http.NewResponseController(x)
@@ -171,7 +170,7 @@ func (f *feed) next(ctx context.Context, limit int) (items []push.Event, more bo
 	}
 	ctx, cancel := context.WithTimeout(ctx, readEvents)
 	defer cancel()
-	items, next, err := f.api.events.Read(ctx, f.app, f.cursor, f.types, limit)
+	items, next, err := f.api.events.Read(ctx, f.who.app.Name, f.cursor, f.types, limit)
 	if err != nil {
 		return nil, false, err
 	}
@@ -187,7 +186,7 @@ func (f *feed) page(ctx context.Context, x *exchange, wait time.Duration) error 
 	for ended := wait == 0; ; {
 		var changed <-chan struct{}
 		if !ended { // who does not wait follows nothing
-			changed = f.api.events.Changed(f.app)
+			changed = f.api.events.Changed(f.who.app.Name)
 		}
 		items, more, err := f.next(ctx, f.limit)
 		if err != nil {
@@ -221,14 +220,14 @@ func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.Response
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for started := false; ; started = true {
-		changed := f.api.events.Changed(f.app)
+		changed := f.api.events.Changed(f.who.app.Name)
 		items, more, err := f.next(ctx, streamItems)
 		if err != nil && !started {
 			return err
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				f.api.log.Warn("event stream cut off", "app", f.app, "error", err)
+				f.api.log.Warn("event stream cut off", "app", f.who.app.Name, "error", err)
 			}
 			return nil // the client comes again with the last event's id
 		}

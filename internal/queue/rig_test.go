@@ -249,16 +249,20 @@ func (r *rig) resolve(batches []*Batch) []*Batch {
 	return append(singles, all...)
 }
 
-// lease is that of the batch's shard. Where the machine was too busy to renew leases, of a second in most tests, it waits
-// until they are.
-// cancelledBatches is a page of the batches of what was cancelled, and cancelledSingles what waits in its rows.
-func (r *rig) cancelledBatches(after *Batch, limit int) []*Batch {
+// cancellations are the first that wait.
+func (r *rig) cancellations() []Cancellation {
 	r.t.Helper()
-	of, err := r.Cancellations(r.t.Context(), uuid.Nil)
+	page, err := r.Cancellations(r.t.Context(), uuid.Nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	page, err := r.CancelledBatches(r.t.Context(), of, r.Owned(), after, limit)
+	return page
+}
+
+// cancelledBatches is a page of the batches of what was cancelled, and cancelledSingles what waits in its rows.
+func (r *rig) cancelledBatches(after *Batch, limit int) []*Batch {
+	r.t.Helper()
+	page, err := r.CancelledBatches(r.t.Context(), r.cancellations(), r.Owned(), after, limit)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -267,17 +271,15 @@ func (r *rig) cancelledBatches(after *Batch, limit int) []*Batch {
 
 func (r *rig) cancelledSingles() []*Batch {
 	r.t.Helper()
-	of, err := r.Cancellations(r.t.Context(), uuid.Nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	found, err := r.CancelledSingles(r.t.Context(), of, r.Owned())
+	found, err := r.CancelledSingles(r.t.Context(), r.cancellations(), r.Owned())
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return found
 }
 
+// lease is that of the batch's shard. Where the machine was too busy to renew leases, of a second in most tests, it waits
+// until they are.
 func (r *rig) lease(b *Batch) Lease {
 	r.t.Helper()
 	deadline := time.After(20 * time.Second)

@@ -225,11 +225,6 @@ func (q *backlog) keep(keep func(b *batch) bool) {
 		(*q.turns.At(i)).ready.Keep(keep)
 	}
 	q.pruneTurns()
-	q.keepBlocked(keep)
-}
-
-// keepBlocked does so for what waits for its key.
-func (q *backlog) keepBlocked(keep func(b *batch) bool) {
 	for _, w := range q.blocked {
 		w.batches.Keep(keep)
 		w.recipients = 0

@@ -48,13 +48,15 @@ type pause struct {
 	cause cause
 	since time.Time
 	until time.Time // when one notification may go, to see
-	// asked says that the service named the time to wait, which answers of what was sent before do not shorten.
-	asked bool
-	// askedAt is when it was last asked of a key.
+	// askedAt is when the service last named the time to wait, which answers of what was sent before do not shorten; zero
+	// where it named none.
 	askedAt time.Time
 	// reason is what the service gave as such, for who looks; nil where it gave none.
 	reason *push.Reason
 }
+
+// asked reports whether the service named the time to wait.
+func (p *pause) asked() bool { return !p.askedAt.IsZero() }
 
 // routePause is a route's. It counts whole groups: a token's own failure says nothing about the gateway.
 type routePause struct {
@@ -80,7 +82,7 @@ func (p *routePause) begin(c cause, reason *push.Reason, delay time.Duration, no
 		p.since = now
 	}
 	p.reason = reason
-	p.cause, p.probing, p.until, p.ramp, p.asked, p.long = c, false, now.Add(delay), 0, false, false
+	p.cause, p.probing, p.until, p.ramp, p.askedAt, p.long = c, false, now.Add(delay), 0, time.Time{}, false
 	p.failures++
 	p.epoch++
 }
@@ -89,7 +91,7 @@ func (p *routePause) begin(c cause, reason *push.Reason, delay time.Duration, no
 // are remembered until it is at its full width: the next pause is no shorter for one delivery that was taken.
 func (p *routePause) end() {
 	next := routePause{epoch: p.epoch}
-	if p.cause == causeUnavailable || p.asked {
+	if p.cause == causeUnavailable || p.asked() {
 		next.ramp, next.ended, next.failures, next.since = rampStart, p.cause, p.failures, p.since
 		next.reason = p.reason
 	}
@@ -169,9 +171,9 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 	switch {
 	case before && p.cause != notPaused && g.asked.route > 0: // it may ask for a longer one
 		if until := g.now.Add(g.asked.route); until.After(p.until) {
-			p.until, p.asked = until, true
+			p.until, p.askedAt = until, g.now
 		}
-	case before && (p.cause == causeConfiguration || p.asked || g.answers == 0): // it says nothing new
+	case before && (p.cause == causeConfiguration || p.asked() || g.answers == 0): // it says nothing new
 	case g.blocked != nil:
 		if p.cause != causeConfiguration {
 			b.log.Error("the service refuses the route's credentials or settings; its notifications wait, and one is tried "+
@@ -185,7 +187,7 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 				"reason", g.asked.reason.String(), "remedy", remedy(g.asked.reason), "wait", g.asked.route)
 		}
 		p.begin(causeThrottled, g.asked.reason, g.asked.route, g.now)
-		p.asked = true
+		p.askedAt = g.now
 	case g.outage && g.excused && p.cause != notPaused: // soon another is the probe, and the pause is no longer for it
 		p.until, p.long = g.now.Add(b.cfg.Pause), false
 	case g.outage:
@@ -298,23 +300,23 @@ func (b *breaker) answered(d *push.Delivery, sentAt, now time.Time) (resumed boo
 			b.keys[key] = p
 		}
 		if p.cause != causeConfiguration {
-			p.cause, p.asked = causeConfiguration, false
+			p.cause, p.askedAt = causeConfiguration, time.Time{}
 			b.log.Error("the service refuses the key; its notifications wait, and one is tried now and then",
 				"key", key, "reason", r.Reason.String(), "remedy", remedy(r.Reason), "every", b.cfg.Blocked)
 		}
 		p.until, p.reason = later(p.until, now.Add(max(b.cfg.Blocked, r.RetryAfter))), r.Reason
 	case !r.Outcome.Final() && r.RetryAfter > 0 && of == push.ClassKey:
 		if p == nil {
-			p = &pause{cause: causeThrottled, asked: true, since: now}
+			p = &pause{cause: causeThrottled, since: now}
 			b.keys[key] = p
 			b.log.Warn("the service asks to wait with the key; its notifications wait so long",
 				"key", key, "reason", r.Reason.String(), "wait", r.RetryAfter)
 		}
-		p.askedAt, p.until = now, later(p.until, now.Add(r.RetryAfter))
+		p.until = later(p.until, now.Add(r.RetryAfter))
 		if p.cause == causeThrottled {
-			p.reason = r.Reason
+			p.askedAt, p.reason = now, r.Reason
 		}
-	case p == nil || p.asked && !sentAt.After(p.askedAt): // it was sent before, and says nothing of the wait
+	case p == nil || p.asked() && !sentAt.After(p.askedAt): // it was sent before, and says nothing of the wait
 	case r.Outcome == push.Accepted || r.Outcome == push.Failed || r.Outcome == push.Unregistered ||
 		r.Outcome == push.Retry:
 		b.log.Info("the key is taken again", "key", key, "paused", now.Sub(p.since).Round(time.Millisecond))

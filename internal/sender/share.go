@@ -109,9 +109,8 @@ func (h *hourly) add(other *hourly) {
 const mostlyBad = 0.95
 
 // badShare is the share of bad tokens among the answers about those that were accepted before. Anybody who has the app
-// can register any number of others, none of which was ever accepted. Where little is known of such
-// tokens, as when the program starts with another gateway, it is that of all answers, if that is nearly one, and 0
-// else.
+// can register any number of others, none of which was ever accepted. Where little is known of such tokens, as when the
+// program starts with another gateway, it is that of all answers, if that is nearly one, and 0 else.
 func (h *hourly) badShare() float64 {
 	if h.known >= knownEnough {
 		return float64(h.knownBad) / float64(h.known)

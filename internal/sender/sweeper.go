@@ -57,11 +57,13 @@ func (r *route) expired(b *batch, now time.Time) bool {
 
 // split concludes the rest of batches that were sent in part. r.mu is held.
 func (r *route) split(now time.Time, all bool) {
-	inPart := func(b *batch) bool {
+	r.concludeWhere(func(b *batch) bool {
+		if b.next == 0 || !all && now.Sub(b.sentAt) <= splitAfter {
+			return false
+		}
 		probing := b.inFlight > 0 && r.backlog.blocked[b.n.Key] != nil // of its key, and soon whole again
-		return b.next > 0 && (all || now.Sub(b.sentAt) > splitAfter) && !probing
-	}
-	r.concludeWhere(inPart, unsent)
+		return !probing
+	}, unsent)
 }
 
 // probeKeys has one batch of each paused key whose time has come wait for dispatch. r.mu is held.
