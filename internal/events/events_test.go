@@ -163,6 +163,37 @@ func TestTypes(t *testing.T) {
 	})
 }
 
+// What a reader does not want is passed over in steps that have an end: one that was cut off would begin again.
+func TestUnwantedEventsArePassedOverInSteps(t *testing.T) {
+	each(t, func(r *rig) {
+		for range 2*readRows + 1 {
+			r.write(app, Lease{}, "unwanted")
+		}
+		r.must(r.db.Tx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			w := r.Write(r.now())
+			if err := w.Add(app, push.EventFailures, "wanted"); err != nil {
+				return err
+			}
+			return w.Flush(ctx, tx)
+		}))
+		r.place()
+		at := r.now()
+		r.now = func() time.Time { // each look at the clock takes longer than a step may
+			at = at.Add(readFor + time.Millisecond)
+			return at
+		}
+		cursor := ""
+		for step := range 3 {
+			items, next, err := r.Read(r.Context(), app, cursor, []push.EventType{push.EventFailures}, 10)
+			r.must(err)
+			if last := step == 2; next == cursor || (len(items) == 1) != last {
+				r.Fatalf("step %d: %d events, cursor %s after %s", step, len(items), next, cursor)
+			}
+			cursor = next
+		}
+	})
+}
+
 func TestFinishedNotifications(t *testing.T) {
 	each(t, func(r *rig) {
 		const n = 1200 // more than one row

@@ -23,18 +23,21 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// What one Read takes at the most: rows of a statement, and bytes of data, whatever the limit of events is.
+// What one Read takes at the most: rows of a statement, bytes of data, whatever the limit of events is, and how long it
+// goes on past events that are not wanted, of which there may be millions after an old cursor. Those who read bound
+// each Read, and one that was cut off would begin at the same place again.
 const (
 	readRows  = 20
 	readBytes = 4 << 20
+	readFor   = 5 * time.Second
 )
 
 // Latest is a cursor: what comes from now on.
 const Latest = "latest"
 
 // Read returns the app's events after the cursor, of the given types (none: of all), up to limit and a few megabytes,
-// in the order of the feed, and the cursor after them, which has moved on also where there are none. An empty cursor is
-// the beginning of what is kept.
+// in the order of the feed, and the cursor after them, which has moved on also where there are none: only one that has
+// not is at the end of the feed. An empty cursor is the beginning of what is kept.
 //
 // push.ErrNotFound: the cursor is none that this app was given; push.ErrGone: it is older than what is kept.
 func (s *Store) Read(
@@ -82,7 +85,8 @@ type page struct {
 
 // read takes rows until the limit.
 func (s *Store) read(ctx context.Context, p *page, types []push.EventType, limit int) error {
-	oldest := s.now().Add(-s.cfg.Retention)
+	began := s.now()
+	oldest := began.Add(-s.cfg.Retention)
 	for {
 		rows, err := s.rowsAfter(ctx, p)
 		if err != nil {
@@ -101,6 +105,9 @@ func (s *Store) read(ctx context.Context, p *page, types []push.EventType, limit
 		}
 		if len(rows) < readRows {
 			p.reached = max(p.reached, min(p.head, p.until))
+			return nil
+		}
+		if s.now().Sub(began) > readFor {
 			return nil
 		}
 	}

@@ -222,10 +222,9 @@ func (w *worker) page(ctx context.Context, e *settings) (more bool, err error) {
 	}
 	if len(items) == 0 {
 		w.showOldest(time.Time{})
-		if next != w.progress.place { // others' events, or of other types: to be kept one day, but not at once
-			w.progress.place = next
-		}
-		return false, nil
+		more = next != w.progress.place // others' events, or of other types: to be kept one day, but not at once
+		w.progress.place = next
+		return more, nil
 	}
 	if err := w.check(ctx); err != nil {
 		return false, err
