@@ -297,6 +297,10 @@ func deleteNotifications(ctx context.Context, tx *sqlx.Tx, args []any) error {
 			return err
 		}
 	}
+	// Who counts receipts holds receipt_counts: what came after this transaction looked at receipts is there by now.
+	if _, err := tx.ExecContext(ctx, "DELETE FROM receipts WHERE notification_id IN "+ids, args[1:]...); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, "DELETE FROM notifications WHERE app = ? AND id IN "+ids, args...)
 	return err
 }

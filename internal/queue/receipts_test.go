@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sync/errgroup"
@@ -149,6 +150,23 @@ func TestReceiptsCountOnce(t *testing.T) {
 			if rows := r.scalar("SELECT COUNT(*) FROM " + table); rows != 0 {
 				r.t.Errorf("%d rows are left in %s", rows, table)
 			}
+		}
+	})
+}
+
+// A receipt may come between a purge's look at the receipts of a page of notifications and their removal.
+func TestPurgeTakesReceiptsThatComeMeanwhile(t *testing.T) {
+	eachReceiving(t, func(r *rig) {
+		n := r.asking()
+		r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(0, 2)})
+		r.receive(push.Delivered, ticket(n.ID, token(0)))
+		if err := r.db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			return deleteNotifications(ctx, tx, []any{app, n.ID[:]}) // as of a page without receipts
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if rows := r.scalar("SELECT COUNT(*) FROM receipts"); rows != 0 {
+			t.Errorf("%d receipts of a notification that is gone", rows)
 		}
 	})
 }
