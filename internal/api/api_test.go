@@ -357,6 +357,14 @@ func newFixtureOperated(tb testing.TB, operated Apps) *fixture {
 	return &fixture{a, s, log, registry}
 }
 
+// revoke takes all keys away.
+func (f *fixture) revoke(tb testing.TB) {
+	tb.Helper()
+	if err := f.SetApps([]App{{Name: "hedgehog", Platforms: apple("com.example.hedgehog")}}, nil); err != nil {
+		tb.Error(err)
+	}
+}
+
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer

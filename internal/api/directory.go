@@ -56,11 +56,15 @@ func (a *API) SetApps(apps []App, operators []Key) error {
 	return nil
 }
 
-// still reports whether the key, which was taken before, would be taken now, for the same app and scope.
-func (d *directory) still(p *principal, now time.Time) bool {
-	current := d.keys[p.key.Hash]
-	return current != nil && !current.key.expired(now) && current.key.Scope == p.key.Scope &&
-		current.app.Name == p.app.Name
+// stillTaken is errUnauthorized where the key, which was taken when its request began, is not any more for that app and
+// scope. A request that may take minutes asks as it goes on.
+func (a *API) stillTaken(p *principal) error {
+	current := a.directory.Load().keys[p.key.Hash]
+	if current == nil || current.key.expired(time.Now()) || current.key.Scope != p.key.Scope ||
+		current.app.Name != p.app.Name {
+		return explain(errUnauthorized, "The key is not taken any more.")
+	}
+	return nil
 }
 
 // expired reports whether the key is not to be taken any more.

@@ -165,8 +165,8 @@ func eventTypes(list string) (types []push.EventType, err error) {
 // next is what comes after the cursor, which moves on. more says that there may be more at once. A key that was revoked
 // meanwhile, or has expired, is told nothing more.
 func (f *feed) next(ctx context.Context, limit int) (items []push.Event, more bool, err error) {
-	if !f.api.directory.Load().still(f.who, time.Now()) {
-		return nil, false, explain(errUnauthorized, "The key is not taken any more.")
+	if err := f.api.stillTaken(f.who); err != nil {
+		return nil, false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readEvents)
 	defer cancel()

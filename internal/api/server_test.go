@@ -135,13 +135,39 @@ func (f failing) List(ctx context.Context, app string, filter push.DeviceFilter,
 	return f.stores.List(ctx, app, filter, after, limit)
 }
 
+// revoking is a registry whose second page is read when the key has just been revoked.
+type revoking struct {
+	*stores
+	revoke func()
+}
+
+func (r revoking) List(ctx context.Context, app string, filter push.DeviceFilter, after push.Token, limit int) ([]push.Device, push.Token, error) {
+	if after != "" {
+		r.revoke()
+	}
+	return r.stores.List(ctx, app, filter, after, limit)
+}
+
 func TestExportIsCutOffInTheMiddle(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
+	for name, tokens := range map[string]func(*fixture) Tokens{
+		"the registry fails": func(f *fixture) Tokens { return failing{f.stores} },
+		"its key is revoked": func(f *fixture) Tokens { return revoking{f.stores, func() { f.revoke(t) }} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.tokens = tokens(f)
+			exportIsCutOff(t, f)
+		})
+	}
+}
+
+func exportIsCutOff(t *testing.T, f *fixture) {
+	t.Helper()
 	for i := range streamPage + 1 {
 		f.put("hedgehog", push.Device{Token: mustToken(t, fmt.Sprintf("%064x", i))})
 	}
-	f.tokens = failing{f.stores}
 	s := serveOver(t, f)
 	r, _ := http.NewRequest(http.MethodGet, s.URL+"/v1/tokens/export", nil)
 	r.Header.Set("Authorization", "Bearer "+adminKey)

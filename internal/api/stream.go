@@ -38,7 +38,7 @@ const (
 // importer reads an NDJSON stream in pages. While some are stored the next ones are read.
 type importer struct {
 	api    *API
-	app    *App
+	who    *principal
 	now    time.Time
 	answer importBody
 	// pages has what was read since store began; the first whole of its devices are of its first wholeLines, which are
@@ -71,7 +71,7 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 	}
 	deadlines := http.NewResponseController(x)
 	im := &importer{
-		api: a, app: x.who.app, now: now(),
+		api: a, who: x.who, now: now(),
 		answer: importBody{Errors: []refusedLine{}},
 		pages:  importedLines{devices: new(push.Devices)}, stored: importedLines{devices: new(push.Devices)},
 	}
@@ -96,10 +96,10 @@ func (a *API) importTokens(ctx context.Context, x *exchange, r *http.Request) er
 		p.LinesTaken = &taken
 		p.Detail = strings.TrimSpace(fmt.Sprintf("%s The import was broken off; what its first %d lines hold was imported.",
 			p.Detail, taken))
-		a.log.Warn("token import broken off", "app", im.app.Name, "lines_taken", taken, "error", err)
+		a.log.Warn("token import broken off", "app", im.who.app.Name, "lines_taken", taken, "error", err)
 		return p
 	}
-	a.log.Info("tokens imported", "app", im.app.Name, "imported", im.answer.Imported, "refused", im.answer.Refused)
+	a.log.Info("tokens imported", "app", im.who.app.Name, "imported", im.answer.Imported, "refused", im.answer.Refused)
 	return x.answer(http.StatusOK, im.answer)
 }
 
@@ -144,6 +144,9 @@ func (im *importer) read(ctx context.Context, body io.Reader, moved func()) erro
 		}
 		if im.pages.lines%streamPage == 0 {
 			im.whole, im.wholeLines = im.pages.devices.Len(), im.pages.lines
+			if err := im.api.stillTaken(im.who); err != nil {
+				return err
+			}
 			enough := im.pages.lines >= importPages*streamPage || im.pages.bytes >= importBytes
 			if enough || !im.busy() {
 				if err := im.store(ctx); err != nil {
@@ -190,7 +193,7 @@ func (im *importer) take(number int64, line []byte) {
 		im.refuse(number, faults[0].Error())
 		return
 	}
-	device, err := readDevice(body, im.app, im.now)
+	device, err := readDevice(body, im.who.app, im.now)
 	if err != nil {
 		var faults push.Faults
 		if errors.As(err, &faults) {
@@ -228,7 +231,7 @@ func (im *importer) storeAll(ctx context.Context, devices *push.Devices) error {
 	for first := 0; first < devices.Len(); first += importRun {
 		im.run = devices.Append(im.run[:0], first, min(first+importRun, devices.Len()))
 		limited, cancel := context.WithTimeout(ctx, progress)
-		err := im.api.tokens.Import(limited, im.app.Name, im.run)
+		err := im.api.tokens.Import(limited, im.who.app.Name, im.run)
 		cancel()
 		if err != nil {
 			return err
@@ -353,6 +356,7 @@ func (a *API) exportTokens(ctx context.Context, x *exchange, _ *http.Request) er
 		pageCtx, cancel := context.WithTimeout(ctx, progress)
 		devices, next, err := a.tokens.List(pageCtx, x.who.app.Name, push.DeviceFilter{}, after, streamPage)
 		cancel()
+		err = cmp.Or(err, a.stillTaken(x.who))
 		if err != nil && !started {
 			return err
 		}

@@ -347,12 +347,32 @@ func TestImportThatIsBrokenOff(t *testing.T) {
 			t.Errorf("taken %v, stored %d", p.LinesTaken, len(f.devices["hedgehog"]))
 		}
 	})
+	t.Run("by who revoked its key", func(t *testing.T) {
+		t.Parallel()
+		f := newFixture(t)
+		rest := io.MultiReader(strings.NewReader(lines.String()), readerFunc(func([]byte) (int, error) {
+			f.revoke(t)
+			return 0, io.EOF
+		}), strings.NewReader(lines.String()))
+		r, err := http.NewRequest(http.MethodPost, "/v1/tokens/import", rest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := wantProblem(t, f.do(r), 401, "unauthorized")
+		if p.LinesTaken == nil || *p.LinesTaken != 3000 || len(f.devices["hedgehog"]) != 2500 {
+			t.Errorf("taken %v, stored %d: %+v", p.LinesTaken, len(f.devices["hedgehog"]), p)
+		}
+	})
 	t.Run("before it began", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t)
 		wantProblem(t, f.call(adminKey, http.MethodPost, "/v1/tokens/import", "a", "Content-Type", "text/csv"), 415, "unsupported-media-type")
 	})
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // slowStore is a body while most of which is read the store does nothing.
 type slowStore struct {
