@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -106,6 +107,75 @@ func TestWhoMayReplaceADevicesToken(t *testing.T) {
 				}
 				if got := left(t, s); !slices.Equal(got, c.want) {
 					t.Errorf("%s, in one transaction %v: left %v, want %v", name, together, got, c.want)
+				}
+			}
+		}
+	})
+}
+
+// Two tokens have a device, as neither may take it from the other. What is changed of them meanwhile, together or one
+// after the other, leaves both with all that they have.
+func TestTokensOfOneDeviceStayBesideEachOther(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		now := clock(s)
+		start := *now
+		for n := range 3 {
+			*now = now.Add(time.Hour)
+			r := bounded(1+n%2, "") // the second one is the later, until the first registers once more
+			r.DeviceID, r.Tags = ptr("D"), ptr([]string{"t"})
+			register(t, s, r)
+		}
+		refresh := func(n int, device *string, bounds *push.Bounds) *change {
+			r := registration(n)
+			r.DeviceID, r.Bounds = device, bounds
+			return &change{app: app, token: r.Token, register: &r}
+		}
+		line := func(n int, at time.Time) *change {
+			return &change{app: app, token: token(n), put: &push.Device{
+				Token: token(n), Environment: push.Production, DeviceID: "D", Tags: []string{"t"}, LastUpdated: at, CreatedAt: start,
+			}}
+		}
+		for _, c := range []struct {
+			name  string
+			group func() []*change
+		}{
+			{"badges", func() []*change {
+				return []*change{{app: app, token: token(1), badge: 3}, {app: app, token: token(2), badge: 4}}
+			}},
+			{"an app's registration and a badge", func() []*change {
+				return []*change{{app: app, token: token(2), badge: 5}, refresh(1, ptr("D"), &push.Bounds{})}
+			}},
+			{"a backend's registrations", func() []*change { return []*change{refresh(1, nil, nil), refresh(2, nil, nil)} }},
+			{"with the device", func() []*change { return []*change{refresh(1, ptr("D"), nil), refresh(2, ptr("D"), nil)} }},
+			{"an old line", func() []*change { return []*change{line(1, start), line(2, start)} }},
+			{"what is stored", func() []*change { return []*change{line(1, start.Add(3*time.Hour)), line(2, start.Add(2*time.Hour))} }},
+			{"new lines", func() []*change { return []*change{line(1, now.Add(-time.Minute)), line(2, now.Add(-time.Second))} }},
+		} {
+			for _, together := range []bool{true, false} {
+				group := c.group()
+				if together {
+					if err := errors.Join(s.commit(t.Context(), group)...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := range group {
+					if !together {
+						if err := errors.Join(s.commit(t.Context(), group[i:i+1])...); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if !group[i].found || group[i].created {
+						t.Errorf("%s, in one transaction %v: found %v, made anew %v", c.name, together, group[i].found, group[i].created)
+					}
+				}
+				if got := left(t, s); !slices.Equal(got, []int{1, 2}) {
+					t.Fatalf("%s, in one transaction %v: left %v", c.name, together, got)
+				}
+				for n := 1; n <= 2; n++ {
+					if d, err := s.Get(t.Context(), app, token(n)); err != nil || d.DeviceID != "D" || len(d.Tags) != 1 {
+						t.Errorf("%s, in one transaction %v: %+v, %v", c.name, together, d, err)
+					}
 				}
 			}
 		}

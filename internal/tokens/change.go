@@ -236,6 +236,7 @@ func (w *transaction) load(ctx context.Context, sorted []*record) error {
 // change makes c in memory.
 func (w *transaction) change(c *change, e *record) {
 	c.found, c.created, c.forbidden, c.refused = e.remains, false, false, nil
+	before := e.slot()
 	switch {
 	case c.register != nil:
 		if c.forbidden = e.remains && forbids(c.register, &e.wanted); c.forbidden {
@@ -267,13 +268,19 @@ func (w *transaction) change(c *change, e *record) {
 	case e.remains:
 		e.wanted.Badge = c.badge
 	}
-	e.replaced = false
 	c.device = e.wanted
-	var bounds *push.Bounds
-	if c.register != nil {
-		bounds = c.register.Bounds
+	if !e.remains {
+		return
 	}
-	w.claim(e, bounds)
+	e.replaced = false
+	// A token that had the device before takes it from none: others may have it rightly, too, beside it.
+	if slot := e.slot(); slot != "" && slot != before {
+		var bounds *push.Bounds
+		if c.register != nil {
+			bounds = c.register.Bounds
+		}
+		w.claim(e, bounds)
+	}
 }
 
 // takesPlace reports whether the new token may take another's place, which is known for certain when the devices' other
@@ -296,7 +303,13 @@ func forbids(r *push.Registration, d *push.Device) bool {
 		differs(r.KindOf, d.KindOf) || differs(r.UserID, d.UserID)
 }
 
-func (e *record) has(slot string) bool { return e.remains && e.wanted.Slot() == slot }
+// slot is that which the record has now; empty where it has none.
+func (e *record) slot() string {
+	if !e.remains {
+		return ""
+	}
+	return e.wanted.Slot()
+}
 
 // outdated says that the record is imported and that other, of the same device, was registered later.
 func (e *record) outdated(other *push.Device) bool {

@@ -10,13 +10,11 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// claim gives the record's device to it, and takes it from those that had it, as far as the bounds allow. But what an
-// import tells of the time before one of those was registered is the token that it has replaced.
+// claim gives the record the device that it has not had before, and takes it from those that had it, as far as the
+// bounds allow. But what an import tells of the time before one of those was registered is the token that it has
+// replaced.
 func (w *transaction) claim(e *record, bounds *push.Bounds) {
-	id := e.wanted.Slot()
-	if !e.remains || id == "" {
-		return
-	}
+	id := e.slot()
 	k := deviceKey{e.app, id}
 	held := w.devices[k]
 	if len(held) == 1 && held[0] == e {
@@ -25,7 +23,7 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 	had, taken := e.exists && e.stored.Slot() == id, false
 	for _, other := range held {
 		switch {
-		case other == e || !other.has(id):
+		case other == e || other.slot() != id:
 		case bounds != nil && !bounds.Proves(&other.wanted):
 			continue
 		case e.outdated(&other.wanted):
@@ -46,7 +44,7 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 func (w *transaction) holder(e *record) push.Token {
 	slot := e.stored.Slot()
 	for _, other := range w.devices[deviceKey{e.app, slot}] {
-		if other.has(slot) {
+		if other.slot() == slot {
 			return other.token
 		}
 	}
