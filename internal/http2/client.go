@@ -228,13 +228,16 @@ func (cl *Client) Reconnect() {
 		c := s.conn
 		cl.mu.Unlock()
 		if c != nil {
-			c.mu.Lock()
-			c.replaced = true
-			c.retire(nil)
-			c.mu.Unlock()
-			c.signal()
+			c.replace()
 		}
 	}
+}
+
+// waits reports whether there are requests that no connection has taken up.
+func (cl *Client) waits() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.queue.Len() > 0
 }
 
 // wake tells every connection, and every slot without one, that the queue has changed. mu is held.

@@ -33,8 +33,8 @@ func (c *conn) tick(now time.Time) {
 	}
 	if !c.blocked.IsZero() {
 		switch {
-		case c.streams.n > 0:
-			c.blocked = time.Time{}
+		case c.streams.n > 0 || !c.cl.waits():
+			c.blocked = time.Time{} // another connection has sent what waited
 		case now.Sub(c.blocked) >= cfg.StreamTimeout:
 			c.fail(EndSilent, errStalled)
 			return

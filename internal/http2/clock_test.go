@@ -221,6 +221,28 @@ func TestLongLivedConnection(t *testing.T) {
 	})
 }
 
+// TestWhatOthersSentStallsNone: a connection that may open no streams is no stalled one when another has sent what waited.
+func TestWhatOthersSentStallsNone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		start := time.Now()
+		tr := startClient(t, Config{Connections: 2, StreamTimeout: 10 * time.Second}, func(n int, p *http2test.Peer) {
+			if n == 0 {
+				p.Settings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
+			} else {
+				p.Settings()
+			}
+			p.AcceptAll()
+			if d := time.Since(start); d < 20*time.Second {
+				t.Errorf("connection %d ended after %v", n, d)
+			}
+		})
+		g := tr.send(testNote, 0, 10)
+		tr.wait()
+		tr.want(g, Answered, 200)
+		elapse(20 * time.Second)
+	})
+}
+
 func TestStalledGateway(t *testing.T) {
 	for name, settings := range map[string]http2.Setting{
 		"no streams": {ID: http2.SettingMaxConcurrentStreams, Val: 0},

@@ -242,6 +242,15 @@ func (c *conn) fail(cause Cause, err error) {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(lastWords))
 }
 
+// replace retires the connection by our own wish.
+func (c *conn) replace() {
+	c.mu.Lock()
+	c.replaced = true
+	c.retire(nil)
+	c.mu.Unlock()
+	c.signal()
+}
+
 // retire lets the connection take no more requests; it ends when those it has are answered. mu is held.
 func (c *conn) retire(err error) {
 	if !c.isRetired {

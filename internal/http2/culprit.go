@@ -36,5 +36,6 @@ func (r ref) isCulprit(failures int) bool { return r.breaks >= mostBreaks && fai
 // goesLast reports whether others are to be sent before r: what they are answered tells whether it is the peer.
 func (r ref) goesLast() bool { return r.breaks >= loneBreaks }
 
-// inSearch reports whether r is still in the search, for which its tries do not count.
-func (r ref) inSearch() bool { return r.breaks > 0 && r.breaks < mostBreaks }
+// outOfTries reports whether r is not sent again: connections failed it often enough, of which those that broke do not
+// count as long as it is searched for whose fault that is.
+func (r ref) outOfTries() bool { return r.tries-r.breaks >= maxTries || r.breaks >= mostBreaks }

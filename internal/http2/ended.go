@@ -83,7 +83,7 @@ func (cl *Client) requeue(refs []ref, e *ended) {
 			e.without(r, Culprit, now)
 		case cl.stopped:
 			e.without(r, NotSent, now)
-		case r.tries >= maxTries && !r.inSearch():
+		case r.outOfTries():
 			e.without(r, Refused, now) // or Lost, where it was ever written
 		case r.goesLast():
 			cl.queue.PushBack(r)

@@ -18,10 +18,9 @@ type group struct {
 type ref struct {
 	group *group
 	index uint32
-	// tries counts how often it was resent because a connection failed it.
-	tries uint8
-	// breaks counts the connections that broke while it was open on them; see together.
-	breaks uint8
+	// tries counts how often it was resent because a connection failed it, and breaks how many of those connections
+	// broke while it was open on them; see together.
+	tries, breaks uint8
 	// again: it has been sent again at the caller's wish.
 	again bool
 	// written: it was on a connection that broke, so that the peer may have processed it.

@@ -38,6 +38,27 @@ func TestRefusedStreamsAreSentAgain(t *testing.T) {
 	})
 }
 
+// TestRefusedAfterABreak: that a connection broke, by which the culprit is searched for, is no reason to send what is refused
+// for ever.
+func TestRefusedAfterABreak(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		tries := 0
+		tr := startClient(t, Config{}, func(n int, p *http2test.Peer) {
+			p.Settings()
+			for r := p.Next(); r != nil && n > 0 && tries < 1000; r = p.Next() {
+				tries++
+				_ = p.Framer.WriteRSTStream(r.ID, http2.ErrCodeRefusedStream)
+			}
+		})
+		g := tr.send(testNote, 0, 1)
+		tr.wait()
+		tr.want(g, Lost, 0) // the connection that broke may have brought it there
+		if tries != maxTries {
+			t.Errorf("tried %d times", tries)
+		}
+	})
+}
+
 // TestUnansweredAmongAnswered: what a gateway resets or never answers, again and again, has its sends counted where the
 // gateway answers others, and only there: else it would be sent for ever, or a gateway in trouble would use up all
 // tries.

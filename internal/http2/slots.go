@@ -20,6 +20,7 @@ const (
 // connection that takes no more still awaits its answers, beside its successor; conns counts those.
 func (cl *Client) runSlot(ctx context.Context, s *slot, conns *sync.WaitGroup) {
 	for cl.awaitWork(ctx, s) {
+		sessions := cl.dialer.tls.Load()
 		c, err := cl.connect(ctx)
 		cl.mu.Lock()
 		cl.opening--
@@ -46,6 +47,9 @@ func (cl *Client) runSlot(ctx context.Context, s *slot, conns *sync.WaitGroup) {
 		}
 		cl.mu.Unlock()
 		cl.metrics.Connects.Inc()
+		if cl.dialer.tls.Load() != sessions { // Reconnect came too early to see it
+			c.replace()
+		}
 		conns.Go(func() { c.run(ctx) })
 		<-c.retired
 	}

@@ -163,6 +163,29 @@ func TestReconnectForNewCredentials(t *testing.T) {
 	})
 }
 
+// TestReconnectWhileConnecting: a connection that was being opened has the old credentials, too.
+func TestReconnectWhileConnecting(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		tr := startClient(t, Config{}, func(n int, p *http2test.Peer) {
+			if n == 0 {
+				<-release
+			}
+			p.Settings()
+			if n == 0 && p.Next() != nil {
+				t.Error("sent over a connection with the old credentials")
+			}
+			p.AcceptAll()
+		})
+		g := tr.send(testNote, 0, 1)
+		synctest.Wait()
+		tr.cl.Reconnect()
+		close(release)
+		tr.wait()
+		tr.want(g, Answered, 200)
+	})
+}
+
 // TestDownIsShared: clients that share a metric each count once in it, and not any more when they have ended.
 func TestDownIsShared(t *testing.T) {
 	bubble(t, func(t *testing.T) {
