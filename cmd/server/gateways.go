@@ -211,12 +211,15 @@ func (w *way) loadCertificate() (*credentials.CertificateFile, error) {
 }
 
 // follow has the route's transport take up new credentials when their file changes. A connection keeps the ones that it
-// was opened with; the binary transport opens new ones all the time.
+// was opened with, and so does a TLS session that a later one resumes; the binary transport opens new ones all the time.
 func (w *way) follow(t sender.Transport) {
 	g := w.g
 	changed := func() {}
-	if r, ok := t.(interface{ Reconnect() }); ok {
-		changed = r.Reconnect
+	switch t := t.(type) {
+	case interface{ Reconnect() }:
+		changed = t.Reconnect
+	case interface{ ForgetSessions() }:
+		changed = t.ForgetSessions
 	}
 	var credential any = w.certificate
 	if w.tokens != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -189,35 +190,47 @@ func (s *slot) awaiting() (n int) {
 	return n
 }
 
-// newDialer makes the function that connects to the gateway, with its name resolved anew each time.
-func newDialer(cfg Config) func(context.Context) (net.Conn, error) {
+// dialer connects to the gateway, up to and including the handshake, with its name resolved anew each time.
+type dialer struct {
+	cfg Config
+	tls atomic.Pointer[tls.Config]
+}
+
+func newDialer(cfg Config) *dialer {
+	d := &dialer{cfg: cfg}
+	d.forget()
+	return d
+}
+
+// forget drops the TLS sessions: one that is resumed goes on with the certificate it was begun with.
+func (d *dialer) forget() {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.TLS != nil {
-		conf = cfg.TLS.Clone()
+	if d.cfg.TLS != nil {
+		conf = d.cfg.TLS.Clone()
 	}
 	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
 	// Full records from the start: a connection here lives for a few megabytes, most of which Go would send in small
 	// ones.
 	conf.DynamicRecordSizingDisabled = true
-	if conf.ClientSessionCache == nil {
-		conf.ClientSessionCache = tls.NewLRUClientSessionCache(2 * max(cfg.Connections, 1))
-	}
+	conf.ClientSessionCache = tls.NewLRUClientSessionCache(2 * max(d.cfg.Connections, 1))
 	if conf.ServerName == "" {
-		conf.ServerName, _, _ = net.SplitHostPort(cfg.Address)
+		conf.ServerName, _, _ = net.SplitHostPort(d.cfg.Address)
 	}
-	return func(ctx context.Context) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
-		defer cancel()
-		nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", cfg.Address)
-		if err != nil {
-			return nil, fmt.Errorf("connect: %w", err)
-		}
-		wire := &wireConn{TCPConn: nc.(*net.TCPConn)}
-		conn := tls.Client(wire, conf)
-		if err := conn.HandshakeContext(ctx); err != nil {
-			_ = wire.Close()
-			return nil, fmt.Errorf("TLS handshake with %s: %w", cfg.Address, err)
-		}
-		return conn, nil
+	d.tls.Store(conf)
+}
+
+func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.DialTimeout)
+	defer cancel()
+	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
 	}
+	wire := &wireConn{TCPConn: nc.(*net.TCPConn)}
+	conn := tls.Client(wire, d.tls.Load())
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = wire.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", d.cfg.Address, err)
+	}
+	return conn, nil
 }

@@ -60,7 +60,7 @@ func (f *Feedback) Read(ctx context.Context, fn func(at time.Time, token push.To
 	}
 	conn, err := newDialer(Config{
 		Address: f.Address, TLS: f.TLS, Connections: 1, DialTimeout: or(f.DialTimeout, DefaultDialTimeout),
-	})(ctx)
+	}).dial(ctx)
 	if err != nil {
 		return fmt.Errorf("feedback service: %w", err)
 	}

@@ -30,8 +30,8 @@ type Transport struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *apns.BinaryMetrics
-	// dial connects, up to and including the handshake. Tests put their own here before Run.
-	dial func(context.Context) (net.Conn, error)
+	dialer  *dialer
+	dial    func(context.Context) (net.Conn, error) // dialer's; tests put their own here before Run
 
 	slots   []*slot
 	queue   queue
@@ -55,12 +55,17 @@ func New(cfg Config, log *slog.Logger, m *apns.Metrics) *Transport {
 		metrics: m.Binary(cfg.App, string(cfg.Route), cfg.Address, reasons), stopped: make(chan struct{}),
 	}
 	t.queue.init(cfg.Window)
-	t.dial = newDialer(cfg)
+	t.dialer = newDialer(cfg)
+	t.dial = t.dialer.dial
 	for range cfg.Connections {
 		t.slots = append(t.slots, newSlot(t))
 	}
 	return t
 }
+
+// ForgetSessions has the next connections begin with the certificate that is the present one then. Each connection lives
+// for no more than a window of notifications or Config.IdleClose, so that they all do soon.
+func (t *Transport) ForgetSessions() { t.dialer.forget() }
 
 // Run works until ctx ends. What is unfinished then gets Outcome NotSent, and each group's Done is called before Run
 // returns; no goroutine is left.

@@ -98,9 +98,10 @@ type watchedCredential struct {
 	read func() (changed bool, err error)
 	// changed is called after that, outside all locks.
 	changed func()
-	failure string // the last error, so that it is said once
 	cert    *CertificateFile
 	warned  time.Time
+	stopped bool   // guarded by Watch.mu, as failure is
+	failure string // the last error, so that it is said once
 }
 
 // NewWatch returns a watch of nothing. It starts nothing: Run does.
@@ -162,6 +163,11 @@ func (w *Watch) add(f *watchedCredential) (stop func()) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.files = slices.DeleteFunc(slices.Clone(w.files), func(o *watchedCredential) bool { return o == f })
+		w.judge(f, "")
+		f.stopped = true
+		if !slices.ContainsFunc(w.files, func(o *watchedCredential) bool { return o.app == f.app }) {
+			w.metrics.refused.DeleteLabelValues(f.app)
+		}
 	}
 }
 
@@ -171,12 +177,20 @@ func (w *Watch) Run(ctx context.Context) error {
 	return nil
 }
 
-// usable ends what was said of a file that could not be used.
-func (w *Watch) usable(f *watchedCredential) {
-	if f.failure != "" {
-		f.failure = ""
-		w.metrics.refused.WithLabelValues(f.app).Dec()
+// judge notes whether the file can be used: failure is empty where it can. It reports whether that is news. mu is held.
+func (w *Watch) judge(f *watchedCredential, failure string) (news bool) {
+	if f.stopped || f.failure == failure {
+		return false
 	}
+	refused := w.metrics.refused.WithLabelValues(f.app)
+	switch {
+	case f.failure == "":
+		refused.Inc()
+	case failure == "":
+		refused.Dec()
+	}
+	f.failure = failure
+	return true
 }
 
 // check reads every file and takes up what is new and good.
@@ -186,27 +200,25 @@ func (w *Watch) check(now time.Time) {
 	w.mu.Unlock()
 	for _, f := range files {
 		changed, err := f.read()
+		failure := ""
+		if err != nil {
+			failure = err.Error()
+		}
+		w.mu.Lock()
+		news := w.judge(f, failure)
+		w.mu.Unlock()
 		switch {
-		case err != nil:
-			if f.failure != err.Error() {
-				if f.failure == "" {
-					w.metrics.refused.WithLabelValues(f.app).Inc()
-				}
-				f.failure = err.Error()
-				w.metrics.reloads.WithLabelValues(f.app, "refused").Inc()
-				w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", inline.Name(f.file),
-					"error", err)
-			}
-		case changed:
-			w.usable(f)
+		case err != nil && news:
+			w.metrics.reloads.WithLabelValues(f.app, "refused").Inc()
+			w.log.Error("credential file is not usable; the credentials in use stay", "app", f.app, "file", inline.Name(f.file),
+				"error", err)
+		case err == nil && changed:
 			f.warned = time.Time{}
 			w.metrics.reloads.WithLabelValues(f.app, "ok").Inc()
 			w.log.Info("credentials reloaded", "app", f.app, "file", inline.Name(f.file))
 			if f.changed != nil {
 				f.changed()
 			}
-		default:
-			w.usable(f)
 		}
 		if f.cert != nil && now.Sub(f.warned) >= 24*time.Hour {
 			end := f.cert.current.Load().Leaf.NotAfter

@@ -2,14 +2,18 @@ package credentials
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 )
 
@@ -141,6 +145,33 @@ func TestWatch(t *testing.T) {
 	if ok := metricValue(m.reloads.WithLabelValues("app", "ok")); ok != 3 {
 		t.Errorf("%v reloads", ok)
 	}
+}
+
+// A file that nobody follows any more is not refused any more; nor is it while another one of its app is.
+func TestRefusedFilesThatAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	w := NewWatch(slog.New(slog.DiscardHandler), NewMetrics(reg))
+	unusable := func() (bool, error) { return false, errors.New("expired") }
+	first := w.Follow("app", filepath.Join(t.TempDir(), "first.p12"), unusable, nil)
+	second := w.Follow("app", filepath.Join(t.TempDir(), "second.p12"), unusable, nil)
+	const name = "lhspn_apns_credential_files_refused"
+	want := func(lines string) {
+		t.Helper()
+		w.check(time.Now())
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(lines), name); err != nil {
+			t.Error(err)
+		}
+	}
+	refused := func(n int) string {
+		return fmt.Sprintf("# HELP %[1]s %s\n# TYPE %[1]s gauge\n%[1]s{app=\"app\"} %[3]d\n", name,
+			"Credential files that cannot be used as they are now; the credentials before them stay in use.", n)
+	}
+	want(refused(2))
+	first()
+	want(refused(1))
+	second()
+	want("")
 }
 
 // TestWatchReadsAgain: the link above the file's directory is replaced, which no watch of the directory tells.
