@@ -21,8 +21,11 @@ import (
 	"modernc.org/sqlite"
 )
 
-// errScheme is without the address: it holds a password.
-var errScheme = errors.New("a database address begins with sqlite: or mysql://")
+// These are without the address: it holds a password.
+var (
+	errScheme    = errors.New("a database address begins with sqlite: or mysql://")
+	errMySQLForm = errors.New("the database address is not of the form mysql://user:password@tcp(host:port)/name")
+)
 
 // Options bound what the pool takes.
 type Options struct {
@@ -69,7 +72,12 @@ func CheckAddress(address string) error {
 func mysqlConfig(dsn string) (*mysql.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("the database address is not of the form mysql://user:password@tcp(host:port)/name: %w", err)
+		// The driver's error may say what it took for the address, which is the password where the form is another.
+		bare, _, _ := strings.Cut(dsn, "?")
+		if _, wrong := mysql.ParseDSN(bare); wrong != nil {
+			return nil, errMySQLForm
+		}
+		return nil, fmt.Errorf("the options of the database address: %w", err)
 	}
 	if cfg.DBName == "" {
 		return nil, fmt.Errorf("the database address names no database: mysql://user:password@tcp(host:port)/name")

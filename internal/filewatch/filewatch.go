@@ -14,10 +14,11 @@ import (
 
 // Watch tells of changes.
 type Watch struct {
-	// Quiet is how long folders must be quiet before changed is called: a file is seldom replaced in one step. Again is
-	// when it is called although nothing was seen to change: not every file system tells, and a folder above the file's
-	// own may have been replaced, by a symbolic link to the next release say. They are not changed once Run runs.
-	Quiet, Again time.Duration
+	// Quiet is how long folders must be quiet before changed is called: a file is seldom replaced in one step. Most is how
+	// long that is waited for at the most: something else may be written in the folder all the time. Again is when it is
+	// called although nothing was seen to change: not every file system tells, and a folder above the file's own may have
+	// been replaced, by a symbolic link to the next release say. They are not changed once Run runs.
+	Quiet, Most, Again time.Duration
 
 	log *slog.Logger
 
@@ -28,7 +29,9 @@ type Watch struct {
 
 // New returns a Watch of nothing. It starts nothing: Run does.
 func New(log *slog.Logger) *Watch {
-	return &Watch{Quiet: 500 * time.Millisecond, Again: time.Minute, log: log, folders: map[string]int{}}
+	return &Watch{
+		Quiet: 500 * time.Millisecond, Most: 3 * time.Second, Again: time.Minute, log: log, folders: map[string]int{},
+	}
 }
 
 // Add has a file watched until stop. It watches the folder, as a file that is replaced by renaming, or by a change of
@@ -85,29 +88,39 @@ func (w *Watch) Run(ctx context.Context, ask <-chan struct{}, changed func()) {
 	}
 	timer := time.NewTimer(w.Quiet) // what changed before the watch was set up
 	defer timer.Stop()
+	var since time.Time // of the first event that changed was not called for yet
+	saw := func() {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		timer.Reset(min(w.Quiet, w.Most-time.Since(since)))
+	}
+	tell := func() {
+		since = time.Time{}
+		changed()
+		timer.Reset(w.Again)
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ask:
-			changed()
-			timer.Reset(w.Again)
+			tell()
 		case _, ok := <-events:
 			if !ok {
 				events = nil
 				continue
 			}
-			timer.Reset(w.Quiet)
+			saw()
 		case err, ok := <-errs: // events may have been lost
 			if !ok {
 				errs = nil
 				continue
 			}
 			w.log.Warn("watching files", "error", err)
-			timer.Reset(w.Quiet)
+			saw()
 		case <-timer.C:
-			changed()
-			timer.Reset(w.Again)
+			tell()
 		}
 	}
 }

@@ -17,18 +17,27 @@ import (
 // A device token that is registered while proving is on is unproven until its service accepts something for it, which
 // is noted in the transaction that settles that. Tokens that were there before are none of this.
 
+// rollout is how long after the first replica the last one may start with proving on, at the most, for none to be
+// unproven whose acceptance another one did not note.
+const rollout = time.Hour
+
 // SetProving says whether it is kept which tokens are accepted, from now on. It is to be called before anything else,
 // and the same for all replicas: what one of them does not keep cannot count, and so none is unproven from before it
-// was on everywhere.
+// was on everywhere, which is where no other has started with it on for the time of a rollout.
 func (s *Store) SetProving(ctx context.Context, on bool) error {
 	s.proving = on
-	query, args := "DELETE FROM proving", []any(nil)
-	if on {
-		query = "INSERT INTO proving (id, since) VALUES (1, ?)" + s.db.Dialect.Upsert("id")
-		args = []any{database.Time{Time: s.now().UTC()}}
-	}
+	now := s.now().UTC()
+	at, begun := database.Time{Time: now}, database.Time{Time: now.Add(-rollout)}
 	err := s.db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, query, args...)
+		if !on {
+			_, err := tx.ExecContext(ctx, "DELETE FROM proving")
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO proving (id, since) VALUES (1, ?)"+s.db.Dialect.Upsert("id"),
+			at); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "UPDATE proving SET since = ? WHERE id = 1 AND since > ?", at, begun)
 		return err
 	})
 	if err != nil {

@@ -84,7 +84,11 @@ func TestRemoveUnproven(t *testing.T) {
 		prove(true)
 		remove(0)
 		register(t, s, registration(8))
+		*now = now.Add(time.Minute)
+		prove(true) // another replica, which has noted nothing of that token
+		register(t, s, registration(9))
 		*now = now.Add(25 * time.Hour)
-		remove(1, 8)
+		prove(true) // it starts again, and that is all
+		remove(1, 9)
 	})
 }
