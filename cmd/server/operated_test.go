@@ -278,6 +278,8 @@ func TestOperatorsMistakes(t *testing.T) {
 		{"PUT", "/v1/apps/owl", strings.Replace(good, `"topic"`, `"topik"`, 1), 422, "body.apns.topik"},
 		{"PUT", "/v1/apps/owl", `{"fcm": {"service_account": "e30=", "service_account": "e30="}}`, 422, "duplicate"},
 		{"PUT", "/v1/apps/owl", `{"fcm": {"credentials": "metadata_server", "project_id": "a-project"}}`, 422, "body.fcm.credentials"},
+		{"PUT", "/v1/apps/owl", `{"fcm": {"project_id": "a-project", "service_account": "` + base64.StdEncoding.EncodeToString(
+			[]byte("\ufeff"+`{"type": "external_account", "credential_source": {"file": "/etc/hostname"}}`)) + `"}}`, 422, "only the configuration file"},
 		{"GET", "/v1/apps/owl", "", 404, "no such app"},
 		{"DELETE", "/v1/apps/owl", "", 404, "no such app"},
 		{"POST", "/v1/apps/owl/keys", `{"name": "x", "scope": "send"}`, 404, "no such app"},
@@ -285,6 +287,7 @@ func TestOperatorsMistakes(t *testing.T) {
 		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "operator"}`, 422, "body.scope"},
 		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "send", "expires_at": "2001-01-01T00:00:00Z"}`, 422, "body.expires_at"},
 		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "send", "sha256": "` + hash + `"}`, 201, hash},
+		{"PUT", "/v1/apps/fox", strings.Replace(good, `{`, `{"keys": null, `, 1), 200, hash},
 		{"POST", "/v1/apps/fox/keys", `{"name": "x", "scope": "send"}`, 409, ""},
 		{"POST", "/v1/apps/fox/keys", `{"name": "y", "scope": "send", "sha256": "` + hash + `"}`, 409, ""},
 		{"POST", "/v1/apps/fox/keys", `{"name": "y", "scope": "send", "sha256": "` + config.HashKey(testKey).String() + `"}`, 409, ""},

@@ -172,10 +172,10 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 	return shown, created, err
 }
 
-// entryKeys are the keys that an entry has, and whether it has any.
+// entryKeys are the keys that an entry has, and whether it says which it is to have. A null says nothing, as elsewhere.
 func (o *operated) entryKeys(name string, entry push.JSON) (keys []apps.Key, replace bool, err error) {
-	for member := range entry.Members() {
-		replace = replace || member.Is("keys")
+	for member, value := range entry.Members() {
+		replace = replace || member.Is("keys") && !value.IsNull()
 	}
 	app, faults := config.ParseApp(name, entry)
 	for _, f := range faults { // the others may be of what is left out

@@ -56,17 +56,11 @@ func ParseApp(name string, doc []byte) (App, Faults) {
 	return app, faults
 }
 
-// notOfTheHost refuses what would have whoever sets an app use what is the host's: its identity, its files, its
-// programs.
+// notOfTheHost refuses what would have whoever sets an app use what is the host's: its identity. Its files and programs
+// are refused by package fcm, which knows what a service account's text names.
 func (l *loader) notOfTheHost(app *App) {
-	const message = "only the configuration file may name it: it is the identity of the machine"
 	if app.FCM.OnMetadataServer() {
-		l.fault(appAt+".fcm.credentials", message)
-	}
-	var account struct{ Type string }
-	if text, err := inline.Read(app.FCM.ServiceAccountFile); err == nil && json.Unmarshal(text, &account) == nil &&
-		account.Type == "external_account" {
-		l.fault(appAt+".fcm.service_account", message)
+		l.fault(appAt+".fcm.credentials", "only the configuration file may name it: it is the identity of the machine")
 	}
 }
 
@@ -259,18 +253,33 @@ func mergeGroup(next, old map[string]any) {
 	}
 }
 
-// mergeList merges the keys of user_tokens, which are known by their ids, and webhooks, by their URLs.
+// mergeList merges the keys of user_tokens, which are known by their ids, and webhooks, by their URLs. Of several with
+// one id, or with none, it is known which is which while there are as many without their secrets as there were.
 func mergeList(given any, old []any) {
 	list, _ := given.([]any)
-	for _, element := range list {
-		next, _ := element.(map[string]any)
-		for _, former := range old {
-			if former, is := former.(map[string]any); is && next != nil && next["public_key"] == nil &&
-				next["id"] == former["id"] && next["url"] == former["url"] {
-				mergeGroup(next, former)
+	former := elements(old, true)
+	for id, next := range elements(list, false) {
+		if len(next) == len(former[id]) {
+			for i := range next {
+				mergeGroup(next[i], former[id][i])
 			}
 		}
 	}
+}
+
+// elements are those of the list that have a secret, or neither that nor anything in its place, by what they are known.
+func elements(list []any, secret bool) map[[2]string][]map[string]any {
+	by := map[[2]string][]map[string]any{}
+	for i := range list {
+		element, _ := list[i].(map[string]any)
+		if element == nil || element["public_key"] != nil || (element["secret"] != nil) != secret {
+			continue
+		}
+		id, _ := element["id"].(string)
+		url, _ := element["url"].(string)
+		by[[2]string{id, url}] = append(by[[2]string{id, url}], element)
+	}
+	return by
 }
 
 // atOnce are the settings that are taken up without a restart, with all that is below them.

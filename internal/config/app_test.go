@@ -137,6 +137,28 @@ func TestMergeApp(t *testing.T) {
 	}
 }
 
+// Which secret is whose is known by the order where ids do not say it, and only while none is left out.
+func TestMergeSecretsWithoutIDs(t *testing.T) {
+	t.Parallel()
+	const before = `{"user_tokens": {"keys": [{"secret": "A"}, {"secret": "B"}, {"id": "x", "secret": "C"}, {"public_key": "D"}]}}`
+	for doc, want := range map[string]string{
+		`[{}, {}, {"id": "x"}, {"public_key": "D"}]`:         `[{"secret":"A"},{"secret":"B"},{"id":"x","secret":"C"},{"public_key":"D"}]`,
+		`[{"id": "x"}, {"public_key": "E"}, {}, {}]`:         `[{"id":"x","secret":"C"},{"public_key":"E"},{"secret":"A"},{"secret":"B"}]`,
+		`[{}, {}, {"secret": "new"}]`:                        `[{"secret":"A"},{"secret":"B"},{"secret":"new"}]`,
+		`[{}, {"id": "x"}]`:                                  `[{},{"id":"x","secret":"C"}]`,
+		`[{"secret": "new"}, {}]`:                            `[{"secret":"new"},{}]`,
+		`[{"id": "x"}, {"id": "x"}, null, "?", {"id": "y"}]`: `[{"id":"x"},{"id":"x"},null,"?",{"id":"y"}]`,
+	} {
+		merged, err := MergeApp([]byte(`{"user_tokens": {"keys": `+doc+`}}`), []byte(before))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(merged); got != `{"user_tokens":{"keys":`+want+`}}` {
+			t.Errorf("%s becomes %s, want %s", doc, got, want)
+		}
+	}
+}
+
 func TestMasterKey(t *testing.T) {
 	t.Parallel()
 	key := NewMasterKey()

@@ -161,6 +161,9 @@ func (m *composer) block(block push.JSON) {
 				m.data.set(key.String(), compact(v))
 			}
 		case "android":
+			if v == nil {
+				m.android, m.androidNotification, m.androidData = nil, nil, nil
+			}
 			m.object(here, v, androidForm, m.androidMember)
 		case "fcm_options":
 			m.object(here, v, optionsForm, func(string, string, push.JSON) {})
@@ -222,8 +225,8 @@ func (m *composer) object(at string, v push.JSON, forms map[string]form, take fu
 		case known && v.IsNull():
 			take(name, here, nil)
 		case known:
-			before := len(m.faults)
-			if m.value(here, f, v); len(m.faults) == before {
+			before := m.found
+			if m.value(here, f, v); m.found == before {
 				take(name, here, v)
 			}
 		case at == "body."+Name && (name == "token" || name == "fid" || name == "topic" || name == "condition"):

@@ -3,6 +3,7 @@ package fcm
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +88,8 @@ func TestCompose(t *testing.T) {
 			func(c *push.Content) { c.CollapseID, c.Priority = "k", 10 },
 			`{"message":{"android":{"priority":"NORMAL","collapse_key":"mine","notification":{"sound":"t","tag":"k","channel_id":"news"}},` +
 				`"notification":{"title":"T","body":"C"},"data":{"a":"1","b":"3"}}}`},
+		{"null takes away all that is for Android", map[string]string{"message": `{"title": "T", "sound": "s", "badge": 3}`, "fcm": `{"android": null}`},
+			func(c *push.Content) { c.CollapseID = "c" }, `{"message":{"android":{"priority":"HIGH"},"notification":{"title":"T"}}}`},
 		{"the block makes it a data message", map[string]string{"message": `{"title": "T", "sound": "s"}`, "fcm": `{"notification": null, "data": {"a": "b"}}`}, nil,
 			`{"message":{"android":{"priority":"NORMAL"},"data":{"a":"b"}}}`},
 		{"a notification for Android only", map[string]string{"fcm": `{"android": {"notification": {"titleLocKey": "k", "titleLocArgs": ["a"]}}}`}, nil,
@@ -139,6 +142,21 @@ func checkBody(t *testing.T, body []byte, address, want string) {
 	}
 }
 
+// What is wrong beyond the faults that are listed is not taken for right.
+func TestMoreFaultsThanAreListed(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{"5", "true", `"x"`, "[]"} {
+		var block strings.Builder
+		for i := range 200 {
+			fmt.Fprintf(&block, `"unknown%d": 1, `, i)
+		}
+		n, faults := Compose(content(t, map[string]string{"fcm": `{` + block.String() + `"data": ` + value + `}`}, nil))
+		if n != nil || len(faults) != 100 {
+			t.Errorf("data %s: %d faults, %+v", value, len(faults), n)
+		}
+	}
+}
+
 func TestComposeFaults(t *testing.T) {
 	t.Parallel()
 	const reserved = "is not allowed: FCM keeps from, message_type, notification and what begins with google or gcm for itself"
@@ -181,7 +199,7 @@ func TestComposeFaults(t *testing.T) {
 				"body.fcm.fcm_options.analytics_label: must be 1 to 50 of the characters a-z, A-Z, 0-9 and -_.~%",
 				"body.fcm.webpush: must be an object", "body.fcm.apns: must be an object"}},
 		{"images that are none", map[string]string{"fcm": `{"notification": {"image": "javascript:x"}, "android": {"notification": {"image": "/i.png"}}}`}, nil,
-			[]string{"body.fcm.notification.image: must be an https URL", "body.fcm.android.notification.image: must be an https URL"}},
+			[]string{"body.fcm.notification.image: must be an https or http URL", "body.fcm.android.notification.image: must be an https or http URL"}},
 		{"a browser's link that is none", map[string]string{"fcm": `{"webpush": {"fcmOptions": {"link": "javascript:x"}}}`}, nil,
 			[]string{"body.fcm.webpush.fcmOptions.link: must be an https URL"}},
 		{"a message's link that runs", map[string]string{"message": `{"title": "T", "link": "javascript:x"}`}, nil,

@@ -242,7 +242,12 @@ func (c *Credentials) serviceAccount(text []byte) (*account, error) {
 	return &account{s.ProjectID, s}, nil
 }
 
+// federation has the process prove to others what it is, by its files, addresses and programs: not for whoever may set
+// an app while the service runs.
 func (c *Credentials) federation(text []byte) (*account, error) {
+	if inline.Is(c.cfg.File) {
+		return nil, errors.New("only the configuration file may name such a file: it is the identity of the machine")
+	}
 	f, err := parseFederation(text, c.cfg.TokenURL)
 	if err != nil {
 		return nil, err

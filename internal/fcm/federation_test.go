@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -204,6 +205,20 @@ func TestFederationRefusals(t *testing.T) {
 				t.Errorf("the error repeats a secret: %v", err)
 			}
 		})
+	}
+}
+
+// What an app is set to while the service runs names no files and addresses of the host, whatever is around its text.
+func TestFederationIsTheFilesAlone(t *testing.T) {
+	t.Parallel()
+	text := federationJSON(t, "/etc/hostname", nil)
+	for _, around := range []string{"", "\ufeff", "\u00a0", "\n"} {
+		_, err := NewCredentials(CredentialsConfig{
+			App: "hedgehog", File: inline.Ref("fcm.service_account", []byte(around+text)), ProjectID: "hedgehog-4711",
+		}, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), "only the configuration file") {
+			t.Errorf("after %q: %v", around, err)
+		}
 	}
 }
 

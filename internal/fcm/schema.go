@@ -76,11 +76,12 @@ var (
 // checker gathers the faults of a block.
 type checker struct {
 	faults []push.Fault
+	found  int // also those beyond what is listed
 }
 
 func (c *checker) fault(location, message string) {
 	const most = 100
-	if len(c.faults) < most {
+	if c.found++; len(c.faults) < most {
 		c.faults = append(c.faults, push.Fault{Location: location, Message: message})
 	}
 }
@@ -97,7 +98,7 @@ func (c *checker) value(at string, f form, v push.JSON) {
 	case image:
 		u, err := url.Parse(v.String())
 		c.must(v.IsString() && err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "", at,
-			"must be an https URL")
+			"must be an https or http URL")
 	case browsers:
 		c.must(v.IsObject(), at, "must be an object")
 		c.browserLink(at, v)
