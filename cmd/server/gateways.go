@@ -211,7 +211,8 @@ func (w *way) loadCertificate() (*credentials.CertificateFile, error) {
 }
 
 // follow has the route's transport take up new credentials when their file changes. A connection keeps the ones that it
-// was opened with, and so does a TLS session that a later one resumes; the binary transport opens new ones all the time.
+// was opened with, and so does a TLS session that a later one resumes; the binary transport opens new ones all the
+// time.
 func (w *way) follow(t sender.Transport) {
 	g := w.g
 	changed := func() {}

@@ -77,12 +77,13 @@ func (k *Console) loadApps(ctx context.Context, v *view) {
 	case v.New:
 		a.Edit = newEdit()
 	case v.Edit != "":
-		a.Edit = k.edit(ctx, v.Edit)
+		a.Edit = k.edit(ctx, v.Edit, v.Signed != "")
 	}
 }
 
-// edit reads an app's entry.
-func (k *Console) edit(ctx context.Context, name string) *editView {
+// edit reads an app's entry. Who has not signed in sees only the origins of webhooks: the rest of a URL may be a
+// secret.
+func (k *Console) edit(ctx context.Context, name string, signed bool) *editView {
 	e := &editView{Name: name, Problems: k.Apps.Problems(name), Webhooks: k.Apps.Webhooks(name)}
 	raw, err := k.Apps.Entry(ctx, name)
 	if err != nil {
@@ -98,6 +99,15 @@ func (k *Console) edit(ctx context.Context, name string) *editView {
 	if err := errors.Join(err, json.Unmarshal(raw, &rest)); err != nil {
 		e.Trouble = k.trouble(err)
 		return e
+	}
+	if !signed {
+		hooks, _ := entry["webhooks"].([]any)
+		for i := range min(len(hooks), len(rest.Webhooks)) {
+			rest.Webhooks[i].URL = originOf(rest.Webhooks[i].URL)
+			if hook, is := hooks[i].(map[string]any); is {
+				hook["url"] = rest.Webhooks[i].URL
+			}
+		}
 	}
 	e.FromFile, e.Keys, e.Receivers = rest.Source == "file", rest.Keys, rest.Webhooks
 	e.show(settingsOf(entry))

@@ -15,6 +15,15 @@ type webhookView struct {
 	Types []string `json:"types"`
 }
 
+// originOf is what may be shown of a webhook's URL to everybody.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
 // addWebhook adds a receiver of the app's events, with a new secret, which is shown once.
 func (k *Console) addWebhook(a *acting) {
 	address, secret := strings.TrimSpace(a.r.PostFormValue("url")), k.Apps.NewWebhookSecret()

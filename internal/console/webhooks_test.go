@@ -37,3 +37,17 @@ func TestWebhooksAreAddedAndRemoved(t *testing.T) {
 	r.act("/console/remove-webhook", "app", "nobody", "url", "https://a.example/x")
 	want(t, textOf(r.page("/console")), "no such")
 }
+
+// Who may look without a key sees whom events go to, and not what may be a secret of theirs.
+func TestWebhooksArePartlyShownWithoutAKey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.fake.entries["hedgehog"] = []byte(`{"name":"hedgehog","apns":{"topic":"t"},"webhooks":[{"url":"https://a.example/hush?key=hush"}]}`)
+	shown := r.get("/console?edit=hedgehog").Body.String()
+	want(t, shown, "https://a.example")
+	if strings.Contains(shown, "hush") {
+		t.Error("the whole URL is shown")
+	}
+	r.signIn()
+	want(t, r.get("/console?edit=hedgehog").Body.String(), "https://a.example/hush?key=hush")
+}

@@ -96,7 +96,7 @@ func TestFailingService(t *testing.T) {
 // TestBlamed: who has no answer again, while others have one, is at fault itself.
 func TestBlamed(t *testing.T) {
 	t.Parallel()
-	p := peer{http1: true}
+	p := peer{}
 	const bad, other = push.Token("webpush:bad"), push.Token("webpush:other")
 	for range 2 {
 		if p.blames(bad) {

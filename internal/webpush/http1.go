@@ -18,6 +18,9 @@ import (
 // on each.
 const http1Connections = 8
 
+// http1For is when such a service is asked for HTTP/2 again: it may have been one server of many, or a proxy before it.
+const http1For = 10 * time.Minute
+
 // newHTTP1 returns the client for a service that offers no HTTP/2: the standard library's, by its round tripper alone,
 // which follows no redirects. The environment's proxies are not used: they would dial what the guard has not seen.
 func (p *peer) newHTTP1(cfg *Config) *http.Transport {

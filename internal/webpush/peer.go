@@ -29,9 +29,9 @@ type peer struct {
 	auth     *authorization
 	used     time.Time // when it last had something to do
 
-	client   *http2.Client   // nil while there is no connection
-	http1    bool            // it does not offer HTTP/2
-	oneByOne *http.Transport // for HTTP/1.1
+	client     *http2.Client   // nil while there is no connection
+	http1Until time.Time       // it did not offer HTTP/2, and is not asked for it before
+	oneByOne   *http.Transport // for HTTP/1.1
 	// answers counts the messages that it answered; unanswered is that count when a message to the subscription had no
 	// answer.
 	answers    uint64
@@ -82,6 +82,9 @@ func (p *peer) blames(token push.Token) bool {
 	return again && p.answers > before
 }
 
+// http1 reports whether messages go by HTTP/1.1.
+func (p *peer) http1(now time.Time) bool { return now.Before(p.http1Until) }
+
 func (p *peer) stranger() bool { return p.limits.waiting > 0 }
 
 func (p *peer) waiting() int { return p.queue.Len() }
@@ -89,7 +92,7 @@ func (p *peer) waiting() int { return p.queue.Len() }
 // room reports whether a message may be sent now.
 func (p *peer) room(now time.Time) bool {
 	most := p.limits.connections * p.limits.streams
-	if p.http1 {
+	if p.http1(now) {
 		most = http1Connections
 	}
 	switch {

@@ -118,7 +118,7 @@ func (w *worker) client(p *peer) (client *http2.Client, ok bool) {
 	switch {
 	case t.stopped:
 		return nil, false
-	case p.http1:
+	case p.http1(time.Now()):
 		if p.oneByOne == nil {
 			p.oneByOne = p.newHTTP1(&t.cfg)
 		}
@@ -237,10 +237,10 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 		p.answers++
 		return t.learnAnswer(m, now)
 	case http2.NotHTTP2:
-		if !p.http1 {
+		if !p.http1(now) {
 			t.log.Debug("a push service offers no HTTP/2", "origin", p.name)
 		}
-		p.http1 = true
+		p.http1Until = now.Add(http1For)
 		return true
 	case http2.NotSent:
 		if p.inner.Load() {
@@ -250,7 +250,7 @@ func (t *Transport) learn(m *message, now time.Time) (again bool) {
 			m.result = push.Result{Outcome: push.Retry, Reason: InnerAddress}
 			return false
 		}
-		t.learnFailure(m, OriginUnreachable, p.http1, now) // over HTTP/2 there was no connection
+		t.learnFailure(m, OriginUnreachable, p.http1(now), now) // over HTTP/2 there was no connection
 	case http2.Refused:
 		// The service is there. Whether it takes this message only not, or none, the others tell.
 		switch blamed := p.blames(m.delivery().Token); {

@@ -83,6 +83,33 @@ func (s *simulated) subscribe(name string) push.Token {
 	return s.register(&subscription)
 }
 
+// TestHTTP2IsAskedForAgain: a service that did not offer HTTP/2 once may do so later.
+func TestHTTP2IsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	for _, still := range []bool{true, false} {
+		s := newSimulated(t, webpushsim.Config{NoHTTP2: still}, func(*limits) {})
+		token := s.subscribe("")
+		s.send(note("x"), token)
+		s.mu.Lock()
+		var p *peer
+		for _, p = range s.peers {
+			if p.http1(time.Now()) != still {
+				t.Errorf("HTTP/1.1 %t: until %v", still, p.http1Until)
+			}
+			p.http1Until = time.Now().Add(-time.Second) // ten minutes later
+		}
+		s.mu.Unlock()
+		if got := s.send(note("x"), token)[0]; got.Outcome != push.Accepted {
+			t.Errorf("HTTP/1.1 %t, later: %+v", still, got)
+		}
+		s.mu.Lock()
+		if p.http1(time.Now()) != still {
+			t.Errorf("HTTP/1.1 %t, later: until %v", still, p.http1Until)
+		}
+		s.mu.Unlock()
+	}
+}
+
 // TestSimulatedRows: what each answer of the simulator, made by others from the services' documents, means here.
 func TestSimulatedRows(t *testing.T) {
 	t.Parallel()
