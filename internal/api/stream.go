@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -220,7 +221,14 @@ func (im *importer) store(ctx context.Context) error {
 	im.storing = make(chan error, 1)
 	// A client that leaves does not take back what it has sent.
 	ctx = context.WithoutCancel(ctx)
-	go func(devices *push.Devices, done chan<- error) { done <- im.storeAll(ctx, devices) }(im.stored.devices, im.storing)
+	go func(devices *push.Devices, done chan<- error) {
+		defer func() {
+			if v := recover(); v != nil { // here it would end the process, and not only the request
+				done <- fmt.Errorf("store a page: panic: %v\n%s", v, debug.Stack())
+			}
+		}()
+		done <- im.storeAll(ctx, devices)
+	}(im.stored.devices, im.storing)
 	return nil
 }
 

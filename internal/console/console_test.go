@@ -259,6 +259,11 @@ func TestTenThousandApps(t *testing.T) {
 	want(t, text(r.page("/console?q=0777&page=1"), "apps"), "app-00777", "app-07779")
 	want(t, text(r.page("/console?page=400"), "apps"), "app-09999")
 	want(t, text(r.page("/console?page=99999"), "apps"), "10 000")
+	for _, n := range []string{"368934881474191034", "184467440737095518", "9223372036854775807", "-9223372036854775808", "-1", "x"} {
+		doc := r.page("/console?page=" + n + "&routes=" + n)
+		want(t, text(doc, "apps"), "10 000")
+		want(t, text(doc, "routes"), "20 000 routes")
+	}
 	want(t, text(r.page("/console?q=nobody"), "apps"), "No app has “nobody” in its name")
 	if w := r.get("/console/app-names?app=app-0999"); strings.Count(w.Body.String(), "<option") != 10 {
 		t.Errorf("names to choose from: %s", w.Body)
@@ -268,6 +273,23 @@ func TestTenThousandApps(t *testing.T) {
 	}
 	want(t, text(r.page("/console?app=app-00005"), "notifications"), "Nothing was sent for app-00005 yet")
 	want(t, textOf(r.page("/console?app=nobody")), "There is no app nobody")
+}
+
+// broken is a part of the service that fails as nothing should.
+type broken struct{ Sending }
+
+func (broken) Routes(bool) []Route { panic("a bug") }
+
+// A panic in one section is the request's, which net/http ends, and not the process's.
+func TestPanicInASection(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *Config, _ *fake) { c.Sending = broken{c.Sending} })
+	defer func() {
+		if got, _ := recover().(string); !strings.Contains(got, "section routes: a bug") || !strings.Contains(got, "broken.Routes") {
+			t.Errorf("the request's panic: %s", got)
+		}
+	}()
+	r.get("/console")
 }
 
 func TestReplicasAndShards(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -211,10 +213,23 @@ func (k *Console) load(ctx context.Context, v *view) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
+	panics := make(chan string, len(sections))
 	for _, s := range sections {
-		wg.Go(func() { s.load(k, ctx, v) })
+		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil { // here it would end the process, and not only the request
+					panics <- fmt.Sprintf("section %s: %v\n%s", s.name, p, debug.Stack())
+				}
+			}()
+			s.load(k, ctx, v)
+		})
 	}
 	wg.Wait()
+	select {
+	case p := <-panics:
+		panic(p)
+	default:
+	}
 }
 
 // serveSection serves one section for htmx. Somebody who opens its address gets the page.

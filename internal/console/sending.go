@@ -156,7 +156,7 @@ func (k *Console) loadRoutes(_ context.Context, v *view) {
 // the next page, empty after the last one.
 func pageOf[T any](all []T, number string, size int) (page []T, from int, next string) {
 	n, _ := strconv.Atoi(number) // what is no number is the first
-	start := min(max(n-1, 0)*size, max(len(all)-1, 0)/size*size)
+	start := min(max(n-1, 0), max(len(all)-1, 0)/size) * size
 	end := min(start+size, len(all))
 	if end < len(all) {
 		next = strconv.Itoa(start/size + 2)
