@@ -139,6 +139,9 @@ func (o *operator) show(cmd *cobra.Command, method, path string, body []byte) (k
 		shown.Reset()
 		shown.Write(text)
 	}
+	if status < http.StatusMultipleChoices && shown.Len() > 0 && !json.Valid(text) {
+		return "", errors.New("what answers at --url is not the service: it gave no JSON")
+	}
 	if status >= http.StatusMultipleChoices {
 		return "", fmt.Errorf("%s:\n%s", statusText(status), &shown)
 	}
@@ -163,7 +166,7 @@ func (o *operator) do(ctx context.Context, method, path string, body []byte, key
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
+	res, err := asked.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -171,7 +174,22 @@ func (o *operator) do(ctx context.Context, method, path string, body []byte, key
 	if text, err = io.ReadAll(res.Body); err != nil {
 		return 0, nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return res.StatusCode, text, nil
+	return res.StatusCode, text, redirected(res)
+}
+
+// asked makes the requests of commands. It follows no redirect: of most a PUT, a POST or a DELETE would come out as a
+// GET, whose answer looks like a success.
+var asked = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// redirected is an error where the answer leads elsewhere.
+func redirected(res *http.Response) error {
+	to, err := res.Location()
+	if err != nil || res.StatusCode/100 != 3 {
+		return nil //nolint:nilerr // it leads nowhere
+	}
+	return fmt.Errorf("%s: the service is at %s://%s, which is to be --url", res.Status, to.Scheme, to.Host)
 }
 
 // followEvery is how often a command asks how far the removal of an app is.

@@ -203,6 +203,60 @@ func TestImportAndExportElsewhere(t *testing.T) {
 	}
 }
 
+// A redirect, as of a proxy that leads to https, would make a GET of what changes something, and its answer look like a success.
+func TestCommandsFollowNoRedirect(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/elsewhere" {
+			http.Redirect(w, r, "/elsewhere", http.StatusMovedPermanently)
+			return
+		}
+		_, _ = w.Write([]byte(`{"keys": []}`))
+	}))
+	t.Cleanup(service.Close)
+	t.Setenv("OPERATOR_KEY", "secret")
+	t.Setenv("ADMIN_KEY", "secret")
+	file := filepath.Join(t.TempDir(), "some.json")
+	if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{
+		{"app", "list"}, {"app", "put", "fox", file}, {"app", "delete", "fox"}, {"key", "add", "fox", "backend"}, {"key", "revoke", "fox", "backend"},
+		{"import", file}, {"export", filepath.Join(t.TempDir(), "tokens.ndjson")},
+	} {
+		var out, told strings.Builder
+		status := run(append(command, "--url", service.URL), &out, &told)
+		if status != 1 || out.Len() > 0 || !strings.Contains(told.String(), "301 Moved Permanently: the service is at "+service.URL) {
+			t.Errorf("%v: status %d, printed %q, told %q", command, status, &out, &told)
+		}
+	}
+}
+
+// Nor is a page an answer to an operator, or an import whose lines were refused a success.
+func TestAnswersThatAreNoSuccess(t *testing.T) {
+	answer := "<html>Welcome</html>"
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(answer))
+	}))
+	t.Cleanup(service.Close)
+	t.Setenv("OPERATOR_KEY", "secret")
+	t.Setenv("ADMIN_KEY", "secret")
+	file := filepath.Join(t.TempDir(), "tokens.ndjson")
+	if err := os.WriteFile(file, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, told strings.Builder
+	if status := run([]string{"app", "get", "fox", "--url", service.URL}, &out, &told); status != 1 || !strings.Contains(told.String(), "not the service") {
+		t.Errorf("status %d, told %q", status, &told)
+	}
+	answer = `{"lines": 1, "imported": 0, "refused": 1, "errors": [{"line": 1, "message": "is no token"}]}`
+	if status := run([]string{"import", file, "--url", service.URL}, &out, &told); status != 1 || !strings.Contains(told.String(), "1 lines were refused") ||
+		!strings.Contains(out.String(), "is no token") {
+		t.Errorf("status %d, printed %q, told %q", status, &out, &told)
+	}
+}
+
 // An export that breaks off is an error, and leaves the file of before as it was, and nothing beside it.
 func TestExportBreaksOff(t *testing.T) {
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

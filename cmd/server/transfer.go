@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -94,8 +96,18 @@ func (t *transfer) importTokens(ctx context.Context, key, file string, stdout, s
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	_, err = io.Copy(stdout, res.Body)
-	return err
+	var answer struct{ Refused int64 }
+	var text bytes.Buffer
+	if _, err = io.Copy(io.MultiWriter(stdout, &text), res.Body); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text.Bytes(), &answer); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if answer.Refused > 0 {
+		return fmt.Errorf("%d lines were refused: they are in the answer, with what is wrong with each", answer.Refused)
+	}
+	return nil
 }
 
 // exportTokens writes the file anew. One that breaks off on the way is an error, and the file stays as it was.
@@ -174,7 +186,10 @@ func (t *transfer) do(
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", tokenLines)
-	res, err := http.DefaultClient.Do(req)
+	res, err := asked.Do(req)
+	if err == nil {
+		err = redirected(res)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -285,7 +285,7 @@ func TestPanicInASection(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *Config, _ *fake) { c.Sending = broken{c.Sending} })
 	defer func() {
-		if got, _ := recover().(string); !strings.Contains(got, "section routes: a bug") || !strings.Contains(got, "broken.Routes") {
+		if got, _ := recover().(string); !strings.Contains(got, ": a bug") || !strings.Contains(got, "broken.Routes") {
 			t.Errorf("the request's panic: %s", got)
 		}
 	}()
