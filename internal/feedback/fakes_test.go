@@ -37,6 +37,9 @@ type fakeInbox struct {
 	notOwner   bool
 	down       error
 	wave       bool
+	shared     []push.Wave
+	others     []push.Wave
+	company    bool // there are other replicas
 	insertTime time.Duration
 }
 
@@ -47,10 +50,18 @@ func (f *fakeInbox) RemoveUnproven(_ context.Context, _ string, before time.Time
 	return 1, f.down
 }
 
-func (f *fakeInbox) SetWave(_ string, on bool) {
+func (f *fakeInbox) SetWaves(_ context.Context, _ string, now []push.Wave) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.wave = on
+	f.wave = slices.ContainsFunc(now, func(w push.Wave) bool { return !w.Bad })
+	f.shared = now
+	return nil
+}
+
+func (f *fakeInbox) OthersWaves(context.Context, string) ([]push.Wave, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.others, !f.company, f.down
 }
 
 func (f *fakeInbox) RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error {

@@ -46,9 +46,10 @@ type Inbox interface {
 	) ([]push.Invalidation, error)
 	// ForgetBadTokens starts that counting anew.
 	ForgetBadTokens(ctx context.Context, app string, of push.PlatformSet) error
-	// SetWave says whether so many of the app's tokens are called unregistered that any may be: what is accepted of them
-	// then stays.
-	SetWave(app string, on bool)
+	// SetWaves says over which of the app's routes this replica doubts what it is told: what is accepted in a wave of
+	// unregistered tokens stays, and OthersWaves has it on every other replica that lives; alone: there is none.
+	SetWaves(ctx context.Context, app string, now []push.Wave) error
+	OthersWaves(ctx context.Context, app string) (others []push.Wave, alone bool, err error)
 	// RemoveUnproven removes the tokens that were never accepted, and last registered before, and says how many.
 	RemoveUnproven(ctx context.Context, app string, before time.Time) (int, error)
 	// OwnsJob reports whether this replica is the one to run the named job.
@@ -110,8 +111,13 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// glanceEvery is how often a wave is looked for. That costs next to nothing.
-const glanceEvery = 5 * time.Second
+// glanceEvery is how often a wave is looked for, which costs next to nothing; othersTime is how long it takes until one
+// is known that another replica is in, and lastWord how long the end of this one waits for the database.
+const (
+	glanceEvery = 5 * time.Second
+	othersTime  = glanceEvery + 2*time.Second
+	lastWord    = 2 * time.Second
+)
 
 // pageSize is how many entries of the inbox, or bad tokens, are handled in one transaction.
 const pageSize = 500
@@ -246,9 +252,13 @@ func (j *Job) schedule(ctx context.Context, a *appJob) {
 		full := false
 		select {
 		case <-ctx.Done():
+			// Nobody waits for the end of a wave of which nothing more is heard here.
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+			_ = j.inbox.SetWaves(last, a.name, nil)
+			cancel()
 			return
 		case <-glance.C:
-			j.glance(a)
+			_ = j.glance(ctx, a) // it is tried again, and a pass says what is wrong
 			continue
 		case <-check.C:
 		case <-next.C:
@@ -329,7 +339,12 @@ func (j *Job) run(ctx context.Context, a *appJob, p pass) ([]push.CheckedInvalid
 
 // decide has removed what may be.
 func (j *Job) decide(ctx context.Context, a *appJob, p pass) (items []push.CheckedInvalidation, err error) {
-	c, err := j.look(ctx, a, p.remove, p.confirm)
+	c, err := j.look(ctx, a, p, false)
+	if err == nil && c.unclear {
+		if err = rest(ctx, othersTime); err == nil {
+			c, err = j.look(ctx, a, p, true)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -357,6 +372,18 @@ func (j *Job) removeUnproven(ctx context.Context, a *appJob) error {
 		return fmt.Errorf("remove unproven tokens of %s: %w", a.name, err)
 	}
 	return nil
+}
+
+// rest waits, or returns ctx's error.
+func rest(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func count(items []push.CheckedInvalidation) (removed int) {

@@ -11,10 +11,11 @@ import (
 
 // The guard keeps waves of answers from emptying the registry. A wave of "bad token" speaks against the configuration;
 // one of "unregistered" against the service, for no platform loses most of its devices at once. It is looked at for
-// each route of an app on its own, and each replica knows only its own sends.
+// each route of an app on its own. Each replica judges by its own sends, and holds what another one that lives doubts.
 
-// leftOver is how many tokens called unregistered may be undecided that this process knows nothing of, when it first
-// decides: those of a crash in quiet times. More are what a wave left, for all that it can know.
+// leftOver is how many tokens called unregistered may be undecided that this process knows nothing of: when it first
+// decides those of a crash in quiet times, and later what other replicas were told. More are what a wave left, for all
+// that it can know, or may be one that another replica is in and has not shared yet.
 const leftOver = 100
 
 // guarded is what the last looks found of one route.
@@ -25,8 +26,9 @@ type guarded struct {
 	confirmed bool
 	// over says that a wave of unregistered answers is, and that what is undecided of it is to be kept.
 	over bool
-	// decided says that this process has decided on what was said over the route before.
+	// decided says that this process has decided on what was said over the route before, when it was told of so many.
 	decided bool
+	told    int
 }
 
 // clearance is what one look at the guard lets the pass do.
@@ -36,6 +38,8 @@ type clearance struct {
 	keep   push.PlatformSet // what is undecided was told in a wave that is over: it is not true
 	kept   []push.Route     // over these
 	pardon push.PlatformSet // what was counted against the tokens is not their fault
+	// unclear says that it is to be looked again, when other replicas have shared their waves.
+	unclear bool
 }
 
 // routes are some of an app's, and what of the inbox is theirs.
@@ -72,9 +76,24 @@ func (r *routes) set() (s push.PlatformSet) {
 	return s
 }
 
-// look looks at the shares of all of the app's routes. The app's turn is held.
-func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clearance, error) {
-	j.glance(a)
+// look looks at the shares of all of the app's routes, and at what other replicas doubt, which are sure to have said so
+// by the time that this one has waited. The app's turn is held.
+func (j *Job) look(ctx context.Context, a *appJob, p pass, waited bool) (clearance, error) {
+	if err := j.glance(ctx, a); err != nil {
+		return clearance{}, fmt.Errorf("share the waves of %s: %w", a.name, err)
+	}
+	others, alone := map[push.Wave]bool{}, true
+	if p.remove {
+		list, none, err := j.inbox.OthersWaves(ctx, a.name)
+		if err != nil {
+			return clearance{}, fmt.Errorf("look at what others are told of %s: %w", a.name, err)
+		}
+		alone = none
+		for _, w := range list {
+			others[w] = true
+		}
+	}
+	unclear := false
 	shares := j.shares.AnswerShares(a.name)
 	told, counted, keep, pardon := routes{all: shares}, routes{all: shares}, routes{all: shares}, routes{all: shares}
 	alerts := map[string]guarded{}
@@ -84,27 +103,25 @@ func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clear
 			g = &guarded{}
 			a.guard[s.Route] = g
 		}
-		// A wave is believed at far fewer sends than calm is: here caution costs nothing.
-		bad := s.Bad >= j.cfg.BadTokenGuard && s.Answers >= j.cfg.BadTokenSends/10
-		unregistered := j.doubts(&s)
-		g.confirmed = unregistered && (g.confirmed || confirm)
-		g.over = !confirm && !unregistered && (g.over || g.unregistered)
+		bad := j.doubtsBad(&s) || others[push.Wave{Route: s.Route, Bad: true}]
+		unregistered := j.doubts(&s) || others[push.Wave{Route: s.Route}]
+		g.confirmed = unregistered && (g.confirmed || p.confirm)
+		g.over = !p.confirm && !unregistered && (g.over || g.unregistered)
 		j.tell(a, g, &s, bad, unregistered)
 		g.bad, g.unregistered = bad, unregistered
 		held := unregistered && !g.confirmed
 		alert := alerts[s.Platform]
 		alerts[s.Platform] = guarded{bad: alert.bad || bad, unregistered: alert.unregistered || held}
-		if decides && !held {
-			if !g.decided && !confirm {
-				one := routes{all: shares}
-				one.add(s.Route)
-				pending, err := j.inbox.PendingUnregistered(ctx, a.name, one.set(), s.Told+leftOver+1)
+		if p.remove && !held {
+			if !p.confirm && !waited && (!g.decided || !alone) {
+				many, err := j.pendingBeyond(ctx, a, shares, s.Route, s.Told-g.told+leftOver)
 				if err != nil {
-					return clearance{}, fmt.Errorf("count the inbox of %s: %w", a.name, err)
+					return clearance{}, err
 				}
-				g.over = g.over || pending > s.Told+leftOver
+				g.over = g.over || many && !g.decided
+				unclear = unclear || many && !alone
 			}
-			g.decided = true
+			g.decided, g.told = true, s.Told
 		}
 		if g.over {
 			keep.add(s.Route)
@@ -123,18 +140,42 @@ func (j *Job) look(ctx context.Context, a *appJob, decides, confirm bool) (clear
 	for platform, alert := range alerts {
 		j.metrics.guard(a.name, platform, alert.bad, alert.unregistered)
 	}
-	c := clearance{told: told.set(), bad: counted.set(), keep: keep.set(), pardon: pardon.set()}
+	c := clearance{told: told.set(), bad: counted.set(), keep: keep.set(), pardon: pardon.set(), unclear: unclear}
 	c.kept = slices.Collect(maps.Keys(keep.in))
 	return c, nil
 }
 
-// glance has the inbox know of a wave before the next pass.
-func (j *Job) glance(a *appJob) {
-	wave := false
-	for _, s := range j.shares.AnswerShares(a.name) {
-		wave = wave || j.doubts(&s)
+// pendingBeyond reports whether more than so many tokens that were called unregistered over the route are undecided.
+func (j *Job) pendingBeyond(
+	ctx context.Context, a *appJob, shares []push.AnswerShare, route push.Route, n int,
+) (bool, error) {
+	one := routes{all: shares}
+	one.add(route)
+	pending, err := j.inbox.PendingUnregistered(ctx, a.name, one.set(), n+1)
+	if err != nil {
+		return false, fmt.Errorf("count the inbox of %s: %w", a.name, err)
 	}
-	j.inbox.SetWave(a.name, wave)
+	return pending > n, nil
+}
+
+// glance has the inbox, and other replicas, know of a wave before the next pass.
+func (j *Job) glance(ctx context.Context, a *appJob) error {
+	var waves []push.Wave
+	for _, s := range j.shares.AnswerShares(a.name) {
+		if j.doubts(&s) {
+			waves = append(waves, push.Wave{Route: s.Route})
+		}
+		if j.doubtsBad(&s) {
+			waves = append(waves, push.Wave{Route: s.Route, Bad: true})
+		}
+	}
+	return j.inbox.SetWaves(ctx, a.name, waves)
+}
+
+// doubtsBad reports whether so many tokens are called bad that something in the configuration must be wrong. A wave is
+// believed at far fewer sends than calm is: here caution costs nothing.
+func (j *Job) doubtsBad(s *push.AnswerShare) bool {
+	return s.Bad >= j.cfg.BadTokenGuard && s.Answers >= j.cfg.BadTokenSends/10
 }
 
 // doubts reports whether so many tokens are called unregistered that the service may be at fault.

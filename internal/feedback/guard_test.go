@@ -1,6 +1,7 @@
 package feedback
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func TestAWaveOfUnregisteredRemovesNothing(t *testing.T) {
 			t.Errorf("the log:\n%s", logs)
 		}
 		r.shares.setUnregistered("other", 0.1)
-		if r.job.glance(r.job.apps["a"]); r.inbox.wave {
+		if _ = r.job.glance(t.Context(), r.job.apps["a"]); r.inbox.wave {
 			t.Error("the inbox does not know that the wave is over")
 		}
 		r.inbox.down = push.ErrUnavailable // what was told in the wave is not believed later for that
@@ -162,6 +163,86 @@ func TestAWaveOfBadTokensIsOfOnePlatform(t *testing.T) {
 		if len(r.inbox.history) != 6 || r.inbox.forgotten != 1 {
 			t.Errorf("%d decided, forgotten %d times", len(r.inbox.history), r.inbox.forgotten)
 		}
+	})
+}
+
+// One replica removes, and another one is in the wave: nothing is removed, also where that has not said so yet, and what was told in the wave
+// stays when it is over.
+func TestAWaveOfAnotherReplicaRemovesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.inbox.company = true
+		tell := func(from, n int) { // by the other's sends
+			r.tell("other", from, n)
+			r.shares.set("other", func(a *push.AnswerShare) { a.Told = 0 })
+		}
+		check := func() ([]push.CheckedInvalidation, error) { return r.job.RunOnce(t.Context(), "a") }
+		start := time.Now()
+		tell(0, 50)
+		if items := r.run(t, check); count(items) != 50 || time.Since(start) > 0 {
+			t.Errorf("%d removed in quiet times, after %v", count(items), time.Since(start))
+		}
+		wave := []push.Wave{{Route: "other"}}
+		time.AfterFunc(glanceEvery, func() {
+			r.inbox.mu.Lock()
+			defer r.inbox.mu.Unlock()
+			r.inbox.others = wave
+		})
+		tell(100, 500)
+		if items := r.run(t, check); count(items) != 0 || r.left("other") != 500 {
+			t.Errorf("%d removed before the other had said that it is in a wave", count(items))
+		}
+		r.run(t, check)
+		if held := value(t, r.job.metrics.doubted.WithLabelValues("a", "other")); r.left("other") != 500 || held != 1 {
+			t.Errorf("%d are left, the alert is %v", r.left("other"), held)
+		}
+		r.inbox.others = nil
+		if items := r.run(t, check); len(items) != 500 || count(items) != 0 {
+			t.Errorf("after the wave %d decided, %d removed", len(items), count(items))
+		}
+		tell(1000, 500) // many, and no wave
+		if items := r.run(t, check); count(items) != 500 {
+			t.Errorf("%d of 500 removed of which another replica was told", count(items))
+		}
+		r.inbox.others = []push.Wave{{Route: "other", Bad: true}}
+		r.inbox.bad = []push.Invalidation{{App: "a", Token: push.TextToken("other", "bad"), At: time.Now(), Source: push.SourceBadToken}}
+		if items := r.run(t, check); len(items) != 0 || r.inbox.forgotten != 1 {
+			t.Errorf("%d decided while another replica is told that tokens are bad, forgotten %d times", len(items), r.inbox.forgotten)
+		}
+		r.inbox.others = wave
+		tell(2000, 200)
+		if items := r.run(t, func() ([]push.CheckedInvalidation, error) { return r.job.RunConfirmed(t.Context(), "a") }); count(items) != 200 {
+			t.Errorf("%d removed that an operator confirmed", count(items))
+		}
+	})
+}
+
+// What this replica doubts others learn, and that it has ended, too: with the wave, and with the process.
+func TestWavesAreShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.inbox.notOwner = true
+		r.shares.set("other", func(a *push.AnswerShare) { a.Unregistered, a.Bad = 0.9, 0.5 })
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- r.job.Run(ctx) }()
+		shared := func(want int) {
+			t.Helper()
+			elapse(glanceEvery + time.Second)
+			r.inbox.mu.Lock()
+			defer r.inbox.mu.Unlock()
+			if len(r.inbox.shared) != want {
+				t.Errorf("shared %v, want %d", r.inbox.shared, want)
+			}
+		}
+		shared(2)
+		r.shares.set("other", func(a *push.AnswerShare) { a.Bad = 0 })
+		shared(1)
+		cancel()
+		<-ran
+		shared(0)
 	})
 }
 

@@ -55,3 +55,10 @@ type AnswerShare struct {
 	// Told is how many answers called a token unregistered since the process began.
 	Told int
 }
+
+// Wave is what one replica's AnswerShare of a route comes to: so many answers call tokens bad, or else unregistered,
+// that it cannot be true.
+type Wave struct {
+	Route Route
+	Bad   bool
+}

@@ -74,14 +74,14 @@ func (d *doubts) cleared(s *Settlement, dst []push.Token) []push.Token {
 	return dst
 }
 
-// SetWave says whether so many of the app's tokens are called unregistered that any may be.
-func (q *Queue) SetWave(app string, on bool) {
-	q.doubts.mu.Lock()
-	defer q.doubts.mu.Unlock()
+// setWave says whether so many of the app's tokens are called unregistered that any may be.
+func (d *doubts) setWave(app string, on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if on {
-		q.doubts.waves[app] = true
+		d.waves[app] = true
 	} else {
-		delete(q.doubts.waves, app)
+		delete(d.waves, app)
 	}
 }
 

@@ -200,9 +200,9 @@ func TestAcceptedLives(t *testing.T) {
 			}
 		}
 		r.clock.Add(int64(time.Minute))
-		r.SetWave(app, true)
+		r.doubts.setWave(app, true)
 		send(3, accepted)
-		r.SetWave(app, false)
+		r.doubts.setWave(app, false)
 		if n := r.scalar("SELECT COUNT(*) FROM invalidations WHERE checked_at IS NOT NULL AND removed = 0"); n != 3 {
 			t.Errorf("%d were kept because they were accepted", n)
 		}

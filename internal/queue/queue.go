@@ -74,6 +74,7 @@ type Queue struct {
 	entries  entries
 	counters *quota.Counters
 	doubts   *doubts
+	waves    waves
 	// receipts are counted in groups, receiptsEvery apart; waitingReceipts wait for that.
 	receipts        *database.GroupCommit[push.Receipt]
 	counted         countedReceipts
@@ -101,8 +102,7 @@ func New(db *database.DB, cfg Config, registry Registry, counters *quota.Counter
 		cfg.Committers = 1
 	}
 	q := &Queue{db: db, cfg: cfg, registry: registry, counters: counters, log: log, metrics: newMetrics(reg),
-		doubts: newDoubts(), tx: db.Tx,
-		now: time.Now}
+		doubts: newDoubts(), waves: waves{shared: map[string]bool{}}, tx: db.Tx, now: time.Now}
 	leases := newLeases(&leaseTable{q}, cfg.Lease, db.Dialect == database.SQLite, uuid.NewString(), log, q.metrics)
 	leases.ranked = counters.SetRank
 	q.leases = leases
