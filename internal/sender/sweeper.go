@@ -61,7 +61,8 @@ func (r *route) split(now time.Time, all bool) {
 		if b.next == 0 || !all && now.Sub(b.sentAt) <= splitAfter {
 			return false
 		}
-		probing := b.inFlight > 0 && r.backlog.blocked[b.n.Key] != nil // of its key, and soon whole again
+		// A probe, of the route or of the batch's key: it is whole again when that has its answer.
+		probing := b.inFlight > 0 && (r.breaker.route.probing || r.backlog.blocked[b.n.Key] != nil)
 		return !probing
 	}, unsent)
 }
