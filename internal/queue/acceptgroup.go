@@ -56,9 +56,9 @@ func (a *acceptance) settle() error {
 	return nil
 }
 
-// handoffWithin is how old what is handed off may be. A reader may have found what was committed longer ago, and all of
-// it may be sent, settled and forgotten.
-const handoffWithin = time.Second
+// HandoffWithin is how long ago a transaction may have been begun whose batches are taken up by its answer. A reader
+// may have found what was committed longer ago, and all of it may be sent, settled and forgotten.
+const HandoffWithin = time.Second
 
 // insertGroup commits the group, and knows in the end whether it did.
 func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
@@ -96,7 +96,7 @@ func (q *Queue) insertGroup(ctx context.Context, group []*acceptance) error {
 		return err
 	}
 	q.counters.Committed(&counts)
-	handsOff := ours && q.cfg.Handoff != nil && !unknown && time.Since(begin) < handoffWithin
+	handsOff := ours && q.cfg.Handoff != nil && !unknown && time.Since(begin) < HandoffWithin
 	for _, a := range group {
 		if a.verdict != inserted {
 			continue

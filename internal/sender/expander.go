@@ -99,8 +99,9 @@ func (r expander) next() (work []*batch, limit int) {
 func (r expander) prepare(ctx context.Context, work []*batch, limit int) error {
 	start := time.Now()
 	ready, next, err := r.readRecipients(ctx, work, limit)
-	if err != nil {
-		// It may have been done all the same (an answer was lost, or some leases): read what there is now.
+	if err != nil || time.Since(start) > queue.HandoffWithin {
+		// It may have been done all the same (an answer was lost, or some leases), or so long ago that a reader has found
+		// it, and that it is sent and forgotten: read what there is now.
 		r.mu.Lock()
 		for _, b := range work {
 			r.evict(b)

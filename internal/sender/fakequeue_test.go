@@ -36,6 +36,8 @@ type fakeQueue struct {
 	seq        uint32
 	down       error // what every call returns
 	settleBy   time.Duration
+	// The answer of each expansion, or of the next settlement, comes so long after the commit.
+	expandLate, settleLate time.Duration
 }
 
 func newFakeQueue() *fakeQueue {
@@ -263,10 +265,11 @@ func (q *fakeQueue) Settle(_ context.Context, settlements []queue.Settlement) ([
 		time.Sleep(q.settleBy) //nolint:forbidigo // a database that takes its time; the clock is the bubble's
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer func(d time.Duration) { q.mu.Unlock(); late(d) }(q.settleLate)
 	if q.down != nil {
 		return nil, q.down
 	}
+	q.settleLate = 0
 	q.settles++
 	var followUps []*queue.Batch
 	var lost []queue.Lease
@@ -306,6 +309,9 @@ func (q *fakeQueue) Settle(_ context.Context, settlements []queue.Settlement) ([
 	return followUps, nil
 }
 
+// late has an answer take so long; the clock is the bubble's.
+func late(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // in a synctest bubble
+
 // record is called with mu held.
 func (q *fakeQueue) record(id uuid.UUID, to push.Recipient, r push.Result) {
 	if q.final[id] == nil {
@@ -318,6 +324,7 @@ func (q *fakeQueue) record(id uuid.UUID, to push.Recipient, r push.Result) {
 }
 
 func (q *fakeQueue) Expand(_ context.Context, l queue.Lease, b *queue.Batch, limit int) (ready []*queue.Batch, next *queue.Batch, err error) {
+	defer late(q.expandLate)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.down != nil {

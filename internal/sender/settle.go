@@ -268,10 +268,13 @@ func (q *settlers) settle(ctx context.Context, settlements []queue.Settlement) e
 		if r == nil { // gone meanwhile
 			continue
 		}
-		if n := r.notification(b.Notification); n != nil && b.DueAt <= now {
-			r.admit(b, n)
-		} else {
+		switch n := r.notification(b.Notification); {
+		case b.DueAt > now || n == nil:
 			q.s.reader.wakeAt(time.UnixMicro(b.DueAt))
+		case time.Since(start) > queue.HandoffWithin: // a reader may have found it, and it may be sent and forgotten
+			q.s.reader.rewind(b.Shard, b.Lane)
+		default:
+			r.admit(b, n)
 		}
 	}
 	return nil
