@@ -260,8 +260,27 @@ func (o *operated) removeDeleted(ctx context.Context) {
 			continue
 		}
 		for more := true; more && o.queue.OwnsJob("remove-apps"); {
+			if o.inFile(a.Name) {
+				o.endRemoval(ctx, a.Name)
+				break
+			}
 			more = o.stepRemoval(ctx, a.Name)
 		}
+	}
+}
+
+func (o *operated) inFile(app string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ofFile(app) != nil
+}
+
+// endRemoval forgets that the app was deleted: its name is the configuration file's now, and so is what is stored under
+// it.
+func (o *operated) endRemoval(ctx context.Context, app string) {
+	if err := o.store.Gone(ctx, app); err == nil {
+		o.log.Warn("a deleted app of this name is in the configuration file now; what is left of the deleted one is not "+
+			"removed", "app", app)
 	}
 }
 

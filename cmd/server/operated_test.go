@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -11,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
@@ -209,6 +213,47 @@ func TestAppDeleted(t *testing.T) {
 	}
 	if got := r.sim.Totals().Received; got != 0 {
 		t.Errorf("%d were sent", got)
+	}
+	r.stop()
+}
+
+// While what a deleted app had is being removed the configuration file may get an app of its name: nothing of that is removed.
+func TestDeletedAppComesBackInTheFile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.withOperator()
+	r.start()
+	operator := r.as(operatorKey)
+	admin := r.addFox(operator)
+	admin.call("PUT", "/v1/tokens/"+token(1), "", 201)
+	r.stop()
+	// It is deleted, and the service stopped before anything is removed.
+	stored, err := database.Open(t.Context(), r.database(), database.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stored.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE apps SET deleting = 1 WHERE name = 'fox'")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stored.Close()
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, entry, _ := strings.Cut(string(text), "  - name: hedgehog\n")
+	entry = strings.ReplaceAll(entry, config.HashKey(testKey).String(), config.HashKey("fox-in-the-file").String())
+	if err := os.WriteFile(r.file, append(text, "  - name: fox\n"+entry...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	fox := r.as("fox-in-the-file")
+	fox.call("PUT", "/v1/tokens/"+token(2), "", 201)
+	r.logged("what is left of the deleted one is not removed")
+	for n := 1; n <= 2; n++ {
+		fox.call("GET", "/v1/tokens/"+token(n), "", 200)
 	}
 	r.stop()
 }
