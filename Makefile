@@ -58,7 +58,7 @@ chaos-mysql: ## the same on Oracle MySQL 9 (minutes)
 	bench/chaos.sh mysql
 
 galera: ## three replicas on a private Galera cluster, nodes and replicas killed -9 (installed if missing and root; see bench/README.md)
-	scripts/galera $(GO) test -count=1 -run TwoNodes ./internal/tokens
+	scripts/galera $(GO) test -count=1 -run TwoNodes ./internal/database ./internal/tokens
 	bench/chaos.sh galera
 
 group-replication: ## three replicas on three private MySQL 9 servers; the primary killed, changed, left alone (minutes; see bench/README.md)

@@ -184,7 +184,7 @@ const (
 // A commit whose answer was lost may have happened: Tx then returns ErrCommitUnknown, and the caller, who alone can
 // tell, looks whether it did or repeats what is harmless to repeat.
 func (db *DB) Tx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
-	if isTogether(ctx) && (db.Dialect == SQLite || db.noneTogether.Load()) {
+	if isTogether(ctx) && (db.Dialect == SQLite || db.noneTogether.Load() || db.SeveralWriters()) {
 		ctx = oneByOne(ctx)
 	}
 	var races, breaks int

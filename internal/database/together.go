@@ -19,7 +19,9 @@ type (
 )
 
 // Together has Tx send to MySQL in one what goes together: the begin, each Insert, and what is executed or queried
-// after them, or the commit. That an Insert failed is known with what it was sent with. On SQLite it changes nothing.
+// after them, or the commit. That an Insert failed is known with what it was sent with. On SQLite it changes nothing,
+// nor where SeveralWriters: a node of Galera that rolls a transaction back for another node's, between two statements
+// that were sent together, goes on with the second one by itself and commits that.
 func Together(ctx context.Context) context.Context {
 	return context.WithValue(ctx, togetherKey{}, true)
 }
