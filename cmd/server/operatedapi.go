@@ -138,6 +138,7 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 		return nil, false, api.Explain(push.ErrConflict,
 			"The configuration has no master_key, under which credentials are kept.")
 	}
+	entry = settable(entry)
 	keys, replace, err := o.entryKeys(name, entry)
 	if err != nil {
 		return nil, false, err
@@ -172,16 +173,59 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 	return shown, created, err
 }
 
+// settable is an entry without what is only shown, and what its keys have not, so that one that was shown can be given
+// back.
+func settable(entry push.JSON) push.JSON {
+	return without(entry, func(name, value push.JSON) (push.JSON, bool) {
+		switch {
+		case name.Is("source") || name.Is("created_at") || name.Is("updated_at"):
+			return nil, true
+		case name.Is("keys") && value.IsArray():
+			keys := []byte{'['}
+			for i, key := range value.Elements() {
+				if i > 0 {
+					keys = append(keys, ',')
+				}
+				keys = append(keys, without(key, func(name, value push.JSON) (push.JSON, bool) {
+					return value, name.Is("created_at") || value.IsNull()
+				})...)
+			}
+			return append(keys, ']'), false
+		}
+		return value, false
+	})
+}
+
+// without is an object without some of its members, and what is no object as it is. of says what becomes of a member,
+// and whether it is left out.
+func without(object push.JSON, of func(name, value push.JSON) (push.JSON, bool)) push.JSON {
+	if !object.IsObject() {
+		return object
+	}
+	b := push.JSON{'{'}
+	for name, value := range object.Members() {
+		value, out := of(name, value)
+		if out {
+			continue
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}')
+}
+
 // entryKeys are the keys that an entry has, and whether it says which it is to have. A null says nothing, as elsewhere.
 func (o *operated) entryKeys(name string, entry push.JSON) (keys []apps.Key, replace bool, err error) {
 	for member, value := range entry.Members() {
 		replace = replace || member.Is("keys") && !value.IsNull()
 	}
 	app, faults := config.ParseApp(name, entry)
-	for _, f := range faults { // the others may be of what is left out
-		if strings.HasPrefix(f.Setting, "keys") {
-			return nil, false, asFaults(faults)
-		}
+	// The others may be of what is left out, and stays.
+	others := func(f config.Fault) bool { return !strings.HasPrefix(f.Setting, "keys") }
+	if faults = slices.DeleteFunc(faults, others); len(faults) > 0 {
+		return nil, false, asFaults(faults)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()

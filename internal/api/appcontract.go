@@ -18,15 +18,20 @@ type appBody struct {
 type appRequestBody struct {
 	AppFields
 	Keys []keyEntry `json:"keys,omitempty" nullable:"false" doc:"All of the app's keys, by their hashes. Left out: they stay as they are"`
+
+	Source    string    `json:"source,omitempty" readOnly:"true" doc:"As a GET answers it: passed over"`
+	CreatedAt time.Time `json:"created_at,omitempty" readOnly:"true" doc:"As a GET answers it: passed over"`
+	UpdatedAt time.Time `json:"updated_at,omitempty" readOnly:"true" doc:"As a GET answers it: passed over"`
 }
 
 // keyEntry is a key in an app's entry.
 type keyEntry struct {
-	Name      string    `json:"name"`
-	Scope     string    `json:"scope" enum:"register,send,admin"`
-	SHA256    string    `json:"sha256" pattern:"^[0-9a-fA-F]{64}$"`
-	Rate      int       `json:"rate,omitempty" minimum:"0" maximum:"10000000"`
-	ExpiresAt time.Time `json:"expires_at,omitempty"`
+	Name      string     `json:"name"`
+	Scope     string     `json:"scope" enum:"register,send,admin"`
+	SHA256    string     `json:"sha256" pattern:"^[0-9a-fA-F]{64}$"`
+	Rate      int        `json:"rate,omitempty" minimum:"0" maximum:"10000000"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty" nullable:"true" doc:"From when on it is refused; null or left out: never"`
+	CreatedAt time.Time  `json:"created_at,omitempty" readOnly:"true" doc:"As a GET answers it: passed over"`
 }
 
 // AppFields has capitals because huma passes over embedded types that are not exported.

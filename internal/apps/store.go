@@ -170,11 +170,19 @@ func (s *Store) Put(
 		if err != nil || !replace {
 			return err
 		}
+		since, err := keyTimes(ctx, tx, name)
+		if err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM app_keys WHERE app = ?", name); err != nil {
 			return err
 		}
 		for i := range keys {
-			if err := insertKey(ctx, tx, name, &keys[i], now); err != nil {
+			created, known := since[keys[i].Hash]
+			if !known {
+				created = now
+			}
+			if err := insertKey(ctx, tx, name, &keys[i], created); err != nil {
 				return err
 			}
 		}
@@ -183,10 +191,29 @@ func (s *Store) Put(
 	return created, err
 }
 
-func insertKey(ctx context.Context, tx *sqlx.Tx, app string, k *Key, now database.Time) error {
+// keyTimes has since when the app has had each of its keys.
+func keyTimes(ctx context.Context, tx *sqlx.Tx, app string) (map[[sha256.Size]byte]database.Time, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT sha256, created_at FROM app_keys WHERE app = ?", app)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	since := map[[sha256.Size]byte]database.Time{}
+	for rows.Next() {
+		var hash []byte
+		var created database.Time
+		if err := rows.Scan(&hash, &created); err != nil {
+			return nil, err
+		}
+		since[[sha256.Size]byte(hash)] = created
+	}
+	return since, rows.Err()
+}
+
+func insertKey(ctx context.Context, tx *sqlx.Tx, app string, k *Key, created database.Time) error {
 	_, err := tx.ExecContext(ctx, "INSERT INTO app_keys (app, name, scope, sha256, rate, created_at, expires_at) "+
 		"VALUES (?, ?, ?, ?, ?, ?, ?)",
-		app, k.Name, k.Scope, k.Hash[:], k.Rate, now, database.Time{Time: k.ExpiresAt})
+		app, k.Name, k.Scope, k.Hash[:], k.Rate, created, database.Time{Time: k.ExpiresAt})
 	return err
 }
 

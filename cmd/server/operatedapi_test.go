@@ -1,0 +1,51 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lhspn/lhspn/internal/simulator"
+)
+
+// What GET answers of an app is the same app when it is given back to PUT, with its credentials and keys.
+func TestAppGivenBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.withOperator()
+	r.start()
+	operator := r.as(operatorKey)
+	fox := r.addFox(operator)
+	operator.call("POST", "/v1/apps/fox/keys", `{"name": "old", "scope": "send", "expires_at": "2100-01-01T00:00:00Z"}`, 201)
+	before := operator.call("GET", "/v1/apps/fox", "", 200)
+	given, err := json.Marshal(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator.call("PUT", "/v1/apps/fox", string(given), 200)
+	after := operator.call("GET", "/v1/apps/fox", "", 200)
+	if before["updated_at"] == after["updated_at"] {
+		t.Error("updated_at is what was given")
+	}
+	delete(before, "updated_at")
+	delete(after, "updated_at")
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("given back it is another app (-), (+):\n%s", diff)
+	}
+	if got := fox.status("GET", "/v1/notifications"); got != 200 {
+		t.Errorf("its key is answered with %d", got)
+	}
+
+	// Of what is left out and stays no fault is told beside that of a key.
+	status, text := operator.ask("PUT", "/v1/apps/fox", fmt.Sprintf(
+		`{"apns": {"topic": %q, "key_id": "ABCDE12345", "team_id": "ABCDE12345"}, "keys": [{"name": "x", "scope": "x", "sha256": "%064d"}]}`,
+		simulator.DefaultTopic, 1))
+	if status != 422 || !strings.Contains(text, "body.keys[0].scope") || strings.Contains(text, "body.apns") {
+		t.Errorf("a wrong key is answered with %d %s", status, text)
+	}
+	r.stop()
+}
