@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator"
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
@@ -111,6 +113,35 @@ func TestOneMessageForThreePlatforms(t *testing.T) {
 			t.Errorf("failures: %v", failures)
 		}
 	})
+}
+
+// What is shown of a payload is what the devices get, in a dry run and afterwards, whichever platform's form has the
+// notification's row.
+func TestPayloadsAreShownAsSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")).withPlatforms()
+	r.start()
+	badges := map[string]string{"apns": `"badge":1`, "fcm": `"notification_count":1`, "webpush": `"app_badge":1`}
+	for _, platforms := range []string{`"apns", "fcm", "webpush"`, `"fcm"`, `"webpush"`} {
+		body := `{"to": {"all": true}, "message": {"body": "x"}, "badge_increment": 3, "platforms": [` + platforms + `]}`
+		dry := map[string]any{}
+		for _, p := range r.call("POST", "/v1/notifications?dry_run=true", body, 200)["platforms"].([]any) {
+			dry[p.(map[string]any)["platform"].(string)] = p.(map[string]any)["payload"]
+		}
+		sent := r.call("POST", "/v1/notifications", body, 202)
+		shown := r.call("GET", "/v1/notifications/"+sent["id"].(string), "", 200)["payload"]
+		if diff := cmp.Diff(any(dry), shown); diff != "" {
+			t.Errorf("%s: shown as other than the dry run's (-), (+):\n%s", platforms, diff)
+		}
+		for platform, payload := range dry {
+			text, err := json.Marshal(payload)
+			if err != nil || !strings.Contains(string(text), badges[platform]) ||
+				platform == "fcm" && !strings.Contains(string(text), `"ttl":"86400s"`) {
+				t.Errorf("%s: the dry run shows %s: %v", platform, text, err)
+			}
+		}
+	}
+	r.stop()
 }
 
 // A service that is away, or refuses everything, takes nothing from the others of the same app.

@@ -18,7 +18,7 @@ type Platform interface {
 	// Compose makes the platform's notification of the content: nil without faults where the content has nothing for
 	// it. The faults' locations begin with "body". The error is, or wraps, push.ErrTooLarge, and says by how much.
 	Compose(c *push.Content) (*push.Notification, []push.Fault, error)
-	// Preview is the payload as a device would get it.
+	// Preview is the payload as a device would get it, with a badge of 1 where each has its own.
 	Preview(n *push.Notification) []byte
 	// Token makes the device token, and the address that goes with it, of what a client registers: given has the
 	// members of the body by their names, token and subscription.

@@ -28,13 +28,13 @@ func Compose(c *push.Content) (*push.Notification, []push.Fault) {
 	return m.notification, nil
 }
 
-// Preview is the payload as it is sent, with the badge of a device that had none, and without the target.
+// Preview is the payload as it is sent, without the target, and with a count of 1 where each device has its own.
 func Preview(n *push.Notification) push.JSON {
 	now := n.CreatedAt
 	if n.SendAt.After(now) {
 		now = n.SendAt
 	}
-	return appendBody(nil, n, "", n.BadgeIncrement, now)
+	return appendBody(nil, n, "", 1, now)
 }
 
 // composer holds a message while it is made.

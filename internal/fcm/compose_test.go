@@ -342,6 +342,7 @@ func TestWants(t *testing.T) {
 func TestBadgeAtItsWidest(t *testing.T) {
 	t.Parallel()
 	n := composed(t, content(t, map[string]string{"message": `{"title": "T"}`}, func(c *push.Content) { c.BadgeIncrement = 1 }))
+	n.BadgeIncrement = 3
 	body := appendBody(nil, n, "fcm:abc", 1<<32-1, accepted)
 	if !bytes.Contains(body, []byte(`"notification_count":2147483647}`)) || len(body) != bodyLen(n, "abc", 1<<32-1) {
 		t.Errorf("%s", body)

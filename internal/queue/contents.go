@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -103,7 +104,9 @@ func (q *Queue) readContents(ctx context.Context, app string, statuses []*push.S
 
 func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUID,
 	byID map[uuid.UUID]*push.Status) error {
-	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, payload, badge_at, ticket_at, contents, audience, service_id
+	// What a payload is shown by is read with it: it may say for how long it is kept.
+	rows, err := q.db.Reader().QueryContext(ctx, `SELECT id, name, platform, expires_at, service_id, badge_increment,
+		payload, badge_at, ticket_at, contents, audience, created_at, send_at
 		FROM notifications WHERE app = ? AND id IN `+list(len(ids)), append([]any{app}, idArgs(ids)...)...)
 	if err != nil {
 		return err
@@ -112,13 +115,15 @@ func (q *Queue) readSomeContents(ctx context.Context, app string, ids []uuid.UUI
 	for rows.Next() {
 		var id, name []byte
 		var contents, audience, serviceID sql.RawBytes
+		var expires, created, sendAt database.Time
 		n := &push.Notification{App: app}
-		if err := rows.Scan(&id, &name, &n.Platform, &n.Payload.JSON, &n.Payload.BadgeAt, &n.Payload.TicketAt, &contents,
-			&audience, &serviceID); err != nil {
+		if err := rows.Scan(&id, &name, &n.Platform, &expires, &serviceID, &n.BadgeIncrement, &n.Payload.JSON,
+			&n.Payload.BadgeAt, &n.Payload.TicketAt, &contents, &audience, &created, &sendAt); err != nil {
 			return err
 		}
 		copy(n.ID[:], id)
 		n.Name = string(name)
+		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
 		if err := decodeContents(n, contents); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -56,8 +57,16 @@ func TestAcceptForPlatforms(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%v (-want +got):\n%s", platforms, diff)
 			}
-			if diff := cmp.Diff(counts, r.get(s.Notification.ID).ByPlatform); diff != "" {
+			status := r.get(s.Notification.ID)
+			if diff := cmp.Diff(counts, status.ByPlatform); diff != "" {
 				t.Errorf("%v (-want +got):\n%s", platforms, diff)
+			}
+			for _, name := range platforms { // what a payload is shown by
+				was, is := s.Notification.For(name), status.Notification.For(name)
+				if is.BadgeIncrement != was.BadgeIncrement || !is.Expiration.Equal(was.Expiration) || !is.CreatedAt.Equal(was.CreatedAt) ||
+					!is.SendAt.Equal(was.SendAt) || !bytes.Equal(is.Payload.JSON, was.Payload.JSON) {
+					t.Errorf("%v: %s was accepted as %+v, and the status has %+v", platforms, name, was, is)
+				}
 			}
 		}
 		r.checkBacklog()

