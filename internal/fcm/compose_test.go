@@ -376,6 +376,7 @@ func TestReceipts(t *testing.T) {
 	}
 	for at, blocks := range map[string]map[string]string{
 		"body.data.lhspn":             {"data": `{"lhspn": "x"}`},
+		"body.fcm.data.lhspn":         {"data": `{"a": "x"}`, "fcm": `{"data": {"lhspn": "x"}}`},
 		"body.fcm.android.data.lhspn": {"fcm": `{"android": {"data": {"lhspn": "x"}}}`},
 	} {
 		if _, faults := Compose(content(t, blocks, receipts)); len(faults) != 1 || faults[0].Location != at {

@@ -20,19 +20,17 @@ func (m *composer) ticket() {
 	if !m.content.Receipts {
 		return
 	}
-	for _, member := range m.data {
-		if member.name == push.TicketMember {
-			m.fault("body.data."+push.TicketMember, push.TicketTaken)
+	taken := func(at string, data push.JSON) {
+		if data.Get(push.TicketMember) != nil {
+			m.fault(at+"."+push.TicketMember, push.TicketTaken)
 		}
 	}
-	if m.androidData == nil {
-		return
+	const own = "body." + Name
+	if m.data.get(push.TicketMember) != nil { // of one of them, or both
+		taken("body.data", m.content.Blocks["data"])
+		taken(own+".data", m.content.Blocks[Name].Get("data"))
 	}
-	for key := range m.androidData.Members() {
-		if key.Is(push.TicketMember) {
-			m.fault("body."+Name+".android.data."+push.TicketMember, push.TicketTaken)
-		}
-	}
+	taken(own+".android.data", m.androidData)
 }
 
 // appendTicket appends the member data, with a place for the ticket, to the message or to what is Android's own.
