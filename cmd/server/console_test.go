@@ -193,7 +193,11 @@ func TestConsoleIsForOperatorsOnly(t *testing.T) {
 		for name, value := range headers {
 			req.Header.Set(name, value)
 		}
-		status, _ := v.read(v.client.Do(req))
+		res, err := v.client.Do(req)
+		if err == nil && res.StatusCode == http.StatusMisdirectedRequest && res.Header.Get("X-Request-Id") == "" {
+			t.Error("the refusal has no X-Request-Id")
+		}
+		status, _ := v.read(res, err)
 		return status
 	}
 	if status := get(map[string]string{"Host": "rebound.example"}, "GET"); status != 421 {

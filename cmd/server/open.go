@@ -199,7 +199,7 @@ func (o *opening) openHandlers() (err error) {
 		o.ops = withConsole(o.ops, o.console)
 	}
 	if listener.IsLoopback(o.private) {
-		o.ops = listener.LocalHost(o.ops, api.Misdirected)
+		o.ops = listener.LocalHost(o.ops, http.HandlerFunc(o.api.Misdirected))
 	}
 	return nil
 }

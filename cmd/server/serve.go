@@ -179,7 +179,7 @@ func (s *service) run(ctx context.Context) error {
 // publicHandler is the API. In dev mode, whose key everybody knows, no page from another origin gets at it.
 func (s *service) publicHandler() http.Handler {
 	if s.cfg.Dev {
-		return listener.LocalHost(s.api, api.Misdirected)
+		return listener.LocalHost(s.api, http.HandlerFunc(s.api.Misdirected))
 	}
 	return s.api
 }

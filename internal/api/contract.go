@@ -113,7 +113,7 @@ type audienceBody struct {
 	Users       []string  `json:"users,omitempty" nullable:"true" minItems:"1" maxItems:"10000" doc:"All devices of these users"`
 	Tags        *tagsBody `json:"tags,omitempty" doc:"All devices with these tags"`
 	All         *bool     `json:"all,omitempty" nullable:"true" enum:"true" doc:"All devices of the app"`
-	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox" doc:"Only devices of this APNs. Left out: an audience reaches each device by the one it is registered with; of tokens a registered one goes to its own, others to the app's default"`
+	Environment *string   `json:"environment,omitempty" nullable:"true" enum:"production,sandbox,fcm,webpush" doc:"Only devices of this APNs, or of the other platform of that name. Left out: an audience reaches each device by the one it is registered with; of tokens a registered one goes to its own, others to the app's default"`
 }
 
 type tagsBody struct {

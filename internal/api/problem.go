@@ -82,9 +82,10 @@ var kinds = []kind{
 }
 
 // Misdirected answers requests whose Host is of another service.
-var Misdirected http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+func (a *API) Misdirected(w http.ResponseWriter, r *http.Request) {
+	w.Header()[headerRequestID] = []string{a.ids.of(r)}
 	problemOf(errMisdirected).write(w)
-})
+}
 
 // explained is an error with a text that was made for the caller to read.
 type explained struct {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"slices"
@@ -115,6 +116,11 @@ func TestPathsAndMethods(t *testing.T) {
 	f := newFixture(t)
 	for _, path := range []string{"/", "/v1", "/v1/tokens/", "/v1/token", "/v1/tokens/" + token1 + "/badges", "/v2/tokens", "/metrics", "/debug/pprof/", "/livez", "/docs/nothing"} {
 		wantProblem(t, f.call(adminKey, http.MethodGet, path, ""), 404, "no-such-path")
+		w := f.call(adminKey, "FOO", path, "") // a method that no path takes
+		wantProblem(t, w, 404, "no-such-path")
+		if w.Header().Values("Allow") != nil {
+			t.Errorf("%s allows %q", path, w.Header().Values("Allow"))
+		}
 	}
 	for path, allow := range map[string][]string{
 		"/v1/tokens/" + token1:    {"GET", "HEAD", "PUT", "DELETE"},
@@ -123,10 +129,29 @@ func TestPathsAndMethods(t *testing.T) {
 		"/v1/tokens/fcm%3Aa%2Fb":  {"GET", "HEAD", "PUT", "DELETE"}, // a token with a slash is one segment
 		"/v1/feedback":            {"GET", "HEAD"},
 	} {
-		w := f.call(adminKey, http.MethodPatch, path, "{}")
-		wantProblem(t, w, 405, "method-not-allowed")
-		if got := w.Header().Values("Allow"); !slices.Equal(got, allow) {
-			t.Errorf("%s allows %q, want %q", path, got, allow)
+		for _, method := range []string{http.MethodPatch, "FOO"} {
+			w := f.call(adminKey, method, path, "{}")
+			wantProblem(t, w, 405, "method-not-allowed")
+			if got := w.Header().Values("Allow"); !slices.Equal(got, allow) {
+				t.Errorf("%s %s allows %q, want %q", method, path, got, allow)
+			}
+		}
+	}
+}
+
+// What is for another host is answered with an id of the request too.
+func TestMisdirected(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for given, want := range map[string]string{"": "-1", "of-the-caller": "of-the-caller"} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://elsewhere.example/", nil)
+		if given != "" {
+			r.Header.Set(headerRequestID, given)
+		}
+		f.Misdirected(w, r)
+		wantProblem(t, w, 421, "misdirected")
+		if got := w.Header().Get(headerRequestID); !strings.HasSuffix(got, want) {
+			t.Errorf("the id is %q", got)
 		}
 	}
 }
@@ -200,12 +225,13 @@ func TestMetrics(t *testing.T) {
 	f.call(adminKey, http.MethodGet, "/v1/tokens/"+token1, "")
 	f.call("", http.MethodGet, "/v1/tokens/"+token1, "")
 	f.call("", "BREW", "/coffee/"+token1, "")
+	f.call("", "BREW", "/v1/tokens/"+token1, "")
 	for _, want := range []struct {
 		route, method, code string
 		n                   float64
 	}{
 		{"/v1/tokens/{token}", "PUT", "201", 1}, {"/v1/tokens/{token}", "PUT", "200", 0}, {"/v1/tokens/{token}", "GET", "200", 1},
-		{"/v1/tokens/{token}", "GET", "401", 1}, {"other", "other", "404", 0}, {"other", "other", "405", 1},
+		{"/v1/tokens/{token}", "GET", "401", 1}, {"other", "other", "404", 1}, {"other", "other", "405", 1},
 	} {
 		var m dto.Metric
 		if err := f.API.metrics.requests.WithLabelValues(want.route, want.method, want.code).Write(&m); err != nil {
@@ -378,6 +404,19 @@ func refs(doc string) map[string]bool {
 		found[name] = true
 	}
 	return found
+}
+
+// An audience may be restricted to whatever environment a device token has.
+func TestAudiencesAreOfTheEnvironmentsThatTokensHave(t *testing.T) {
+	t.Parallel()
+	of := func(body reflect.Type) string {
+		field, _ := body.FieldByName("Environment")
+		return field.Tag.Get("enum")
+	}
+	want := of(reflect.TypeFor[RegistrationFields]())
+	if got := of(reflect.TypeFor[audienceBody]()); got != want || want == "" {
+		t.Errorf("audiences are documented to have %q, and tokens %q", got, want)
+	}
 }
 
 // The documented types and the readers know the same fields, and agree about which may be null.

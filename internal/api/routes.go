@@ -101,7 +101,7 @@ func (a *API) routeTokens() {
 		streams: true, audit: "import tokens",
 		summary: "Import device tokens",
 		about: "A stream of any length, one token object a line, as an export has them; only token is required, or in its " +
-			"place platform and what POST /v1/tokens takes. A last_updated that is given is kept. " +
+			"place, of a browser, the subscription. A last_updated that is given is kept. " +
 			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported its first " +
 			"lines_taken lines, which are whole pages of 1,000, and perhaps some of those after them.",
 		body: reflect.TypeFor[lineBody](), example: exampleImport, media: ndjson,
@@ -206,8 +206,10 @@ func (a *API) routeEvents() {
 	}, a.getEvents)
 }
 
-// methodNotAllowed also names the methods that the path takes.
+// methodNotAllowed also names the methods that the path takes. A method that chi does not know comes here whatever the
+// path is.
 func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	x := w.(*exchange) // ServeHTTP is the only way in
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete} {
 		if a.router.Match(chi.NewRouteContext(), method, cmp.Or(r.URL.RawPath, r.URL.Path)) { // as chi routes
 			w.Header().Add("Allow", method)
@@ -216,7 +218,11 @@ func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	w.(*exchange).fail(errMethodNotAllowed) // ServeHTTP is the only way in
+	if len(w.Header()["Allow"]) == 0 {
+		x.fail(errNoRoute)
+		return
+	}
+	x.fail(errMethodNotAllowed)
 }
 
 // open registers a page that needs no key.

@@ -182,6 +182,21 @@ func exportIsCutOff(t *testing.T, f *fixture) {
 	}
 }
 
+// HEAD of an export reads no more than tells whether there is one.
+func TestHeadOfAnExportReadsOnePage(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.tokens = failing{f.stores}
+	for i := range streamPage + 1 {
+		f.put("hedgehog", push.Device{Token: mustToken(t, fmt.Sprintf("%064x", i))})
+	}
+	w := f.call(adminKey, http.MethodHead, "/v1/tokens/export", "")
+	wantStatus(t, w, 200)
+	if w.Header().Get("Content-Type") != ndjson {
+		t.Errorf("the header is %v", w.Header())
+	}
+}
+
 // slow is a registry that takes as long as it is given.
 type slow struct{ *stores }
 
