@@ -77,7 +77,8 @@ func (c *providerConn) allows(st *stream) bool {
 		return st.Value.topic == topic || strings.HasPrefix(st.Value.topic, topic) && st.Value.topic[len(topic)] == '.'
 	}
 	if st.Value.auth == nil {
-		return c.certTopic == "" || is(c.certTopic)
+		// No certificate names the topics of location pushes, which are for provider tokens alone.
+		return (c.certTopic == "" || is(c.certTopic)) && !strings.HasSuffix(st.Value.topic, typeSuffixes[typeLocation])
 	}
 	return len(c.s.cfg.Topics) == 0 || slices.ContainsFunc(c.s.cfg.Topics, is)
 }

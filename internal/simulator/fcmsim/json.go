@@ -68,7 +68,9 @@ func (v *value) String() string {
 		return "[...]"
 	case kindObject:
 		return "{...}"
-	case kindNull, kindBool, kindNumber:
+	case kindNull:
+		return "null"
+	case kindBool, kindNumber:
 	}
 	return v.text
 }

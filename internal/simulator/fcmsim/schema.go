@@ -44,8 +44,12 @@ func (s *schema) check(path string, v *value) *failure {
 	}
 	seen := map[string]bool{}
 	for i, m := range v.members {
-		if s.values != nil {
-			if fault := s.values.check(fmt.Sprintf("%s[%d].value", path, i), m.value); fault != nil {
+		if s.values != nil { // a null is none of them: what a map has cannot be left out
+			at := fmt.Sprintf("%s[%d].value", path, i)
+			if m.value.kind == kindNull {
+				return malformed(at, "Invalid value at '%s' (%s), %s", at, s.values.name, m.value)
+			}
+			if fault := s.values.check(at, m.value); fault != nil {
 				return fault
 			}
 			continue
