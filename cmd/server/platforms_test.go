@@ -178,23 +178,50 @@ func TestKeygenVAPID(t *testing.T) {
 	}
 }
 
-// The command send reaches phones and browsers too, without a service that runs.
-func TestSendCommandToPlatforms(t *testing.T) {
+// The command send reaches phones too, without a service that runs.
+func TestSendCommandToAPhone(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")).withPlatforms()
-	r.start()
-	browser := r.subscribe(webpushsim.NoFault, "")
-	r.stop()
-	for _, to := range []string{"fcm:cFk3:APA91b-android", browser.String()} {
-		var out strings.Builder
-		if err := send(t.Context(), r.file, message{token: to, body: "Hello"}, &out); err != nil || !strings.HasPrefix(out.String(), "accepted by ") {
-			t.Errorf("%s: %v, %s", to, err, &out)
-		}
+	r := newRig(t, "http2", "sqlite:unused.db").withPlatforms()
+	const phone = "fcm:cFk3:APA91b-android"
+	var out strings.Builder
+	if err := send(t.Context(), r.file, message{token: phone, body: "Hello"}, &out); err != nil || !strings.HasPrefix(out.String(), "accepted by ") {
+		t.Errorf("%v, %s", err, &out)
 	}
 	if got := r.sim.FCM().Received(push.TextToken("fcm", "cFk3:APA91b-android")); len(got) != 1 || !strings.Contains(got[0].Payload, "Hello") {
 		t.Errorf("the phone got %+v", got)
 	}
-	if got := r.sim.WebPush().Received(browser); len(got) != 1 || !strings.Contains(got[0].Payload, "Hello") {
+	for want, wrong := range map[string]message{
+		"--push-type is for APNs":         {token: phone, payloadText: `{"data": {"a": "b"}}`, pushType: "voip"},
+		"--environment is for APNs":       {token: phone, payloadText: `{"data": {"a": "b"}}`, environment: "sandbox"},
+		"--push-type goes with --payload": {token: token(1), body: "Hello", pushType: "background"},
+	} {
+		if err := send(t.Context(), r.file, wrong, &out); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %s: %v", want, err)
+		}
+	}
+}
+
+// The command send finds the subscription of a browser in the database, while the service runs and afterwards.
+func TestSendCommandToABrowser(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db")).withPlatforms()
+	r.start()
+	browser, gone := r.subscribe(webpushsim.NoFault, ""), r.subscribe(webpushsim.Gone, "")
+	try := func(m message, want string) {
+		t.Helper()
+		var out strings.Builder
+		err := send(t.Context(), r.file, m, &out)
+		if said := fmt.Sprint(out.String(), err); !strings.Contains(said, want) {
+			t.Errorf("%+v: %s, want %s", m, said, want)
+		}
+	}
+	try(message{token: browser.String(), body: "Hello"}, "accepted by ")
+	r.stop()
+	try(message{token: browser.String(), payloadText: `{"mine": true}`}, "accepted by ")
+	try(message{token: gone.String(), body: "Hello"}, "has unsubscribed")
+	try(message{token: "webpush:" + strings.Repeat("A", 43), body: "Hello"}, "NotRegistered")
+	got := r.sim.WebPush().Received(browser)
+	if len(got) != 2 || !strings.Contains(got[0].Payload, "Hello") || got[1].Payload != `{"mine":true}` {
 		t.Errorf("the browser got %+v", got)
 	}
 }

@@ -142,6 +142,9 @@ func (m *message) way(g *gateways, app *config.App, token push.Token, now time.T
 	if !given[platform] {
 		return nil, nil, fmt.Errorf("--token is of %s, for which app %s has no settings", platform, app.Name)
 	}
+	if err := m.checkOptions(platform); err != nil {
+		return nil, nil, err
+	}
 	switch platform {
 	case fcm.Name:
 		n, err := m.compose(app, fcm.Platform{}, token, now)
@@ -173,6 +176,20 @@ func (m *message) way(g *gateways, app *config.App, token push.Token, now time.T
 	}, nil
 }
 
+// checkOptions refuses those that would have no effect.
+func (m *message) checkOptions(platform string) error {
+	const apnsOnly = "--%s is for APNs, and --token is of %s"
+	switch {
+	case m.environment != "" && platform != push.DefaultPlatform:
+		return fmt.Errorf(apnsOnly, "environment", platform)
+	case m.pushType != "" && platform != push.DefaultPlatform:
+		return fmt.Errorf(apnsOnly, "push-type", platform)
+	case m.pushType != "" && m.payloadText == "":
+		return errors.New("--push-type goes with --payload JSON: --alert and --loc-key are sent as push type alert")
+	}
+	return nil
+}
+
 // compose makes a platform's notification of the alert's text.
 func (m *message) compose(app *config.App, p api.Platform, token push.Token, now time.Time) (*push.Notification,
 	error) {
@@ -182,8 +199,7 @@ func (m *message) compose(app *config.App, p api.Platform, token push.Token, now
 	if m.payloadText != "" {
 		return m.composePayload(app, p, now)
 	}
-	if m.body == "" || m.locKey != "" || m.launchImage != "" || m.environment != "" || m.actionLocKey != nil ||
-		len(m.locArgs) > 0 {
+	if m.body == "" || m.locKey != "" || m.launchImage != "" || m.actionLocKey != nil || len(m.locArgs) > 0 {
 		return nil, fmt.Errorf("--alert TEXT or --payload JSON is what can be sent over %s; the other options are for APNs",
 			p.Name())
 	}
@@ -214,7 +230,7 @@ type message struct {
 func (m *message) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&m.app, "app", "", "the app, where there are several")
 	flags.StringVar(&m.token, "token", "", "the device token, in its written form")
-	flags.StringVar(&m.environment, "environment", "", "production or sandbox; else the app's own")
+	flags.StringVar(&m.environment, "environment", "", "of APNs: production or sandbox; else the app's own")
 	flags.StringVar(&m.body, "alert", "", "the alert's text")
 	flags.StringVar(&m.payloadText, "payload", "",
 		"the payload as JSON, or @ and the name of its file, in place of --alert")
