@@ -163,6 +163,15 @@ func TestConsole(t *testing.T) {
 	v.wants(page, "The notification is cancelled")
 	_, page = v.act("/cancel", "app", "hedgehog", "id", "0190d3a1-7d3a-7c3a-8c3a-0123456789ab")
 	v.wants(page, "no such token or notification")
+	for act, pairs := range map[string][]string{
+		"/app": {"on.apns", "1"}, "/add-key": {"name", "mobile", "scope", "send"}, "/delete-app": {"confirm", "owl"}, "/revoke-key": {"name", "mobile"},
+		"/add-webhook": {"url", "https://backend.example.com/hook"},
+	} {
+		_, page = v.act(act, append(pairs, "app", "owl")...)
+		v.wants(page, "There is no such app.")
+	}
+	_, page = v.act("/revoke-key", "app", "fox", "name", "nothing")
+	v.wants(page, "The app has no such key.")
 	_, page = v.act("/delete-app", "app", "hedgehog", "confirm", "hedgehog")
 	v.wants(page, "of the configuration file, and is changed there")
 	for _, act := range []string{"sign in", "put app", "add key", "test push", "cancel notification", "delete app"} {

@@ -24,6 +24,8 @@ import (
 var errFile = api.Explain(fmt.Errorf("the app is of the configuration file: %w", push.ErrConflict),
 	"The app is of the configuration file, and is changed there.")
 
+var errNoApp = api.Explain(push.ErrNotFound, "There is no such app.")
+
 // find is the app as it is known, and whether it is the file's. mu is held.
 func (o *operated) find(name string) (file *config.App, stored *apps.App, err error) {
 	if file = o.ofFile(name); file != nil {
@@ -34,7 +36,7 @@ func (o *operated) find(name string) (file *config.App, stored *apps.App, err er
 			return nil, s, nil
 		}
 	}
-	return nil, nil, push.ErrNotFound
+	return nil, nil, errNoApp
 }
 
 // current is find after a look for changes.
@@ -357,7 +359,11 @@ func (o *operated) DeleteKey(ctx context.Context, app, name string) error {
 	if err := o.change(ctx, app); err != nil {
 		return err
 	}
-	if err := o.store.DeleteKey(ctx, app, name); err != nil {
+	err := o.store.DeleteKey(ctx, app, name)
+	if errors.Is(err, push.ErrNotFound) {
+		return api.Explain(err, "The app has no such key.")
+	}
+	if err != nil {
 		return err
 	}
 	o.look(ctx)
