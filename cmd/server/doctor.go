@@ -64,6 +64,7 @@ func doctor(ctx context.Context, file string, stdout io.Writer) error {
 	for i := range cfg.Apps {
 		r.app(ctx, &cfg.Apps[i])
 	}
+	r.stored(ctx, cfg)
 	if r.faults > 0 {
 		return fmt.Errorf("%s and %s to be mended", plural(r.faults, "fault"), plural(r.risk, "risk"))
 	}
@@ -112,6 +113,28 @@ func (r *report) database(ctx context.Context, cfg *config.Config) {
 	r.add("database", database.Finding{What: "reached within " + time.Since(asked).Round(time.Millisecond).String()})
 	for _, f := range db.Examine(ctx, cfg.DatabaseConnections) {
 		r.add("database", f)
+	}
+}
+
+// stored tries the apps that operators have set, as those of the configuration.
+func (r *report) stored(ctx context.Context, cfg *config.Config) {
+	const of = "apps set by API"
+	reading, cancel := context.WithTimeout(ctx, doctorTimeout)
+	defer cancel()
+	stored, err := storedApps(reading, cfg)
+	if err != nil {
+		r.add(of, database.Finding{What: "not tried, since they cannot be read: " + err.Error(),
+			Mend: "the database, as said above; where the service is new: nothing, serve makes it"})
+		return
+	}
+	for i := range stored {
+		app, err := parseStored(&stored[i])
+		if err != nil {
+			r.add(of, database.Finding{What: "one cannot be used", Fatal: true,
+				Mend: err.Error() + "\nmaster_key is the one it was set with, or it is set anew"})
+			continue
+		}
+		r.app(ctx, app)
 	}
 }
 

@@ -31,6 +31,44 @@ func TestDoctor(t *testing.T) {
 	})
 }
 
+// Where apps that operators have set cannot be read, it says so.
+func TestDoctorOfANewServiceWithOperators(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.withOperator()
+	var out strings.Builder
+	if err := doctor(t.Context(), r.file, &out); err != nil || !strings.Contains(out.String(), "risk   apps set by API: not tried") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+// Apps that operators have set are tried as those of the file, beside the service too.
+func TestDoctorTriesAppsSetByAPI(t *testing.T) {
+	t.Parallel()
+	eachOnce(t, func(t *testing.T, r *rig) {
+		r.withOperator()
+		r.start()
+		operator := r.as(operatorKey)
+		operator.call("PUT", "/v1/apps/fox", r.entry(""), 201)
+		var out strings.Builder
+		if err := doctor(t.Context(), r.file, &out); err != nil || !strings.Contains(out.String(), "ok     app fox, production: 127.0.0.1:") {
+			t.Errorf("%v\n%s", err, &out)
+		}
+		operator.call("PUT", "/v1/apps/owl", strings.Replace(r.entry(""), r.sim.ProviderAddr(), "127.0.0.1:1", 1), 201)
+		out.Reset()
+		if err := doctor(t.Context(), r.file, &out); err == nil || !strings.Contains(out.String(), "FAULT  app owl, production: ") {
+			t.Errorf("one whose gateway is away: %v\n%s", err, &out)
+		}
+		r.rewrite(func(text string) string {
+			return strings.Replace(text, "master_key: ", "master_key: QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE= #", 1)
+		})
+		out.Reset()
+		if err := doctor(t.Context(), r.file, &out); err == nil || strings.Count(out.String(), "FAULT  apps set by API: one cannot be used") != 2 {
+			t.Errorf("with another master key: %v\n%s", err, &out)
+		}
+	})
+}
+
 // A running service has its SQLite file for itself, which is no fault of the installation that the doctor is asked about.
 func TestDoctorBesideTheService(t *testing.T) {
 	t.Parallel()

@@ -8,23 +8,56 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lhspn/lhspn/internal/apps"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
 )
 
-// findApp is the app of the configuration, or of the database where operators may set some. Where none is given it is
-// nameApp's.
+// findApp is the app of the name, or where none is given the one that there is: of the configuration, or of the
+// database where operators may set some.
 func findApp(ctx context.Context, cfg *config.Config, given string) (*config.App, error) {
-	name, err := nameApp(cfg, given)
+	if i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == given }); i >= 0 {
+		return &cfg.Apps[i], nil
+	}
+	stored, err := storedApps(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	none := fmt.Errorf("--app: there is no app %q", name)
-	if i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == name }); i >= 0 {
-		return &cfg.Apps[i], nil
+	name := given
+	if name == "" {
+		if name, err = onlyApp(cfg.Apps, stored); err != nil {
+			return nil, err
+		}
 	}
+	if i := slices.IndexFunc(stored, func(a apps.App) bool { return a.Name == name }); i >= 0 {
+		return parseStored(&stored[i])
+	}
+	if given != "" {
+		return nil, fmt.Errorf("--app: there is no app %q", given)
+	}
+	return &cfg.Apps[0], nil
+}
+
+// onlyApp is the name of the one app there is.
+func onlyApp(file []config.App, stored []apps.App) (string, error) {
+	var names []string
+	for i := range file {
+		names = append(names, file[i].Name)
+	}
+	for i := range stored {
+		names = append(names, stored[i].Name)
+	}
+	if len(names) == 1 {
+		return names[0], nil
+	}
+	return "", fmt.Errorf("--app NAME is missing; the apps are: %s", cmp.Or(strings.Join(names, ", "), "none"))
+}
+
+// storedApps are those of the database that operators have set, but for what is being deleted, or is not in force
+// because the configuration has an app of the name.
+func storedApps(ctx context.Context, cfg *config.Config) ([]apps.App, error) {
 	if len(cfg.OperatorKeys) == 0 {
-		return nil, none
+		return nil, nil
 	}
 	db, err := openReader(ctx, cfg)
 	if err != nil {
@@ -36,39 +69,20 @@ func findApp(ctx context.Context, cfg *config.Config, given string) (*config.App
 		return nil, err
 	}
 	stored, _, err := store.All(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i := range stored {
-		switch s := &stored[i]; {
-		case s.Name != name || s.Deleting:
-		case s.Err != nil:
-			return nil, fmt.Errorf("the app %s: %w", name, s.Err)
-		default:
-			app, faults := config.ParseApp(name, s.Entry)
-			if len(faults) > 0 {
-				return nil, fmt.Errorf("the app %s: %w", name, faults)
-			}
-			return &app, nil
-		}
-	}
-	return nil, none
+	return slices.DeleteFunc(stored, func(s apps.App) bool {
+		return s.Deleting || slices.ContainsFunc(cfg.Apps, func(a config.App) bool { return a.Name == s.Name })
+	}), err
 }
 
-// nameApp is the name of the one app there is where none is given. With operators' keys there may be more than the
-// configuration's.
-func nameApp(cfg *config.Config, given string) (string, error) {
-	if given != "" {
-		return given, nil
+func parseStored(s *apps.App) (*config.App, error) {
+	if s.Err != nil {
+		return nil, fmt.Errorf("the app %s: %w", s.Name, s.Err)
 	}
-	if len(cfg.Apps) == 1 && len(cfg.OperatorKeys) == 0 {
-		return cfg.Apps[0].Name, nil
+	app, faults := config.ParseApp(s.Name, s.Entry)
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("the app %s: %w", s.Name, faults)
 	}
-	names := make([]string, len(cfg.Apps))
-	for i := range cfg.Apps {
-		names[i] = cfg.Apps[i].Name
-	}
-	return "", fmt.Errorf("--app NAME is missing; the configuration has %s", cmp.Or(strings.Join(names, ", "), "none"))
+	return &app, nil
 }
 
 // openReader opens the database for reading, beside the service.

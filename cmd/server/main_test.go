@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lhspn/lhspn/internal/apps"
 	"github.com/lhspn/lhspn/internal/config"
 )
 
@@ -31,23 +32,21 @@ func TestWrongArguments(t *testing.T) {
 	}
 }
 
-// The app need not be named where there is only one.
-func TestNameApp(t *testing.T) {
+// The app need not be named where there is only one, wherever it is set.
+func TestFindOnlyApp(t *testing.T) {
 	t.Parallel()
-	one, two := []config.App{{Name: "fox"}}, []config.App{{Name: "fox"}, {Name: "hedgehog"}}
 	for _, c := range []struct {
-		apps      []config.App
-		operators []config.OperatorKey
-		given     string
+		file      []config.App
+		stored    []apps.App
 		want, err string
 	}{
-		{apps: one, want: "fox"},
-		{apps: two, given: "hedgehog", want: "hedgehog"},
-		{apps: two, err: "the configuration has fox, hedgehog"},
-		{apps: one, operators: []config.OperatorKey{{}}, err: "the configuration has fox"},
-		{operators: []config.OperatorKey{{}}, err: "the configuration has none"},
+		{file: []config.App{{Name: "fox"}}, want: "fox"},
+		{stored: []apps.App{{Name: "fox"}}, want: "fox"},
+		{file: []config.App{{Name: "fox"}, {Name: "hedgehog"}}, err: "the apps are: fox, hedgehog"},
+		{file: []config.App{{Name: "fox"}}, stored: []apps.App{{Name: "owl"}}, err: "the apps are: fox, owl"},
+		{err: "the apps are: none"},
 	} {
-		got, err := nameApp(&config.Config{Apps: c.apps, OperatorKeys: c.operators}, c.given)
+		got, err := onlyApp(c.file, c.stored)
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%+v: %q, %v", c, got, err)
 		}

@@ -101,11 +101,12 @@ func TestTail(t *testing.T) {
 func TestTailOfNothing(t *testing.T) {
 	t.Parallel()
 	eachOnce(t, func(t *testing.T, r *rig) {
-		r.withOperator() // there may be apps that the file does not have
+		r.withOperator()
 		r.start()
+		r.as(operatorKey).call("PUT", "/v1/apps/fox", r.entry(""), 201) // an app that the file does not have
 		for want, arguments := range map[string][]string{
 			"--app NAME is missing":        nil,
-			`--app: there is no app "fox"`: {"--app", "fox"},
+			`--app: there is no app "owl"`: {"--app", "owl"},
 			"no cursor":                    {"--app", "hedgehog", "--after", "x"},
 			`there is no type "x"`:         {"--app", "hedgehog", "--types", "x"},
 		} {

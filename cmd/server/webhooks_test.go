@@ -336,8 +336,8 @@ func TestWebhookTest(t *testing.T) {
 	if got, _ := b.got(); len(got) != 1 || got[0]["type"] != "webhook.test" {
 		t.Errorf("it got %v", got)
 	}
-	if out, ok := run(""); ok || !strings.Contains(out, "--app NAME is missing; the configuration has hedgehog") {
-		t.Errorf("of no named app: %t: %s", ok, out)
+	if out, ok := run(""); !ok || !strings.Contains(out, "delivered") {
+		t.Errorf("of the one app there is: %t: %s", ok, out)
 	}
 	if out, ok := run("nobody"); ok || !strings.Contains(out, "nobody") {
 		t.Errorf("of no app: %t: %s", ok, out)
