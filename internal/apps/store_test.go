@@ -118,6 +118,22 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// A key that is given again has the time of when it was given first.
+func TestKeysGivenAgain(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		s := open(t, db, masterKey(1))
+		put(t, s, "a", "{}", key("one"), key("two"))
+		before, _ := all(t, s)
+		put(t, s, "a", "{}", key("two"), key("three"))
+		after, _ := all(t, s)
+		was, keys := before[0].Keys[0].CreatedAt, after[0].Keys // three and two, by their names
+		if len(keys) != 2 || !keys[1].CreatedAt.Equal(was) || !keys[0].CreatedAt.After(was) {
+			t.Errorf("after %v the keys are %+v", was, keys)
+		}
+	})
+}
+
 // What is stored shows no secret, is no other app's, and can be moved to another master key.
 func TestSecretsAreEncrypted(t *testing.T) {
 	t.Parallel()
