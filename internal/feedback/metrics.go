@@ -43,10 +43,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Duration of a pass.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 9)}),
 		last: gauges("last_success_timestamp_seconds", "When a pass last succeeded on this replica.", "app"),
 		guarded: gauges("bad_token_guard",
-			"1 while so many tokens are answered as bad that none of the platform is removed: look at its configuration.", "app",
+			"1 while so many tokens are answered as bad that none of the route is removed: look at its configuration.", "app",
 			"platform"),
 		doubted: gauges("unregistered_guard",
-			"1 while so many tokens are answered as unregistered that none of the platform is removed: an operator may "+
+			"1 while so many tokens are answered as unregistered that none of the route is removed: an operator may "+
 				"confirm it.",
 			"app", "platform"),
 	}
