@@ -153,6 +153,15 @@ func TestPagesByIndexOnSQLite(t *testing.T) {
 	if _, err := q.Purge(t.Context(), time.Now().Add(time.Hour), plannedLimit); err != nil {
 		t.Error(err)
 	}
+	for step := (AppRemoval{Rows: 1}); step.Rows > 0; {
+		var err error
+		if step, err = q.RemoveApp(t.Context(), app, plannedLimit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := q.removeBatches(t.Context(), app, plannedLimit, &removal{}); err != nil {
+		t.Error(err)
+	}
 	db.CheckPlans(t, "batches", "b", "notifications", "notification_platforms", "failures", "unique_ids", "invalidations", "bad_tokens",
 		"idempotency_keys")
 }

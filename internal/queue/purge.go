@@ -176,23 +176,36 @@ func (q *Queue) purgeNotifications(
 			return total, err
 		}
 		after = last
-		n, withFailures, err := q.purgePlain(ctx, app, ids)
+		n, all, err := q.purgeAll(ctx, app, ids, limit-total)
 		total += n
-		if err != nil {
+		if err != nil || !all {
 			return total, err
-		}
-		for _, id := range withFailures {
-			if total >= limit {
-				return total, nil
-			}
-			n, err := q.purgeOne(ctx, app, id, limit-total)
-			total += n
-			if err != nil {
-				return total, err
-			}
 		}
 	}
 	return total, nil
+}
+
+// purgeAll removes these finished notifications, up to about limit rows with their failures. all says that none of them
+// is left.
+func (q *Queue) purgeAll(
+	ctx context.Context, app string, ids []uuid.UUID, limit int,
+) (total int, all bool, err error) {
+	total, withFailures, err := q.purgePlain(ctx, app, ids)
+	if err != nil {
+		return total, false, err
+	}
+	for _, id := range withFailures {
+		if total >= limit {
+			return total, false, nil
+		}
+		n, err := q.purgeOne(ctx, app, id, limit-total)
+		total += n
+		if err != nil {
+			return total, false, err
+		}
+	}
+	// The last one may have used up the limit before it was gone.
+	return total, total < limit || len(withFailures) == 0, nil
 }
 
 // purgePage is how many notifications one statement of the purge looks at.

@@ -72,6 +72,7 @@ type Queue struct {
 	metrics  *metrics
 	accepts  *database.GroupCommit[*acceptance]
 	entries  entries
+	removals removals
 	counters *quota.Counters
 	doubts   *doubts
 	waves    waves
