@@ -17,6 +17,7 @@ import (
 // end.
 type backlog struct {
 	platform      string
+	rates         *rates
 	limit         int // recipients in memory at the most
 	notifications map[uuid.UUID]*active
 	urgent        ring.Ring[*batch]
@@ -42,8 +43,8 @@ type blocked struct {
 	recipients int
 }
 
-func newBacklog(platform string, limit int) backlog {
-	return backlog{platform: platform, limit: limit, notifications: map[uuid.UUID]*active{},
+func newBacklog(platform string, limit int, shared *rates) backlog {
+	return backlog{platform: platform, limit: limit, rates: shared, notifications: map[uuid.UUID]*active{},
 		blocked: map[string]*blocked{}}
 }
 
@@ -91,7 +92,7 @@ func (q *backlog) active(n *push.Notification) *active {
 	if a := q.notifications[n.ID]; a != nil {
 		return a
 	}
-	a := &active{n: n, own: n.For(q.platform), limit: limiter(int(n.Rate)), slow: n.Rate > 0 && int(n.Rate)*10 < q.limit/4}
+	a := &active{n: n, own: n.For(q.platform), slow: n.Rate > 0 && int(n.Rate)*10 < q.limit/4}
 	if a.own == nil {
 		a.own, a.noContent = n, true
 	}
@@ -126,6 +127,7 @@ func (q *backlog) fits(a *active, n int) bool {
 func (q *backlog) add(b *batch, a *active) {
 	if q.notifications[b.Notification] == nil {
 		q.notifications[b.Notification] = a
+		a.limit = q.rates.take(a.n)
 		q.expires = earlier(q.expires, a.own.Expiration)
 	}
 	b.n, b.active = a.own, a // one copy of the payload, however often it was read
@@ -286,8 +288,24 @@ func (q *backlog) expire() {
 func (q *backlog) forgetIdle(now time.Time) {
 	for id, a := range q.notifications {
 		if a.batches == 0 && now.Sub(a.idle) > 2*time.Second {
+			q.release(a)
 			delete(q.notifications, id)
 		}
+	}
+}
+
+// release leaves the notification's limit to the other routes.
+func (q *backlog) release(a *active) {
+	if a.limit != nil {
+		q.rates.release(a.n.ID)
+		a.limit = nil
+	}
+}
+
+// releaseAll does so for all, when nothing is sent any more.
+func (q *backlog) releaseAll() {
+	for _, a := range q.notifications {
+		q.release(a)
 	}
 }
 

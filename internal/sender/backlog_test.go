@@ -59,7 +59,7 @@ func keyed(key string) *push.Notification {
 
 func TestNotificationsTakeTurns(t *testing.T) {
 	t.Parallel()
-	q := newBacklog(push.DefaultPlatform, 64_000)
+	q := newBacklog(push.DefaultPlatform, 64_000, newRates())
 	to := &recorder{q: &q}
 	big, small := keyed("big"), keyed("small")
 	put(&q, big, queue.Bulk, 1000)
@@ -82,7 +82,7 @@ func TestNotificationsTakeTurns(t *testing.T) {
 
 func TestANotificationsOwnRate(t *testing.T) {
 	t.Parallel()
-	q := newBacklog(push.DefaultPlatform, 64_000)
+	q := newBacklog(push.DefaultPlatform, 64_000, newRates())
 	to := &recorder{q: &q}
 	slow := keyed("slow")
 	slow.Rate = 100
@@ -104,7 +104,7 @@ func TestANotificationsOwnRate(t *testing.T) {
 
 func TestAKeyThatWaits(t *testing.T) {
 	t.Parallel()
-	q := newBacklog(push.DefaultPlatform, 8000)
+	q := newBacklog(push.DefaultPlatform, 8000, newRates())
 	to := &recorder{q: &q, blocked: map[string]bool{"wrong": true}}
 	wrong := keyed("wrong")
 	for range 3 {
@@ -131,7 +131,7 @@ func TestAKeyThatWaits(t *testing.T) {
 func TestABacklogCountsRight(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		q := newBacklog(push.DefaultPlatform, 8000)
+		q := newBacklog(push.DefaultPlatform, 8000, newRates())
 		to := &recorder{q: &q, blocked: map[string]bool{}, gone: map[*batch]bool{}}
 		notes := []*push.Notification{keyed("a"), keyed("b"), keyed("b"), keyed("c")}
 		notes[3].Rate = 50

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/ring"
@@ -104,7 +102,10 @@ type active struct {
 	noContent bool
 	ready     ring.Ring[*batch] // bulk batches that wait for dispatch
 	batches   int               // in memory, in any state
-	limit     *rate.Limiter
+	limit     *ownRate          // shared with the other routes; nil for none
+	// granted is what the limit lets go from then on, and has not gone yet.
+	granted     int
+	grantedFrom time.Time
 	// slow says that its rate is so low that what is in memory of it must be bounded on its own; inMemory counts that,
 	// and refused is set when a batch was not taken for it.
 	slow, refused bool

@@ -82,6 +82,11 @@ func (q *fakeQueue) accept(n *push.Notification, count int) []*queue.Batch {
 
 // acceptFrom is accept of other tokens than the first.
 func (q *fakeQueue) acceptFrom(n *push.Notification, first, count int) []*queue.Batch {
+	return q.acceptFor("", n, first, count)
+}
+
+// acceptFor is acceptFrom of tokens that go that way.
+func (q *fakeQueue) acceptFor(route push.Route, n *push.Notification, first, count int) []*queue.Batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.notes[n.ID] = n
@@ -95,7 +100,7 @@ func (q *fakeQueue) acceptFrom(n *push.Notification, first, count int) []*queue.
 	var batches []*queue.Batch
 	for from := 0; from < count; from += queue.MaxBatch {
 		batches = append(batches, q.add(&queue.Batch{
-			Key: queue.Key{Lane: lane, DueAt: n.SendAt.UnixMicro(), Notification: n.ID}, App: n.App, Kind: kind,
+			Key: queue.Key{Lane: lane, DueAt: n.SendAt.UnixMicro(), Notification: n.ID}, App: n.App, Route: route, Kind: kind,
 			Recipients: recipients(first+from, min(queue.MaxBatch, count-from)),
 		}))
 	}
@@ -299,7 +304,7 @@ func (q *fakeQueue) Settle(_ context.Context, settlements []queue.Settlement) ([
 			q.retryAt = append(q.retryAt, time.Until(s.RetryAt))
 			followUps = append(followUps, q.add(&queue.Batch{
 				Key: queue.Key{Lane: s.Batch.Lane, DueAt: s.RetryAt.UnixMicro(), Notification: s.Batch.Notification},
-				App: s.Batch.App, Recipients: again,
+				App: s.Batch.App, Route: s.Batch.Route, Recipients: again,
 			}))
 		}
 	}

@@ -48,7 +48,7 @@ func newRoute(s *Sender, outlet queue.Outlet, cfg RouteConfig, known *share) *ro
 		s: s, app: outlet.App, name: outlet.Route, cfg: cfg, log: log,
 		metrics: s.metrics.route(outlet, cfg.Kind, cfg.Reasons), share: known, limit: limiter(cfg.MaxRate),
 		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
-		backlog: newBacklog(cfg.Platform, cfg.Memory), breaker: newBreaker(&s.cfg, log),
+		backlog: newBacklog(cfg.Platform, cfg.Memory, s.rates), breaker: newBreaker(&s.cfg, log),
 		window: newWindow(cfg.QueueTarget, cfg.InFlight-cfg.InFlight/8),
 	}
 }

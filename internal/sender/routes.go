@@ -189,6 +189,9 @@ func (r *runner) stop() {
 	r.end()
 	r.sending.Wait()
 	r.route.stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.backlog.releaseAll()
 }
 
 // each calls f for all of them at once, and waits.

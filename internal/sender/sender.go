@@ -193,6 +193,7 @@ type Sender struct {
 	log      *slog.Logger
 	metrics  *metrics
 	memory   *memory
+	rates    *rates
 	settlers *settlers
 	reader   *reader
 	// routes are those there are now; see SetRoutes.
@@ -210,7 +211,7 @@ func New(cfg Config, q Queue, outlets map[queue.Outlet]RouteConfig, log *slog.Lo
 	reg prometheus.Registerer) (*Sender, error) {
 	s := &Sender{
 		cfg: cfg.withDefaults(), q: q, log: log, metrics: newMetrics(reg), memory: newMemory(),
-		runners: map[queue.Outlet]*runner{}, stopping: make(chan struct{}),
+		rates: newRates(), runners: map[queue.Outlet]*runner{}, stopping: make(chan struct{}),
 	}
 	s.settlers = newSettlers(s)
 	s.reader = newReader(s)

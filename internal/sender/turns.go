@@ -60,13 +60,13 @@ func (q *backlog) sendOf(a *active, budget int, now time.Time, to sending) (sent
 	for a.ready.Len() > 0 {
 		b := *a.ready.At(0)
 		k := min(budget, b.left())
-		k, wait = allowance(a.limit, now, k, k)
+		k, wait = a.allows(k, now)
 		sent, what := to.send(b, k, now)
 		if k == 0 && what == sendTaken {
 			return 0, moved, wait
 		}
 		if a.limit != nil {
-			a.limit.AllowN(now, sent)
+			a.granted -= sent
 		}
 		switch {
 		case what != sendTaken:
