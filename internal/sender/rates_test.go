@@ -9,6 +9,13 @@ import (
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
+// limits is how many notifications have a limit of their own in memory.
+func (r *rig) limits() int {
+	r.s.rates.mu.Lock()
+	defer r.s.rates.mu.Unlock()
+	return len(r.s.rates.of)
+}
+
 // A notification's rate is that of all the ways it goes, each of which has its turns; and it is forgotten when nothing
 // of the notification is in memory.
 func TestRoutesShareANotificationsRate(t *testing.T) {
@@ -41,13 +48,13 @@ func TestRoutesShareANotificationsRate(t *testing.T) {
 					t.Errorf("at %d a second one route sent %d in %d s, the other %d", rate, one, second, two)
 				}
 			}
-			if len(r.s.rates.of) != 1 {
-				t.Errorf("%d limits", len(r.s.rates.of))
+			if n := r.limits(); n != 1 {
+				t.Errorf("%d limits", n)
 			}
 			pass(10 * time.Second)
 			r.want(n, map[push.Outcome]int{push.Accepted: 2 * count})
-			if len(r.s.rates.of) != 0 {
-				t.Errorf("%d limits are kept", len(r.s.rates.of))
+			if n := r.limits(); n != 0 {
+				t.Errorf("%d limits are kept", n)
 			}
 		})
 	}
@@ -62,15 +69,15 @@ func TestARouteThatGoesLeavesItsRates(t *testing.T) {
 		n.Rate = 10
 		r.give(n, 500)
 		pass(time.Second)
-		if len(r.s.rates.of) != 1 {
-			t.Errorf("%d limits", len(r.s.rates.of))
+		if n := r.limits(); n != 1 {
+			t.Errorf("%d limits", n)
 		}
 		if err := r.s.SetRoutes(map[queue.Outlet]*RouteConfig{{App: "a"}: nil}); err != nil {
 			t.Fatal(err)
 		}
 		pass(retireLimit + time.Second)
-		if len(r.s.rates.of) != 0 {
-			t.Errorf("%d limits are kept", len(r.s.rates.of))
+		if n := r.limits(); n != 0 {
+			t.Errorf("%d limits are kept", n)
 		}
 	})
 }
