@@ -71,6 +71,9 @@ func (r *requests) Len() int { return len(r.group.Deliveries) }
 // Header adds the fields of a request.
 func (r *requests) Header(i int, h *http2.Header) (body int, send bool) {
 	d := &r.group.Deliveries[i]
+	if d.Result.Outcome == push.Cancelled { // recalled while it waited for its turn
+		return 0, false
+	}
 	if d.Notification.Expired(h.Now()) {
 		d.Result = push.Result{Outcome: push.Expired, Reason: push.ExpiredReason}
 		return 0, false
@@ -178,6 +181,13 @@ func (r *requests) refuse(i int) {
 	r.mu.Lock()
 	r.refused = append(r.refused, i)
 	r.mu.Unlock()
+}
+
+// fail gives a delivery that is not sent the result, unless it was recalled.
+func (r *requests) fail(i int, result push.Result) {
+	if d := &r.group.Deliveries[i]; d.Result.Outcome != push.Cancelled {
+		d.Result = result
+	}
 }
 
 // unanswered is the result of what ended without an answer.

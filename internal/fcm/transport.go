@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,8 +101,10 @@ type Transport struct {
 
 	// mu guards what follows.
 	mu sync.Mutex
-	// waiting are groups of which FCM has refused the access token: they go once more with another. wake tells Run's
-	// helper.
+	// turns are the groups that wait within Send. Who has mu may give their deliveries results.
+	turns map[*push.Group]struct{}
+	// waiting are groups of which FCM has refused the access token: they go once more with another, which the first waits
+	// for. Who has mu may give what was refused results. wake tells Run's helper.
 	waiting []*requests
 	wake    chan struct{}
 	groups  drain.Gate // taken and not done
@@ -112,7 +115,7 @@ func NewTransport(cfg Config, log *slog.Logger, m *Metrics) *Transport {
 	cfg = cfg.withDefaults()
 	t := &Transport{
 		cfg: cfg, log: log.With("app", cfg.App, "route", Name), metrics: m.resolve(cfg.App, cfg.Address),
-		wake: make(chan struct{}, 1), groups: drain.NewGate(),
+		turns: map[*push.Group]struct{}{}, wake: make(chan struct{}, 1), groups: drain.NewGate(),
 	}
 	cfg.Credentials.count(m.credentials(cfg.App))
 	t.client = http2.New(http2.Config{
@@ -152,10 +155,7 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 		g.Done(g)
 		return nil
 	}
-	if err := t.awaitTurn(ctx, len(g.Deliveries)); err != nil {
-		return err
-	}
-	_, err := t.cfg.Credentials.token(ctx)
+	err := t.await(ctx, g)
 	var failed *tokenError
 	if err != nil && !errors.As(err, &failed) {
 		return err // ctx's
@@ -169,7 +169,7 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	r := newRequests(t, g)
 	if failed != nil {
 		for i := range g.Deliveries {
-			g.Deliveries[i].Result = failed.result
+			r.fail(i, failed.result)
 		}
 		r.finish()
 		return nil
@@ -182,8 +182,38 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 	return nil
 }
 
-// Recall gives back as cancelled what of a notification is on no connection yet.
+// await waits until the group may go, while Recall reaches it.
+func (t *Transport) await(ctx context.Context, g *push.Group) error {
+	t.mu.Lock()
+	t.turns[g] = struct{}{}
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		delete(t.turns, g)
+		t.mu.Unlock()
+	}()
+	if err := t.awaitTurn(ctx, len(g.Deliveries)); err != nil {
+		return err
+	}
+	_, err := t.cfg.Credentials.token(ctx)
+	return err
+}
+
+// Recall gives back as cancelled what of a notification is on no connection yet. What waits for its turn, or for an
+// access token, is given back when it would have gone.
 func (t *Transport) Recall(notification uuid.UUID) {
+	t.mu.Lock()
+	for g := range t.turns {
+		for i := range g.Deliveries {
+			g.Deliveries[i].Recall(notification)
+		}
+	}
+	for _, r := range t.waiting {
+		for _, i := range r.refused {
+			r.group.Deliveries[i].Recall(notification)
+		}
+	}
+	t.mu.Unlock()
 	t.client.Recall(func(r http2.Requests, i int) bool {
 		if again, ok := r.(*secondTry); ok {
 			r, i = (*requests)(again), again.refused[i]
@@ -251,12 +281,9 @@ func (t *Transport) renewing(ctx context.Context, ended <-chan struct{}) {
 		case <-ended:
 			last = true
 		}
-		t.mu.Lock()
-		waiting := t.waiting
-		t.waiting = nil
-		t.mu.Unlock()
-		for _, r := range waiting {
+		for t.awaiting() {
 			_, err := t.cfg.Credentials.token(ctx)
+			r := t.nextAgain()
 			if err == nil {
 				r.again = true
 				err = t.client.Send(ctx, (*secondTry)(r))
@@ -270,11 +297,27 @@ func (t *Transport) renewing(ctx context.Context, ended <-chan struct{}) {
 				result = failed.result
 			}
 			for _, i := range r.refused {
-				r.group.Deliveries[i].Result = result
+				r.fail(i, result)
 			}
 			r.finish()
 		}
 	}
+}
+
+// awaiting reports whether a group is to be sent once more.
+func (t *Transport) awaiting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.waiting) > 0
+}
+
+// nextAgain takes the first group that is to be sent once more.
+func (t *Transport) nextAgain() *requests {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.waiting[0]
+	t.waiting = slices.Delete(t.waiting, 0, 1)
+	return r
 }
 
 // sayings has what was logged of FCM's own words, so that the same is said once a minute.

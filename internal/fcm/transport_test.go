@@ -452,6 +452,73 @@ func TestRecall(t *testing.T) {
 	})
 }
 
+// TestRecallReachesWhatWaits: of a group that waits for its turn, for the first access token or for another, what is
+// recalled meanwhile is not sent.
+func TestRecallReachesWhatWaits(t *testing.T) {
+	t.Parallel()
+	for name, waits := range map[string]struct {
+		rate    int
+		latency time.Duration
+		refused string
+		before  bool // another group goes before
+	}{
+		"turn":          {rate: 10, before: true},
+		"token":         {rate: -1, latency: 2 * time.Second},
+		"another token": {rate: -1, latency: 2 * time.Second, refused: "Bearer ya29.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, newFakeFCM(func(a arrival) reply {
+					if a.authorization == waits.refused {
+						return reply{401, nil, failure(401, "UNAUTHENTICATED", "", errorInfo("ACCESS_TOKEN_EXPIRED"))}
+					}
+					return acceptedReply
+				}), func(c *Config) { c.MaxRate = waits.rate })
+				r.endpoint.latency = waits.latency
+				gone, stays := hello(t, nil), hello(t, nil)
+				gone.ID, stays.ID = uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+				addresses := make([]string, 40)
+				for i := range addresses {
+					addresses[i] = fmt.Sprint("phone", i)
+				}
+				if waits.before {
+					r.send(t, group(stays, addresses...))
+				}
+				if waits.refused != "" { // the token must be old enough to be at fault
+					r.send(t, group(stays, "first"))
+					time.Sleep(newToken) //nolint:forbidigo // in a synctest bubble
+				}
+				before := len(r.fcm.arrived())
+				g := group(gone, addresses...)
+				g.Deliveries[7].Notification = stays
+				done := make(chan struct{})
+				g.Done = func(*push.Group) { close(done) }
+				go func() {
+					if err := r.Send(t.Context(), g); err != nil {
+						t.Error(err)
+					}
+				}()
+				time.Sleep(time.Second) //nolint:forbidigo // in a synctest bubble
+				r.Recall(gone.ID)
+				<-done
+				for i := range g.Deliveries {
+					want := push.Cancelled
+					if i == 7 {
+						want = push.Accepted
+					}
+					if got := g.Deliveries[i].Result; got.Outcome != want {
+						t.Errorf("delivery %d: %+v", i, got)
+					}
+				}
+				if n := len(r.fcm.arrived()) - before; waits.refused == "" && n != 1 {
+					t.Errorf("%d messages arrived", n)
+				}
+			})
+		})
+	}
+}
+
 // TestUnanswered: what certainly was not processed costs no attempt, but for what FCM itself refuses or ignores while it
 // is there.
 func TestUnanswered(t *testing.T) {
