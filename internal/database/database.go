@@ -70,6 +70,15 @@ func (d Dialect) UpsertAdd(key string, columns ...string) string {
 	return " ON DUPLICATE KEY UPDATE " + strings.Join(set, ", ")
 }
 
+// ForUpdate ends a SELECT whose rows the transaction is about to change: it locks them until the transaction ends.
+// SQLite, with its one writer, has them locked already.
+func (d Dialect) ForUpdate() string {
+	if d == SQLite {
+		return ""
+	}
+	return " FOR UPDATE"
+}
+
 // DB is an open database.
 type DB struct {
 	Dialect Dialect

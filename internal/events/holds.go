@@ -8,7 +8,6 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -199,13 +198,9 @@ func living(row *held, live []string, self string) []string {
 
 // lockHold reads the route's row, nil where there is none, and keeps others from it until the transaction ends.
 func (s *Store) lockHold(ctx context.Context, tx *sqlx.Tx, app string, route push.Route) (*held, error) {
-	lock := " FOR UPDATE"
-	if s.db.Dialect == database.SQLite {
-		lock = ""
-	}
 	row := new(held)
-	err := tx.GetContext(ctx, row,
-		"SELECT app, route, reason, remedy, holders FROM holds WHERE app = ? AND route = ?"+lock, app, string(route))
+	err := tx.GetContext(ctx, row, "SELECT app, route, reason, remedy, holders FROM holds WHERE app = ? AND route = ?"+
+		s.db.Dialect.ForUpdate(), app, string(route))
 	if isNoRows(err) {
 		return nil, nil
 	}

@@ -101,9 +101,8 @@ const historyNotifications = 500
 // TokenHistory looks for what is known of the device token, registered or not.
 func (q *Queue) TokenHistory(ctx context.Context, app string, token push.Token) (h TokenHistory, err error) {
 	const most = 100
-	h.Invalidations, err = selectInvalidations(ctx, q.db.Reader(), `SELECT token, environment, kind, invalidated_at,
-		source, removed, checked_at FROM invalidations WHERE app = ? AND token = ?
-		ORDER BY invalidated_at DESC, source LIMIT ?`, app, app, []byte(token), most)
+	h.Invalidations, err = selectInvalidations(ctx, q.db.Reader(), app,
+		"token = ? ORDER BY invalidated_at DESC, source LIMIT ?", []byte(token), most)
 	if err != nil {
 		return h, wrap(err, "read the history of a token")
 	}
@@ -145,9 +144,8 @@ func (q *Queue) failuresOf(ctx context.Context, app string, token push.Token) ([
 func (q *Queue) LastInvalidations(ctx context.Context, app string, limit int) (
 	page []push.CheckedInvalidation, pending int, err error,
 ) {
-	page, err = selectInvalidations(ctx, q.db.Reader(), `SELECT token, environment, kind, invalidated_at, source, removed,
-		checked_at FROM invalidations WHERE app = ? AND checked_at >= ?
-		ORDER BY checked_at DESC, token DESC, invalidated_at DESC, source DESC LIMIT ?`, app, app, database.Never, limit)
+	page, err = selectInvalidations(ctx, q.db.Reader(), app, `checked_at >= ?
+		ORDER BY checked_at DESC, token DESC, invalidated_at DESC, source DESC LIMIT ?`, database.Never, limit)
 	if err != nil {
 		return nil, 0, wrap(err, "list the newest invalidations")
 	}

@@ -115,9 +115,8 @@ func (q *Queue) decideIn(
 	ctx context.Context, tx *sqlx.Tx, app, condition string, args []any, limit int,
 	remove func(ctx context.Context, tx *sqlx.Tx, invalidations []push.Invalidation) ([]bool, error),
 ) ([]push.CheckedInvalidation, error) {
-	page, err := selectInvalidations(ctx, tx, `SELECT token, environment, kind, invalidated_at, source, removed, checked_at FROM invalidations
-		WHERE app = ? AND checked_at IS NULL`+condition+" ORDER BY token, invalidated_at, source LIMIT ?"+q.forUpdate(),
-		app, append(append([]any{app}, args...), limit)...)
+	page, err := selectInvalidations(ctx, tx, app, "checked_at IS NULL"+condition+
+		" ORDER BY token, invalidated_at, source LIMIT ?"+q.forUpdate(), append(args[:len(args):len(args)], limit)...)
 	if err != nil || len(page) == 0 {
 		return nil, wrap(err, "read the inbox")
 	}
@@ -157,8 +156,9 @@ func (q *Queue) decideIn(
 	return page, wrap(err, "forget counted answers")
 }
 
+// selectInvalidations reads those of the app's invalidations that where, which may go on with their order, selects.
 func selectInvalidations(
-	ctx context.Context, from sqlx.QueryerContext, query, app string, args ...any,
+	ctx context.Context, from sqlx.QueryerContext, app, where string, args ...any,
 ) ([]push.CheckedInvalidation, error) {
 	var rows []struct {
 		Token         push.Token
@@ -169,7 +169,9 @@ func selectInvalidations(
 		Removed       bool
 		CheckedAt     database.Time `db:"checked_at"`
 	}
-	if err := sqlx.SelectContext(ctx, from, &rows, query, args...); err != nil {
+	err := sqlx.SelectContext(ctx, from, &rows, `SELECT token, environment, kind, invalidated_at, source, removed, checked_at
+		FROM invalidations WHERE app = ? AND `+where, append([]any{app}, args...)...)
+	if err != nil {
 		return nil, err
 	}
 	page := make([]push.CheckedInvalidation, len(rows))
@@ -190,9 +192,9 @@ func (q *Queue) Invalidations(
 	ctx context.Context, app string, since time.Time, cursor string, limit int,
 ) ([]push.CheckedInvalidation, string, error) {
 	where := "checked_at >= ?"
-	args := []any{app, stamp(since)}
+	args := []any{stamp(since)}
 	if since.IsZero() {
-		args[1] = stamp(time.Unix(0, 0))
+		args[0] = stamp(time.Unix(0, 0))
 	}
 	if cursor != "" {
 		c, err := parseCursor(cursor)
@@ -204,8 +206,8 @@ func (q *Queue) Invalidations(
 			OR (token = ? AND (invalidated_at > ? OR (invalidated_at = ? AND source > ?))))`
 		args = append(args, checked, checked, token, token, at, at, string(c.Source))
 	}
-	page, err := selectInvalidations(ctx, q.db.Reader(), `SELECT token, environment, kind, invalidated_at, source, removed, checked_at FROM invalidations
-		WHERE app = ? AND `+where+" ORDER BY checked_at, token, invalidated_at, source LIMIT ?", app, append(args, limit+1)...)
+	page, err := selectInvalidations(ctx, q.db.Reader(), app,
+		where+" ORDER BY checked_at, token, invalidated_at, source LIMIT ?", append(args, limit+1)...)
 	if err != nil || len(page) <= limit {
 		return page, "", wrap(err, "list invalidations")
 	}

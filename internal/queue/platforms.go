@@ -114,24 +114,9 @@ func (q *Queue) addToPlatforms(ctx context.Context, tx *sqlx.Tx, changes map[pla
 		return nil
 	}
 	columns := append([]string{"recipients"}, countColumns[:]...)
-	var tail strings.Builder
-	tail.WriteString(" ON DUPLICATE KEY UPDATE ")
-	if q.db.Dialect == database.SQLite {
-		tail.Reset()
-		tail.WriteString(" ON CONFLICT (app, notification_id, platform) DO UPDATE SET ")
-	}
-	for i, c := range columns {
-		if i > 0 {
-			tail.WriteString(", ")
-		}
-		if q.db.Dialect == database.SQLite {
-			tail.WriteString(c + " = " + c + " + excluded." + c)
-		} else {
-			tail.WriteString(c + " = " + c + " + VALUES(" + c + ")")
-		}
-	}
-	in := database.NewInsert("notification_platforms", "app, notification_id, platform, "+strings.Join(columns, ", "),
-		tail.String())
+	const key = "app, notification_id, platform"
+	in := database.NewInsert("notification_platforms", key+", "+strings.Join(columns, ", "),
+		q.db.Dialect.UpsertAdd(key, columns...))
 	keys := make([]platformKey, 0, len(changes))
 	for k := range changes {
 		keys = append(keys, k)

@@ -28,12 +28,11 @@ func (q *Queue) reopen(ctx context.Context, tx *sqlx.Tx, told []push.Invalidatio
 }
 
 func (q *Queue) reopenOf(ctx context.Context, tx *sqlx.Tx, app string, told []push.Invalidation) error {
-	args := []any{app}
+	var args []any
 	for i := range told {
 		args = append(args, []byte(told[i].Token))
 	}
-	decided, err := selectInvalidations(ctx, tx, `SELECT token, environment, kind, invalidated_at, source, removed, checked_at FROM invalidations
-		WHERE app = ? AND token IN `+list(len(told))+" AND checked_at IS NOT NULL", app, args...)
+	decided, err := selectInvalidations(ctx, tx, app, "token IN "+list(len(told))+" AND checked_at IS NOT NULL", args...)
 	if err != nil || len(decided) == 0 { // as a rule: what is told is news
 		return err
 	}

@@ -32,13 +32,7 @@ func affected(ctx context.Context, tx *sqlx.Tx, query string, args ...any) (int6
 	return res.RowsAffected()
 }
 
-// forUpdate locks what a SELECT finds until the transaction ends. SQLite, with its one writer, has it locked already.
-func (q *Queue) forUpdate() string {
-	if q.db.Dialect == database.SQLite {
-		return ""
-	}
-	return " FOR UPDATE"
-}
+func (q *Queue) forUpdate() string { return q.db.Dialect.ForUpdate() }
 
 // stamp is a time as both engines take it. Done once for many rows it spares each of them the formatting.
 func stamp(t time.Time) any {

@@ -91,13 +91,7 @@ func (s *statement) query(ctx context.Context, q sqlx.QueryerContext, dest []any
 	return rows.Err()
 }
 
-// forUpdate ends a SELECT whose rows the transaction is about to change. SQLite has one writer, and so needs none.
-func (s *Store) forUpdate() string {
-	if s.db.Dialect == database.MySQL {
-		return " FOR UPDATE"
-	}
-	return ""
-}
+func (s *Store) forUpdate() string { return s.db.Dialect.ForUpdate() }
 
 // columnNames are the columns of a device, but app and token, in the order of row; from firstOptional on those that may
 // be NULL, in the order of optional.
