@@ -102,6 +102,14 @@ func pages(ctx context.Context, q *Queue, ids []uuid.UUID, leases []Lease) []pag
 			})
 			return n, err
 		}, 3 * maxKeys},
+		{"withRecipients", func() (n int, err error) {
+			err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+				found, err := withRecipients(ctx, tx, app, slices.Clone(ids[:limit]))
+				n = len(found)
+				return err
+			})
+			return n, err
+		}, 6 * limit},
 	}
 }
 
@@ -162,7 +170,7 @@ func TestPagesByIndexOnSQLite(t *testing.T) {
 	if _, err := q.removeBatches(t.Context(), app, plannedLimit, &removal{}); err != nil {
 		t.Error(err)
 	}
-	db.CheckPlans(t, "batches", "b", "notifications", "notification_platforms", "failures", "unique_ids", "invalidations", "bad_tokens",
+	db.CheckPlans(t, "batches", "b", "notifications", "n", "r", "notification_platforms", "failures", "unique_ids", "invalidations", "bad_tokens",
 		"idempotency_keys")
 }
 

@@ -245,15 +245,8 @@ func (q *Queue) purgePlain(
 		return 0, nil, nil
 	}
 	err = q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		args := idArgs(ids)
-		others = nil
-		var parts []string
-		var all []any
-		for _, table := range ofRecipients {
-			parts = append(parts, "SELECT DISTINCT notification_id FROM "+table.name+" WHERE notification_id IN "+list(len(ids)))
-			all = append(all, args...)
-		}
-		if err := tx.SelectContext(ctx, &others, strings.Join(parts, " UNION "), all...); err != nil {
+		var err error
+		if others, err = withRecipients(ctx, tx, app, ids); err != nil {
 			return err
 		}
 		plain := []any{app}
@@ -268,6 +261,18 @@ func (q *Queue) purgePlain(
 		return deleteNotifications(ctx, tx, plain)
 	})
 	return removed, others, err
+}
+
+// withRecipients are those of the notifications that have rows of their recipients. Each is looked for by itself: a
+// list of what is there would be read from all the rows, of which one notification may have millions.
+func withRecipients(ctx context.Context, tx *sqlx.Tx, app string, ids []uuid.UUID) (found []uuid.UUID, err error) {
+	var some []string
+	for _, table := range ofRecipients {
+		some = append(some, "EXISTS (SELECT 1 FROM "+table.name+" r WHERE r.notification_id = n.id)")
+	}
+	err = tx.SelectContext(ctx, &found, "SELECT n.id FROM notifications n WHERE n.app = ? AND n.id IN "+list(len(ids))+
+		" AND ("+strings.Join(some, " OR ")+")", append([]any{app}, idArgs(ids)...)...)
+	return found, err
 }
 
 // ofRecipients are the tables that have rows for recipients of a notification, with what names the recipient.
