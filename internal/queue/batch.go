@@ -68,6 +68,9 @@ type Batch struct {
 	singles []Key
 }
 
+// Named is how many batches the row has: those that a Singles batch names, or itself.
+func (b *Batch) Named() int { return max(1, len(b.singles)) }
+
 // Cursor is how far an audience is expanded.
 type Cursor struct {
 	After push.Token // the last token taken; empty at the start

@@ -36,6 +36,7 @@ type fakeQueue struct {
 	seq        uint32
 	down       error // what every call returns
 	settleBy   time.Duration
+	loadBy     time.Duration // of each notification
 	// The answer of each expansion, or of the next settlement, comes so long after the commit.
 	expandLate, settleLate time.Duration
 }
@@ -249,7 +250,10 @@ func (q *fakeQueue) Singles(context.Context, []*queue.Batch, func(queue.Key) boo
 	return nil, nil
 }
 
-func (q *fakeQueue) Notifications(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error) {
+func (q *fakeQueue) Notifications(ctx context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error) {
+	if q.loadBy > 0 && !sleep(ctx, time.Duration(len(ids))*q.loadBy) {
+		return nil, ctx.Err()
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.statements++

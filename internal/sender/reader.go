@@ -17,7 +17,16 @@ import (
 // few, a bulk one is up to a thousand.
 var (
 	shardLimit = [2]int{queue.Urgent: 64, queue.Bulk: 2}
-	readLimit  = [2]int{queue.Urgent: 64 * queue.Shards, queue.Bulk: 16}
+	readLimit  = [2]int{queue.Urgent: 64 * 16, queue.Bulk: 16}
+)
+
+const (
+	// loadPage is how many notifications are loaded at once at the most, with their payloads. What is read before may name
+	// far more. Entries of 256 fill it, and it fills two statements.
+	loadPage = 1792
+	// readFor is for how long a poll takes up what is due in a lane. The rest is for the next one: the other lane has its
+	// turn between them, and it is looked which shards are ours.
+	readFor = 2 * time.Second
 )
 
 // reader finds in the database what was not handed over in memory: what other replicas put into our shards, what the
@@ -30,8 +39,10 @@ var (
 type reader struct {
 	s    *Sender
 	wake chan struct{}
-	// postponed says that batches were read since the last rescan that could not be sent soon. Only run uses it.
+	// postponed says that batches were read since the last rescan that could not be sent soon. first is the shard with
+	// which the next read of each lane begins: where the last one had no more time. Only run uses them.
 	postponed bool
+	first     [2]uint8
 
 	mu      sync.Mutex // guards all below
 	cursors [queue.Shards][2]cursor
@@ -93,7 +104,11 @@ func (r *reader) run(ctx context.Context) {
 		case <-timer.C:
 			looked = time.Now()
 			if !looked.Before(rescan) {
-				rescan, rescanned, r.postponed = looked.Add(rescanEvery), looked, false
+				every := rescanEvery
+				if !rescanned.IsZero() { // the last one has not come to its end: this one is given longer
+					every = 2 * looked.Sub(rescanned)
+				}
+				rescan, rescanned, r.postponed = looked.Add(every), looked, false
 				r.rewindAll()
 			}
 			var err error
@@ -102,6 +117,7 @@ func (r *reader) run(ctx context.Context) {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
+				rescanned = time.Time{}
 				r.s.metrics.readErrors.Inc()
 				if failures++; failures == 1 {
 					r.s.log.Warn("the queue cannot be read; what is in memory goes on", "error", err)
@@ -116,10 +132,13 @@ func (r *reader) run(ctx context.Context) {
 				timer.Reset(0)
 				continue
 			}
-			if r.postponed && !rescanned.IsZero() { // they are read in vain: not all the time
-				rescan = looked.Add(max(rescanEvery, 20*time.Since(rescanned)))
+			if !rescanned.IsZero() {
+				every := rescanEvery
+				if r.postponed { // they are read in vain: not all the time
+					every = max(every, 20*time.Since(rescanned))
+				}
+				rescan, rescanned = looked.Add(every), time.Time{}
 			}
-			rescanned = time.Time{}
 		case <-r.s.q.Changed():
 			r.refresh()
 			timer.Reset(0)
@@ -161,16 +180,15 @@ func (r *reader) refresh() []queue.Lease {
 	return owned
 }
 
-// poll looks at the shards once. more says that there is more to be read at once.
+// poll looks at the shards once. more says that there is more to be read at once. What was admitted before an error
+// stays so: each call of the database has its own time, and the cursors move with each page.
 func (r *reader) poll(ctx context.Context, now time.Time) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
-	defer cancel()
 	r.s.memory.turn()
 	owned := r.refresh()
 	if len(owned) == 0 {
 		return false, nil
 	}
-	heads, err := r.s.q.Heads(ctx, owned)
+	heads, err := r.heads(ctx, owned)
 	if err != nil {
 		return false, err
 	}
@@ -187,10 +205,64 @@ func (r *reader) poll(ctx context.Context, now time.Time) (more bool, err error)
 	return more, nil
 }
 
-// readLane reads a lane of the shards whose head is due, some shards at a time, as long as there is room.
+func (r *reader) heads(ctx context.Context, owned []queue.Lease) ([]queue.Head, error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	return r.s.q.Heads(ctx, owned)
+}
+
+// readLane reads a lane of the shards whose head is due, some shards at a time, as long as there is room and time.
 func (r *reader) readLane(ctx context.Context, lane queue.Lane, heads []queue.Head, now time.Time) (more bool,
 	err error) {
-	var after []queue.Key
+	var until time.Time
+	after := r.after(lane, heads, now)
+	for keys := range slices.Chunk(after, readLimit[lane]/shardLimit[lane]) {
+		without, room := r.full(lane)
+		if !room {
+			return false, nil
+		}
+		began := time.Now()
+		if !until.IsZero() && !began.Before(until) {
+			r.first[lane] = keys[0].Shard
+			return true, nil
+		}
+		rows, err := r.read(ctx, queue.DueQuery{Lane: lane, After: keys, Until: now, Limit: shardLimit[lane],
+			Without: without})
+		if err != nil {
+			return false, err
+		}
+		if until.IsZero() { // a read that took long is not for a page alone
+			until = time.Now().Add(max(readFor, time.Since(began)))
+		}
+		left, err := r.take(ctx, rows, until)
+		if err != nil {
+			return false, err
+		}
+		// A shard that gave all it was asked for has more. It is read again after the others had their turn.
+		var count [queue.Shards]int
+		for _, b := range rows {
+			count[b.Shard%queue.Shards]++
+		}
+		for _, b := range left {
+			count[b.Shard%queue.Shards] = shardLimit[lane]
+		}
+		for _, k := range keys {
+			if count[k.Shard%queue.Shards] == shardLimit[lane] {
+				more = true
+			} else {
+				r.skip(k.Shard, lane, now)
+			}
+		}
+		if len(left) > 0 {
+			r.first[lane] = left[0].Shard
+			return true, nil
+		}
+	}
+	return more, nil
+}
+
+// after is where to read on in the shards of which something is due, those first whose turn it is.
+func (r *reader) after(lane queue.Lane, heads []queue.Head, now time.Time) (after []queue.Key) {
 	for _, h := range heads {
 		switch due := h.Due[lane]; {
 		case due.IsZero():
@@ -200,33 +272,15 @@ func (r *reader) readLane(ctx context.Context, lane queue.Lane, heads []queue.He
 			after = append(after, r.cursor(h.Shard, lane))
 		}
 	}
-	for keys := range slices.Chunk(after, readLimit[lane]/shardLimit[lane]) {
-		without, room := r.full(lane)
-		if !room {
-			return false, nil
-		}
-		batches, err := r.s.q.Due(ctx, queue.DueQuery{Lane: lane, After: keys, Until: now, Limit: shardLimit[lane],
-			Without: without})
-		if err != nil {
-			return false, err
-		}
-		if err := r.take(ctx, batches); err != nil {
-			return false, err
-		}
-		// A shard that gave all it was asked for has more. It is read again after the others had their turn.
-		var count [queue.Shards]int
-		for _, b := range batches {
-			count[b.Shard]++
-		}
-		for _, k := range keys {
-			if count[k.Shard] == shardLimit[lane] {
-				more = true
-			} else {
-				r.skip(k.Shard, lane, now)
-			}
-		}
-	}
-	return more, nil
+	turn := func(k queue.Key) uint8 { return (k.Shard - r.first[lane]) % queue.Shards }
+	slices.SortFunc(after, func(a, b queue.Key) int { return cmp.Compare(turn(a), turn(b)) })
+	return after
+}
+
+func (r *reader) read(ctx context.Context, query queue.DueQuery) ([]*queue.Batch, error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	return r.s.q.Due(ctx, query)
 }
 
 // cursor is where to read on in the shard's lane.
@@ -255,17 +309,107 @@ func (r *reader) full(lane queue.Lane) (without []queue.Outlet, room bool) {
 	return without, room
 }
 
-// take admits the batches, in whose order it moves the cursors.
-func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
-	rows := batches
-	batches, err := r.withSingles(ctx, batches)
+// take admits what was read, page by page, and moves the cursors over each page that is admitted. It returns what is
+// left when there is no more time.
+func (r *reader) take(ctx context.Context, rows []*queue.Batch, until time.Time) (left []*queue.Batch, err error) {
+	for len(rows) > 0 {
+		n, named := 1, rows[0].Named()
+		for n < len(rows) && named+rows[n].Named() <= loadPage {
+			named += rows[n].Named()
+			n++
+		}
+		if err := r.takePage(ctx, rows[:n]); err != nil {
+			return nil, err
+		}
+		if rows = rows[n:]; !time.Now().Before(until) {
+			break
+		}
+	}
+	return rows, nil
+}
+
+// takePage loads no more than there is room for. What is passed over for want of room is found when the cursors go
+// back.
+func (r *reader) takePage(ctx context.Context, page []*queue.Batch) error {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	batches, err := r.withSingles(ctx, page)
 	if err != nil {
 		return err
 	}
+	for len(batches) > 0 {
+		var fitting []*queue.Batch
+		fitting, batches = r.fitting(batches)
+		if err := r.admit(ctx, fitting); err != nil {
+			return err
+		}
+	}
+	for _, b := range page {
+		r.advance(b)
+	}
+	return nil
+}
+
+// withSingles has what Singles batches name in their place, of routes that have room.
+func (r *reader) withSingles(ctx context.Context, rows []*queue.Batch) ([]*queue.Batch, error) {
+	var named, batches []*queue.Batch
+	wants := map[*route]bool{}
+	for _, b := range rows {
+		way := r.s.routeOf(b)
+		if way == nil { // of an app that is not configured any more, or not yet here: it waits
+			continue
+		}
+		if b.Kind != queue.Singles {
+			batches = append(batches, b)
+			continue
+		}
+		if _, asked := wants[way]; !asked {
+			wants[way] = way.wants(b.Lane)
+		}
+		if wants[way] {
+			named = append(named, b)
+		}
+	}
+	if len(named) == 0 {
+		return batches, nil
+	}
+	singles, err := r.s.q.Singles(ctx, named, r.s.memory.has)
+	return append(singles, batches...), err
+}
+
+// fitting picks of the batches, which are of one lane, those that are not in memory and that their routes have room
+// for. rest are those that have room only where these take less of it than they might. What there is no room for at all
+// is in neither.
+func (r *reader) fitting(batches []*queue.Batch) (fitting, rest []*queue.Batch) {
+	room := map[*route]int{}
+	for _, b := range batches {
+		way := r.s.routeOf(b)
+		if way == nil || r.s.memory.has(b.Key) {
+			continue
+		}
+		left, asked := room[way]
+		weight := max(1, len(b.Recipients))
+		if !asked {
+			left = way.roomFor(b.Lane, weight)
+			room[way] = left
+		}
+		switch {
+		case left >= weight:
+			room[way] -= weight
+			fitting = append(fitting, b)
+		case asked:
+			rest = append(rest, b)
+		}
+	}
+	return fitting, rest
+}
+
+// admit loads the batches' notifications, and admits them.
+func (r *reader) admit(ctx context.Context, batches []*queue.Batch) error {
 	missing := map[string][]uuid.UUID{}
 	for _, b := range batches {
 		way := r.s.routeOf(b)
-		if way == nil || r.s.memory.has(b.Key) || way.notification(b.Notification) != nil {
+		if way == nil || way.notification(b.Notification) != nil {
 			continue
 		}
 		if ids := missing[b.App]; len(ids) == 0 || ids[len(ids)-1] != b.Notification {
@@ -280,12 +424,9 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 		}
 		loaded[name] = found
 	}
-	for _, b := range rows {
-		r.advance(b)
-	}
 	for _, b := range batches {
 		way := r.s.routeOf(b)
-		if way == nil { // of an app that is not configured any more, or not yet here: it waits
+		if way == nil { // taken away meanwhile
 			continue
 		}
 		n := way.notification(b.Notification)
@@ -297,29 +438,6 @@ func (r *reader) take(ctx context.Context, batches []*queue.Batch) error {
 		}
 	}
 	return nil
-}
-
-// withSingles has what Singles batches name in their place.
-func (r *reader) withSingles(ctx context.Context, batches []*queue.Batch) ([]*queue.Batch, error) {
-	var named []*queue.Batch
-	for _, b := range batches {
-		if b.Kind == queue.Singles && r.s.routeOf(b) != nil {
-			named = append(named, b)
-		}
-	}
-	if len(named) == 0 {
-		return batches, nil
-	}
-	singles, err := r.s.q.Singles(ctx, named, r.s.memory.has)
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range batches {
-		if b.Kind != queue.Singles {
-			singles = append(singles, b)
-		}
-	}
-	return singles, nil
 }
 
 // skip moves on in a shard of which all that was due is read: what was passed over at its end need not be passed over

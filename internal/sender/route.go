@@ -85,6 +85,18 @@ func (r *route) wants(lane queue.Lane) bool {
 	return r.backlog.wants(lane)
 }
 
+// roomFor is how many recipients of the lane there is room for. Where that is less than the weight, the reader is told
+// when there is room again.
+func (r *route) roomFor(lane queue.Lane, weight int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	room := r.backlog.room(lane)
+	if room < weight {
+		r.backlog.full = true
+	}
+	return room
+}
+
 // admit takes a batch into memory, to be sent.
 func (r *route) admit(from *queue.Batch, n *push.Notification) admission {
 	b := &batch{Batch: from, route: r, times: r.s.traced(n)}
