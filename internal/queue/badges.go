@@ -77,7 +77,7 @@ func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 	var ready, counted []*Batch
 	for _, b := range batches {
 		row := now[b.Key]
-		if row == nil {
+		if row == nil || row.Kind == Unreadable {
 			continue
 		}
 		row.place = b.place

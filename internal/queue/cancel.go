@@ -62,7 +62,8 @@ func (q *Queue) Cancellations(ctx context.Context, after uuid.UUID) (page []Canc
 }
 
 // CancelledBatches pages through the batches, in flight or not, of the cancelled notifications in the given shards.
-// after is the last one of the page before, nil at first. Those not in flight are to be settled as cancelled. What
+// after is the last one of the page before, nil at first. Those not in flight are to be settled as cancelled, but for
+// Unreadable ones, whose recipients nobody knows. What
 // waits in the notifications' own rows CancelledSingles has.
 func (q *Queue) CancelledBatches(
 	ctx context.Context, of []Cancellation, leases []Lease, after *Batch, limit int,
@@ -87,7 +88,7 @@ func (q *Queue) CancelledBatches(
 		where += " AND (notification_id > ? OR seq > ?)"
 		args = append(args, after.Notification[:], after.Seq)
 	}
-	batches, err := q.selectBatches(ctx,
+	batches, err := q.selectBatches(ctx, q.db.Reader(),
 		"SELECT "+batchColumns+q.fromBatchesOf()+where+" ORDER BY notification_id, seq LIMIT ?", append(args, limit)...)
 	return batches, wrap(err, "find cancelled batches")
 }
@@ -122,7 +123,7 @@ func (q *Queue) CancelledSingles(ctx context.Context, of []Cancellation, leases 
 	}
 	var all []*Batch
 	for app, ids := range byApp {
-		found, _, err := selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)),
+		found, _, err := q.selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)),
 			shards...)
 		if err != nil {
 			return nil, wrap(err, "find what waits of cancelled notifications")

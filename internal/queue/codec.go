@@ -83,7 +83,7 @@ func (b *Batch) body() []byte {
 		return append([]byte{bodyVersion}, b.Cursor.After...)
 	case Singles:
 		return appendNamed(make([]byte, 0, 1+len(b.singles)*namedSize), b.singles)
-	case Ready, Badges:
+	case Ready, Badges, Unreadable: // which is never written
 	}
 	size := 1
 	for i := range b.Recipients {
@@ -102,12 +102,14 @@ func (b *Batch) setBody(body []byte, n int) error {
 		b.Recipients, err = decodeRecipients(body, n)
 		return err
 	case Audience:
+		if len(body) == 0 || body[0] != bodyVersion || len(body) > 1+push.MaxTokenLen {
+			return errBody
+		}
+		b.Cursor.After = push.Token(body[1:])
+		return nil
+	case Unreadable: // no row says so
 	}
-	if len(body) == 0 || body[0] != bodyVersion || len(body) > 1+push.MaxTokenLen {
-		return errBody
-	}
-	b.Cursor.After = push.Token(body[1:])
-	return nil
+	return fmt.Errorf("%w: unknown kind %d", errBody, b.Kind)
 }
 
 // namedSize is the length of what names one notification: its id, and when it is due.

@@ -82,9 +82,9 @@ func headsQuery(leases []Lease) (query string, args []any) {
 		" FROM shards s WHERE s.shard IN " + list(len(args)), args
 }
 
-// Due returns the batches that the query asks for, each shard's in their order; what Singles batches name is had by
-// Singles. It takes no locks and marks nothing: a
-// batch is found again and again until it is settled, and what is in flight is at the head of its shard.
+// Due returns the batches that the query asks for, each shard's in their order, Unreadable ones too; what Singles
+// batches name is had by Singles. It takes no locks and marks nothing: a batch is found again and again until it is
+// settled, and what is in flight is at the head of its shard.
 //
 // So poll like this: ask Heads which shards have something due (most often none), and read those forward, each from the
 // last batch read of it. From a shard that gave less than Limit everything due was read: go on there from Key{Shard: s,
@@ -123,7 +123,7 @@ func (q *Queue) Due(ctx context.Context, query DueQuery) ([]*Batch, error) {
 	if q.db.Dialect == database.SQLite { // no round trips to save, and it plans a union of 64 for 20 ms
 		var all []*Batch
 		for _, args := range parts {
-			batches, err := q.selectBatches(ctx, part, args...)
+			batches, err := q.selectBatches(ctx, q.db.Reader(), part, args...)
 			if err != nil {
 				return nil, wrap(err, "find due batches")
 			}
@@ -135,7 +135,7 @@ func (q *Queue) Due(ctx context.Context, query DueQuery) ([]*Batch, error) {
 		return nil, nil
 	}
 	// In parentheses, not as derived tables, which the server would keep on disk for their BLOBs.
-	batches, err := q.selectBatches(ctx, "("+part+")"+strings.Repeat(" UNION ALL ("+part+")", len(parts)-1),
+	batches, err := q.selectBatches(ctx, q.db.Reader(), "("+part+")"+strings.Repeat(" UNION ALL ("+part+")", len(parts)-1),
 		slices.Concat(parts...)...)
 	return batches, wrap(err, "find due batches")
 }
@@ -145,12 +145,8 @@ type queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-func (q *Queue) selectBatches(ctx context.Context, query string, args ...any) ([]*Batch, error) {
-	return selectBatches(ctx, q.db.Reader(), query, args...)
-}
-
-// selectBatches reads batchColumns.
-func selectBatches(ctx context.Context, from queryer, query string, args ...any) ([]*Batch, error) {
+// selectBatches reads batchColumns. A row that cannot be read is an Unreadable batch.
+func (q *Queue) selectBatches(ctx context.Context, from queryer, query string, args ...any) ([]*Batch, error) {
 	rows, err := from.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -174,7 +170,8 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 		b.ByPlatform, b.Scheduled = b.Kind&byPlatform != 0, b.Kind&scheduled != 0
 		b.Kind &^= byPlatform | scheduled
 		if err := b.setBody(body, n); err != nil {
-			return nil, fmt.Errorf("batch %d of notification %s: %w", b.Seq, b.Notification, err)
+			q.cannotRead("batches", b.App, b.Notification, b.Seq, err)
+			b.Kind, b.Recipients = Unreadable, nil
 		}
 		batches = append(batches, b)
 	}
@@ -183,7 +180,7 @@ func selectBatches(ctx context.Context, from queryer, query string, args ...any)
 
 // lockBatches reads all batches of the notifications, and locks them until the transaction ends.
 func (q *Queue) lockBatches(ctx context.Context, tx *sqlx.Tx, notifications []uuid.UUID) ([]*Batch, error) {
-	return selectBatches(ctx, tx, "SELECT "+batchColumns+q.fromBatchesOf()+
+	return q.selectBatches(ctx, tx, "SELECT "+batchColumns+q.fromBatchesOf()+
 		" WHERE notification_id IN "+list(len(notifications))+q.forUpdate(),
 		idArgs(notifications)...)
 }
@@ -197,8 +194,8 @@ func (q *Queue) fromBatchesOf() string {
 	return " FROM batches FORCE INDEX (batches_notification)"
 }
 
-// Notifications loads those of the app's notifications that exist. Batches of one that does not are orphans to be
-// skipped.
+// Notifications loads those of the app's notifications that exist and can be read. Batches of one that does not are
+// orphans, to be skipped; those of one that cannot be read are skipped too, until a version runs that can.
 func (q *Queue) Notifications(
 	ctx context.Context, app string, ids []uuid.UUID,
 ) (map[uuid.UUID]*push.Notification, error) {
@@ -237,7 +234,8 @@ func (q *Queue) loadNotifications(
 		n.Key, n.CollapseID, n.Trace = string(topic), string(collapse), push.TraceOf(trace)
 		n.Expiration, n.CreatedAt, n.SendAt = expires.Time, created.Time, sendAt.Time
 		if err := decodeContents(n, contents); err != nil {
-			return err
+			q.cannotRead("notifications", app, n.ID, 0, err)
+			continue
 		}
 		setServiceID(n, serviceID)
 		q.sign(n)

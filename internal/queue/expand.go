@@ -196,16 +196,18 @@ func batchesByRoute(page []push.Recipient, routes []push.Route) iter.Seq2[push.R
 // expandedBefore finds what an earlier expansion of the batch, whose commit's answer was lost, has left: all that comes
 // after it. Whoever repeats the expansion knows none of that yet.
 func (q *Queue) expandedBefore(ctx context.Context, b *Batch) (ready []*Batch, next *Batch, err error) {
-	batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+` FROM batches
+	batches, err := q.selectBatches(ctx, q.db.Reader(), "SELECT "+batchColumns+` FROM batches
 		WHERE shard = ? AND lane = ? AND due_at = ? AND notification_id = ? AND seq > ? AND seq < ? ORDER BY seq`,
 		b.Shard, b.Lane, b.DueAt, b.Notification[:], b.Seq, (b.Seq/audienceSpan+1)*audienceSpan)
 	if err != nil {
 		return nil, nil, wrap(err, "find what was expanded")
 	}
 	for _, found := range batches {
-		if found.Kind == Audience {
+		switch found.Kind {
+		case Audience:
 			next = found
-		} else {
+		case Unreadable:
+		case Ready, Badges, Singles:
 			ready = append(ready, found)
 		}
 	}

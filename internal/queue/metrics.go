@@ -22,6 +22,7 @@ type metrics struct {
 	live          prometheus.Gauge
 	invalidations *prometheus.CounterVec
 	purged        prometheus.Counter
+	unreadable    prometheus.Counter
 	receipts      *prometheus.CounterVec
 }
 
@@ -67,6 +68,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		invalidations: vec("checked_invalidations_total", "Invalidations decided on.", "result", "removed", "kept"),
 		purged: counter("purged_rows_total",
 			"Rows of finished notifications and their history that were removed after queue.retention."),
+		unreadable: counter("unreadable_total", "Rows of what waits that were met and could not be read, as those of a "+
+			"later version; each is counted once, and is passed over."),
 	}
 	m.receipts = vec("receipts_total", "Receipts of devices by what became of them: of forged tickets, and of "+
 		"notifications that are purged, nothing is counted; dropped ones are to come again.", "result",

@@ -360,6 +360,8 @@ func (m *model) finish() {
 				}
 			case Singles:
 				m.t.Fatal("an entry is held, and not what it names")
+			case Unreadable:
+				m.t.Fatal("one cannot be read")
 			}
 		}
 	}

@@ -76,6 +76,8 @@ type Queue struct {
 	counters *quota.Counters
 	doubts   *doubts
 	waves    waves
+	// unreadable are rows that were told of.
+	unreadable unreadable
 	// receipts are counted in groups, receiptsEvery apart; waitingReceipts wait for that.
 	receipts        *database.GroupCommit[push.Receipt]
 	counted         countedReceipts

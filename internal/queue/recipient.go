@@ -189,15 +189,20 @@ const lookedThrough = 32
 func (q *Queue) waiting(ctx context.Context, id uuid.UUID, t push.Token, cursors map[push.Route]push.Token) (
 	*push.Recipient, error,
 ) {
+	var unknown error // where else it may wait
 	for after := int64(-1); ; {
-		batches, err := q.selectBatches(ctx, "SELECT "+batchColumns+q.fromBatchesOf()+
+		batches, err := q.selectBatches(ctx, q.db.Reader(), "SELECT "+batchColumns+q.fromBatchesOf()+
 			" WHERE notification_id = ? AND seq > ? ORDER BY seq LIMIT ?", id[:], after, lookedThrough)
 		if err != nil {
 			return nil, err
 		}
 		for _, b := range batches {
-			if b.Kind == Audience {
+			switch b.Kind {
+			case Audience:
 				cursors[b.Route] = b.Cursor.After
+			case Unreadable:
+				unknown = fmt.Errorf("batch %d: %w", b.Seq, errBody)
+			case Ready, Badges, Singles:
 			}
 			for i := range b.Recipients {
 				if b.Recipients[i].Token == t {
@@ -207,7 +212,7 @@ func (q *Queue) waiting(ctx context.Context, id uuid.UUID, t push.Token, cursors
 			after = int64(b.Seq)
 		}
 		if len(batches) < lookedThrough {
-			return nil, nil
+			return nil, unknown
 		}
 	}
 }

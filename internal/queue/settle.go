@@ -327,7 +327,7 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 			gone = append(gone, s.Batch.place)
 		}
 		k.seq += generation
-		if b := present[k]; b != nil {
+		if b := present[k]; b != nil && b.Kind != Unreadable {
 			followUps = append(followUps, b)
 		}
 	}

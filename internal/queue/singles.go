@@ -69,19 +69,21 @@ func (q *Queue) Singles(ctx context.Context, of []*Batch, known func(Key) bool) 
 	var gone []place // for good: what was settled never waits here again
 	for app, ids := range wanted {
 		for chunk := range slices.Chunk(ids, maxKeys) {
-			found, settled, err := selectSingles(ctx, q.db.Reader(), app, chunk, "")
+			found, settled, err := q.selectSingles(ctx, q.db.Reader(), app, chunk, "")
 			if err != nil {
 				return nil, wrap(err, "find what waits of notifications to one device")
 			}
 			for _, b := range found {
 				b.place = places[b.Notification].place
 				delete(places, b.Notification)
+				if b.Kind != Unreadable {
+					waiting = append(waiting, b)
+				}
 			}
 			for _, id := range settled {
 				gone = append(gone, places[id].place)
 				delete(places, id)
 			}
-			waiting = append(waiting, found...)
 		}
 	}
 	purged := q.now().Add(-notYetThere).UnixMicro()
@@ -110,10 +112,11 @@ func (q *Queue) removeEntries(ctx context.Context) error {
 	return wrap(err, "remove entries of which nothing waits")
 }
 
-// selectSingles reads what waits in the notifications' own rows, and says in which of them nothing waits any more.
-func selectSingles(ctx context.Context, from queryer, app string, ids []uuid.UUID, tail string, args ...any) (
-	batches []*Batch, settled []uuid.UUID, err error,
-) {
+// selectSingles reads what waits in the notifications' own rows, and says in which of them nothing waits any more. What
+// cannot be read is an Unreadable batch.
+func (q *Queue) selectSingles(
+	ctx context.Context, from queryer, app string, ids []uuid.UUID, tail string, args ...any,
+) (batches []*Batch, settled []uuid.UUID, err error) {
 	rows, err := from.QueryContext(ctx, `SELECT id, shard, created_at, send_at, waiting, recipient FROM notifications
 		WHERE app = ? AND id IN `+list(len(ids))+tail,
 		slices.Concat([]any{app}, idArgs(slices.Clone(ids)), args)...)
@@ -137,8 +140,13 @@ func selectSingles(ctx context.Context, from queryer, app string, ids []uuid.UUI
 		if waiting == waitingBadges {
 			b.Kind = Badges
 		}
-		if err := b.setRecipient(recipient); err != nil {
-			return nil, nil, fmt.Errorf("the recipient of notification %s: %w", b.Notification, err)
+		err := b.setRecipient(recipient)
+		if err == nil && waiting > waitingBadges {
+			err = fmt.Errorf("%w: unknown kind", errBody)
+		}
+		if err != nil {
+			q.cannotRead("notifications", app, b.Notification, 0, fmt.Errorf("the recipient: %w", err))
+			b.Kind, b.Recipients = Unreadable, nil
 		}
 		batches = append(batches, b)
 	}
@@ -157,7 +165,7 @@ func (q *Queue) lockSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 	there := map[Key]*Batch{}
 	for app, all := range ids {
 		for chunk := range slices.Chunk(all, maxKeys) {
-			found, _, err := selectSingles(ctx, tx, app, chunk, " AND waiting > 0"+q.forUpdate())
+			found, _, err := q.selectSingles(ctx, tx, app, chunk, " AND waiting > 0"+q.forUpdate())
 			if err != nil {
 				return nil, err
 			}

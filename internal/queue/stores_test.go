@@ -102,7 +102,7 @@ func (s *stores) send(result func(route push.Route, r push.Recipient) push.Resul
 				}
 				_, err := s.queue.Settle(ctx, []queue.Settlement{settlement})
 				s.must(err)
-			case queue.Singles: // taken out above
+			case queue.Singles, queue.Unreadable: // taken out above, and never there
 			}
 		}
 	}

@@ -79,7 +79,7 @@ func (r *reader) cancel(b *queue.Batch, first bool) {
 			way.cancel(b.Notification)
 		}
 	}
-	if way := r.s.routeOf(b); way != nil {
+	if way := r.s.routeOf(b); way != nil && b.Kind != queue.Unreadable {
 		way.cancelStored(b)
 	}
 }

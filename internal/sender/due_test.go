@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lhspn/lhspn/internal/database"
@@ -167,6 +168,35 @@ func TestASlowReadKeepsWhatItHasDone(t *testing.T) {
 		if logs := r.logs.String(); logs != "" {
 			t.Errorf("the log:\n%s", logs)
 		}
+	})
+}
+
+// Rows that cannot be read hide nothing of what waits beside and behind them.
+func TestUnreadableRowsHideNothing(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *database.DB) {
+		tr := newFakeTransport()
+		s, _ := startDue(t, db, 300, map[string]RouteConfig{"a": {Transport: tr, Kind: "http2"}}, func(q *queue.Queue) {
+			several := []*push.Notification{note("a"), note("a"), note("a")}
+			request := &push.Request{App: "a"}
+			for i, n := range several {
+				request.Submissions = append(request.Submissions, push.Submission{Routes: []push.Route{push.Production},
+					Notification: n, Tokens: []push.Token{token(1000 + 2*i), token(1001 + 2*i)}})
+			}
+			if _, err := q.Accept(t.Context(), request); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Tx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+				_, err := tx.ExecContext(ctx, "UPDATE batches SET body = ? WHERE notification_id = ?", []byte("x"), several[0].ID[:])
+				if err == nil {
+					_, err = tx.ExecContext(ctx, "UPDATE notifications SET contents = ? WHERE id = ?", []byte("x"), several[1].ID[:])
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		eventually(t, "all others are settled", func() bool { return len(tr.sends()) == 302 && s.inMemory("a") == 0 })
 	})
 }
 

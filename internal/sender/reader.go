@@ -356,8 +356,8 @@ func (r *reader) withSingles(ctx context.Context, rows []*queue.Batch) ([]*queue
 	wants := map[*route]bool{}
 	for _, b := range rows {
 		way := r.s.routeOf(b)
-		if way == nil { // of an app that is not configured any more, or not yet here: it waits
-			continue
+		if way == nil || b.Kind == queue.Unreadable {
+			continue // it waits: for its app to be configured (again, or here, too), or for a version that can read it
 		}
 		if b.Kind != queue.Singles {
 			batches = append(batches, b)
