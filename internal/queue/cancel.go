@@ -84,7 +84,8 @@ func (q *Queue) CancelledBatches(
 		args = append(args, l.Shard)
 	}
 	if after != nil {
-		// Within a notification all is in one shard and lane, and seq never comes twice: by it the page goes on.
+		// Within a notification all is in one shard and lane, and each has its own seq: by it the page goes on. A follow-up
+		// whose seq began anew meanwhile (see generation) is found at the next look.
 		where += " AND (notification_id > ? OR seq > ?)"
 		args = append(args, after.Notification[:], after.Seq)
 	}

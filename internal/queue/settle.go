@@ -17,12 +17,14 @@ import (
 	"github.com/lhspn/lhspn/internal/quota"
 )
 
-// generation is what a batch's seq grows by with each follow-up, so that a notification's seq never comes twice: a
-// batch that was consumed long ago can never be mistaken for what followed it. The lower bits are its place within the
-// notification.
+// generation is what a batch's seq grows by with each follow-up, so that it is not mistaken for what follows it. The
+// lower bits are its place within the notification. Of the batches that are there at one time no two of a notification
+// have the same seq, for each place has one. After 256 follow-ups, as an outage of hours brings, the seq is the first
+// one's again. No harm comes of it: that batch is due later than all that was settled together with the first one, and
+// so its key is another.
 const generation = 1 << 24
 
-// part is a batch's name, which never comes twice.
+// part is a batch's name among those that are there.
 type part struct {
 	notification uuid.UUID
 	seq          uint32
@@ -312,7 +314,7 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 	var followUps []*Batch
 	var gone []place
 	for _, s := range settlements {
-		k := part{s.Batch.Notification, s.Batch.Seq}
+		k := part{s.Batch.Notification, s.Batch.Seq} // what has come to have the seq again has another key
 		if b := present[k]; b != nil && b.Key == s.Batch.Key {
 			remaining = append(remaining, s)
 			delete(present, k) // were it given twice, the second is gone
@@ -348,8 +350,8 @@ func (q *Queue) settleRemaining(ctx context.Context, tx *sqlx.Tx, settlements []
 const consumeGap = 250 * time.Millisecond
 
 // consume removes the batches' rows and says how many were there. A list of 500 whole keys takes MariaDB 60 ms to plan;
-// a range of the clustered key with the notifications listed takes 3 ms to run. It is exact, as notification and seq
-// never come twice.
+// a range of the clustered key with the notifications listed takes 3 ms to run. It is exact: no two that are there have
+// notification and seq in common, and what has come to have them again is due behind the range (see generation).
 func consume(ctx context.Context, tx *sqlx.Tx, keys []Key) (n int64, err error) {
 	slices.SortFunc(keys, func(a, b Key) int {
 		return cmp.Or(cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Seq, b.Seq),

@@ -3,8 +3,10 @@ package queue
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -159,6 +161,41 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 		}
 		if b := r.badge(token(1)); b != 0 {
 			t.Errorf("the badge was counted to %d", b)
+		}
+		r.checkBacklog()
+	})
+}
+
+// A seq comes again after 256 follow-ups. The batch that has it then is not taken for the first one, whose settlement is
+// repeated.
+func TestASeqThatComesAgain(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		for _, n := range []int{2, 1} { // a batch, and one that waits in its notification's row
+			r.accept(push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(0, n)},
+				push.Submission{Routes: production, Notification: r.notification(), Tokens: tokens(0, n)})
+			due := r.due()
+			first, other := r.settlement(due[0], push.Result{Outcome: push.NotSent}), r.settlement(due[1], accepted)
+			last := due[0]
+			for range math.MaxUint32/generation + 1 {
+				r.clock.Add(int64(time.Millisecond))
+				last = r.settle(r.settlement(last, push.Result{Outcome: push.NotSent}))[0]
+			}
+			if last.Seq != due[0].Seq || last.Key == due[0].Key {
+				t.Fatalf("the seq of %+v has not come again: %+v", due[0].Key, last.Key)
+			}
+			if followUps := r.settle(first, other); len(followUps) != 0 {
+				t.Errorf("followed by %+v", followUps)
+			}
+			if left := r.due(); len(left) != 1 || left[0].Key != last.Key || len(left[0].Recipients) != n {
+				t.Fatalf("left: %+v, not %+v", left, last)
+			}
+			r.settle(r.settlement(last, accepted))
+			for _, b := range due[:2] {
+				if s := r.get(b.Notification); s.Counts.Accepted != int64(n) {
+					t.Errorf("settled: %+v", s)
+				}
+			}
 		}
 		r.checkBacklog()
 	})
