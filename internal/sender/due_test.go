@@ -171,6 +171,22 @@ func TestASlowReadKeepsWhatItHasDone(t *testing.T) {
 	})
 }
 
+// What a read of a lane had no time for is what the next one begins with.
+func TestAReadBeginsWhereTheLastHadNoTime(t *testing.T) {
+	t.Parallel()
+	r, now := newReader(nil), time.Now()
+	var heads []queue.Head
+	for shard := range uint8(queue.Shards) {
+		heads = append(heads, queue.Head{Shard: shard, Due: [2]time.Time{now, now}})
+		r.rewind(shard, queue.Urgent)
+	}
+	r.first[queue.Urgent] = 17
+	after := r.after(queue.Urgent, heads, now)
+	if n := len(after); n != queue.Shards || after[0].Shard != 17 || after[n-1].Shard != 16 {
+		t.Errorf("%d are read, from shard %d to shard %d", n, after[0].Shard, after[n-1].Shard)
+	}
+}
+
 // Rows that cannot be read hide nothing of what waits beside and behind them.
 func TestUnreadableRowsHideNothing(t *testing.T) {
 	t.Parallel()
