@@ -84,9 +84,11 @@ var allowed = map[string]map[string]string{
 	"internal/feedback": {
 		"internal/push": "invalidations",
 	},
+	"internal/tlsclient": {},
 	"internal/http2": {
-		"internal/drain": "what is under way",
-		"internal/ring":  "what waits for a connection",
+		"internal/drain":     "what is under way",
+		"internal/ring":      "what waits for a connection",
+		"internal/tlsclient": "its connections' TLS",
 	},
 	"internal/http2/http2test": {
 		"internal/memconn": "its connections",
@@ -107,6 +109,7 @@ var allowed = map[string]map[string]string{
 		"internal/drain":      "what is under way",
 		"internal/ring":       "what is unconfirmed, and what is to be written",
 		"internal/push":       "groups and results",
+		"internal/tlsclient":  "its connections' TLS",
 	},
 	"internal/apns/credentials": {
 		"internal/inline":    "they may be text in place of a file",

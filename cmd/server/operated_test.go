@@ -183,13 +183,19 @@ func sendParts(t *testing.T, replicas []*rig, key string, recipients, parts int)
 }
 
 // What an app has is gone with it: what waits is not sent, and its tokens and notifications are removed.
-func TestAppDeleted(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+// startWithFox starts a service on SQLite with an app that an operator has set.
+func startWithFox(t *testing.T) (r, operator, admin *rig) {
+	t.Helper()
+	r = newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
 	r.withOperator()
 	r.start()
-	operator := r.as(operatorKey)
-	admin := r.addFox(operator)
+	operator = r.as(operatorKey)
+	return r, operator, r.addFox(operator)
+}
+
+func TestAppDeleted(t *testing.T) {
+	t.Parallel()
+	r, operator, admin := startWithFox(t)
 	admin.call("PUT", "/v1/tokens/"+token(1), `{"user_id": "u", "tags": ["a"]}`, 201)
 	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
 	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}, "send_at": %q}`, token(1), later), 202)
@@ -220,11 +226,7 @@ func TestAppDeleted(t *testing.T) {
 // While what a deleted app had is being removed the configuration file may get an app of its name: nothing of that is removed.
 func TestDeletedAppComesBackInTheFile(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
-	r.withOperator()
-	r.start()
-	operator := r.as(operatorKey)
-	admin := r.addFox(operator)
+	r, _, admin := startWithFox(t)
 	admin.call("PUT", "/v1/tokens/"+token(1), "", 201)
 	r.stop()
 	// It is deleted, and the service stopped before anything is removed.
@@ -262,11 +264,7 @@ func TestDeletedAppComesBackInTheFile(t *testing.T) {
 // an app with a million device tokens is removed in minutes.
 func TestAppDeleteTellsHowFarItIs(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
-	r.withOperator()
-	r.start()
-	operator := r.as(operatorKey)
-	admin := r.addFox(operator)
+	r, operator, admin := startWithFox(t)
 	const devices = 20 * removeStep
 	var lines strings.Builder
 	for i := range devices {

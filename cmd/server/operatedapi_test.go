@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,11 +14,7 @@ import (
 // What GET answers of an app is the same app when it is given back to PUT, with its credentials and keys.
 func TestAppGivenBack(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
-	r.withOperator()
-	r.start()
-	operator := r.as(operatorKey)
-	fox := r.addFox(operator)
+	r, operator, fox := startWithFox(t)
 	operator.call("POST", "/v1/apps/fox/keys", `{"name": "old", "scope": "send", "expires_at": "2100-01-01T00:00:00Z"}`, 201)
 	before := operator.call("GET", "/v1/apps/fox", "", 200)
 	given, err := json.Marshal(before)

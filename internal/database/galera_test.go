@@ -2,12 +2,9 @@ package database_test
 
 import (
 	"context"
-	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 	"golang.org/x/sync/errgroup"
 
@@ -18,24 +15,9 @@ import (
 // A transaction that loses to one of another node is rolled back whole, wherever between two of its statements that
 // comes. `make galera` runs it.
 func TestATransactionIsWholeOnTwoNodes(t *testing.T) {
-	nodes := strings.Fields(os.Getenv("LHSPN_TEST_GALERA"))
-	if len(nodes) < 2 {
-		t.Skip("no Galera: run this by scripts/galera")
-	}
-	t.Setenv(dbtest.ServerVariable, nodes[0])
-	own, err := mysql.ParseDSN(strings.TrimPrefix(dbtest.NewMySQLAddress(t), "mysql://"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var dbs []*database.DB
-	for _, node := range nodes[:2] {
-		cfg, err := mysql.ParseDSN(node)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg.DBName = own.DBName
-		cfg.Params = map[string]string{"wsrep_sync_wait": "1"} // what is read below is what all nodes have committed
-		db, err := database.Open(t.Context(), "mysql://"+cfg.FormatDSN(), database.Options{})
+	for _, address := range dbtest.TwoNodes(t) {
+		db, err := database.Open(t.Context(), address, database.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

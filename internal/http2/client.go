@@ -222,7 +222,7 @@ func (cl *Client) awaitIdle(ctx context.Context) {
 // Reconnect replaces every connection by a new one, without losing what is in flight. It is for new credentials, which
 // a connection takes up only when it is opened.
 func (cl *Client) Reconnect() {
-	cl.dialer.forget()
+	cl.dialer.tls.Forget()
 	for _, s := range cl.slots {
 		cl.mu.Lock()
 		c := s.conn

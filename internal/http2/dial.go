@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/net/http2"
+
+	"github.com/lhspn/lhspn/internal/tlsclient"
 )
 
 var errNotHTTP2 = errors.New("does not offer HTTP/2 (ALPN h2)")
@@ -17,32 +19,13 @@ var errNotHTTP2 = errors.New("does not offer HTTP/2 (ALPN h2)")
 // dialer opens connections to the gateway: TCP, or a tunnel through a proxy, and TLS upon it.
 type dialer struct {
 	cfg Config
-	tls atomic.Pointer[tls.Config]
+	tls *tlsclient.Config
 }
 
+// newDialer offers another protocol too, so that a peer that has only that chooses it: most end the handshake where they
+// have none of those offered, and then it is not known why.
 func newDialer(cfg Config) *dialer {
-	d := &dialer{cfg: cfg}
-	d.forget()
-	return d
-}
-
-// forget drops the TLS sessions: one that is resumed goes on with the certificate it was begun with.
-func (d *dialer) forget() {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if d.cfg.TLS != nil {
-		c = d.cfg.TLS.Clone()
-		c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
-	}
-	if c.ServerName == "" {
-		c.ServerName, _, _ = net.SplitHostPort(d.cfg.Address)
-	}
-	// The other one is offered so that a peer that has only that chooses it: most end the handshake where they have
-	// none of those offered, and then it is not known why.
-	c.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}
-	c.ClientSessionCache = tls.NewLRUClientSessionCache(2 * d.cfg.Connections)
-	// Small first records serve a reader that waits for the first bytes of a page; here they only cost system calls.
-	c.DynamicRecordSizingDisabled = true
-	d.tls.Store(c)
+	return &dialer{cfg: cfg, tls: tlsclient.New(cfg.TLS, cfg.Address, cfg.Connections, http2.NextProtoTLS, "http/1.1")}
 }
 
 func (d *dialer) dial(ctx context.Context) (net.Conn, error) {

@@ -2,11 +2,8 @@ package tokens
 
 import (
 	"fmt"
-	"os"
-	"strings"
 	"testing"
 
-	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lhspn/lhspn/internal/database"
@@ -16,25 +13,9 @@ import (
 // A device that registers two tokens at once through two nodes of a cluster, which do not see each other's row locks,
 // keeps one. `make galera` runs it.
 func TestADeviceHasOneTokenOnTwoNodes(t *testing.T) {
-	nodes := strings.Fields(os.Getenv("LHSPN_TEST_GALERA"))
-	if len(nodes) < 2 {
-		t.Skip("no Galera: run this by scripts/galera")
-	}
-	t.Setenv(dbtest.ServerVariable, nodes[0])
-	first := dbtest.NewMySQLAddress(t)
-	name, err := mysql.ParseDSN(strings.TrimPrefix(first, "mysql://"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var stores []*Store
-	for _, node := range nodes[:2] {
-		cfg, err := mysql.ParseDSN(node)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg.DBName = name.DBName
-		cfg.Params = map[string]string{"wsrep_sync_wait": "1"} // what is read below is what all nodes have committed
-		stores = append(stores, open(t, dbtest.Open(t, "mysql://"+cfg.FormatDSN())))
+	for _, address := range dbtest.TwoNodes(t) {
+		stores = append(stores, open(t, dbtest.Open(t, address)))
 	}
 	const rounds = 200
 	twice := 0

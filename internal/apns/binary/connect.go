@@ -5,12 +5,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/lhspn/lhspn/internal/apns"
+	"github.com/lhspn/lhspn/internal/tlsclient"
 )
 
 const (
@@ -193,30 +193,11 @@ func (s *slot) awaiting() (n int) {
 // dialer connects to the gateway, up to and including the handshake, with its name resolved anew each time.
 type dialer struct {
 	cfg Config
-	tls atomic.Pointer[tls.Config]
+	tls *tlsclient.Config
 }
 
 func newDialer(cfg Config) *dialer {
-	d := &dialer{cfg: cfg}
-	d.forget()
-	return d
-}
-
-// forget drops the TLS sessions: one that is resumed goes on with the certificate it was begun with.
-func (d *dialer) forget() {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if d.cfg.TLS != nil {
-		conf = d.cfg.TLS.Clone()
-	}
-	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
-	// Full records from the start: a connection here lives for a few megabytes, most of which Go would send in small
-	// ones.
-	conf.DynamicRecordSizingDisabled = true
-	conf.ClientSessionCache = tls.NewLRUClientSessionCache(2 * max(d.cfg.Connections, 1))
-	if conf.ServerName == "" {
-		conf.ServerName, _, _ = net.SplitHostPort(d.cfg.Address)
-	}
-	d.tls.Store(conf)
+	return &dialer{cfg: cfg, tls: tlsclient.New(cfg.TLS, cfg.Address, cfg.Connections)}
 }
 
 func (d *dialer) dial(ctx context.Context) (net.Conn, error) {

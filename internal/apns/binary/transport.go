@@ -65,7 +65,7 @@ func New(cfg Config, log *slog.Logger, m *apns.Metrics) *Transport {
 
 // ForgetSessions has the next connections begin with the certificate that is the present one then. Each connection
 // lives for no more than a window of notifications or Config.IdleClose, so that they all do soon.
-func (t *Transport) ForgetSessions() { t.dialer.forget() }
+func (t *Transport) ForgetSessions() { t.dialer.tls.Forget() }
 
 // Run works until ctx ends. What is unfinished then gets Outcome NotSent, and each group's Done is called before Run
 // returns; no goroutine is left.

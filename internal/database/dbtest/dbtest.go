@@ -134,6 +134,32 @@ func MySQLAddress(tb testing.TB) string {
 	return lend(tb, cfg)
 }
 
+// TwoNodes are the addresses of a new database, not migrated, on two nodes of the Galera cluster that scripts/galera has
+// started; the test is skipped where there is none. What is read over either is what all nodes have committed.
+func TwoNodes(t *testing.T) []string {
+	t.Helper()
+	nodes := strings.Fields(os.Getenv("LHSPN_TEST_GALERA"))
+	if len(nodes) < 2 {
+		t.Skip("no Galera: run this by scripts/galera")
+	}
+	t.Setenv(ServerVariable, nodes[0])
+	own, err := mysql.ParseDSN(strings.TrimPrefix(NewMySQLAddress(t), "mysql://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addresses []string
+	for _, node := range nodes[:2] {
+		cfg, err := mysql.ParseDSN(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.DBName = own.DBName
+		cfg.Params = map[string]string{"wsrep_sync_wait": "1"}
+		addresses = append(addresses, "mysql://"+cfg.FormatDSN())
+	}
+	return addresses
+}
+
 // NewMySQLAddress is the address of a new database, not migrated, on the server for tests.
 func NewMySQLAddress(tb testing.TB) string {
 	tb.Helper()
