@@ -22,8 +22,8 @@ type dialer struct {
 	tls *tlsclient.Config
 }
 
-// newDialer offers another protocol too, so that a peer that has only that chooses it: most end the handshake where they
-// have none of those offered, and then it is not known why.
+// newDialer offers another protocol too, so that a peer that has only that chooses it: most end the handshake where
+// they have none of those offered, and then it is not known why.
 func newDialer(cfg Config) *dialer {
 	return &dialer{cfg: cfg, tls: tlsclient.New(cfg.TLS, cfg.Address, cfg.Connections, http2.NextProtoTLS, "http/1.1")}
 }

@@ -1,5 +1,5 @@
-// Package tlsclient has the TLS settings of a client that opens connections to one address again and again, and resumes
-// its sessions.
+// Package tlsclient has the TLS settings of a client that opens connections to one address again and again, and
+// resumes its sessions.
 //
 // It knows nothing of what is said over them.
 package tlsclient

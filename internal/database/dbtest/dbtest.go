@@ -134,8 +134,8 @@ func MySQLAddress(tb testing.TB) string {
 	return lend(tb, cfg)
 }
 
-// TwoNodes are the addresses of a new database, not migrated, on two nodes of the Galera cluster that scripts/galera has
-// started; the test is skipped where there is none. What is read over either is what all nodes have committed.
+// TwoNodes are the addresses of a new database, not migrated, on two nodes of the Galera cluster that scripts/galera
+// has started; the test is skipped where there is none. What is read over either is what all nodes have committed.
 func TwoNodes(t *testing.T) []string {
 	t.Helper()
 	nodes := strings.Fields(os.Getenv("LHSPN_TEST_GALERA"))
