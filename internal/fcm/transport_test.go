@@ -474,8 +474,10 @@ func TestRecallReachesWhatWaits(t *testing.T) {
 						return reply{401, nil, failure(401, "UNAUTHENTICATED", "", errorInfo("ACCESS_TOKEN_EXPIRED"))}
 					}
 					return acceptedReply
-				}), func(c *Config) { c.MaxRate = waits.rate })
-				r.endpoint.latency = waits.latency
+				}), func(c *Config) {
+					c.MaxRate = waits.rate
+					c.Credentials.client.Transport.(*fakeEndpoint).latency = waits.latency
+				})
 				gone, stays := hello(t, nil), hello(t, nil)
 				gone.ID, stays.ID = uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
 				addresses := make([]string, 40)
