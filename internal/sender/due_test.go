@@ -114,7 +114,7 @@ func (s *Sender) inMemory(app string) int {
 func TestNoMoreIsLoadedThanThereIsRoomFor(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
-		const n, others, memory = 20_000, 600, 8000
+		const n, others, memory = 9_500, 600, 8000
 		a, b := newFakeTransport(), newFakeTransport()
 		a.stuck = make(chan struct{})
 		s, q := startDue(t, db, n, map[string]RouteConfig{
