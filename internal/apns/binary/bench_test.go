@@ -23,15 +23,15 @@ import (
 	"github.com/lhspn/lhspn/internal/push/pushtest"
 )
 
-// tlsGateway serves connections over TLS on loopback; n counts them from 0. Each is closed abruptly after serve.
-func tlsGateway(tb testing.TB, serve func(n int, c *tls.Conn)) (address string, roots *x509.CertPool) {
+// selfSigned makes a certificate for loopback.
+func selfSigned(tb testing.TB, name string) *tls.Certificate {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "gateway"}, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -42,9 +42,16 @@ func tlsGateway(tb testing.TB, serve func(n int, c *tls.Conn)) (address string, 
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// tlsGateway serves connections over TLS on loopback; n counts them from 0. Each is closed abruptly after serve.
+func tlsGateway(tb testing.TB, serve func(n int, c *tls.Conn)) (address string, roots *x509.CertPool) {
+	tb.Helper()
+	own := selfSigned(tb, "gateway")
 	roots = x509.NewCertPool()
-	roots.AddCert(leaf)
-	conf := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}, MinVersion: tls.VersionTLS12}
+	roots.AddCert(own.Leaf)
+	conf := &tls.Config{Certificates: []tls.Certificate{*own}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)

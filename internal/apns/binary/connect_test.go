@@ -1,14 +1,8 @@
 package binary
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"log/slog"
-	"math/big"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,36 +122,19 @@ func TestWindowAndRotation(t *testing.T) {
 // A TLS session goes on with the certificate it was begun with: after a new one it is not resumed any more.
 func TestNewCertificateAfterForgetSessions(t *testing.T) {
 	t.Parallel()
-	server := selfSigned(t, "localhost")
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Leaf)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{*server}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	type seen struct {
 		name    string
 		resumed bool
 	}
 	shown := make(chan seen, 1)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte{0}) // and with it the session's ticket
-			state := c.(*tls.Conn).ConnectionState()
-			shown <- seen{state.PeerCertificates[0].Subject.CommonName, state.DidResume}
-			_ = c.Close()
-		}
-	}()
+	address, roots := tlsGateway(t, func(_ int, c *tls.Conn) {
+		_, _ = c.Write([]byte{0}) // and with it the session's ticket
+		state := c.ConnectionState()
+		shown <- seen{state.PeerCertificates[0].Subject.CommonName, state.DidResume}
+	})
 	own := selfSigned(t, "old")
-	transport := New(Config{Address: l.Addr().String(), TLS: &tls.Config{
-		RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12,
+	transport := New(Config{Address: address, TLS: &tls.Config{
+		RootCAs: roots, MinVersion: tls.VersionTLS12,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil },
 	}}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 	connect := func() seen {
@@ -180,25 +157,4 @@ func TestNewCertificateAfterForgetSessions(t *testing.T) {
 	if got := connect(); got != (seen{"new", false}) {
 		t.Errorf("with the new certificate: %+v", got)
 	}
-}
-
-func selfSigned(t *testing.T, name string) *tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
