@@ -23,8 +23,9 @@ var allowed = map[string]map[string]string{
 		"internal/push": "groups, for the tests of transports",
 	},
 	"internal/database": {
-		"migrations":    "it runs them",
-		"internal/push": "an absent database is push.ErrUnavailable",
+		"internal/delay": "it waits",
+		"migrations":     "it runs them",
+		"internal/push":  "an absent database is push.ErrUnavailable",
 	},
 	"internal/database/dbtest": {
 		"internal/database": "it opens databases for the stores' tests",
@@ -62,6 +63,7 @@ var allowed = map[string]map[string]string{
 		"internal/netguard": "webhooks name where they are to be reached",
 	},
 	"internal/queue": {
+		"internal/delay":    "it waits",
 		"internal/quota":    "what waits is counted in the same transaction",
 		"internal/events":   "what became of notifications is told in the same transaction",
 		"internal/push":     "notifications and results",
@@ -77,13 +79,16 @@ var allowed = map[string]map[string]string{
 		"internal/filewatch": "the certificate follows its files",
 	},
 	"internal/sender": {
+		"internal/delay": "it waits",
 		"internal/push":  "groups and results",
 		"internal/queue": "batches and leases, the queue's own values, which the sender passes back to it; never its SQL",
 		"internal/ring":  "what waits",
 	},
 	"internal/feedback": {
-		"internal/push": "invalidations",
+		"internal/delay": "it waits",
+		"internal/push":  "invalidations",
 	},
+	"internal/delay":     {},
 	"internal/tlsclient": {},
 	"internal/http2": {
 		"internal/drain":     "what is under way",
@@ -134,6 +139,7 @@ var allowed = map[string]map[string]string{
 		"internal/netguard": "subscriptions name where they are to be reached",
 	},
 	"internal/fcm": {
+		"internal/delay":  "it waits",
 		"internal/drain":  "what is under way",
 		"internal/push":   "groups and results, and the content that messages are made of",
 		"internal/http2":  "its requests",

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/lhspn/lhspn/internal/delay"
 )
 
 const (
@@ -65,7 +67,7 @@ func (c *checkpointer) run(ctx context.Context) {
 			// that little is copied while nobody writes.
 			waiting(ctx, c.write, "PASSIVE")
 		}
-		if sleep(ctx, checkpointPause) != nil {
+		if delay.For(ctx, checkpointPause) != nil {
 			return
 		}
 	}

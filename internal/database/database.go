@@ -19,6 +19,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/lhspn/lhspn/internal/delay"
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -317,5 +318,5 @@ func (db *DB) leave() {
 // wait pauses before the nth repetition.
 func wait(ctx context.Context, n int) error {
 	limit := min(txMaxWait, txMinWait<<n)
-	return sleep(ctx, time.Duration(rand.Int64N(int64(limit))))
+	return delay.For(ctx, time.Duration(rand.Int64N(int64(limit))))
 }

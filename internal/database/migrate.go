@@ -14,6 +14,7 @@ import (
 	"github.com/pressly/goose/v3"
 	gooseDatabase "github.com/pressly/goose/v3/database"
 
+	"github.com/lhspn/lhspn/internal/delay"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/migrations"
 )
@@ -279,7 +280,7 @@ func (l *migrationLock) acquire(ctx context.Context) error {
 		if waits == 0 {
 			l.log.InfoContext(ctx, "waiting for another process that migrates the schema", "holder", now.Holder)
 		}
-		if err := sleep(ctx, min(l.expiry/20, 200*time.Millisecond)); err != nil {
+		if err := delay.For(ctx, min(l.expiry/20, 200*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -288,7 +289,7 @@ func (l *migrationLock) acquire(ctx context.Context) error {
 // keep shows the waiters that the holder lives, until ctx ends. It returns an error when the lock is lost.
 func (l *migrationLock) keep(ctx context.Context) error {
 	last := time.Now()
-	for sleep(ctx, l.expiry/10) == nil {
+	for delay.For(ctx, l.expiry/10) == nil {
 		kept, err := l.swap(ctx, "UPDATE schema_lock SET beat = beat + 1 WHERE id = 1 AND holder = ?", l.holder)
 		switch {
 		case err == nil && !kept:
@@ -324,17 +325,6 @@ func (l *migrationLock) swap(ctx context.Context, statement string, args ...any)
 		return err
 	})
 	return met && err == nil, err
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // migrationPool is where migrations run: on MySQL connections of their own, whose statements may take as long as an

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lhspn/lhspn/internal/delay"
 	"github.com/lhspn/lhspn/internal/drain"
 	"github.com/lhspn/lhspn/internal/http2"
 	"github.com/lhspn/lhspn/internal/push"
@@ -251,14 +252,7 @@ func (t *Transport) awaitTurn(ctx context.Context, n int) error {
 	if wait <= 0 {
 		return ctx.Err()
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return delay.For(ctx, wait)
 }
 
 // sendAgain has the requests of a group that were refused for their access token sent with another.

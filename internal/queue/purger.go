@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/delay"
 )
 
 // history is what the Purger needs of the Queue.
@@ -47,10 +49,7 @@ func newPurger(history history, retention time.Duration, log *slog.Logger) (*Pur
 
 // Run purges now and then until ctx ends.
 func (p *Purger) Run(ctx context.Context) error {
-	for failing := false; ; {
-		if !sleep(ctx, p.interval/2+rand.N(p.interval)) {
-			return nil
-		}
+	for failing := false; delay.For(ctx, p.interval/2+rand.N(p.interval)) == nil; {
 		if !p.history.OwnsJob("purge") {
 			continue
 		}
@@ -63,6 +62,7 @@ func (p *Purger) Run(ctx context.Context) error {
 			p.log.Info("purged", "rows", rows)
 		}
 	}
+	return nil
 }
 
 // pass removes all that is old enough, as long as the job is this replica's.
@@ -71,7 +71,7 @@ func (p *Purger) pass(ctx context.Context) (rows int, err error) {
 	for p.history.OwnsJob("purge") {
 		n, err := p.step(ctx, before)
 		rows += n
-		if err != nil || n == 0 || !sleep(ctx, purgeBreath) {
+		if err != nil || n == 0 || delay.For(ctx, purgeBreath) != nil {
 			return rows, err
 		}
 	}
@@ -82,16 +82,4 @@ func (p *Purger) step(ctx context.Context, before time.Time) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
 	return p.history.Purge(ctx, before, purgeStep)
-}
-
-// sleep reports whether all of the time passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

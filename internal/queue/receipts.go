@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/delay"
 	"github.com/lhspn/lhspn/internal/events"
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -112,7 +113,7 @@ func (q *Queue) commitReceipts(ctx context.Context, group []push.Receipt) []erro
 	q.metrics.receipts.WithLabelValues("purged").Add(float64(done.gone))
 	q.metrics.receipts.WithLabelValues("repeated").Add(float64(len(group) - done.fresh - done.gone))
 	// Who comes meanwhile shares the next transaction, and the next event.
-	sleep(ctx, q.receiptsEvery-time.Since(start))
+	_ = delay.For(ctx, q.receiptsEvery-time.Since(start))
 	return []error{nil}
 }
 

@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -13,16 +12,4 @@ func backoff(base, most time.Duration, n int) time.Duration {
 		d = min(most, base<<n)
 	}
 	return 1 + rand.N(d)
-}
-
-// sleep is false where ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

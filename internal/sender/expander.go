@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/delay"
 	"github.com/lhspn/lhspn/internal/queue"
 )
 
@@ -41,7 +42,7 @@ func (r expander) run(ctx context.Context) {
 			if failures == 0 {
 				r.log.Warn("recipients cannot be prepared; it is tried until it succeeds", "error", err)
 			}
-			if !sleep(ctx, backoff(50*time.Millisecond, 2*time.Second, failures)) {
+			if delay.For(ctx, backoff(50*time.Millisecond, 2*time.Second, failures)) != nil {
 				return
 			}
 			failures++

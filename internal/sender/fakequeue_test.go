@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lhspn/lhspn/internal/delay"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 )
@@ -251,7 +252,7 @@ func (q *fakeQueue) Singles(context.Context, []*queue.Batch, func(queue.Key) boo
 }
 
 func (q *fakeQueue) Notifications(ctx context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]*push.Notification, error) {
-	if q.loadBy > 0 && !sleep(ctx, time.Duration(len(ids))*q.loadBy) {
+	if q.loadBy > 0 && delay.For(ctx, time.Duration(len(ids))*q.loadBy) != nil {
 		return nil, ctx.Err()
 	}
 	q.mu.Lock()

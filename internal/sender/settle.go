@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/delay"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/ring"
@@ -215,7 +216,7 @@ func (q *settlers) settleAll(ctx context.Context, batches []*batch, settlements 
 			}
 			return
 		}
-		if !sleep(ctx, backoff(50*time.Millisecond, 2*time.Second, failures)) {
+		if delay.For(ctx, backoff(50*time.Millisecond, 2*time.Second, failures)) != nil {
 			q.requeue(batches)
 			return
 		}
@@ -228,7 +229,7 @@ func (q *settlers) settleOnce(ctx context.Context, b *batch, s queue.Settlement)
 		b.route.settled(b)
 		return
 	}
-	if sleep(ctx, 100*time.Millisecond) {
+	if delay.For(ctx, 100*time.Millisecond) == nil {
 		q.add(b)
 	} else {
 		q.requeue([]*batch{b})
