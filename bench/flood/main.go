@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,7 +61,8 @@ func main() {
 
 func benchmark(ctx context.Context, o options) error {
 	table := measure.Table{Columns: []string{
-		"", "notifications/s", "p50", "p99", "max", "fsync p99", "RSS", "open files", "cores: service", "cores: attack",
+		"", "notifications/s", "p50", "p99", "max", "p99 beside a quick disk", "stalls of the disk", "fsync p99",
+		"RSS", "open files", "cores: service", "cores: attack",
 		"connections opened", "registered", "refused (429)",
 	}}
 	for engine := range strings.SplitSeq(o.engines, ",") {
@@ -162,6 +164,8 @@ func (o options) flood(ctx context.Context, server *rig.Server, dir string, p *p
 // part is what became of the notifications of all rounds' like parts, and what it took.
 type part struct {
 	times, syncs   measure.Histogram // of a notification: from when it was to be sent until its 202
+	quick          measure.Histogram // as times, but for what was under way while the disk stalled
+	stalls         int
 	took           time.Duration
 	cpu, attackCPU float64 // seconds
 	memory         int64
@@ -172,8 +176,35 @@ type part struct {
 func (p *part) row(to *measure.Table, name string) {
 	seconds := p.took.Seconds()
 	to.Row(name, int(float64(p.times.Count())/seconds), p.times.Quantile(0.5), p.times.Quantile(0.99), p.times.Max(),
-		p.syncs.Quantile(0.99), measure.MiB(p.memory), p.files, p.cpu/seconds, p.attackCPU/seconds,
-		p.attack.Opened, p.attack.Registered, p.attack.Refused)
+		p.quick.Quantile(0.99), p.stalls, p.syncs.Quantile(0.99), measure.MiB(p.memory), p.files,
+		p.cpu/seconds, p.attackCPU/seconds, p.attack.Opened, p.attack.Registered, p.attack.Refused)
+}
+
+// span is the time that something took.
+type span struct{ begin, end time.Time }
+
+func (s span) took() time.Duration { return s.end.Sub(s.begin) }
+
+// stalled is what a write to the disk of a page takes at the least that is a stall: the service cannot answer sooner.
+const stalled = 5 * time.Millisecond
+
+// add takes in how long notifications and the probes of the disk beside them took.
+func (p *part) add(notifications, syncs []span) {
+	var stalls []span
+	for _, s := range syncs {
+		p.syncs.Add(s.took())
+		if s.took() >= stalled {
+			stalls = append(stalls, s)
+		}
+	}
+	p.stalls += len(stalls)
+	for _, n := range notifications {
+		p.times.Add(n.took())
+		beside := func(s span) bool { return n.begin.Before(s.end) && s.begin.Before(n.end) }
+		if !slices.ContainsFunc(stalls, beside) {
+			p.quick.Add(n.took())
+		}
+	}
 }
 
 // send posts notifications to one token each at the rate, whether those before have been answered or not.
@@ -181,10 +212,12 @@ func (o options) send(ctx context.Context, server *rig.Server, dir string, durat
 	probing, stop := context.WithCancel(ctx)
 	defer stop()
 	var probed sync.WaitGroup
+	var syncs []span
 	var syncErr error
-	probed.Go(func() { syncErr = probe(probing, dir, &p.syncs) })
-	var mu sync.Mutex // guards what follows, and p.times
+	probed.Go(func() { syncs, syncErr = probe(probing, dir) })
+	var mu sync.Mutex // guards what follows
 	var failed error
+	var answered []span
 	var under sync.WaitGroup
 	total := int(duration.Seconds() * float64(o.rate))
 	cpu, began := measure.CPUSeconds(server.PID()), time.Now()
@@ -203,14 +236,14 @@ func (o options) send(ctx context.Context, server *rig.Server, dir string, durat
 		under.Go(func() {
 			body := fmt.Appendf(nil, `{"to": {"tokens": ["%s"]}, "aps": {"alert": "Hello"}}`, rig.Token(i))
 			_, err := server.Post(ctx, body, "")
-			took := time.Since(due)
+			took := span{due, time.Now()}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				failed = err
 				return
 			}
-			p.times.Add(took)
+			answered = append(answered, took)
 		})
 	}
 	under.Wait()
@@ -218,28 +251,29 @@ func (o options) send(ctx context.Context, server *rig.Server, dir string, durat
 	p.cpu += measure.CPUSeconds(server.PID()) - cpu
 	stop()
 	probed.Wait()
+	p.add(answered, syncs)
 	return errors.Join(failed, syncErr)
 }
 
-// probe writes to the disk what a small commit does, ten times a second: how slow that is is not the service's fault.
-func probe(ctx context.Context, dir string, times *measure.Histogram) error {
+// probe writes to the disk what a small commit does, fifty times a second: how slow that is is not the service's fault.
+func probe(ctx context.Context, dir string) (syncs []span, err error) {
 	f, err := os.Create(filepath.Join(dir, "probe"))
 	if err != nil {
-		return fmt.Errorf("measure the disk: %w", err)
+		return nil, fmt.Errorf("measure the disk: %w", err)
 	}
 	defer f.Close()
 	page := make([]byte, 4<<10)
-	for wait(ctx, 100*time.Millisecond) == nil {
+	for wait(ctx, 20*time.Millisecond) == nil {
 		began := time.Now()
 		if _, err = f.WriteAt(page, 0); err == nil {
 			err = f.Sync()
 		}
 		if err != nil {
-			return fmt.Errorf("measure the disk: %w", err)
+			return nil, fmt.Errorf("measure the disk: %w", err)
 		}
-		times.Add(time.Since(began))
+		syncs = append(syncs, span{began, time.Now()})
 	}
-	return nil
+	return syncs, nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {
