@@ -19,7 +19,8 @@ func TestALongOutageIsTriedSeldom(t *testing.T) {
 		away.Store(true)
 		poisoned := note("a")
 		poisoned.Expiration = time.Now().Add(72 * time.Hour)
-		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+		r := start(t, func(r *rig, cfg *Config, _ map[string]RouteConfig) {
+			cfg.Poll = 5 * time.Second // nothing comes from others
 			r.tr["a"].answer = func(d *push.Delivery) push.Result {
 				if away.Load() || d.Notification.ID == poisoned.ID {
 					return push.Result{Outcome: push.Retry, Reason: reasonServiceUnavailable, Status: 500}

@@ -236,7 +236,8 @@ func inSample(t push.Token) bool {
 func TestSharesByPlatform(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+		r := start(t, func(r *rig, cfg *Config, apps map[string]RouteConfig) {
+			cfg.Poll = time.Minute // nothing comes from others
 			b := apps["b"]
 			b.Platform = "other"
 			apps["b"] = b
