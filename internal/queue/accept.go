@@ -256,7 +256,7 @@ func (row *acceptedRow) toAudience(s *push.Submission) error {
 		return nil
 	}
 	lane := Bulk
-	if len(s.Audience.Users) == 1 { // a person has a few devices: as urgent as one device
+	if len(s.Audience.Users) == 1 && row.Rate == 0 { // a person has a few devices: as urgent as one device
 		lane = Urgent
 	}
 	if lane == Urgent && len(routes) > 1 {

@@ -186,6 +186,20 @@ func TestBatchesByRoute(t *testing.T) {
 	}
 }
 
+// Urgent ones are sent as fast as they can be: a notification with a rate of its own, to however many devices of one
+// user, is not urgent.
+func TestAUsersNotificationWithARate(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		n := r.notification()
+		n.Rate = 10
+		r.accept(push.Submission{Routes: production, Notification: n, Audience: &push.Audience{Users: []string{"someone"}}})
+		if b := r.due()[0]; b.Lane != Bulk {
+			t.Errorf("in lane %d", b.Lane)
+		}
+	})
+}
+
 func TestExpandNobody(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {

@@ -18,13 +18,17 @@ import (
 type backlog struct {
 	platform      string
 	rates         *rates
-	limit         int // recipients in memory at the most
+	payloads      *payloads
+	limit         int   // recipients in memory at the most
+	bytes         int64 // that its notifications take; see payloads
 	notifications map[uuid.UUID]*active
 	urgent        ring.Ring[*batch]
 	// turns has the notifications with bulk batches that are ready.
 	turns ring.Ring[*active]
-	// blocked has, for each key that is not sent to for now, the batches that wait for it.
+	// blocked has, for each key that is not sent to for now, the batches that wait for it; waiting is the number of
+	// recipients of all of them.
 	blocked map[string]*blocked
+	waiting int
 	// unprepared has the batches whose recipients are not known or not counted yet, by lane.
 	unprepared [2]ring.Ring[*batch]
 	// inMemory is the number of recipients in memory, by lane; ready those of them that wait for dispatch.
@@ -43,16 +47,20 @@ type blocked struct {
 	recipients int
 }
 
-func newBacklog(platform string, limit int, shared *rates) backlog {
-	return backlog{platform: platform, limit: limit, rates: shared, notifications: map[uuid.UUID]*active{},
-		blocked: map[string]*blocked{}}
+func newBacklog(platform string, limit int, sharedRates *rates, sharedPayloads *payloads) backlog {
+	return backlog{platform: platform, limit: limit, rates: sharedRates, payloads: sharedPayloads,
+		notifications: map[uuid.UUID]*active{}, blocked: map[string]*blocked{}}
 }
 
 // room is how many recipients of the lane may still be admitted.
 func (q *backlog) room(lane queue.Lane) int {
-	bound := q.limit
+	bound, bytes := q.limit, q.bytes
 	if lane != queue.Urgent { // so that no broadcast keeps the urgent ones out
 		bound -= bound / 4
+		bytes += bytes / 3
+	}
+	if !q.payloads.room(bytes) {
+		return 0
 	}
 	return bound - q.inMemory[queue.Urgent] - q.inMemory[queue.Bulk]
 }
@@ -75,14 +83,7 @@ func (q *backlog) wants(lane queue.Lane) bool {
 
 // sendable is the number of bulk recipients that are ready and not kept waiting by a low rate of their own or by their
 // key, or fewer, for slow has also what is in flight.
-func (q *backlog) sendable() int { return max(0, q.ready[queue.Bulk]-q.slow-q.blockedRecipients()) }
-
-func (q *backlog) blockedRecipients() (n int) {
-	for _, w := range q.blocked {
-		n += w.recipients
-	}
-	return n
-}
+func (q *backlog) sendable() int { return max(0, q.ready[queue.Bulk]-q.slow-q.waiting) }
 
 // find is the notification with that id if it is in memory.
 func (q *backlog) find(id uuid.UUID) *active { return q.notifications[id] }
@@ -106,7 +107,7 @@ func (q *backlog) postpones(b *queue.Batch, a *active, now time.Time) bool {
 	case b.Kind == queue.Audience || a.own.Expired(now):
 		return false
 	case q.blocked[a.own.Key] != nil:
-		return q.blockedRecipients() >= q.limit/8
+		return q.waiting >= q.limit/8
 	case !a.slow || b.Lane == queue.Urgent:
 		return false
 	}
@@ -126,9 +127,7 @@ func (q *backlog) fits(a *active, n int) bool {
 // add counts the batch as in memory, and makes it its notification's.
 func (q *backlog) add(b *batch, a *active) {
 	if q.notifications[b.Notification] == nil {
-		q.notifications[b.Notification] = a
-		a.limit = q.rates.take(a.n)
-		q.expires = earlier(q.expires, a.own.Expiration)
+		q.remember(a)
 	}
 	b.n, b.active = a.own, a // one copy of the payload, however often it was read
 	a.batches++
@@ -158,7 +157,7 @@ func (q *backlog) remove(b *batch, now time.Time) (again bool) {
 	if a.batches--; a.batches == 0 {
 		a.idle = now
 		if a.limit == nil {
-			delete(q.notifications, b.Notification)
+			q.forget(a)
 		}
 	}
 	return again
@@ -166,7 +165,7 @@ func (q *backlog) remove(b *batch, now time.Time) (again bool) {
 
 // roomAgain reports, once, that there is room after a batch was refused, and that little is ready.
 func (q *backlog) roomAgain() bool {
-	if q.full && q.sendable() <= q.limit/8 && q.room(queue.Bulk) >= expandPage {
+	if q.full && q.sendable() <= q.limit/8 && q.room(queue.Bulk) >= expandPage && q.payloads.room(2*q.bytes) {
 		q.full = false
 		return true
 	}
@@ -191,18 +190,24 @@ func (q *backlog) enqueue(b *batch, front bool) {
 	}
 }
 
-// block has the batch, which waits nowhere, wait for its key. It is false where there is no room for more that wait so.
+// block has the batch, which waits nowhere, wait for its key. It is false where there is no room for more that wait so:
+// of each key one batch is to wait, by which it is tried again, but an app may have any number of keys.
 func (q *backlog) block(b *batch) bool {
 	w := q.blocked[b.n.Key]
 	if w == nil {
 		w = &blocked{}
 		q.blocked[b.n.Key] = w
 	}
-	if w.batches.Len() > 0 && b.next == 0 && q.blockedRecipients()+b.left() > q.limit/8 {
+	most := q.limit / 8
+	if w.batches.Len() == 0 {
+		most = q.limit / 4
+	}
+	if b.next == 0 && q.waiting > 0 && q.waiting+b.left() > most {
 		return false
 	}
 	w.batches.PushBack(b)
 	w.recipients += b.left()
+	q.waiting += b.left()
 	return true
 }
 
@@ -214,6 +219,7 @@ func (q *backlog) unblock(key string) *batch {
 	}
 	b := w.batches.PopFront()
 	w.recipients -= b.left()
+	q.waiting -= b.left()
 	q.ready[b.Lane] -= b.left() // enqueue counts it again
 	return b
 }
@@ -227,12 +233,14 @@ func (q *backlog) keep(keep func(b *batch) bool) {
 		(*q.turns.At(i)).ready.Keep(keep)
 	}
 	q.pruneTurns()
+	q.waiting = 0
 	for _, w := range q.blocked {
 		w.batches.Keep(keep)
 		w.recipients = 0
 		for i := range w.batches.Len() {
 			w.recipients += (*w.batches.At(i)).left()
 		}
+		q.waiting += w.recipients
 	}
 }
 
@@ -248,11 +256,12 @@ func (q *backlog) pruneTurns() {
 func (q *backlog) page(b *batch) int {
 	page := expandPage
 	switch a := b.active; {
-	// one is enough to see whether the key is taken again
-	case q.blocked[b.n.Key] != nil && q.blocked[b.n.Key].recipients > 0:
-		return 0
-	case b.Lane == queue.Urgent:
+	case b.Lane == queue.Urgent && b.Cursor.After == "": // a person's few devices, on whichever routes
 		return page
+	case b.Lane == queue.Urgent && q.ready[queue.Urgent] >= page: // who has thousands does not keep others waiting
+		return 0
+	case !b.ofAllRoutes() && q.holds(b.n.Key):
+		return 0
 	case !a.slow:
 		if q.enough() {
 			return 0
@@ -273,6 +282,13 @@ func (q *backlog) page(b *batch) int {
 	return page
 }
 
+// holds reports whether nothing more need be ready of the key, which is not sent to for now: one recipient is enough to
+// see whether it is taken again.
+func (q *backlog) holds(key string) bool {
+	w := q.blocked[key]
+	return w != nil && (w.recipients > 0 || q.waiting >= q.limit/8)
+}
+
 // enough reports whether so much is ready that no bulk batch need be prepared.
 func (q *backlog) enough() bool { return q.sendable() >= q.limit/4 }
 
@@ -284,28 +300,40 @@ func (q *backlog) expire() {
 	}
 }
 
-// forgetIdle forgets the notifications of which nothing has been in memory for a while.
-func (q *backlog) forgetIdle(now time.Time) {
-	for id, a := range q.notifications {
-		if a.batches == 0 && now.Sub(a.idle) > 2*time.Second {
-			q.release(a)
-			delete(q.notifications, id)
-		}
-	}
+// remember takes the notification in.
+func (q *backlog) remember(a *active) {
+	q.notifications[a.n.ID] = a
+	a.limit = q.rates.take(a.n)
+	q.bytes += q.payloads.take(a.n)
+	q.expires = earlier(q.expires, a.own.Expiration)
 }
 
-// release leaves the notification's limit to the other routes.
-func (q *backlog) release(a *active) {
+// forget forgets the notification, of which nothing is in memory. Its limit is left to the other routes.
+func (q *backlog) forget(a *active) {
+	if q.notifications[a.n.ID] != a {
+		return
+	}
+	delete(q.notifications, a.n.ID)
+	q.bytes -= q.payloads.release(a.n)
 	if a.limit != nil {
 		q.rates.release(a.n.ID)
 		a.limit = nil
 	}
 }
 
-// releaseAll does so for all, when nothing is sent any more.
-func (q *backlog) releaseAll() {
+// forgetIdle forgets the notifications of which nothing has been in memory for a while.
+func (q *backlog) forgetIdle(now time.Time) {
 	for _, a := range q.notifications {
-		q.release(a)
+		if a.batches == 0 && now.Sub(a.idle) > 2*time.Second {
+			q.forget(a)
+		}
+	}
+}
+
+// forgetAll forgets all of them, when nothing is sent any more.
+func (q *backlog) forgetAll() {
+	for _, a := range q.notifications {
+		q.forget(a)
 	}
 }
 

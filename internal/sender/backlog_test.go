@@ -59,7 +59,7 @@ func keyed(key string) *push.Notification {
 
 func TestNotificationsTakeTurns(t *testing.T) {
 	t.Parallel()
-	q := newBacklog(push.DefaultPlatform, 64_000, newRates())
+	q := newBacklog(push.DefaultPlatform, 64_000, newRates(), &payloads{most: defaultPayloads})
 	to := &recorder{q: &q}
 	big, small := keyed("big"), keyed("small")
 	put(&q, big, queue.Bulk, 1000)
@@ -82,7 +82,7 @@ func TestNotificationsTakeTurns(t *testing.T) {
 
 func TestANotificationsOwnRate(t *testing.T) {
 	t.Parallel()
-	q := newBacklog(push.DefaultPlatform, 64_000, newRates())
+	q := newBacklog(push.DefaultPlatform, 64_000, newRates(), &payloads{most: defaultPayloads})
 	to := &recorder{q: &q}
 	slow := keyed("slow")
 	slow.Rate = 100
@@ -104,7 +104,7 @@ func TestANotificationsOwnRate(t *testing.T) {
 
 func TestAKeyThatWaits(t *testing.T) {
 	t.Parallel()
-	q := newBacklog(push.DefaultPlatform, 8000, newRates())
+	q := newBacklog(push.DefaultPlatform, 8000, newRates(), &payloads{most: defaultPayloads})
 	to := &recorder{q: &q, blocked: map[string]bool{"wrong": true}}
 	wrong := keyed("wrong")
 	for range 3 {
@@ -112,8 +112,8 @@ func TestAKeyThatWaits(t *testing.T) {
 	}
 	put(&q, keyed("right"), queue.Bulk, 100)
 	q.sendBulk(5000, time.Now(), to)
-	if !slices.Equal(to.sent, []string{"right×100"}) || q.blockedRecipients() != 800 || q.sendable() != 0 {
-		t.Errorf("sent %v, %d wait, %d are sendable", to.sent, q.blockedRecipients(), q.sendable())
+	if !slices.Equal(to.sent, []string{"right×100"}) || q.waiting != 800 || q.sendable() != 0 {
+		t.Errorf("sent %v, %d wait, %d are sendable", to.sent, q.waiting, q.sendable())
 	}
 	if q.inMemory != [2]int{0, 900} {
 		t.Errorf("in memory %v: those that there is no room for stay rows", q.inMemory)
@@ -131,7 +131,7 @@ func TestAKeyThatWaits(t *testing.T) {
 func TestABacklogCountsRight(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		q := newBacklog(push.DefaultPlatform, 8000, newRates())
+		q := newBacklog(push.DefaultPlatform, 8000, newRates(), &payloads{most: defaultPayloads})
 		to := &recorder{q: &q, blocked: map[string]bool{}, gone: map[*batch]bool{}}
 		notes := []*push.Notification{keyed("a"), keyed("b"), keyed("b"), keyed("c")}
 		notes[3].Rate = 50
@@ -177,8 +177,8 @@ func TestABacklogCountsRight(t *testing.T) {
 					ready[b.Lane] += b.left()
 				}
 			}
-			if ready != q.ready || blocked != q.blockedRecipients() {
-				t.Fatalf("ready %v, counted %v; blocked %d, counted %d", ready, q.ready, blocked, q.blockedRecipients())
+			if ready != q.ready || blocked != q.waiting {
+				t.Fatalf("ready %v, counted %v; blocked %d, counted %d", ready, q.ready, blocked, q.waiting)
 			}
 		}
 	})

@@ -38,6 +38,10 @@ type batch struct {
 	one     [1]push.Result
 }
 
+// ofAllRoutes reports whether the batch is an audience of all of its app's routes: what it is expanded to goes each of
+// them, so that it is not up to one of them when.
+func (b *batch) ofAllRoutes() bool { return b.Kind == queue.Audience && b.Route == "" }
+
 // left is the number of recipients that wait to be dispatched.
 func (b *batch) left() int { return len(b.Recipients) - b.next }
 
@@ -115,4 +119,9 @@ type active struct {
 	weighed       time.Time // when its "later" last counted as evidence, while none was taken
 	// since when nothing is in memory of it: its limiter must not forget at once what was just sent
 	idle time.Time
+}
+
+// expired reports whether nothing of the notification is to be sent any more, on no platform.
+func (a *active) expired(now time.Time) bool {
+	return a.n.Expired(now) && !slices.ContainsFunc(a.n.Others, func(n *push.Notification) bool { return !n.Expired(now) })
 }

@@ -64,7 +64,7 @@ func TestCancelWhatIsInFlightAndWhatIsNotInMemory(t *testing.T) {
 		close(r.tr["a"].stuck)
 		pass(2 * time.Second)
 		r.want(n, map[push.Outcome]int{push.Cancelled: 20_000})
-		if a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a"}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || len(a.backlog.notifications) != 0 {
+		if a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a", Route: push.Production}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || len(a.backlog.notifications) != 0 {
 			t.Errorf("something is counted still: %v %v %d", a.backlog.inMemory, a.backlog.ready, len(a.backlog.notifications))
 		}
 	})

@@ -22,6 +22,7 @@ type fakeQueue struct {
 	rows       map[queue.Key]*queue.Batch
 	notes      map[uuid.UUID]*push.Notification
 	audience   map[uuid.UUID][]push.Recipient // what is left of each
+	ways       map[uuid.UUID][]push.Route     // of those to an audience of all routes, in turn
 	gone       map[uuid.UUID]bool             // cancelled
 	final      map[uuid.UUID]map[push.Token]push.Result
 	attempts   map[uuid.UUID]map[push.Token]uint8
@@ -45,7 +46,7 @@ type fakeQueue struct {
 func newFakeQueue() *fakeQueue {
 	q := &fakeQueue{
 		rows: map[queue.Key]*queue.Batch{}, notes: map[uuid.UUID]*push.Notification{}, audience: map[uuid.UUID][]push.Recipient{},
-		gone: map[uuid.UUID]bool{}, final: map[uuid.UUID]map[push.Token]push.Result{},
+		ways: map[uuid.UUID][]push.Route{}, gone: map[uuid.UUID]bool{}, final: map[uuid.UUID]map[push.Token]push.Result{},
 		attempts: map[uuid.UUID]map[push.Token]uint8{}, changed: make(chan struct{}, 1),
 	}
 	for i := range q.owned {
@@ -118,10 +119,22 @@ func (q *fakeQueue) broadcast(n *push.Notification, count int) *queue.Batch {
 	return q.add(&queue.Batch{Key: queue.Key{Lane: queue.Bulk, DueAt: n.SendAt.UnixMicro(), Notification: n.ID}, App: n.App, Kind: queue.Audience})
 }
 
+// toUser puts a notification to a user with so many devices, in turn on these routes, into rows.
+func (q *fakeQueue) toUser(n *push.Notification, devices int, ways ...push.Route) *queue.Batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.notes[n.ID], q.ways[n.ID] = n, ways
+	q.audience[n.ID] = recipients(0, devices)
+	return q.add(&queue.Batch{Key: queue.Key{Lane: queue.Urgent, DueAt: n.SendAt.UnixMicro(), Notification: n.ID}, App: n.App, Kind: queue.Audience})
+}
+
 // add gives the batch its sequence number and shard. mu is held.
 func (q *fakeQueue) add(b *queue.Batch) *queue.Batch {
 	q.seq++
 	b.Seq, b.Shard = q.seq, b.Notification[len(b.Notification)-1]%queue.Shards // one for all of a notification, as it is
+	if b.Route == "" && len(q.ways[b.Notification]) == 0 {
+		b.Route = push.Production
+	}
 	q.rows[b.Key] = b
 	return clone(b)
 }
@@ -350,12 +363,17 @@ func (q *fakeQueue) Expand(_ context.Context, l queue.Lease, b *queue.Batch, lim
 	for limit > 0 && len(q.audience[b.Notification]) > 0 {
 		rest := q.audience[b.Notification]
 		n := min(limit, queue.MaxBatch, len(rest))
-		ready = append(ready, q.add(&queue.Batch{Key: b.Key, App: b.App, Recipients: rest[:n]}))
+		route := b.Route
+		if ways := q.ways[b.Notification]; route == "" {
+			n, route = max(1, n/len(ways)), ways[len(ready)%len(ways)]
+		}
+		ready = append(ready, q.add(&queue.Batch{Key: b.Key, App: b.App, Route: route, Recipients: rest[:n]}))
 		q.audience[b.Notification] = rest[n:]
 		limit -= n
 	}
-	if len(q.audience[b.Notification]) > 0 {
-		next = q.add(&queue.Batch{Key: b.Key, App: b.App, Kind: queue.Audience})
+	if rest := q.audience[b.Notification]; len(rest) > 0 {
+		next = q.add(&queue.Batch{Key: b.Key, App: b.App, Route: b.Route, Kind: queue.Audience,
+			Cursor: queue.Cursor{After: rest[0].Token}})
 	}
 	return ready, next, nil
 }

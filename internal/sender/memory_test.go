@@ -90,7 +90,7 @@ func TestAGatewayThatGoesAwayIsOneFailure(t *testing.T) {
 		if n := len(r.tr["a"].sends()); n < 10_000 {
 			t.Fatalf("only %d were in flight at once", n)
 		}
-		a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a"}]
+		a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a", Route: push.Production}]
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if a.breaker.route.failures != 1 || a.breaker.route.cause != causeConnection {

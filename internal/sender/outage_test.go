@@ -204,7 +204,7 @@ func shown(t *testing.T, r *rig, app string) (causes []string) {
 			continue
 		}
 		var m dto.Metric
-		if err := r.s.routes.Load().byOutlet[queue.Outlet{App: app}].metrics.paused[i].Write(&m); err != nil {
+		if err := r.s.routes.Load().byOutlet[queue.Outlet{App: app, Route: push.Production}].metrics.paused[i].Write(&m); err != nil {
 			t.Error(err)
 		}
 		if m.GetGauge().GetValue() == 1 {

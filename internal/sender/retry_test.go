@@ -115,7 +115,7 @@ func TestWhatDidNotReachTheServiceIsNotAnAttemptAndNotWritten(t *testing.T) {
 		if probes < 20 || first-probes > 12 {
 			t.Errorf("of %d groups %d were probes of one: want a probe every 30 s or less", first, probes)
 		}
-		if lines := strings.Count(r.logs.String(), "nothing reaches the gateway; the route's notifications wait\" app=a route=\"\" reason=ConnectionLost"); lines != 1 {
+		if lines := strings.Count(r.logs.String(), "nothing reaches the gateway; the route's notifications wait\" app=a route=production reason=ConnectionLost"); lines != 1 {
 			t.Errorf("said %d times that nothing reaches the gateway, and why", lines)
 		}
 		up.Store(true)

@@ -39,7 +39,7 @@ func start(t *testing.T, change func(r *rig, cfg *Config, apps map[string]RouteC
 	}
 	outlets := map[queue.Outlet]RouteConfig{}
 	for name, c := range apps {
-		outlets[queue.Outlet{App: name}] = c
+		outlets[queue.Outlet{App: name, Route: push.Production}] = c
 	}
 	s, err := New(cfg, r.q, outlets, slog.New(slog.NewTextHandler(r.logs, nil)), prometheus.NewRegistry())
 	if err != nil {

@@ -48,7 +48,7 @@ func newRoute(s *Sender, outlet queue.Outlet, cfg RouteConfig, known *share) *ro
 		s: s, app: outlet.App, name: outlet.Route, cfg: cfg, log: log,
 		metrics: s.metrics.route(outlet, cfg.Kind, cfg.Reasons), share: known, limit: limiter(cfg.MaxRate),
 		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
-		backlog: newBacklog(cfg.Platform, cfg.Memory, s.rates), breaker: newBreaker(&s.cfg, log),
+		backlog: newBacklog(cfg.Platform, cfg.Memory, s.rates, s.payloads), breaker: newBreaker(&s.cfg, log),
 		window: newWindow(cfg.QueueTarget, cfg.InFlight-cfg.InFlight/8),
 	}
 }
@@ -97,6 +97,13 @@ func (r *route) roomFor(lane queue.Lane, weight int) int {
 	return room
 }
 
+// hasRoom reports whether there is room for one more urgent recipient.
+func (r *route) hasRoom() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.backlog.room(queue.Urgent) > 0
+}
+
 // admit takes a batch into memory, to be sent.
 func (r *route) admit(from *queue.Batch, n *push.Notification) admission {
 	b := &batch{Batch: from, route: r, times: r.s.traced(n)}
@@ -124,7 +131,7 @@ func (r *route) admit(from *queue.Batch, n *push.Notification) admission {
 	r.backlog.add(b, a)
 	r.breaker.arrived(time.Now())
 	switch {
-	case a.noContent && (b.Kind != queue.Audience || b.Route != ""): // an audience without a route is of all platforms
+	case a.noContent && !b.ofAllRoutes():
 		r.failWithoutContent(b)
 	case b.Kind != queue.Ready:
 		r.backlog.unprepared[b.Lane].PushBack(b)

@@ -15,7 +15,7 @@ import (
 // routes are the routes there are at one time. It is never changed, but replaced.
 type routes struct {
 	byOutlet map[queue.Outlet]*route
-	// byApp has each app's routes by their names. Audiences of all routes are expanded by the first.
+	// byApp has each app's routes by their names. Audiences of all routes are expanded by the first that has room.
 	byApp map[string][]*route
 }
 
@@ -32,10 +32,8 @@ func newRoutes(byOutlet map[queue.Outlet]*route) *routes {
 
 // of is the route that the batch goes, nil where there is none.
 func (rs *routes) of(b *queue.Batch) *route {
-	if b.Route == "" {
-		if of := rs.byApp[b.App]; len(of) > 0 {
-			return of[0]
-		}
+	if of := rs.byApp[b.App]; b.Route == "" && len(of) > 0 {
+		return of[max(0, slices.IndexFunc(of, (*route).hasRoom))]
 	}
 	return rs.byOutlet[queue.Outlet{App: b.App, Route: b.Route}]
 }
@@ -191,7 +189,7 @@ func (r *runner) stop() {
 	r.route.stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.backlog.releaseAll()
+	r.backlog.forgetAll()
 }
 
 // each calls f for all of them at once, and waits.

@@ -18,7 +18,7 @@ func (r *rig) set(app string, tr *fakeTransport) {
 	if tr != nil {
 		c = &RouteConfig{Transport: tr, Kind: "http2", InFlight: 2000, Memory: 8000}
 	}
-	if err := r.s.SetRoutes(map[queue.Outlet]*RouteConfig{{App: app}: c}); err != nil {
+	if err := r.s.SetRoutes(map[queue.Outlet]*RouteConfig{{App: app, Route: push.Production}: c}); err != nil {
 		r.t.Fatal(err)
 	}
 }

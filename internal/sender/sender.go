@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,6 +87,10 @@ type Config struct {
 	// Blocked is how often one notification is tried of a route, or of a key, that the service refuses, and bounds the
 	// pauses of a route of which it takes nothing for a while; default 30 s.
 	Blocked time.Duration
+	// Payloads bounds the bytes that notifications with their payloads take in memory, of all routes together; default
+	// 128 MiB, and where GOMEMLIMIT is set at most an eighth of that. The process takes about twice as much for them,
+	// until garbage is collected.
+	Payloads int64
 	// Tracer is told of the ways of traced notifications; nil: nothing is.
 	Tracer push.Tracer
 }
@@ -107,6 +112,7 @@ const (
 	defaultMaxRetries  = 3
 	defaultInFlight    = 32 * groupSize
 	defaultMemory      = 64 * groupSize
+	defaultPayloads    = 128 << 20
 	groupSize          = 1000
 	cancelEvery        = 400 * time.Millisecond
 	rescanEvery        = 5 * time.Second
@@ -133,6 +139,9 @@ func (c Config) withDefaults() Config {
 	set(&c.Blocked, defaultBlocked)
 	if c.Settlers == 0 {
 		c.Settlers = defaultSettlers
+	}
+	if c.Payloads == 0 {
+		c.Payloads = min(defaultPayloads, debug.SetMemoryLimit(-1)/8)
 	}
 	return c
 }
@@ -194,6 +203,7 @@ type Sender struct {
 	metrics  *metrics
 	memory   *memory
 	rates    *rates
+	payloads *payloads
 	settlers *settlers
 	reader   *reader
 	// routes are those there are now; see SetRoutes.
@@ -213,6 +223,7 @@ func New(cfg Config, q Queue, outlets map[queue.Outlet]RouteConfig, log *slog.Lo
 		cfg: cfg.withDefaults(), q: q, log: log, metrics: newMetrics(reg), memory: newMemory(),
 		rates: newRates(), runners: map[queue.Outlet]*runner{}, stopping: make(chan struct{}),
 	}
+	s.payloads = &payloads{most: s.cfg.Payloads}
 	s.settlers = newSettlers(s)
 	s.reader = newReader(s)
 	s.routes.Store(&routes{})

@@ -159,7 +159,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		peak := 0
 		for range 200 {
 			pass(50 * time.Millisecond)
-			a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a"}]
+			a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a", Route: push.Production}]
 			a.mu.Lock()
 			peak = max(peak, a.backlog.inMemory[queue.Urgent]+a.backlog.inMemory[queue.Bulk])
 			a.mu.Unlock()
@@ -170,7 +170,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		for _, n := range all {
 			r.want(n, map[push.Outcome]int{push.Accepted: 10_000})
 		}
-		if a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a"}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || a.inFlight != 0 || len(a.backlog.notifications) != 0 {
+		if a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a", Route: push.Production}]; a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || a.inFlight != 0 || len(a.backlog.notifications) != 0 {
 			t.Errorf("something is counted still: %v %v %d %d", a.backlog.inMemory, a.backlog.ready, a.inFlight, len(a.backlog.notifications))
 		}
 	})

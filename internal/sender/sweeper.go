@@ -41,6 +41,9 @@ func (r sweeper) sweep(now time.Time) {
 	}
 	signal(r.wakePrepare) // less may be ready of a slow audience
 	r.backlog.forgetIdle(now)
+	if r.backlog.roomAgain() { // other routes may have left it
+		r.s.reader.rewindAll()
+	}
 	r.metrics.showPause(r.breaker.shown())
 }
 
@@ -48,6 +51,9 @@ func (r sweeper) sweep(now time.Time) {
 // comes; but one whose tries do not reach the service is not kept for ever, for it was not meant to come late. r.mu is
 // held.
 func (r *route) expired(b *batch, now time.Time) bool {
+	if b.ofAllRoutes() { // each route's part expires by itself, and this one need not be the last to
+		return b.active.expired(now)
+	}
 	if !b.n.Expiration.IsZero() {
 		return b.n.Expired(now)
 	}

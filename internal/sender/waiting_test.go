@@ -139,7 +139,7 @@ func TestMoreRecipientsWaitThanAreRemembered(t *testing.T) {
 		}
 		pass(30 * time.Second)
 		r.want(n, map[push.Outcome]int{push.Accepted: size})
-		a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a"}]
+		a := r.s.routes.Load().byOutlet[queue.Outlet{App: "a", Route: push.Production}]
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if len(a.breaker.tokens.until) != 0 {
@@ -334,7 +334,7 @@ func TestWhatHasNoContentForThePlatformFails(t *testing.T) {
 		if lines := strings.Count(r.logs.String(), "level=ERROR msg=\"a notification has no content"); lines != 1 {
 			t.Errorf("the log:\n%s", r.logs)
 		}
-		a := r.s.routes.Load().byOutlet[queue.Outlet{App: "b"}]
+		a := r.s.routes.Load().byOutlet[queue.Outlet{App: "b", Route: push.Production}]
 		if a.backlog.inMemory != [2]int{} || a.backlog.ready != [2]int{} || len(a.backlog.notifications) != 0 {
 			t.Errorf("something is counted still: %v %v %d", a.backlog.inMemory, a.backlog.ready, len(a.backlog.notifications))
 		}
