@@ -9,6 +9,7 @@ import (
 // answer is what an error of FCM says, whichever part of the body says it. Its texts are FCM's; they are for looking
 // at, and what they may repeat of a message or a token is not logged.
 type answer struct {
+	truncated bool // there is more of the body than was read
 	isFCM     bool // the body is an error as Google's APIs write it
 	status    string
 	message   string

@@ -55,14 +55,21 @@ func (m *match) matches(http int, a *answer, body []byte) bool {
 		(m.status == "" || m.status == a.status) &&
 		(!m.token || a.blamesToken()) && (!m.device || a.device) && (!m.coded || a.errorCode != "") &&
 		(!m.isFCM || a.isFCM) &&
-		(!m.accepted || isAccepted(body))
+		(!m.accepted || isAccepted(body, a.truncated))
 }
 
-// isAccepted tells FCM's own 200, {"name": "projects/…/messages/…"}, from that of something that answers 200 to all.
-func isAccepted(body []byte) bool {
+// isAccepted tells FCM's own 200, {"name": "projects/…/messages/…"}, from that of something that answers 200 to all. Of
+// a truncated one what came may be little: FCM's own is short, so the answer broke off.
+func isAccepted(body []byte, truncated bool) bool {
 	body = bytes.Trim(body, " \r\n\t")
+	if truncated {
+		return len(body) == 0 || len(body) < longestAccepted && body[0] == '{'
+	}
 	return len(body) > 0 && body[0] == '{' && body[len(body)-1] == '}' && bytes.Contains(body, []byte(`"name"`))
 }
+
+// longestAccepted is more bytes than FCM's answer to an accepted message has.
+const longestAccepted = 1 << 10
 
 // verdictTable is the only place where the transport judges an answer: the first row that matches. It goes by what the
 // details of the error say, then by the violated field, by ErrorInfo, by the status's name, and by the HTTP status
@@ -122,10 +129,12 @@ var verdictTable = []struct {
 
 // judge is the result for an answer, and what it asks of the transport. retryAfter is the answer's own header.
 // The answer that was read comes with it.
-func judge(status int, body []byte, retryAfter time.Duration, now time.Time) (r push.Result, act action, a answer) {
+func judge(status int, body []byte, truncated bool, retryAfter time.Duration, now time.Time) (r push.Result, act action,
+	a answer) {
 	if status != 200 {
 		a = parseAnswer(body)
 	}
+	a.truncated = truncated
 	for i := range verdictTable {
 		row := &verdictTable[i]
 		if !row.matches(status, &a, body) {

@@ -12,7 +12,8 @@ import (
 // dynamic table, and it allocates nothing. Which request an answer is for its stream's identifier says.
 //
 // It is as strict as RFC 9113, 8.2 and 8.3 ask, with one exception: the value of a field that nobody asks for, where it
-// is Huffman-coded, is not decoded to see whether each of its characters is allowed.
+// is Huffman-coded, is not decoded to see whether each of its characters is allowed. What a clear status says is
+// believed all the same: see conn.heard.
 type blockReader struct {
 	wanted map[string]int // AnswerFields, by their name
 	static [hpackStaticLen + 1]fieldKind
@@ -25,7 +26,8 @@ type blockReader struct {
 	buf   bytes.Buffer
 
 	// Of the last block:
-	status    int // 0 where it has none
+	status    int  // 0 where it has none
+	vague     bool // it has several, or not where it belongs
 	length    int64
 	values    [][]byte // of the wanted fields, valid until the next block
 	scratch   []byte
@@ -69,7 +71,7 @@ const noLength = -1
 // read reads a whole block. Not ok: it breaks HPACK's rules, which ends the connection (RFC 9113, 4.3). Not valid: the
 // answer is malformed (8.1.1), which ends the stream.
 func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
-	r.status, r.length, r.place = 0, noLength, 0
+	r.status, r.vague, r.length, r.place = 0, false, noLength, 0
 	if r.anyWanted {
 		clear(r.values)
 		r.scratch, r.anyWanted = r.scratch[:0], false
@@ -80,7 +82,7 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 	for len(block) > 0 {
 		b := block[0]
 		if b&^7 == hpackIndexed|8 && b != hpackIndexed|15 { // the usual :status
-			valid = valid && r.status == 0 && !regular
+			r.vague = r.vague || r.status != 0 || regular
 			r.status = hpackStaticStatus[b&7]
 			block, first = block[1:], false
 			continue
@@ -113,7 +115,7 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 			valid = false
 		case kindStatus:
 			n, digits := statusCode(value)
-			valid = valid && digits && r.status == 0 && !regular
+			r.vague = r.vague || !digits || r.status != 0 || regular
 			r.status = n
 		case kindContentLength:
 			n, err := strconv.ParseUint(string(value), 10, 31)
@@ -133,7 +135,7 @@ func (r *blockReader) read(block []byte, trailers bool) (valid, ok bool) {
 			}
 		}
 	}
-	return valid, true
+	return valid && !r.vague, true
 }
 
 // skipUsual takes a field off the block that has the expected name, and reports whether its value is valid. Not ok: it

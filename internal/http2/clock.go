@@ -95,8 +95,11 @@ func (c *conn) streamTimeout() time.Duration {
 func (c *conn) giveUp(now time.Time) {
 	timeout := c.streamTimeout()
 	for _, id := range c.streams.ids(func(s *stream) bool { return now.Sub(c.sentAt(s, now)) >= timeout }) {
+		c.reset(id, http2.ErrCodeCancel)
+		if c.heard(id, &c.writeDone) {
+			continue
+		}
 		if s, ok := c.take(id); ok {
-			c.reset(id, http2.ErrCodeCancel)
 			s.ref.written = true
 			c.writeDone.without(s.ref, c.unanswered(c.sentAt(&s, now)), now)
 		}

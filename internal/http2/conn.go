@@ -203,6 +203,9 @@ func (c *conn) run(ctx context.Context) {
 
 	// Both goroutines are gone: what is left is the last stream's end.
 	c.mu.Lock()
+	for _, id := range c.streams.ids(func(*stream) bool { return true }) {
+		c.heard(id, &c.writeDone)
+	}
 	left := c.takeAbove(0)
 	for i := range left {
 		left[i].tries++

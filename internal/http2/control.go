@@ -41,8 +41,11 @@ func (c *conn) onReset(id uint32, p []byte) error {
 		// The answer was complete but for its end.
 		k := c.streams.kept[id]
 		c.answered(s, k.body, k.fields, false)
+	case code == http2.ErrCodeHTTP11Required:
+		refused, _ := c.take(id)
+		c.readDone.without(refused.ref, NotHTTP2, c.lastRead)
 	default:
-		c.abandoned(id)
+		c.abandoned(id, code != http2.ErrCodeEnhanceYourCalm)
 	}
 	return nil
 }

@@ -5,6 +5,9 @@ import "time"
 // maxTries is how often a request is put on a connection that then fails it, before the caller hears of it.
 const maxTries = 5
 
+// maxResets is how often it is put on one whose streams, but not itself, the peer ends.
+const maxResets = 2
+
 // ended collects requests that have ended, so that groups and the bound in flight are touched once for many.
 type ended struct {
 	groups []groupCount

@@ -228,6 +228,9 @@ func (c *conn) onBlock(f frameHeader, block []byte) error {
 	status := c.blocks.status
 	switch {
 	case !valid, s.status != 0 && !end: // what comes after the answer is its trailers
+		if s.status == 0 && !c.blocks.vague { // whatever else is wrong with it
+			s.status = uint16(status)
+		}
 		c.resetStream(s.id, http2.ErrCodeProtocol)
 	case s.status != 0:
 		c.onEnd(s, nil, nil)
@@ -320,22 +323,12 @@ func (c *conn) onEnd(s *stream, p []byte, fields [][]byte) {
 
 // answered tells the caller of an answer, and does what it asks for then.
 func (c *conn) answered(s *stream, body []byte, fields [][]byte, truncated bool) {
-	r, status := s.ref, s.status
+	r := s.ref
 	if s.partial {
 		// Answered before it was heard to the end: the peer has seen enough.
 		c.reset(s.id, http2.ErrCodeCancel)
 	}
-	c.remove(s)
-	c.lastAnswer = c.lastRead
-	if c.answers++; c.answers == 1 {
-		c.cl.reached()
-	}
-	if status/100 == 2 {
-		c.accepted = true
-	}
-	a := &c.answer
-	a.Status, a.Body, a.Truncated, a.Again, a.fields = int(status), body, truncated, r.again, fields
-	switch r.group.Answer(int(r.index), a) {
+	switch c.tell(s, body, fields, truncated) {
 	case Finished:
 	case SendAgain:
 		if !r.again {
@@ -349,6 +342,35 @@ func (c *conn) answered(s *stream, body []byte, fields [][]byte, truncated bool)
 	c.readDone.add(r)
 }
 
+// tell removes the stream, and tells the caller of its answer.
+func (c *conn) tell(s *stream, body []byte, fields [][]byte, truncated bool) Next {
+	r, status := s.ref, s.status
+	c.remove(s)
+	c.lastAnswer = c.lastRead
+	if c.answers++; c.answers == 1 {
+		c.cl.reached()
+	}
+	if status/100 == 2 {
+		c.accepted = true
+	}
+	a := &c.answer
+	a.Status, a.Body, a.Truncated, a.Again, a.fields = int(status), body, truncated, r.again, fields
+	return r.group.Answer(int(r.index), a)
+}
+
+// heard ends a request whose stream is over without the end of its answer, if what came of that says that it was
+// accepted: sent again it would arrive twice.
+func (c *conn) heard(id uint32, done *ended) bool {
+	s := c.streams.find(id)
+	if s == nil || s.status/100 != 2 {
+		return false
+	}
+	r, k := s.ref, c.streams.kept[id]
+	c.tell(s, k.body, k.fields, true)
+	done.add(r)
+	return true
+}
+
 // reset tells the peer that we are done with a stream. mu is held.
 func (c *conn) reset(id uint32, code http2.ErrCode) {
 	c.resets.add(id)
@@ -359,15 +381,18 @@ func (c *conn) reset(id uint32, code http2.ErrCode) {
 // resetStream ends one stream on which the peer broke the rules.
 func (c *conn) resetStream(id uint32, code http2.ErrCode) {
 	c.reset(id, code)
-	c.abandoned(id)
+	c.abandoned(id, true)
 }
 
-// abandoned ends one stream that got no answer and will get none: it is sent again a few times, since that may be
-// chance.
-func (c *conn) abandoned(id uint32) {
+// abandoned ends one stream that got no answer and will get none. Where again is set it is sent again once, since that
+// may be chance; more often is for the caller, who knows to wait between.
+func (c *conn) abandoned(id uint32, again bool) {
+	if c.heard(id, &c.readDone) {
+		return
+	}
 	s, _ := c.take(id)
 	s.ref.written = true
-	if s.ref.tries++; s.ref.tries < maxTries {
+	if s.ref.tries++; again && s.ref.tries < maxResets {
 		c.resend = append(c.resend, s.ref)
 		return
 	}

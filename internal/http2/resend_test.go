@@ -71,8 +71,10 @@ func TestUnansweredAmongAnswered(t *testing.T) {
 		others bool // they are answered
 		want   Outcome
 	}{
-		{"reset among answers", func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal) }, maxTries, true, Ignored},
-		{"all reset", func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal) }, maxTries, false, NoAnswer},
+		{"reset among answers", func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal) }, maxResets, true, Ignored},
+		{"all reset", func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal) }, maxResets, false, NoAnswer},
+		{"asked for calm", func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeEnhanceYourCalm) }, 1, false, NoAnswer},
+		{"asked for HTTP/1.1", func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeHTTP11Required) }, 1, true, NotHTTP2},
 		{"no answer among answers", func(*http2test.Peer, uint32) {}, 1, true, Ignored},
 		{"no answers", func(*http2test.Peer, uint32) {}, 1, false, NoAnswer},
 	} {
@@ -287,5 +289,40 @@ func TestCulpritIsFound(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestHeardInPart: what a status says is so that it was accepted, whatever becomes of the rest of the answer. Sent again
+// it would arrive twice.
+func TestHeardInPart(t *testing.T) {
+	for name, end := range map[string]func(p *http2test.Peer, id uint32){
+		"reset":             func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal) },
+		"cancelled":         func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeCancel) },
+		"connection closed": func(p *http2test.Peer, _ uint32) { _ = p.Close() },
+		"no end":            func(*http2test.Peer, uint32) {},
+		"part of a body": func(p *http2test.Peer, id uint32) {
+			_ = p.Framer.WriteData(id, false, []byte(`{"na`))
+			_ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				seen := 0
+				tr := startClient(t, Config{StreamTimeout: 10 * time.Second}, func(_ int, p *http2test.Peer) {
+					p.Settings()
+					for r := p.Next(); r != nil; r = p.Next() {
+						seen++
+						_ = p.Framer.WriteHeaders(http2.HeadersFrameParam{StreamID: r.ID, EndHeaders: true, BlockFragment: p.Block(":status", "201")})
+						end(p, r.ID)
+					}
+				})
+				g := tr.send(testNote, 0, 1)
+				tr.wait()
+				tr.want(g, Answered, 201)
+				if seen != 1 || g.results[0].times != 1 {
+					t.Errorf("sent %d times, answered %d times", seen, g.results[0].times)
+				}
+			})
+		})
 	}
 }

@@ -71,6 +71,12 @@ var verdictTable = [...]verdictRow{
 	{405, "", verdict{push.Failed, MethodNotAllowed, actionNone}},
 	{413, "", verdict{push.Failed, PayloadTooLarge, actionNone}},
 
+	// What HTTP calls repeatable, as front ends say it: nothing of it is about the message (RFC 9110, 15.5.9 and 15.5.20;
+	// RFC 8470, 5.2).
+	{408, "", verdict{push.Retry, ServiceUnavailable, actionLater}},
+	{421, "", verdict{push.Retry, ServiceUnavailable, actionLater}},
+	{425, "", verdict{push.Retry, ServiceUnavailable, actionLater}},
+
 	// The subscription is dead.
 	{404, "BadPath", verdict{push.Unregistered, BadPath, actionNone}}, // Apple
 	{404, "", verdict{push.Unregistered, NotFound, actionNone}},       // RFC 8030, 7.3; Mozilla's errno 102
