@@ -34,7 +34,7 @@ const (
 	mayOperate
 )
 
-// The sets that the routes ask for. An app backend may do what its mobile app may: architecture has it set user_id.
+// The sets that the routes ask for. An app backend may do what its mobile app may: it is what knows whose a device is.
 const (
 	forRegister = mayRegister | maySend | mayAdmin
 	forSend     = maySend | mayAdmin

@@ -134,8 +134,8 @@ func (s *Store) change(ctx context.Context, what string, fn func(ctx context.Con
 	return wrap(err, what)
 }
 
-// Put stores the entry that make makes of the one there was, nil where there was none. Keys that are not nil take the
-// place of those there were. push.ErrConflict: a key is in use already, or the app is being deleted.
+// Put stores what entry makes of the one there was, nil where there was none. With replace the keys take the place of
+// those there were. push.ErrConflict: a key is in use already, or the app is being deleted.
 func (s *Store) Put(
 	ctx context.Context, name string, keys []Key, replace bool, entry func(before []byte) ([]byte, error),
 ) (created bool, err error) {

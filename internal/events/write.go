@@ -17,7 +17,7 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// Shards is more than any shard's number: it means none.
+// noShard is more than any shard's number: it means none.
 const noShard = 64
 
 // What a row holds at the most: events, and bytes before they are compressed.

@@ -8,7 +8,7 @@ const (
 	windowPeriod = 10 * time.Second // how long a measured base latency is believed
 )
 
-// window bounds an app's bulk recipients in flight so that their queue inside the transport stays about target deep in
+// window bounds a route's bulk recipients in flight so that their queue inside the transport stays about target deep in
 // time: an urgent notification that is sent behind them then waits no longer than that. The bound follows the gateway's
 // own speed: by Little's law what is in flight divided by its latency is the rate, and rate × (base latency + target)
 // may be in flight, where the base latency is the shortest seen lately. Once a period the bound drops to its minimum

@@ -31,9 +31,9 @@ func (a Alert) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// MakeAlert builds the value of aps.alert as the original system did: only a body gives the plain string; anything more
-// gives a dictionary, in which locKey takes the place of body and a missing actionLocKey (nil) becomes an explicit
-// null. An empty locKey or launchImage and a nil locArgs are left out.
+// MakeAlert builds the value of aps.alert as the applications of LHSPNservice expect it: only a body gives the plain
+// string; anything more gives a dictionary, in which locKey takes the place of body and a missing actionLocKey (nil)
+// becomes an explicit null. An empty locKey or launchImage and a nil locArgs are left out.
 func MakeAlert(body string, actionLocKey *string, locKey string, locArgs []string, launchImage string) any {
 	if actionLocKey == nil && locKey == "" && locArgs == nil && launchImage == "" {
 		return body
