@@ -12,27 +12,6 @@ import (
 	"github.com/lhspn/lhspn/internal/tokens"
 )
 
-// notifications is the queue as the API asks for it: the two know each other's values only here.
-type notifications struct{ *queue.Queue }
-
-// Accept implements api.Notifications.
-func (n notifications) Accept(ctx context.Context, r *push.Request) ([]byte, error) {
-	replay, err := n.Queue.Accept(ctx, r)
-	if replay != nil {
-		return replay.Answer, err
-	}
-	return nil, err
-}
-
-// Replayed implements api.Notifications.
-func (n notifications) Replayed(ctx context.Context, r *push.Request) ([]byte, error) {
-	replay, err := n.Queue.Replayed(ctx, r)
-	if replay == nil {
-		return nil, err
-	}
-	return replay.Answer, err
-}
-
 // deadTokens is the history of invalidations with the job that makes it, as the API asks for them.
 type deadTokens struct {
 	queue *queue.Queue

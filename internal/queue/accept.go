@@ -24,7 +24,7 @@ type acceptance struct {
 	// What the transaction decides. It is decided anew in each attempt, and holds once the commit is known.
 	verdict verdict
 	first   *acceptance // the earlier one in the group with the same key
-	replay  *Replay
+	replay  []byte      // what the first one was answered; nil for none
 }
 
 type verdict uint8
@@ -48,12 +48,13 @@ type acceptedRow struct {
 }
 
 // Accept is durable when it returns: the request's notifications with their batches, and its key, are committed, all or
-// none. Concurrent calls share a transaction. A non-nil Replay is the answer to a repetition.
+// none. Concurrent calls share a transaction. A non-nil replay is what a repeated request was answered the first time:
+// nothing new was accepted.
 //
 // It fails with push.ErrConflict where the key was used for another request, a push.QuotaError, or
 // push.ErrUnavailable; with the last one the request may have been committed all the same, and only a key makes its
 // repetition safe.
-func (q *Queue) Accept(ctx context.Context, r *push.Request) (*Replay, error) {
+func (q *Queue) Accept(ctx context.Context, r *push.Request) (replay []byte, err error) {
 	for i := range r.Submissions {
 		q.sign(r.Submissions[i].Notification)
 	}

@@ -120,7 +120,7 @@ func TestAcceptAfterLostCommit(t *testing.T) {
 				n := r.notification()
 				request := &push.Request{App: app, Submissions: []push.Submission{{Routes: production, Notification: n, Tokens: tokens(0, 3)}}, IdempotencyKey: "key", Answer: []byte("answer")}
 				r.failOnce(f)
-				if replay, err := r.Accept(t.Context(), request); err != nil || (replay != nil && string(replay.Answer) != "answer") {
+				if replay, err := r.Accept(t.Context(), request); err != nil || (replay != nil && string(replay) != "answer") {
 					t.Fatalf("%v, %v", replay, err)
 				}
 				if s := r.get(n.ID); s.Recipients != 3 {
@@ -174,7 +174,7 @@ func TestBacklogFull(t *testing.T) {
 		if _, err := r.Accept(t.Context(), first); err != nil {
 			t.Fatal(err)
 		}
-		if replay, err := r.Accept(t.Context(), first); err != nil || replay == nil || string(replay.Answer) != "first" {
+		if replay, err := r.Accept(t.Context(), first); err != nil || replay == nil || string(replay) != "first" {
 			t.Errorf("a repetition, which adds nothing: %v, %v", replay, err)
 		}
 		refused := &push.Request{App: app, Submissions: []push.Submission{{Routes: production, Notification: r.notification(), Tokens: tokens(0, 1)}}}

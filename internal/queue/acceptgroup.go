@@ -50,7 +50,7 @@ func (a *acceptance) settle() error {
 	case refused:
 		return fmt.Errorf("%w: the idempotency key was used for another request", push.ErrConflict)
 	case repeated:
-		a.replay = &Replay{a.first.Answer}
+		a.replay = bytesOf(a.first.Answer)
 	case inserted, replayed:
 	}
 	return nil

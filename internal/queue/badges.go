@@ -109,11 +109,9 @@ func (q *Queue) countBadges(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 
 func badgeIncrements(ctx context.Context, tx *sqlx.Tx, ids map[string][]uuid.UUID) (map[uuid.UUID]uint32, error) {
 	increments := map[uuid.UUID]uint32{}
-	for app, all := range ids {
-		for chunk := range slices.Chunk(all, maxKeys) {
-			if err := readIncrements(ctx, tx, app, chunk, increments); err != nil {
-				return nil, err
-			}
+	for app, chunk := range runs(ids, maxKeys) {
+		if err := readIncrements(ctx, tx, app, chunk, increments); err != nil {
+			return nil, err
 		}
 	}
 	return increments, nil

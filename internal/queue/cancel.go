@@ -123,7 +123,7 @@ func (q *Queue) CancelledSingles(ctx context.Context, of []Cancellation, leases 
 		shards[i] = leases[i].Shard
 	}
 	var all []*Batch
-	for app, ids := range byApp {
+	for app, ids := range runs(byApp, maxKeys) {
 		found, _, err := q.selectSingles(ctx, q.db.Reader(), app, ids, " AND waiting > 0 AND shard IN "+list(len(shards)),
 			shards...)
 		if err != nil {

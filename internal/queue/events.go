@@ -148,11 +148,9 @@ func (n *news) each(pick func(*told) bool, fn func(app string, ids []uuid.UUID) 
 			byApp[t.app] = append(byApp[t.app], t.id)
 		}
 	}
-	for app, ids := range byApp {
-		for chunk := range slices.Chunk(ids, maxKeys) {
-			if err := fn(app, chunk); err != nil {
-				return err
-			}
+	for app, chunk := range runs(byApp, maxKeys) {
+		if err := fn(app, chunk); err != nil {
+			return err
 		}
 	}
 	return nil

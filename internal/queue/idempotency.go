@@ -12,15 +12,10 @@ import (
 	"github.com/lhspn/lhspn/internal/quota"
 )
 
-// Replay is what a repeated request was answered the first time; nothing new was accepted.
-type Replay struct {
-	Answer []byte
-}
-
 // Replayed is what Accept would answer to a repetition, and nil where the request is none; it accepts nothing. It is
 // for requests that can no longer be accepted (the times that they name have passed), whose repetitions still must be
 // answered as they were the first time. push.ErrConflict: the key was used for another request.
-func (q *Queue) Replayed(ctx context.Context, r *push.Request) (*Replay, error) {
+func (q *Queue) Replayed(ctx context.Context, r *push.Request) ([]byte, error) {
 	stored, err := selectKeys(ctx, q.db.Reader(), r.App, []any{[]byte(r.IdempotencyKey)})
 	if err != nil {
 		return nil, wrap(err, "look up the idempotency key")
@@ -33,7 +28,7 @@ func (q *Queue) Replayed(ctx context.Context, r *push.Request) (*Replay, error) 
 		return nil, fmt.Errorf("%w: the idempotency key was used for another request", push.ErrConflict)
 	}
 	q.metrics.replays.Inc()
-	return &Replay{s.answer}, nil
+	return bytesOf(s.answer), nil
 }
 
 // recognise decides what each request of the group is, from the keys that are known.
@@ -58,7 +53,7 @@ func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 		return nil
 	}
 	oldest := q.now().Add(-keyLifetime)
-	for app, keys := range byApp {
+	for app, keys := range runs(byApp, maxKeys) {
 		stored, err := selectKeys(ctx, tx, app, keys)
 		if err != nil {
 			return fmt.Errorf("look up idempotency keys: %w", err)
@@ -77,7 +72,7 @@ func (q *Queue) recognise(ctx context.Context, tx *sqlx.Tx, group []*acceptance,
 				}
 				counts.Add(app, quota.Keys, -n)
 			case bytes.Equal(s.hash, a.Hash[:]):
-				a.verdict, a.replay = replayed, &Replay{s.answer}
+				a.verdict, a.replay = replayed, bytesOf(s.answer)
 			default:
 				a.verdict = refused
 			}

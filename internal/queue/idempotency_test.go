@@ -41,7 +41,7 @@ func TestIdempotency(t *testing.T) {
 				case replay == nil:
 					answers[i] = n.ID.String()
 				default:
-					answers[i] = string(replay.Answer)
+					answers[i] = string(replay)
 				}
 			})
 		}
@@ -67,7 +67,7 @@ func TestIdempotency(t *testing.T) {
 			t.Errorf("another app with the key: %v, %v", replay, err)
 		}
 		same := &push.Request{App: app, IdempotencyKey: "key", Hash: sha256.Sum256([]byte("body"))}
-		if replay, err := first.Replayed(t.Context(), same); err != nil || replay == nil || string(replay.Answer) != answers[0] {
+		if replay, err := first.Replayed(t.Context(), same); err != nil || replay == nil || string(replay) != answers[0] {
 			t.Errorf("what was answered: %v, %v", replay, err)
 		}
 		if replay, err := first.Replayed(t.Context(), request()); !errors.Is(err, push.ErrConflict) || replay != nil {

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"slices"
 
 	"github.com/jmoiron/sqlx"
 
@@ -17,11 +16,9 @@ func (q *Queue) reopen(ctx context.Context, tx *sqlx.Tx, told []push.Invalidatio
 	for i := range told {
 		byApp[told[i].App] = append(byApp[told[i].App], told[i])
 	}
-	for app, told := range byApp {
-		for run := range slices.Chunk(told, maxKeys) {
-			if err := q.reopenOf(ctx, tx, app, run); err != nil {
-				return wrap(err, "decide again")
-			}
+	for app, run := range runs(byApp, maxKeys) {
+		if err := q.reopenOf(ctx, tx, app, run); err != nil {
+			return wrap(err, "decide again")
 		}
 	}
 	return nil

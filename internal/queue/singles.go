@@ -67,23 +67,21 @@ func (q *Queue) Singles(ctx context.Context, of []*Batch, known func(Key) bool) 
 	}
 	var waiting []*Batch
 	var gone []place // for good: what was settled never waits here again
-	for app, ids := range wanted {
-		for chunk := range slices.Chunk(ids, maxKeys) {
-			found, settled, err := q.selectSingles(ctx, q.db.Reader(), app, chunk, "")
-			if err != nil {
-				return nil, wrap(err, "find what waits of notifications to one device")
+	for app, chunk := range runs(wanted, maxKeys) {
+		found, settled, err := q.selectSingles(ctx, q.db.Reader(), app, chunk, "")
+		if err != nil {
+			return nil, wrap(err, "find what waits of notifications to one device")
+		}
+		for _, b := range found {
+			b.place = places[b.Notification].place
+			delete(places, b.Notification)
+			if b.Kind != Unreadable {
+				waiting = append(waiting, b)
 			}
-			for _, b := range found {
-				b.place = places[b.Notification].place
-				delete(places, b.Notification)
-				if b.Kind != Unreadable {
-					waiting = append(waiting, b)
-				}
-			}
-			for _, id := range settled {
-				gone = append(gone, places[id].place)
-				delete(places, id)
-			}
+		}
+		for _, id := range settled {
+			gone = append(gone, places[id].place)
+			delete(places, id)
 		}
 	}
 	purged := q.now().Add(-notYetThere).UnixMicro()
@@ -163,15 +161,13 @@ func (q *Queue) lockSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) 
 		}
 	}
 	there := map[Key]*Batch{}
-	for app, all := range ids {
-		for chunk := range slices.Chunk(all, maxKeys) {
-			found, _, err := q.selectSingles(ctx, tx, app, chunk, " AND waiting > 0"+q.forUpdate())
-			if err != nil {
-				return nil, err
-			}
-			for _, b := range found {
-				there[b.Key] = b
-			}
+	for app, chunk := range runs(ids, maxKeys) {
+		found, _, err := q.selectSingles(ctx, tx, app, chunk, " AND waiting > 0"+q.forUpdate())
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range found {
+			there[b.Key] = b
 		}
 	}
 	return there, nil
@@ -183,21 +179,19 @@ func rewriteSingles(ctx context.Context, tx *sqlx.Tx, batches []*Batch) error {
 	for _, b := range batches {
 		byApp[b.App] = append(byApp[b.App], b)
 	}
-	for app, all := range byApp {
-		for chunk := range slices.Chunk(all, entrySize) {
-			args := []any{waitingReady}
-			ids := make([]uuid.UUID, len(chunk))
-			for i, b := range chunk {
-				args = append(args, b.Notification[:], b.recipient())
-				ids[i] = b.Notification
-			}
-			args = append(append(args, app), idArgs(ids)...)
-			_, err := tx.ExecContext(ctx, "UPDATE notifications SET waiting = ?, recipient = CASE id"+
-				strings.Repeat(" WHEN ? THEN ?", len(chunk))+" ELSE recipient END WHERE app = ? AND id IN "+list(len(chunk)),
-				args...)
-			if err != nil {
-				return wrap(err, "rewrite what waits of notifications to one device")
-			}
+	for app, chunk := range runs(byApp, entrySize) {
+		args := []any{waitingReady}
+		ids := make([]uuid.UUID, len(chunk))
+		for i, b := range chunk {
+			args = append(args, b.Notification[:], b.recipient())
+			ids[i] = b.Notification
+		}
+		args = append(append(args, app), idArgs(ids)...)
+		_, err := tx.ExecContext(ctx, "UPDATE notifications SET waiting = ?, recipient = CASE id"+
+			strings.Repeat(" WHEN ? THEN ?", len(chunk))+" ELSE recipient END WHERE app = ? AND id IN "+list(len(chunk)),
+			args...)
+		if err != nil {
+			return wrap(err, "rewrite what waits of notifications to one device")
 		}
 	}
 	return nil

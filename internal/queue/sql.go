@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +58,19 @@ func idArgs(ids []uuid.UUID) []any {
 		args[i] = ids[i][:]
 	}
 	return args
+}
+
+// runs are the values of each app, up to n at a time. The apps are in order, so that transactions lock rows in one.
+func runs[T any](byApp map[string][]T, n int) iter.Seq2[string, []T] {
+	return func(yield func(app string, run []T) bool) {
+		for _, app := range slices.Sorted(maps.Keys(byApp)) {
+			for run := range slices.Chunk(byApp[app], n) {
+				if !yield(app, run) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // wrap says what was attempted, and marks an error that means that the database is away. nil stays nil.
