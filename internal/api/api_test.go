@@ -43,6 +43,7 @@ const (
 
 // stores is a fake of all three stores, in memory. err, where set, is what every method gives.
 type stores struct {
+	lookUpBy    time.Duration // that looking at an audience takes
 	mu          sync.Mutex
 	err         error
 	panics      bool
@@ -219,6 +220,7 @@ func (q queue) Replayed(_ context.Context, r *push.Request) ([]byte, error) {
 }
 
 func (q queue) LookUp(_ context.Context, s *push.Submission) error {
+	time.Sleep(q.lookUpBy) //nolint:forbidigo // synctest's time
 	defer q.begin()()
 	s.Empty = slices.Equal(s.Audience.Users, []string{"nobody"})
 	return q.err

@@ -244,8 +244,8 @@ func (f *feed) stream(ctx context.Context, x *exchange, deadlines *http.Response
 			if f.head {
 				return nil
 			}
-			if len(out) == 0 {
-				out = append(out, ":\n\n"...)
+			if len(out) == 0 { // whose connection breaks before the first event goes on from here
+				out = append(out, "id: "+f.cursor+"\n\n"...)
 			}
 		}
 		if err := f.send(x, deadlines, out); err != nil {

@@ -202,7 +202,7 @@ func TestEventStreamBeats(t *testing.T) {
 		if time.Since(start) != time.Hour {
 			t.Errorf("it lasted %v", time.Since(start))
 		}
-		if body := w.Body.String(); !strings.HasPrefix(body, ":\n\nid: 1\n\nid: 1\n\n") {
+		if body := w.Body.String(); !strings.HasPrefix(body, "id: 1\n\nid: 1\n\n") {
 			t.Errorf("without events it wrote %q", body[:min(100, len(body))])
 		}
 	})

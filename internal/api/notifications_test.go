@@ -220,6 +220,28 @@ func TestAudiences(t *testing.T) {
 	}
 }
 
+// Looking at each audience of a batch may take long: after a second the rest are looked at when they are expanded.
+func TestABatchLooksForASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.lookUpBy = 300 * time.Millisecond
+		one := `{"to": {"users": ["nobody"]}, "aps": {"alert": "x"}}`
+		begin := time.Now()
+		w := f.call(sendKey, http.MethodPost, "/v1/notifications/batch", `{"notifications": [`+one+strings.Repeat(`,`+one, 19)+`]}`)
+		wantStatus(t, w, 202)
+		done := 0
+		for _, n := range decode[acceptedBatchBody](t, w).Notifications {
+			if n.State == string(push.StateDone) {
+				done++
+			}
+		}
+		if took := time.Since(begin); took > 1500*time.Millisecond || done != 4 {
+			t.Errorf("it took %v, and %d were found to have no members", took, done)
+		}
+	})
+}
+
 func TestBatch(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

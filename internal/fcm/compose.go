@@ -44,8 +44,9 @@ type composer struct {
 	notification *push.Notification
 
 	// The parts of the message object. android lacks its notification, its ttl and the members below.
-	android, androidNotification, shown, data, rest members
-	androidData                                     push.JSON
+	android, androidNotification, shown, rest members
+	data                                      manyMembers
+	androidData                               push.JSON
 	// asked: the block has a notification for Android, whatever is in it.
 	asked bool
 }
@@ -84,7 +85,7 @@ func (m *composer) message(block push.JSON) {
 		m.faults = append(m.faults, faults...)
 		return
 	}
-	set := func(to *members, name, value string) {
+	set := func(to interface{ set(string, push.JSON) }, name, value string) {
 		if value != "" {
 			to.set(name, quote(value))
 		}
@@ -154,7 +155,7 @@ func (m *composer) block(block push.JSON) {
 			m.object(here, v, notificationForm, func(name, _ string, v push.JSON) { m.shown.set(name, compact(v)) })
 		case "data":
 			if v == nil {
-				m.data = nil
+				m.data = manyMembers{}
 				return
 			}
 			for key, v := range v.Members() {

@@ -33,6 +33,36 @@ func (m *members) set(name string, value push.JSON) {
 	}
 }
 
+// manyMembers are members whose number only their size bounds, which is known when all of them are there.
+type manyMembers struct {
+	members
+	at map[string]int // where each is, once they are more than few
+}
+
+// few are found as fast without an index.
+const few = 16
+
+// set is that of members, however many they are.
+func (m *manyMembers) set(name string, value push.JSON) {
+	if len(m.members) < few || value == nil {
+		m.members.set(name, value)
+		m.at = nil
+		return
+	}
+	if m.at == nil {
+		m.at = make(map[string]int, 2*few)
+		for i := range m.members {
+			m.at[m.members[i].name] = i
+		}
+	}
+	if i, there := m.at[name]; there {
+		m.members[i].value = value
+		return
+	}
+	m.at[name] = len(m.members)
+	m.members = append(m.members, member{name, value})
+}
+
 func (m members) get(name string) push.JSON {
 	for i := range m {
 		if m[i].name == name {
