@@ -34,6 +34,7 @@ type batch struct {
 	// granted: what was answered "later" is sent at least once more, also where nothing else is sent again.
 	granted bool
 	decided bool // the settlers have made its results final
+	refused int  // times that the database refused to settle it by itself
 	times   *times
 	one     [1]push.Result
 }

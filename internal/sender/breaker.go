@@ -150,6 +150,7 @@ type groupNews struct {
 	first     push.Result // of the first delivery, for the log
 	answers   int         // that show that the service is there
 	lost      int         // deliveries that did not reach it
+	keys      bool        // a key is refused
 	blocked   *push.Reason
 	throttled *push.Reason
 	asked     asked
@@ -195,7 +196,7 @@ func (b *breaker) update(g *groupNews) (resumed bool) {
 			b.warnOutage(g.first)
 		}
 		b.beginOutage(g)
-	case g.answers > 0 || len(b.keys) > 0 && g.lost == 0: // a refused key is an answer too
+	case g.answers > 0 || g.keys && g.lost == 0: // a refused key is an answer too
 		return b.taken(g)
 	case g.lost > 0 && g.throttled != nil:
 		if p.cause != causeThrottled {

@@ -226,3 +226,38 @@ func TestTheBreaker(t *testing.T) {
 		}
 	})
 }
+
+// A probe that was taken back says nothing of the service, whatever else is refused.
+func TestARecalledProbeEndsNoPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const away, recalled = 1, 2
+		var mode atomic.Int32
+		r := start(t, func(r *rig, _ *Config, _ map[string]RouteConfig) {
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				switch {
+				case mode.CompareAndSwap(recalled, away): // one
+					return push.Recalled
+				case mode.Load() == away:
+					return push.Result{Outcome: push.NotSent, Reason: push.ConnectionLost}
+				case d.Notification.Key == "refused":
+					return push.Result{Outcome: push.Blocked, Reason: reasonTopicDisallowed, Status: 403}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		refused := note("a")
+		refused.Key = "refused"
+		r.give(refused, 1)
+		pass(time.Second)
+		mode.Store(away)
+		many := r.give(note("a"), 3000)
+		pass(20 * time.Second)
+		before := r.tr["a"].sendsOf(many)
+		mode.Store(recalled)
+		pass(3 * defaultPauseMax)
+		if probes := r.tr["a"].sendsOf(many) - before; probes == 0 || probes > 50 {
+			t.Errorf("%d were sent to a gateway that is away", probes)
+		}
+	})
+}

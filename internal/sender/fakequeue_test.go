@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type fakeQueue struct {
 	audience   map[uuid.UUID][]push.Recipient // what is left of each
 	ways       map[uuid.UUID][]push.Route     // of those to an audience of all routes, in turn
 	gone       map[uuid.UUID]bool             // cancelled
+	refuses    map[uuid.UUID]bool             // what of these is to be settled
 	final      map[uuid.UUID]map[push.Token]push.Result
 	attempts   map[uuid.UUID]map[push.Token]uint8
 	retryAt    []time.Duration // from now, of each settlement with follow-ups
@@ -291,6 +293,11 @@ func (q *fakeQueue) Settle(_ context.Context, settlements []queue.Settlement) ([
 	defer func(d time.Duration) { q.mu.Unlock(); late(d) }(q.settleLate)
 	if q.down != nil {
 		return nil, q.down
+	}
+	for _, s := range settlements {
+		if q.refuses[s.Batch.Notification] {
+			return nil, errors.New("data too long")
+		}
 	}
 	q.settleLate = 0
 	q.settles++

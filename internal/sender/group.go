@@ -154,9 +154,13 @@ func (g *group) blame(o *outage) {
 	}
 }
 
-// postpone has the group's "later" not count as attempts, but wait: nothing says that it is their fault.
+// postpone has the group's "later" not count as attempts, but wait: nothing says that it is their fault. What is now or
+// never does not wait for ever.
 func (g *group) postpone(wait time.Duration) {
 	for _, p := range g.parts {
+		if p.batch.n.Expiration.IsZero() {
+			continue
+		}
 		for i := p.from; i < p.from+p.n; i++ {
 			if result := &p.batch.results[i]; result.Outcome == push.Retry {
 				result.Outcome, result.RetryAfter = push.NotSent, max(result.RetryAfter, wait)

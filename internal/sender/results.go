@@ -144,6 +144,7 @@ func (r *route) learn(g *group, sum *summary, answers int, now time.Time) {
 			now: now, sentAt: g.sentAt, epoch: g.epoch, probe: g.probe, first: g.Deliveries[0].Result,
 			answers:   answers + sum.asked.answers,
 			lost:      max(0, sum.outcomes[push.NotSent]+sum.outcomes[push.Pending]-sum.asked.answers),
+			keys:      sum.keys,
 			blocked:   sum.blocked,
 			throttled: sum.throttled, asked: sum.asked,
 			outage: failing && (!counts || r.breaker.route.shown() != notPaused), excused: r.breaker.outage.excused,

@@ -191,3 +191,36 @@ func TestNowOrNeverOfManyHasItsTryAfterAPause(t *testing.T) {
 		})
 	}
 }
+
+// What is now or never ends, however it is answered, and does not come days late.
+func TestNowOrNeverEnds(t *testing.T) {
+	t.Parallel()
+	tooMany := &push.Reason{Text: "TooManyRequests", Class: push.ClassToken}
+	for name, c := range map[string]struct {
+		answer push.Result
+		want   push.Outcome
+		sends  int
+	}{
+		"the device gets too many": {push.Result{Outcome: push.Retry, Reason: tooMany, Status: 429}, push.Failed, defaultMaxRetries + 1},
+		"its topic is refused":     {push.Result{Outcome: push.Blocked, Reason: reasonTopicDisallowed, Status: 403}, push.Expired, 3000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := start(t, func(r *rig, cfg *Config, _ map[string]RouteConfig) {
+					cfg.Poll = 5 * time.Second // nothing comes from others
+					r.tr["a"].answer = func(*push.Delivery) push.Result { return c.answer }
+				})
+				pass(time.Second)
+				n := note("a")
+				n.Expiration = time.Time{}
+				r.give(n, 1)
+				pass(nowOrNeverLifetime + time.Minute)
+				r.want(n, map[push.Outcome]int{c.want: 1})
+				if sends := r.tr["a"].sendsOf(n); sends > c.sends {
+					t.Errorf("sent %d times", sends)
+				}
+			})
+		})
+	}
+}

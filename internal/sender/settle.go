@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	// settleEvery is the time from one transaction to the next, unless that is full before: a transaction costs as much
 	// as tens of single notifications in it. The first one after a pause begins at once.
 	settleEvery = 25 * time.Millisecond
+	// refusedMax is the longest pause before what the database refuses is tried again.
+	refusedMax = 30 * time.Second
 )
 
 // settlers have the queue settle the batches that have their results, many in a transaction: the longer one takes, the
@@ -34,6 +37,7 @@ type settlers struct {
 	next       time.Time     // when the next transaction begins that is not full
 	waiting    bool          // a timer wakes a settler then
 	busy       int           // settlers with batches in hand
+	aside      int           // batches that the database has refused, and that come again
 	idle       chan struct{} // closed when there is nothing to settle; nil unless drain waits
 }
 
@@ -107,7 +111,7 @@ func (q *settlers) doneWith() {
 
 // tellIdle is called with mu held.
 func (q *settlers) tellIdle() {
-	if q.idle != nil && q.busy == 0 && q.batches.Len() == 0 {
+	if q.idle != nil && q.busy == 0 && q.aside == 0 && q.batches.Len() == 0 {
 		close(q.idle)
 		q.idle = nil
 	}
@@ -206,10 +210,10 @@ func (q *settlers) settleAll(ctx context.Context, batches []*batch, settlements 
 			return
 		}
 		q.s.metrics.settleErrors.Inc()
-		if failures == 0 {
+		if failures == 0 && slices.ContainsFunc(batches, func(b *batch) bool { return b.refused == 0 }) {
 			q.s.log.Warn("settling failed; it is tried until it succeeds", "batches", len(batches), "error", err)
 		}
-		if len(batches) > 1 && failures > 0 && !errors.Is(err, push.ErrUnavailable) {
+		if failures > 0 && !errors.Is(err, push.ErrUnavailable) {
 			// One of them may be what the database refuses: the others must not wait for it.
 			for i := range batches {
 				q.settleOnce(ctx, batches[i], settlements[i])
@@ -223,17 +227,23 @@ func (q *settlers) settleAll(ctx context.Context, batches []*batch, settlements 
 	}
 }
 
-// settleOnce settles one batch, or puts it back to the end of the queue.
+// settleOnce settles one batch, or puts it aside for a while.
 func (q *settlers) settleOnce(ctx context.Context, b *batch, s queue.Settlement) {
 	if err := q.settle(ctx, []queue.Settlement{s}); err == nil {
 		b.route.settled(b)
 		return
 	}
-	if delay.For(ctx, 100*time.Millisecond) == nil {
-		q.add(b)
-	} else {
-		q.requeue([]*batch{b})
-	}
+	b.refused++
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.aside++
+	time.AfterFunc(backoff(200*time.Millisecond, refusedMax, b.refused), func() {
+		q.mu.Lock()
+		q.aside--
+		q.push(b)
+		q.mu.Unlock()
+		signal(q.wake)
+	})
 }
 
 // requeue keeps what could not be settled in time, so that drain knows of it.

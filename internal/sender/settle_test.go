@@ -3,9 +3,13 @@ package sender
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
@@ -79,6 +83,40 @@ func TestAFullSettlementDoesNotWait(t *testing.T) {
 		pass(time.Millisecond)
 		if r.q.batches < 2*settleBatches {
 			t.Errorf("%d settled, in %d transactions", r.q.batches, r.q.settles)
+		}
+	})
+}
+
+// What the database refuses to settle, each by itself, keeps nothing else from being settled.
+func TestRefusedSettlementsHoldNothingUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil)
+		pass(time.Second)
+		refused := map[uuid.UUID]bool{}
+		var all []*push.Notification
+		for range 2 * defaultSettlers {
+			n := note("a")
+			refused[n.ID] = true
+			r.q.mu.Lock()
+			r.q.refuses = maps.Clone(refused)
+			r.q.mu.Unlock()
+			all = append(all, r.give(n, 1))
+			pass(time.Second)
+		}
+		pass(time.Hour)
+		good := r.give(note("a"), 1)
+		pass(time.Second)
+		r.want(good, map[push.Outcome]int{push.Accepted: 1})
+		if lines := strings.Count(r.logs.String(), "settling failed"); lines > 3*len(all) {
+			t.Errorf("it was said %d times", lines)
+		}
+		r.q.mu.Lock()
+		r.q.refuses = nil
+		r.q.mu.Unlock()
+		pass(refusedMax + time.Second)
+		for _, n := range all {
+			r.want(n, map[push.Outcome]int{push.Accepted: 1})
 		}
 	})
 }

@@ -29,7 +29,7 @@ func (r sweeper) sweep(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	paused := r.breaker.route.cause != notPaused
-	if e := r.backlog.expires; paused || !e.IsZero() && !now.Before(e) {
+	if e := r.backlog.expires; paused || len(r.breaker.keys) > 0 || !e.IsZero() && !now.Before(e) {
 		r.concludeWhere(func(b *batch) bool { return r.expired(b, now) }, expired)
 		r.backlog.expire()
 	}
@@ -48,8 +48,8 @@ func (r sweeper) sweep(now time.Time) {
 }
 
 // expired reports whether the batch is not to be sent any more. A now-or-never notification has its one try whenever it
-// comes; but one whose tries do not reach the service is not kept for ever, for it was not meant to come late. r.mu is
-// held.
+// comes; but one whose tries come to nothing, or that waits for a pause, is not kept for ever, for it was not meant to
+// come late. r.mu is held.
 func (r *route) expired(b *batch, now time.Time) bool {
 	if b.ofAllRoutes() { // each route's part expires by itself, and this one need not be the last to
 		return b.active.expired(now)
@@ -57,8 +57,9 @@ func (r *route) expired(b *batch, now time.Time) bool {
 	if !b.n.Expiration.IsZero() {
 		return b.n.Expired(now)
 	}
-	return b.tries > r.cfg.MaxRetries ||
-		r.breaker.route.cause != notPaused && now.Sub(later(b.n.CreatedAt, b.n.SendAt)) > nowOrNeverLifetime
+	since := later(b.n.CreatedAt, b.n.SendAt)
+	waits := r.breaker.route.cause != notPaused || r.breaker.keys[b.n.Key] != nil || b.DueAt > since.UnixMicro()
+	return b.tries > r.cfg.MaxRetries || waits && now.Sub(since) > nowOrNeverLifetime
 }
 
 // split concludes the rest of batches that were sent in part. r.mu is held.
