@@ -124,6 +124,7 @@ func TestSendCommandWithAPayload(t *testing.T) {
 	}
 	for _, wrong := range []message{
 		{payloadText: `{`}, {payloadText: `[]`}, {payloadText: `{"order":7}`}, {payloadText: `{"aps":{"badge":"x"}}`},
+		{payloadText: `{"aps":{"alert":"x"},"aps":{"alert":"y"}}`}, {payloadText: `{"aps":{"alert":"\ud800"}}`},
 		{payloadText: `{"aps":{}}`, body: "x"}, {payloadText: "@absent.json"}, {payloadText: `{"aps":{"alert":"x"}}`, pushType: "nonsense"},
 	} {
 		wrong.token = token(1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,10 +30,15 @@ func (m *message) checkPayload() error {
 		}
 		m.payloadText = string(text)
 	}
-	if !json.Valid([]byte(m.payloadText)) {
-		return errors.New("--payload is not JSON")
+	parsed, err := push.ParseJSON([]byte(m.payloadText))
+	if err != nil {
+		return fmt.Errorf("--payload: %w", err)
 	}
-	return nil
+	for _, f := range slices.Concat(parsed.DuplicateKeys("payload"), parsed.LoneSurrogates("payload")) {
+		err = errors.Join(err, fmt.Errorf("--payload: %s %s", f.Location, f.Message))
+	}
+	m.payloadText = string(parsed)
+	return err
 }
 
 // composeAPNs makes the notification of a whole payload, checked as the API checks it.

@@ -66,7 +66,7 @@ func (a *API) listNotifications(ctx context.Context, x *exchange, _ *http.Reques
 	var before uuid.UUID
 	if cursor := x.query["cursor"]; cursor != "" {
 		var err error
-		if before, err = uuid.Parse(cursor); err != nil {
+		if before, err = uuid.Parse(cursor); err != nil || len(cursor) != canonicalID {
 			return errCursor
 		}
 	}

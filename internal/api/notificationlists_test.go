@@ -51,6 +51,7 @@ func TestStatusListAndCancel(t *testing.T) {
 	}
 	wantProblem(t, f.call(sendKey, http.MethodGet, "/v1/notifications?state=sent", ""), 422, "invalid", "query.state")
 	wantProblem(t, f.call(sendKey, http.MethodGet, "/v1/notifications?cursor=x", ""), 422, "invalid", "query.cursor")
+	wantProblem(t, f.call(sendKey, http.MethodGet, "/v1/notifications?cursor=urn:uuid:"+uuid.NewString(), ""), 422, "invalid", "query.cursor")
 
 	wantStatus(t, f.call(sendKey, http.MethodPost, path+"/cancel", ""), 200)
 	f.cancelErr = push.ErrConflict

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -228,13 +229,33 @@ func pathValue(r *http.Request, name string) (string, error) {
 	return url.PathUnescape(value)
 }
 
-// pathToken is the device token in the path.
+// pathToken is the device token in the path, of one of the app's platforms.
 func (x *exchange) pathToken(r *http.Request) (push.Token, error) {
+	return x.readPathToken(r, x.who.app.parseToken)
+}
+
+// storedToken is the device token in the path. It may be of a platform that the app has no more, where it is stored.
+func (a *API) storedToken(ctx context.Context, x *exchange, r *http.Request) (push.Token, error) {
+	return x.readPathToken(r, func(written string) (push.Token, error) {
+		t, err := x.who.app.parseToken(written)
+		if !errors.Is(err, errNoPlatform) {
+			return t, err
+		}
+		if t, parseErr := push.ParseToken(written); parseErr == nil {
+			if _, getErr := a.tokens.Get(ctx, x.who.app.Name, t); getErr == nil {
+				return t, nil
+			}
+		}
+		return "", err
+	})
+}
+
+func (x *exchange) readPathToken(r *http.Request, parse func(written string) (push.Token, error)) (push.Token, error) {
 	written, err := pathValue(r, "token")
 	if err != nil {
 		return "", push.Faults{{Location: "path.token", Message: "must be percent-encoded"}}
 	}
-	t, err := x.who.app.parseToken(written)
+	t, err := parse(written)
 	if err != nil {
 		return "", push.Faults{{Location: "path.token", Message: err.Error()}}
 	}
@@ -242,12 +263,14 @@ func (x *exchange) pathToken(r *http.Request) (push.Token, error) {
 	return t, nil
 }
 
+// canonicalID is the length of an id, digits and hyphens: uuid.Parse takes other forms too.
+const canonicalID = 36
+
 // pathID is the notification's id in the path.
 func pathID(r *http.Request) (uuid.UUID, error) {
-	const canonical = 36 // digits and hyphens: uuid.Parse takes other forms too
 	text := chi.URLParam(r, "id")
 	id, err := uuid.Parse(text)
-	if err != nil || len(text) != canonical {
+	if err != nil || len(text) != canonicalID {
 		return uuid.UUID{}, push.Faults{{Location: "path.id", Message: "must be a UUID"}}
 	}
 	return id, nil

@@ -373,6 +373,19 @@ func TestWrittenForms(t *testing.T) {
 	wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens/fcm:abc", ""), 422, "invalid", "path.token") // of no platform of the app
 }
 
+// What an app has of a platform that it had once can be looked at and removed.
+func TestTokensOfAFormerPlatform(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.put("hedgehog", push.Device{Token: "fcm:abc"})
+	if got := decode[deviceBody](t, f.call(adminKey, http.MethodGet, "/v1/tokens/fcm:abc", "")); got.Token != "fcm:abc" {
+		t.Errorf("%+v", got)
+	}
+	wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/fcm:abc", ""), 422, "invalid", "path.token")
+	wantStatus(t, f.call(adminKey, http.MethodDelete, "/v1/tokens/fcm:abc", ""), 204)
+	wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens/fcm:abc", ""), 422, "invalid", "path.token")
+}
+
 func TestPutSubscription(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -274,7 +274,7 @@ func (rd *registering) readKindOf(name string, v push.JSON) {
 
 func (rd *registering) readKind(at string, v push.JSON) *push.Kind {
 	kind := push.KindAlert
-	if v.IsNull() {
+	if v.IsNull() || v.Is("") {
 		return &kind
 	}
 	names := ""

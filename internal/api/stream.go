@@ -118,7 +118,7 @@ var errLineTooLong = errors.New("line too long")
 
 // read takes the stream line by line. A last line without its newline counts where the stream ended in order.
 func (im *importer) read(ctx context.Context, body io.Reader, moved func()) error {
-	lines := bufio.NewReaderSize(body, maxLine)
+	lines := bufio.NewReaderSize(body, maxLine+len("\r\n"))
 	moved()
 	for number := int64(1); ; number++ {
 		line, err := nextLine(lines)
@@ -133,6 +133,9 @@ func (im *importer) read(ctx context.Context, body io.Reader, moved func()) erro
 		}
 		if line = bytes.TrimSpace(line); len(line) == 0 && err == nil {
 			continue
+		}
+		if len(line) > maxLine {
+			err = errLineTooLong
 		}
 		im.answer.Lines++
 		im.pages.lines++

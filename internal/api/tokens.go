@@ -213,7 +213,7 @@ func (a *API) putBadge(ctx context.Context, x *exchange, r *http.Request) error 
 }
 
 func (a *API) deleteToken(ctx context.Context, x *exchange, r *http.Request) error {
-	token, err := x.pathToken(r)
+	token, err := a.storedToken(ctx, x, r)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (a *API) deleteToken(ctx context.Context, x *exchange, r *http.Request) err
 }
 
 func (a *API) getToken(ctx context.Context, x *exchange, r *http.Request) error {
-	token, err := x.pathToken(r)
+	token, err := a.storedToken(ctx, x, r)
 	if err != nil {
 		return err
 	}

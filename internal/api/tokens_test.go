@@ -74,6 +74,7 @@ func TestRegister(t *testing.T) {
 	if w = f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, ""); w.Code != 200 || strings.Contains(w.Body.String(), "sandbox") {
 		t.Errorf("answer to a register key %s", w.Body)
 	}
+	wantStatus(t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{"environment": "sandbox", "kind": ""}`), 200)
 	d = decode[deviceBody](t, f.call(registerKey, http.MethodPut, "/v1/tokens/"+token1, `{"environment": "sandbox", "kind": "alert"}`))
 	if *d.Environment != "sandbox" || *d.Kind != "alert" || d.CreatedAt != nil {
 		t.Errorf("what a register key has sent is not answered: %+v", d)
@@ -526,6 +527,22 @@ func TestKindsOfTokens(t *testing.T) {
 		s := f.send(t, sendKey, `"to": {"all": true}, `+members)
 		if s.Audience.Kind != want || s.Notification.Kind != want || (s.Audience.KindOf == "Ride") != (want == payload.KindLiveActivityStart) {
 			t.Errorf("%s: %+v", members, s.Audience)
+		}
+	}
+}
+
+// A line may be as long as a registration, however it ends.
+func TestTheLongestLine(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"", "\n", "\r\n"} {
+		for _, c := range []struct{ length, refused int }{{maxLine, 0}, {maxLine + 1, 1}} {
+			f := newFixture(t)
+			line := `{"token": "` + token1 + `", "tags": []}`
+			line = strings.Replace(line, "[]", "["+strings.Repeat(" ", c.length-len(line))+"]", 1)
+			w := f.call(adminKey, http.MethodPost, "/v1/tokens/import", line+end, "Content-Type", ndjson)
+			if got := decode[importBody](t, w); got.Refused != int64(c.refused) || got.Lines != 1 {
+				t.Errorf("%d bytes and %q: %s", c.length, end, w.Body)
+			}
 		}
 	}
 }

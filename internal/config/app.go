@@ -216,14 +216,21 @@ func redacted(address string) string {
 // webhook that comes with a secret has no previous one but what comes with it.
 func MergeApp(doc, before []byte) ([]byte, error) {
 	var next, old map[string]any
-	if err := json.Unmarshal(doc, &next); err != nil {
+	if err := decode(doc, &next); err != nil {
 		return nil, fmt.Errorf("parse the app's entry: %w", err)
 	}
-	if err := json.Unmarshal(before, &old); err != nil {
+	if err := decode(before, &old); err != nil {
 		return nil, fmt.Errorf("parse the app's former entry: %w", err)
 	}
 	mergeGroup(next, old)
 	return json.Marshal(next)
+}
+
+// decode keeps numbers as they are written, so that they are judged as those of an entry that is new.
+func decode(doc []byte, into *map[string]any) error {
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	dec.UseNumber()
+	return dec.Decode(into)
 }
 
 func mergeGroup(next, old map[string]any) {

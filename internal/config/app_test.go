@@ -187,3 +187,26 @@ func TestChanged(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestNoEmptyBeginningOfTags(t *testing.T) {
+	t.Parallel()
+	_, faults := ParseApp("hedgehog", []byte(`{"fcm": {"service_account": "e30="}, "register_tags": ["news", ""]}`))
+	if len(faults) != 1 || faults[0].Setting != "register_tags[1]" {
+		t.Errorf("%v", faults)
+	}
+}
+
+// A number that a new app may not have is refused of one that is changed, too.
+func TestMergeAppKeepsNumbers(t *testing.T) {
+	t.Parallel()
+	doc := []byte(`{"fcm": {"service_account": "e30=", "connections": 2.0}}`)
+	merged, err := MergeApp(doc, []byte(`{"fcm": {"service_account": "e30="}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range [][]byte{doc, merged} {
+		if _, faults := ParseApp("hedgehog", d); len(faults) != 1 || faults[0].Setting != "fcm.connections" {
+			t.Errorf("%s: %v", d, faults)
+		}
+	}
+}

@@ -109,12 +109,23 @@ func (l *loader) given(group string) bool {
 	return l.groups[group]
 }
 
+// sameListener reports whether nothing could listen at both addresses. Port 0 is another one each time.
+func sameListener(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	everywhere := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return hostA == hostB || everywhere(hostA) || everywhere(hostB)
+}
+
 // check looks at what must fit together.
 func (l *loader) check(c *Config) {
 	l.required(settingsOf(c), "")
 	l.address("listen", c.Listen)
 	l.address("ops_listen", c.OpsListen)
-	if c.Listen == c.OpsListen && !strings.HasSuffix(c.Listen, ":0") { // port 0 is another one each time
+	if sameListener(c.Listen, c.OpsListen) {
 		l.fault("ops_listen", "must differ from listen: the operators' endpoints ask for no key")
 	}
 	if (c.TLSCertificateFile == "") != (c.TLSKeyFile == "") {

@@ -15,6 +15,11 @@ func (l *loader) app(at string, app *App) {
 		l.fault(at+".apns.topic", "must be a bundle id, like com.example.app")
 	}
 	l.webhooks(at+".webhooks", app.Webhooks)
+	for i, prefix := range app.RegisterTags {
+		if prefix == "" {
+			l.fault(at+".register_tags["+strconv.Itoa(i)+"]", "must not be empty: every tag begins so")
+		}
+	}
 	for i, key := range app.UserTokens.Keys {
 		keyAt := at + ".user_tokens.keys[" + strconv.Itoa(i) + "]"
 		switch {

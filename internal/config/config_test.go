@@ -191,6 +191,7 @@ func TestLoadRefuses(t *testing.T) {
 		"listen":               {"0.0.0.0:8080", "8080", `1: listen: must be host:port, not "8080"`},
 		"port":                 {"0.0.0.0:8080", "0.0.0.0:80800", `1: listen: must have a port from 0 to 65535, not "80800"`},
 		"same listener":        {"listen: 0.0.0.0:8080", "listen: 127.0.0.1:9090", "ops_listen: must differ from listen: the operators' endpoints ask for no key"},
+		"same port":            {"listen: 0.0.0.0:8080", "listen: :9090", "ops_listen: must differ from listen: the operators' endpoints ask for no key"},
 		"database":             {"mysql://", "postgres://", "2: database: must begin with mysql:// or sqlite:"},
 		"no database":          {"database: mysql://lhspn:secret@tcp(127.0.0.1:3306)/lhspn", "", "database: is missing"},
 		"duration":             {"30m", "30", `4: feedback.interval: must be a time with its unit, like 10s, 5m or 24h, not "30"`},
