@@ -8,12 +8,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +24,7 @@ import (
 	"github.com/lhspn/lhspn/bench/internal/rig"
 	"github.com/lhspn/lhspn/internal/apns"
 	"github.com/lhspn/lhspn/internal/apns/binary"
+	"github.com/lhspn/lhspn/internal/apns/credentials"
 )
 
 type options struct {
@@ -51,12 +52,10 @@ func client(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("read the client certificate: %w", err)
 	}
-	ca, err := os.ReadFile(filepath.Join(o.Credentials, "ca.pem"))
+	roots, err := credentials.LoadCAs(filepath.Join(o.Credentials, "ca.pem"))
 	if err != nil {
-		return fmt.Errorf("read the CA: %w", err)
+		return err
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	transport := binary.New(binary.Config{
 		App: "bench", Address: o.Address, Connections: o.Connections, Window: o.window,
@@ -85,8 +84,7 @@ type contender struct {
 	args    []string
 	env     []string
 	// count is what it sends in about two seconds on two cores.
-	count   int
-	reports []measure.Report
+	count int
 }
 
 func benchmark(ctx context.Context, o options) error {
@@ -111,14 +109,14 @@ func benchmark(ctx context.Context, o options) error {
 	}
 	// The peers have no option for a CA.
 	trust := []string{"SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem")}
-	ours := func(name, program string) []*contender {
-		return []*contender{
+	ours := func(name, program string) []contender {
+		return []contender{
 			{name: name, program: program, args: []string{"-client"}, count: 3_000_000},
 			{name: name + ", window 262,144", program: program, args: []string{"-client", "-window", "262144"},
 				count: 3_000_000},
 		}
 	}
-	others := []*contender{
+	others := []contender{
 		{name: "joekarl/go-libapns", program: filepath.Join(o.Bin, "libapns"), env: trust, count: 200_000},
 		{name: "anachronistic/apns, codec, kept connection", program: filepath.Join(o.Bin, "anachronistic"), env: trust,
 			count: 100_000},
@@ -127,41 +125,43 @@ func benchmark(ctx context.Context, o options) error {
 	if o.Base != "" {
 		others = ours("base", filepath.Join(o.Base, "binary"))
 	}
-	contenders := append(ours("ours", self), others...)
+	var runs measure.Comparison
 	for range o.Runs {
-		for _, c := range contenders {
+		for _, c := range append(ours("ours", self), others...) {
 			report, err := one(ctx, o, sim, c)
 			if err != nil {
 				return err
 			}
-			c.reports = append(c.reports, report)
+			runs.Add(c.name, report)
 		}
 	}
-	write(contenders, o.Runs)
+	fmt.Printf("### Binary protocol: one connection, TLS, alert of 100 bytes, median of %d interleaved runs\n\n", o.Runs)
+	runs.Write(os.Stdout, "notifications")
+	fmt.Println("Each run ends when the simulator has counted the last notification; " +
+		"ours ends when every one of them has its evidence as well.")
+	fmt.Println()
 	return nil
 }
 
 // one makes one run of one client. It ends when the simulator has received everything, whatever the client thinks.
-func one(ctx context.Context, o options, sim *rig.Simulator, c *contender) (measure.Report, error) {
+func one(ctx context.Context, o options, sim *rig.Simulator, c contender) (measure.Report, error) {
 	if err := sim.Reset(ctx); err != nil {
 		return measure.Report{}, err
 	}
 	count := max(int(float64(c.count)*o.Scale), 1000)
-	warmup := count / 10
 	ctx, cancel := context.WithTimeoutCause(ctx, 90*time.Second, fmt.Errorf("%s took longer than 90 s", c.name))
 	defer cancel()
 	// The simulator is watched while the client works: its clock is the one that counts.
 	received := make(chan time.Time, 1)
 	failed := make(chan error, 1)
 	go func() {
-		at, err := sim.Received(ctx, uint64(warmup+count))
+		at, err := sim.Received(ctx, uint64(count/10+count)) // the warm-up as well
 		failed <- err
 		received <- at
 	}()
 	report, err := rig.Client(ctx, rig.Spec{
 		Name: c.name, Program: c.program, Env: c.env,
-		Args: append(c.args, "-address", sim.Gateway, "-credentials", sim.Credentials,
-			"-warmup", fmt.Sprint(warmup), "-count", fmt.Sprint(count)),
+		Args: slices.Concat(c.args, rig.ClientArgs(sim.Gateway, sim.Credentials, count)),
 	}, func(_ context.Context, report measure.Report) error {
 		if report.Failed != 0 {
 			return fmt.Errorf("%d notifications failed", report.Failed)
@@ -173,26 +173,4 @@ func one(ctx context.Context, o options, sim *rig.Simulator, c *contender) (meas
 	}
 	report.Seconds = float64((<-received).UnixNano()-report.StartedAt) / 1e9
 	return report, nil
-}
-
-func write(contenders []*contender, runs int) {
-	fmt.Printf("### Binary protocol: one connection, TLS, alert of 100 bytes, median of %d interleaved runs\n\n", runs)
-	t := measure.Table{Columns: []string{
-		"client", "notifications/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
-	rate := func(c *contender) float64 { return measure.MedianOf(c.reports, measure.Report.Rate) }
-	cpu := func(c *contender) float64 { return measure.MedianOf(c.reports, measure.Report.CPUMicros) }
-	ours := contenders[0]
-	for _, c := range contenders {
-		allocations := "-"
-		if mallocs := measure.MedianOf(c.reports, measure.Report.MallocsEach); mallocs > 0 {
-			allocations = fmt.Sprintf("%.3f", mallocs)
-		}
-		t.Row(c.name, rate(c), measure.Ratio(rate(ours), rate(c)), fmt.Sprintf("%.2f µs", cpu(c)),
-			measure.Ratio(cpu(ours), cpu(c)), allocations,
-			measure.MiB(int64(measure.MedianOf(c.reports, func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
-	}
-	t.Write(os.Stdout)
-	fmt.Println("Each run ends when the simulator has counted the last notification; " +
-		"ours ends when every one of them has its evidence as well.")
-	fmt.Println()
 }

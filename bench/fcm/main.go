@@ -10,11 +10,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
@@ -87,16 +85,16 @@ func benchmark(ctx context.Context, o options) error {
 		{"npm fcm-v1-http2", "node", []string{"-r", redirect, script}, 10_000},
 	}
 	servers := []server{{"the simulator", sim.FCM}}
-	if nghttpd, _ := exec.LookPath("nghttpd"); nghttpd == "" {
-		fmt.Println("nghttpd is not installed (Debian: nghttp2-server) and left out.")
-		fmt.Println()
-	} else {
-		process, address, err := startNGHTTPD(ctx, nghttpd, dir, sim)
-		if err != nil {
-			return err
-		}
-		defer process.Stop(2 * time.Second)
-		servers = append(servers, server{"nghttpd", address})
+	nghttpd, stop, err := rig.StartNGHTTPD(ctx, dir, sim, streams, map[string]string{
+		"v1/projects/" + fcmsim.ProjectID + "/messages:send": `{"name": "projects/` + fcmsim.ProjectID +
+			`/messages/0:1500415314455276%31bd1c9631bd1c96"}`,
+	})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if nghttpd != "" {
+		servers = append(servers, server{"nghttpd", nghttpd})
 	}
 	for _, s := range servers {
 		if err := rates(ctx, o, contenders, sim, s); err != nil {
@@ -104,34 +102,6 @@ func benchmark(ctx context.Context, o options) error {
 		}
 	}
 	return roundTrip(ctx, o, contenders, sim)
-}
-
-// startNGHTTPD serves FCM's answer as a file.
-func startNGHTTPD(ctx context.Context, program, dir string, sim *rig.Simulator) (*rig.Process, string, error) {
-	root := filepath.Join(dir, "htdocs")
-	folder := filepath.Join(root, "v1", "projects", fcmsim.ProjectID)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, "", fmt.Errorf("make nghttpd's documents: %w", err)
-	}
-	answer := `{"name": "projects/` + fcmsim.ProjectID + `/messages/0:1500415314455276%31bd1c9631bd1c96"}`
-	if err := os.WriteFile(filepath.Join(folder, "messages:send"), []byte(answer), 0o600); err != nil {
-		return nil, "", fmt.Errorf("make nghttpd's documents: %w", err)
-	}
-	address, err := rig.FreeAddress()
-	if err != nil {
-		return nil, "", err
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, "", err
-	}
-	certificate := filepath.Join(sim.Credentials, "server.pem")
-	process, err := rig.Start(ctx, rig.Spec{Name: "nghttpd", Program: program, Args: []string{
-		"-a", "127.0.0.1", "-d", root, "-m", strconv.Itoa(streams), port, certificate, certificate}})
-	if err != nil {
-		return nil, "", err
-	}
-	return process, address, rig.Reachable(ctx, address)
 }
 
 // one runs a client. Access tokens are always the simulator's.
@@ -142,9 +112,7 @@ func one(ctx context.Context, c contender, sim *rig.Simulator, to server, count 
 	report, err := rig.Client(ctx, rig.Spec{
 		Name: c.name, Program: c.program, Env: []string{"SSL_CERT_FILE=" + ca, "NODE_EXTRA_CA_CERTS=" + ca,
 			"SIM_FCM=" + to.address, "SIM_TOKEN=" + sim.FCM},
-		Args: append(c.args[:len(c.args):len(c.args)], "-address", to.address, "-credentials", sim.Credentials,
-			"-connections", "1",
-			"-warmup", strconv.Itoa(count/10), "-count", strconv.Itoa(count)),
+		Args: slices.Concat(c.args, rig.ClientArgs(to.address, sim.Credentials, count), []string{"-connections", "1"}),
 	}, nil)
 	if err != nil {
 		return report, fmt.Errorf("%s to %s: %w", c.name, to.name, err)
@@ -159,31 +127,18 @@ func (o options) scaled(count int) int { return max(int(float64(count)*o.Scale),
 
 // rates compares the clients at one server.
 func rates(ctx context.Context, o options, contenders []contender, sim *rig.Simulator, to server) error {
-	reports := make([][]measure.Report, len(contenders))
+	var runs measure.Comparison
 	for range o.Runs {
-		for i, c := range contenders {
+		for _, c := range contenders {
 			report, err := one(ctx, c, sim, to, o.scaled(c.count))
 			if err != nil {
 				return err
 			}
-			reports[i] = append(reports[i], report)
+			runs.Add(c.name, report)
 		}
 	}
 	fmt.Printf("### FCM to %s, one connection of %d streams, median of %d interleaved runs\n\n", to.name, streams, o.Runs)
-	t := measure.Table{Columns: []string{
-		"client", "messages/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
-	rate := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.Rate) }
-	cpu := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.CPUMicros) }
-	for i, c := range contenders {
-		allocations := "-"
-		if mallocs := measure.MedianOf(reports[i], measure.Report.MallocsEach); mallocs > 0 {
-			allocations = fmt.Sprintf("%.3f", mallocs)
-		}
-		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)),
-			allocations,
-			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
-	}
-	t.Write(os.Stdout)
+	runs.Write(os.Stdout, "messages")
 	return nil
 }
 

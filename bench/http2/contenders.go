@@ -3,16 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,9 +43,9 @@ func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) 
 	}
 	peer := func(program string, args []string, workers int, env ...string) send {
 		return func(ctx context.Context, address string, connections, count int) (measure.Report, error) {
-			return rig.Client(ctx, rig.Spec{Name: program, Program: program, Env: env, Args: append(args[:len(args):len(args)],
-				"-address", address, "-credentials", sim.Credentials, "-connections", strconv.Itoa(connections),
-				"-workers", strconv.Itoa(workers), "-warmup", strconv.Itoa(count/10), "-count", strconv.Itoa(count))}, nil)
+			return rig.Client(ctx, rig.Spec{Name: program, Program: program, Env: env,
+				Args: slices.Concat(args, rig.ClientArgs(address, sim.Credentials, count),
+					[]string{"-connections", strconv.Itoa(connections), "-workers", strconv.Itoa(workers)})}, nil)
 		}
 	}
 	trust := "SSL_CERT_FILE=" + filepath.Join(sim.Credentials, "ca.pem") // apns2 has no option for a CA
@@ -79,9 +77,8 @@ func contenders(o options, sim *rig.Simulator, dir string) ([]contender, error) 
 
 // oursAt runs our own client in a process of its own.
 func oursAt(ctx context.Context, program, credentials, address string, connections, count int) (measure.Report, error) {
-	return rig.Client(ctx, rig.Spec{Name: "ours", Program: program, Args: []string{
-		"-client", "-address", address, "-credentials", credentials, "-connections", strconv.Itoa(connections),
-		"-warmup", strconv.Itoa(count / 10), "-count", strconv.Itoa(count)}}, nil)
+	return rig.Client(ctx, rig.Spec{Name: "ours", Program: program, Args: append(
+		rig.ClientArgs(address, credentials, count), "-client", "-connections", strconv.Itoa(connections))}, nil)
 }
 
 func providerToken(credentials string) (string, error) {
@@ -161,31 +158,8 @@ func runH2load(ctx context.Context, program, dir, payload, bearer, address strin
 // serve is a net/http server that reads a request and answers 200 with its apns-id.
 func serve(ctx context.Context, o options) error {
 	pair := filepath.Join(o.Credentials, "server.pem")
-	certificate, err := tls.LoadX509KeyPair(pair, pair)
-	if err != nil {
-		return fmt.Errorf("read the server certificate: %w", err)
-	}
-	server := &http.Server{
-		Addr:              o.Address,
-		ReadHeaderTimeout: 10 * time.Second,
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streams},
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.Header().Set("apns-id", r.Header.Get("apns-id"))
-		}),
-	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.ListenAndServeTLS("", ""); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
-}
-
-func freePort() (address, port string, err error) {
-	if address, err = rig.FreeAddress(); err == nil {
-		_, port, err = net.SplitHostPort(address)
-	}
-	return address, port, err
+	return rig.ServeHTTP2(ctx, o.Address, pair, pair, streams, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("apns-id", r.Header.Get("apns-id"))
+	})
 }

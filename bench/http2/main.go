@@ -12,8 +12,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -80,11 +80,26 @@ func benchmark(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	servers, stop, err := servers(ctx, sim, dir)
+	documents := make(map[string]string, tokens)
+	for i := range tokens { // an empty file for each token makes it answer 200 with an empty body, as APNs does
+		documents["3/device/"+rig.Token(i).String()] = ""
+	}
+	nghttpd, stop, err := rig.StartNGHTTPD(ctx, dir, sim, streams, documents)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	standard, err := rig.FreeAddress()
+	if err != nil {
+		return err
+	}
+	stopStandard, err := rig.StartServe(ctx, "net/http", standard, sim.Credentials)
+	if err != nil {
+		return err
+	}
+	defer stopStandard()
+	servers := []server{{"simulator", sim.Provider}, {"nghttpd", nghttpd}, {"net/http", standard}}
+	servers = slices.DeleteFunc(servers, func(s server) bool { return s.address == "" }) // nghttpd may not be installed
 	for _, server := range servers {
 		for _, connections := range []int{1, 4} {
 			if err := rates(ctx, o, contenders, server, connections); err != nil {
@@ -104,72 +119,11 @@ func benchmark(ctx context.Context, o options) error {
 // server is one of the servers that the clients send to.
 type server struct{ name, address string }
 
-// servers starts nghttpd, where it is installed, and the net/http server beside the simulator.
-func servers(ctx context.Context, sim *rig.Simulator, dir string) (list []server, stop func(), err error) {
-	var started []*rig.Process
-	stop = func() {
-		for _, p := range started {
-			p.Stop(2 * time.Second)
-		}
-	}
-	defer func() {
-		if err != nil {
-			stop()
-		}
-	}()
-	list = []server{{"simulator", sim.Provider}}
-	start := func(name string, spec rig.Spec, address string) error {
-		spec.Name = name
-		p, err := rig.Start(ctx, spec)
-		if err != nil {
-			return err
-		}
-		started = append(started, p)
-		list = append(list, server{name, address})
-		return rig.Reachable(ctx, address)
-	}
-	certificate := filepath.Join(sim.Credentials, "server.pem")
-	if nghttpd, _ := exec.LookPath("nghttpd"); nghttpd == "" {
-		fmt.Println("nghttpd is not installed (Debian: nghttp2-server) and left out.")
-		fmt.Println()
-	} else {
-		root := filepath.Join(dir, "htdocs")
-		devices := filepath.Join(root, "3", "device")
-		if err := os.MkdirAll(devices, 0o700); err != nil {
-			return nil, nil, fmt.Errorf("make nghttpd's documents: %w", err)
-		}
-		for i := range tokens { // an empty file for each token makes it answer 200 with an empty body, as APNs does
-			if err := os.WriteFile(filepath.Join(devices, rig.Token(i).String()), nil, 0o600); err != nil {
-				return nil, nil, fmt.Errorf("make nghttpd's documents: %w", err)
-			}
-		}
-		address, port, err := freePort()
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := start("nghttpd", rig.Spec{Program: nghttpd, Args: []string{
-			"-a", "127.0.0.1", "-d", root, "-m", strconv.Itoa(streams), port, certificate, certificate}}, address); err != nil {
-			return nil, nil, err
-		}
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, nil, fmt.Errorf("find this program: %w", err)
-	}
-	address, _, err := freePort()
-	if err != nil {
-		return nil, nil, err
-	}
-	arguments := []string{"-serve", "-address", address, "-credentials", sim.Credentials}
-	err = start("net/http", rig.Spec{Program: self, Args: arguments}, address)
-	return list, stop, err
-}
-
 // rates compares the clients at one server and number of connections.
 func rates(ctx context.Context, o options, contenders []contender, to server, connections int) error {
-	reports := make([][]measure.Report, len(contenders))
+	var runs measure.Comparison
 	for range o.Runs {
-		for i, c := range contenders {
+		for _, c := range contenders {
 			report, err := one(ctx, c, to.address, connections, o.scaled(c.count))
 			if err != nil {
 				return fmt.Errorf("%s to %s: %w", c.name, to.name, err)
@@ -177,25 +131,12 @@ func rates(ctx context.Context, o options, contenders []contender, to server, co
 			if report.Failed != 0 {
 				return fmt.Errorf("%s to %s: %d of %d notifications failed", c.name, to.name, report.Failed, report.Count)
 			}
-			reports[i] = append(reports[i], report)
+			runs.Add(c.name, report)
 		}
 	}
 	fmt.Printf("### HTTP/2 to %s, %d connection(s) of %d streams, median of %d interleaved runs\n\n", to.name, connections,
 		streams, o.Runs)
-	t := measure.Table{Columns: []string{
-		"client", "notifications/s", "ours is", "client CPU each", "ours takes", "allocations each", "RSS"}}
-	rate := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.Rate) }
-	cpu := func(i int) float64 { return measure.MedianOf(reports[i], measure.Report.CPUMicros) }
-	for i, c := range contenders {
-		allocations := "-"
-		if mallocs := measure.MedianOf(reports[i], measure.Report.MallocsEach); mallocs > 0 {
-			allocations = fmt.Sprintf("%.3f", mallocs)
-		}
-		t.Row(c.name, rate(i), measure.Ratio(rate(0), rate(i)), fmt.Sprintf("%.2f µs", cpu(i)), measure.Ratio(cpu(0), cpu(i)),
-			allocations,
-			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
-	}
-	t.Write(os.Stdout)
+	runs.Write(os.Stdout, "notifications")
 	return nil
 }
 

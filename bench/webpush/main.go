@@ -10,15 +10,13 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"crypto/tls"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/lhspn/lhspn/bench/internal/measure"
@@ -76,15 +74,11 @@ func benchmark(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	server, err := rig.Start(ctx, rig.Spec{Name: "push service", Program: self,
-		Args: []string{"-serve", "-address", address, "-credentials", dir}})
+	stop, err := rig.StartServe(ctx, "push service", address, dir)
 	if err != nil {
 		return err
 	}
-	defer server.Stop(2 * time.Second)
-	if err := rig.Reachable(ctx, address); err != nil {
-		return err
-	}
+	defer stop()
 	contenders := []contender{
 		{"ours", self, []string{"-client"}, 40_000, false},
 		// As many as are made ahead, in a burst: see the transport's keyPairsAhead.
@@ -99,8 +93,7 @@ func benchmark(ctx context.Context, o options) error {
 			count := max(int(float64(c.count)*o.Scale), 500)
 			report, err := rig.Client(ctx, rig.Spec{
 				Name: c.name, Program: c.program, Env: []string{"SSL_CERT_FILE=" + filepath.Join(dir, "ca.pem")},
-				Args: append(c.args[:len(c.args):len(c.args)], "-address", address, "-credentials", dir,
-					"-warmup", strconv.Itoa(count/10), "-count", strconv.Itoa(count)),
+				Args: slices.Concat(c.args, rig.ClientArgs(address, dir, count)),
 			}, nil)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
@@ -128,7 +121,7 @@ func benchmark(ctx context.Context, o options) error {
 		}
 		table.Row(c.name, int64(measure.MedianOf(reports[i], measure.Report.Rate)), fmt.Sprintf("%.1f", cpu), int64(1e6/cpu),
 			fmt.Sprintf("%.0f %%", 100*limit/cpu), fmt.Sprintf("%.0f", measure.MedianOf(reports[i], measure.Report.MallocsEach)),
-			measure.MiB(int64(measure.MedianOf(reports[i], func(r measure.Report) float64 { return float64(r.MaxRSS) }))))
+			measure.MiB(int64(measure.MedianOf(reports[i], measure.Report.RSS))))
 	}
 	table.Row("limit: one P-256 key pair and one ECDH", "", fmt.Sprintf("%.1f", both), int64(1e6/both), "100 %", "", "")
 	table.Row("one ECDH alone", "", fmt.Sprintf("%.1f", alone), int64(1e6/alone), "", "", "")
@@ -163,24 +156,9 @@ func floor(count int) (pair, agreement float64, err error) {
 
 // serve is a push service that reads a message and takes it.
 func serve(ctx context.Context, o options) error {
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.Credentials, "ca.pem"),
-		filepath.Join(o.Credentials, "key.pem"))
-	if err != nil {
-		return fmt.Errorf("read the server certificate: %w", err)
-	}
-	server := &http.Server{
-		Addr: o.Address, ReadHeaderTimeout: 10 * time.Second,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
-		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 100},
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.WriteHeader(http.StatusCreated)
-		}),
-	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.ListenAndServeTLS("", ""); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
+	certificate, key := filepath.Join(o.Credentials, "ca.pem"), filepath.Join(o.Credentials, "key.pem")
+	return rig.ServeHTTP2(ctx, o.Address, certificate, key, 100, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusCreated)
+	})
 }

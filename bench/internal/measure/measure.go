@@ -78,6 +78,9 @@ func (r Report) CPUMicros() float64 { return r.CPUSeconds / float64(r.Count) * 1
 // MallocsEach is allocations per notification.
 func (r Report) MallocsEach() float64 { return float64(r.Mallocs) / float64(r.Count) }
 
+// RSS is the peak of the client's memory, in bytes.
+func (r Report) RSS() float64 { return float64(r.MaxRSS) }
+
 // Median returns the middle of the values (the lower of the two in the middle).
 func Median(values []float64) float64 {
 	if len(values) == 0 {

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -170,6 +171,13 @@ func Client(ctx context.Context, spec Spec, gone func(context.Context, measure.R
 	}
 	p.Stop(2 * time.Second)
 	return report, nil
+}
+
+// ClientArgs are what each of the clients takes as arguments: where it sends, with whose credentials, and how much. A
+// tenth of the count goes before it as a warm-up.
+func ClientArgs(address, credentials string, count int) []string {
+	return []string{"-address", address, "-credentials", credentials,
+		"-warmup", strconv.Itoa(count / 10), "-count", strconv.Itoa(count)}
 }
 
 // tail keeps the last few kilobytes that were written to it.
