@@ -145,9 +145,10 @@ func TestAPersonWithThousandsOfDevices(t *testing.T) {
 // An app's keys are any number: refused ones take the memory of the route's others neither one by one nor together.
 func TestManyRefusedKeysLeaveRoom(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ memory, size, keys int }{{2000, 1, 2500}, {16_000, 1000, 40}} {
+	for _, c := range []struct{ memory, size, keys, payload int }{{2000, 1, 2500, 2}, {16_000, 1000, 40, 2}, {64_000, 1, 2500, 4000}} {
 		synctest.Test(t, func(t *testing.T) {
-			r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+			r := start(t, func(r *rig, cfg *Config, apps map[string]RouteConfig) {
+				cfg.Payloads = 4 << 20
 				r.tr["a"].answer = func(d *push.Delivery) push.Result {
 					if d.Notification.Key != "t" {
 						return push.Result{Outcome: push.Blocked, Reason: reasonTopicDisallowed, Status: 403}
@@ -161,7 +162,7 @@ func TestManyRefusedKeysLeaveRoom(t *testing.T) {
 			pass(time.Second)
 			for range c.keys {
 				n := note("a")
-				n.Key = "t." + n.ID.String()
+				n.Key, n.Payload.JSON = "t."+n.ID.String(), make([]byte, c.payload)
 				r.give(n, c.size)
 			}
 			pass(20 * time.Second)

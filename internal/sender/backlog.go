@@ -107,7 +107,7 @@ func (q *backlog) postpones(b *queue.Batch, a *active, now time.Time) bool {
 	case b.Kind == queue.Audience || a.own.Expired(now):
 		return false
 	case q.blocked[a.own.Key] != nil:
-		return q.waiting >= q.limit/8
+		return q.crowded()
 	case !a.slow || b.Lane == queue.Urgent:
 		return false
 	}
@@ -202,7 +202,7 @@ func (q *backlog) block(b *batch) bool {
 	if w.batches.Len() == 0 {
 		most = q.limit / 4
 	}
-	if b.next == 0 && q.waiting > 0 && q.waiting+b.left() > most {
+	if b.next == 0 && q.waiting > 0 && (q.waiting+b.left() > most || !q.payloads.room(2*q.bytes)) {
 		return false
 	}
 	w.batches.PushBack(b)
@@ -286,8 +286,11 @@ func (q *backlog) page(b *batch) int {
 // see whether it is taken again.
 func (q *backlog) holds(key string) bool {
 	w := q.blocked[key]
-	return w != nil && (w.recipients > 0 || q.waiting >= q.limit/8)
+	return w != nil && (w.recipients > 0 || q.crowded())
 }
+
+// crowded reports whether no more is to wait for keys that are not sent to for now.
+func (q *backlog) crowded() bool { return q.waiting >= q.limit/8 || !q.payloads.room(2*q.bytes) }
 
 // enough reports whether so much is ready that no bulk batch need be prepared.
 func (q *backlog) enough() bool { return q.sendable() >= q.limit/4 }
