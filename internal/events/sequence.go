@@ -309,7 +309,8 @@ func (s *Store) purgeStep(ctx context.Context, before time.Time) (n int, err err
 			return nil
 		}
 		last := rows[n-1].Seq
-		if _, err := tx.ExecContext(ctx, "UPDATE event_feed SET purged = ? WHERE id = 1", last); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE event_feed SET purged = ? WHERE id = 1 AND purged < ?", last,
+			last); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq > 0 AND seq <= ?", last)

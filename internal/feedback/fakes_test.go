@@ -58,10 +58,22 @@ func (f *fakeInbox) SetWaves(_ context.Context, _ string, now []push.Wave) error
 	return nil
 }
 
-func (f *fakeInbox) OthersWaves(context.Context, string) ([]push.Wave, bool, error) {
+func (f *fakeInbox) OthersWaves(context.Context, string) (all []push.OtherWave, alone bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.others, !f.company, f.down
+	for _, w := range f.others {
+		all = append(all, push.OtherWave{Wave: w, Replica: "other", Gone: !f.company})
+	}
+	return all, !f.company, f.down
+}
+
+func (f *fakeInbox) ForgetWaves(_ context.Context, _ string, gone []push.OtherWave) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(gone) > 0 {
+		f.others = nil
+	}
+	return f.down
 }
 
 func (f *fakeInbox) RecordInvalidations(ctx context.Context, invalidations []push.Invalidation) error {

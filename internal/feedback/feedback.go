@@ -47,9 +47,11 @@ type Inbox interface {
 	// ForgetBadTokens starts that counting anew.
 	ForgetBadTokens(ctx context.Context, app string, of push.PlatformSet) error
 	// SetWaves says over which of the app's routes this replica doubts what it is told: what is accepted in a wave of
-	// unregistered tokens stays, and OthersWaves has it on every other replica that lives; alone: there is none.
+	// unregistered tokens stays, and OthersWaves has it on every other replica; alone: none of them lives. ForgetWaves
+	// removes what replicas have left that are no more.
 	SetWaves(ctx context.Context, app string, now []push.Wave) error
-	OthersWaves(ctx context.Context, app string) (others []push.Wave, alone bool, err error)
+	OthersWaves(ctx context.Context, app string) (others []push.OtherWave, alone bool, err error)
+	ForgetWaves(ctx context.Context, app string, gone []push.OtherWave) error
 	// RemoveUnproven removes the tokens that were never accepted, and last registered before, and says how many.
 	RemoveUnproven(ctx context.Context, app string, before time.Time) (int, error)
 	// OwnsJob reports whether this replica is the one to run the named job.
@@ -112,7 +114,7 @@ func (c Config) withDefaults() Config {
 }
 
 // glanceEvery is how often a wave is looked for, which costs next to nothing; othersTime is how long it takes until one
-// is known that another replica is in, and lastWord how long the end of this one waits for the database.
+// is known that another replica is in, and lastWord how long taking an app away waits for the database.
 const (
 	glanceEvery = 5 * time.Second
 	othersTime  = glanceEvery + 2*time.Second
@@ -252,10 +254,12 @@ func (j *Job) schedule(ctx context.Context, a *appJob) {
 		full := false
 		select {
 		case <-ctx.Done():
-			// Nobody waits for the end of a wave of which nothing more is heard here.
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
-			_ = j.inbox.SetWaves(last, a.name, nil)
-			cancel()
+			// A wave that the service ends in is for another replica to see to. One of an app that was taken away is not.
+			if j.app(a.name) != a {
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+				_ = j.inbox.SetWaves(last, a.name, nil)
+				cancel()
+			}
 			return
 		case <-glance.C:
 			_ = j.glance(ctx, a) // it is tried again, and a pass says what is wrong

@@ -37,6 +37,7 @@ type clearance struct {
 	bad    push.PlatformSet // and of these also those that were called bad too often
 	keep   push.PlatformSet // what is undecided was told in a wave that is over: it is not true
 	kept   []push.Route     // over these
+	gone   []push.OtherWave // of replicas that are no more
 	pardon push.PlatformSet // what was counted against the tokens is not their fault
 	// unclear says that it is to be looked again, when other replicas have shared their waves.
 	unclear bool
@@ -82,7 +83,8 @@ func (j *Job) look(ctx context.Context, a *appJob, p pass, waited bool) (clearan
 	if err := j.glance(ctx, a); err != nil {
 		return clearance{}, fmt.Errorf("share the waves of %s: %w", a.name, err)
 	}
-	others, alone := map[push.Wave]bool{}, true
+	var gone []push.OtherWave
+	others, left, alone := map[push.Wave]bool{}, map[push.Route]bool{}, true
 	if p.remove {
 		list, none, err := j.inbox.OthersWaves(ctx, a.name)
 		if err != nil {
@@ -90,7 +92,16 @@ func (j *Job) look(ctx context.Context, a *appJob, p pass, waited bool) (clearan
 		}
 		alone = none
 		for _, w := range list {
-			others[w] = true
+			switch {
+			case !w.Gone:
+				others[w.Wave] = true
+				continue
+			case w.Bad: // what it was told is pardoned once
+				others[w.Wave] = true
+			default:
+				left[w.Route] = true
+			}
+			gone = append(gone, w)
 		}
 	}
 	unclear := false
@@ -106,7 +117,7 @@ func (j *Job) look(ctx context.Context, a *appJob, p pass, waited bool) (clearan
 		bad := j.doubtsBad(&s) || others[push.Wave{Route: s.Route, Bad: true}]
 		unregistered := j.doubts(&s) || others[push.Wave{Route: s.Route}]
 		g.confirmed = unregistered && (g.confirmed || p.confirm)
-		g.over = !p.confirm && !unregistered && (g.over || g.unregistered)
+		g.over = !p.confirm && !unregistered && (g.over || g.unregistered || left[s.Route])
 		j.tell(a, g, &s, bad, unregistered)
 		g.bad, g.unregistered = bad, unregistered
 		held := unregistered && !g.confirmed
@@ -140,7 +151,8 @@ func (j *Job) look(ctx context.Context, a *appJob, p pass, waited bool) (clearan
 	for platform, alert := range alerts {
 		j.metrics.guard(a.name, platform, alert.bad, alert.unregistered)
 	}
-	c := clearance{told: told.set(), bad: counted.set(), keep: keep.set(), pardon: pardon.set(), unclear: unclear}
+	c := clearance{told: told.set(), bad: counted.set(), keep: keep.set(), pardon: pardon.set(), gone: gone,
+		unclear: unclear}
 	c.kept = slices.Collect(maps.Keys(keep.in))
 	return c, nil
 }
@@ -212,8 +224,11 @@ func (j *Job) afterWaves(ctx context.Context, a *appJob, c *clearance, decides b
 			return nil, fmt.Errorf("forget the bad tokens of %s: %w", a.name, err)
 		}
 	}
-	if !decides || len(c.keep.Names) == 0 {
+	if !decides {
 		return nil, nil
+	}
+	if len(c.keep.Names) == 0 {
+		return nil, j.inbox.ForgetWaves(ctx, a.name, c.gone)
 	}
 	kept, err = j.pages(a, func() ([]push.CheckedInvalidation, error) {
 		return j.inbox.KeepUnregistered(ctx, a.name, c.keep, pageSize)
@@ -222,6 +237,7 @@ func (j *Job) afterWaves(ctx context.Context, a *appJob, c *clearance, decides b
 		for _, route := range c.kept {
 			a.guard[route].over = false
 		}
+		err = j.inbox.ForgetWaves(ctx, a.name, c.gone)
 	}
 	return kept, err
 }

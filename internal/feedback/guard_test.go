@@ -242,7 +242,7 @@ func TestWavesAreShared(t *testing.T) {
 		shared(1)
 		cancel()
 		<-ran
-		shared(0)
+		shared(1) // for another replica to see to
 	})
 }
 
@@ -290,4 +290,44 @@ func TestAWaveIsOfOneRoute(t *testing.T) {
 			t.Errorf("%+v; bad %v", items, r.inbox.bad)
 		}
 	})
+}
+
+// A replica that was in a wave is no more: what was told in it stays, whatever the one that removes had decided before,
+// and whether or not it had heard of the wave. The next ones go by what is told then.
+func TestAWaveOfAReplicaThatIsGone(t *testing.T) {
+	t.Parallel()
+	for _, heard := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, Config{})
+			r.inbox.company = true
+			a := r.job.app("a")
+			check := func(p pass) {
+				t.Helper()
+				if _, err := r.job.run(t.Context(), a, p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tell := func(from, n int) { // by the other's sends
+				r.tell("other", from, n)
+				r.shares.set("other", func(a *push.AnswerShare) { a.Told = 0 })
+			}
+			check(pass{remove: true}) // quiet
+			tell(0, 5000)
+			r.inbox.others = []push.Wave{{Route: "other"}}
+			elapse(30 * time.Second)
+			if heard {
+				check(pass{remove: true})
+			}
+			r.inbox.company = false // the other one was killed
+			check(pass{remove: true})
+			if r.left("other") != 5000 || len(r.inbox.others) != 0 {
+				t.Errorf("%d of 5000 tokens are left, and %d waves", r.left("other"), len(r.inbox.others))
+			}
+			tell(6000, 50)
+			check(pass{remove: true})
+			if r.left("other") != 5000 {
+				t.Errorf("%d of 5000 tokens are left after quiet times", r.left("other"))
+			}
+		})
+	}
 }

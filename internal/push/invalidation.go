@@ -62,3 +62,11 @@ type Wave struct {
 	Route Route
 	Bad   bool
 }
+
+// OtherWave is a wave of another replica. Gone says that this is no more: its wave is over, and nobody has seen to what
+// it was told.
+type OtherWave struct {
+	Wave
+	Replica string
+	Gone    bool
+}

@@ -27,6 +27,8 @@ func (q *Queue) SetWaves(ctx context.Context, app string, now []push.Wave) error
 	if len(now) == 0 && !q.waves.shared[app] {
 		return nil
 	}
+	// Before it is known: what was committed may be there although its answer was lost.
+	q.waves.shared[app] = true
 	// Also where nothing is new: others take the waves away of a replica that they have lost sight of.
 	err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM waves WHERE app = ? AND replica = ?", app, q.id); err != nil {
@@ -43,16 +45,21 @@ func (q *Queue) SetWaves(ctx context.Context, app string, now []push.Wave) error
 	if err != nil {
 		return wrap(err, "share waves")
 	}
-	if q.waves.shared[app] = true; len(now) == 0 {
+	if len(now) == 0 {
 		delete(q.waves.shared, app)
 	}
 	return nil
 }
 
-// OthersWaves are those of the other replicas that live, and alone says that there is none. What a replica that is no
-// more has left is removed.
-func (q *Queue) OthersWaves(ctx context.Context, app string) (others []push.Wave, alone bool, err error) {
-	replicas, _, err := q.Replicas(ctx)
+// OthersWaves are those of the other replicas, and alone says that none of them lives. What a replica that is no more
+// has left is a wave that is over: ForgetWaves removes it, once that is seen to.
+func (q *Queue) OthersWaves(ctx context.Context, app string) (others []push.OtherWave, alone bool, err error) {
+	var rows []push.OtherWave
+	if err := q.db.Reader().SelectContext(ctx, &rows,
+		"SELECT route, bad, replica FROM waves WHERE app = ? AND replica <> ? ORDER BY route, bad", app, q.id); err != nil {
+		return nil, false, wrap(err, "read others' waves")
+	}
+	replicas, _, err := q.Replicas(ctx) // afterwards: one that has come meanwhile lives
 	if err != nil {
 		return nil, false, wrap(err, "look for replicas")
 	}
@@ -62,25 +69,24 @@ func (q *Queue) OthersWaves(ctx context.Context, app string) (others []push.Wave
 			live[r.ID] = true
 		}
 	}
-	var rows []struct {
-		push.Wave
-		Replica string
+	for i := range rows {
+		rows[i].Gone = !live[rows[i].Replica]
 	}
-	if err := q.db.Reader().SelectContext(ctx, &rows,
-		"SELECT route, bad, replica FROM waves WHERE app = ? AND replica <> ? ORDER BY route, bad", app, q.id); err != nil {
-		return nil, false, wrap(err, "read others' waves")
+	return rows, len(live) == 0, nil
+}
+
+// ForgetWaves removes the waves that replicas have left which are no more.
+func (q *Queue) ForgetWaves(ctx context.Context, app string, gone []push.OtherWave) error {
+	if len(gone) == 0 {
+		return nil
 	}
-	for _, r := range rows {
-		if live[r.Replica] {
-			others = append(others, r.Wave)
-			continue
+	return wrap(q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		for _, w := range gone {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM waves WHERE app = ? AND route = ? AND bad = ? AND replica = ?", app,
+				string(w.Route), w.Bad, w.Replica); err != nil {
+				return err
+			}
 		}
-		if err := q.tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-			_, err := tx.ExecContext(ctx, "DELETE FROM waves WHERE app = ? AND replica = ?", app, r.Replica)
-			return err
-		}); err != nil {
-			return nil, false, wrap(err, "remove the waves of a replica that is no more")
-		}
-	}
-	return others, len(live) == 0, nil
+		return nil
+	}), "remove the waves of replicas that are no more")
 }

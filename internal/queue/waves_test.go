@@ -12,7 +12,7 @@ import (
 	"github.com/lhspn/lhspn/internal/push"
 )
 
-// What one replica doubts the others learn as long as it lives, and no longer.
+// What one replica doubts the others learn, and that it is no more.
 func TestWavesOfReplicas(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *database.DB) {
@@ -32,7 +32,13 @@ func TestWavesOfReplicas(t *testing.T) {
 		}
 		want := func(r *rig, of string, alone bool, waves ...push.Wave) {
 			t.Helper()
-			got, none, err := r.OthersWaves(t.Context(), of)
+			all, none, err := r.OthersWaves(t.Context(), of)
+			var got []push.Wave
+			for _, w := range all {
+				if got = append(got, w.Wave); w.Gone != alone {
+					t.Errorf("%+v, alone %t", w, alone)
+				}
+			}
 			if err != nil || !slices.Equal(got, waves) || none != alone {
 				t.Errorf("%v, alone %t, want %v, %t: %v", got, none, waves, alone, err)
 			}
@@ -61,10 +67,35 @@ func TestWavesOfReplicas(t *testing.T) {
 		want(second, app, false)
 		set(first, bad)
 		live(first, false) // killed
+		want(second, app, true, bad)
+		all, _, err := second.OthersWaves(t.Context(), app)
+		if err == nil {
+			err = second.ForgetWaves(t.Context(), app, all)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		want(second, app, true)
 		live(first, true) // it was only lost sight of
 		want(second, app, false)
 		set(first, bad)
 		want(second, app, false, bad)
+	})
+}
+
+// What may have been committed is taken back, too: a wave that nobody takes back would hold all removal.
+func TestAWaveWhoseAnswerWasLostIsTakenBack(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		r.failOnce(persisted)
+		if err := r.SetWaves(t.Context(), app, []push.Wave{{Route: push.Production}}); err == nil {
+			t.Fatal("the answer was not lost")
+		}
+		if err := r.SetWaves(t.Context(), app, nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.scalar("SELECT COUNT(*) FROM waves"); n != 0 {
+			t.Errorf("%d waves are left", n)
+		}
 	})
 }
