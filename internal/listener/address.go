@@ -21,15 +21,23 @@ func ParseProxies(list []string) (Proxies, error) {
 			if addressErr != nil {
 				return nil, fmt.Errorf("%q is neither an address nor a network, like 10.0.0.0/8", s)
 			}
+			address = address.WithZone("")
 			prefix = netip.PrefixFrom(address, address.BitLen())
+		}
+		if a, bits := prefix.Addr(), prefix.Bits(); a.Is4In6() && bits >= mappedBits { // clients are known by IPv4
+			prefix = netip.PrefixFrom(a.Unmap(), bits-mappedBits)
 		}
 		proxies = append(proxies, prefix.Masked())
 	}
 	return proxies, nil
 }
 
+// mappedBits come before an IPv4 address that is written as IPv6.
+const mappedBits = 96
+
 // Contains reports whether the address is a proxy's.
 func (p Proxies) Contains(a netip.Addr) bool {
+	a = a.WithZone("") // which no prefix contains
 	for _, prefix := range p {
 		if prefix.Contains(a) {
 			return true

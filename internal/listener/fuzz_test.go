@@ -34,3 +34,18 @@ func FuzzRefusal(f *testing.F) {
 		}
 	})
 }
+
+// A write may begin anywhere in a body, so also with what a client had stored.
+func TestABodyIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`HTTP/1.1 417 ", "tags": ["x"]}`, `HTTP/1.1 417 Expectation Failed"}` + "\r\n", `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"`,
+	} {
+		if status, _, is := refusal([]byte(body)); is {
+			t.Errorf("%q is taken for a %d", body, status)
+		}
+	}
+	if status, _, is := refusal([]byte("HTTP/1.1 417 Expectation Failed\r\nConnection: close\r\n")); !is || status != 417 {
+		t.Error("net/http's own answer is not known")
+	}
+}

@@ -12,8 +12,9 @@ import (
 const (
 	refusalStart   = "HTTP/1.1 "
 	refusalHeaders = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
-	// expectation is the one answer of its own that it makes as a handler would. No handler makes it.
-	expectation = "HTTP/1.1 417 "
+	// expectation begins the one answer of its own that it makes as a handler would. No handler makes it; and as the
+	// line ends it is in no body either, a part of which may begin a write: JSON has a line's end between values alone.
+	expectation = "HTTP/1.1 417 Expectation Failed\r\n"
 	// refusalLine is more than the length of the status line.
 	refusalLine = 160
 )
