@@ -178,9 +178,9 @@ func (o *opening) openHandlers() (err error) {
 	o.operated.queue, o.operated.tokens, o.operated.events, o.operated.apply = o.queue, o.tokens, o.events, o.live.set
 	if o.api, err = api.New(api.Config{
 		Apps: o.live.apiApps(), Operators: o.live.operators, Operated: o.operated, Events: o.events, Tokens: o.tokens,
-		Notifications: o.queue,
-		Feedback:      deadTokens{o.queue, o.feedback, o.log},
-		Log:           o.log, Metrics: o.reg, Tracer: o.tracer, Version: version,
+		Notifications: o.queue, Platforms: platformNames,
+		Feedback: deadTokens{o.queue, o.feedback, o.log},
+		Log:      o.log, Metrics: o.reg, Tracer: o.tracer, Version: version,
 		RequestLog: o.cfg.Log.Requests == "sampled",
 		MaxBody:    o.cfg.API.MaxBody, Timeout: o.cfg.API.Timeout,
 		RegisterRate: o.cfg.API.RegisterRate, MaxInFlight: o.cfg.API.MaxInFlight, NoDocs: o.cfg.API.Docs == "off",

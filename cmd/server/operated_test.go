@@ -197,6 +197,7 @@ func TestAppDeleted(t *testing.T) {
 	t.Parallel()
 	r, operator, admin := startWithFox(t)
 	admin.call("PUT", "/v1/tokens/"+token(1), `{"user_id": "u", "tags": ["a"]}`, 201)
+	admin.call("DELETE", "/v1/tokens/fcm:abc", "", 204) // of a platform that it may have had
 	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
 	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"tokens": [%q]}, "aps": {"alert": "Hello"}, "send_at": %q}`, token(1), later), 202)
 	admin.call("POST", "/v1/notifications", fmt.Sprintf(`{"to": {"all": true}, "aps": {"alert": "Hello"}, "send_at": %q}`, later), 202)

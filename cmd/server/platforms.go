@@ -53,6 +53,9 @@ func (o *opened) close() {
 	}
 }
 
+// platformNames are the names of all platforms, also of those that an app does not have, or has no more.
+var platformNames = []string{push.DefaultPlatform, fcm.Name, webpush.Name}
+
 // platformsOf are the platforms that an app has, with how each is opened, by its settings.
 func (g *gateways) platformsOf(app *config.App) []platformOpener {
 	var all []platformOpener

@@ -127,7 +127,8 @@ type App struct {
 type Config struct {
 	Apps          []App // see SetApps
 	Operators     []Key
-	Operated      Apps // nil: apps cannot be set while the service runs
+	Platforms     []string // the names of all that there are; each app has some of them
+	Operated      Apps     // nil: apps cannot be set while the service runs
 	Tokens        Tokens
 	Notifications Notifications
 	Feedback      Feedback
@@ -164,6 +165,7 @@ type API struct {
 	notifications Notifications
 	feedback      Feedback
 	directory     atomic.Pointer[directory]
+	platforms     []string
 	operated      Apps
 	refusals      *refusals
 	events        Events
@@ -201,6 +203,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		tokens:        c.Tokens,
+		platforms:     c.Platforms,
 		tracer:        c.Tracer,
 		notifications: c.Notifications,
 		feedback:      c.Feedback,

@@ -333,7 +333,8 @@ func newFixtureOperated(tb testing.TB, operated Apps) *fixture {
 	}
 	a, err := New(Config{
 		Operated: operated, Tokens: s, Notifications: queue{s}, Feedback: inbox{s}, Events: s.feed, Metrics: registry, Version: "1.2.3",
-		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Platforms: []string{"apns", "fcm", "webpush"},
+		Log:       slog.New(slog.NewTextHandler(&lockedWriter{w: log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Apps: []App{
 			{Name: "hedgehog", Platforms: apple("com.example.hedgehog"), UserTokens: proofs, Keys: []Key{
 				{Name: "admin", Scope: ScopeAdmin, Hash: keyHash(adminKey)},

@@ -109,7 +109,7 @@ func (a *API) getRecipient(ctx context.Context, x *exchange, r *http.Request) er
 	if err != nil {
 		return err
 	}
-	t, err := x.pathToken(r)
+	t, err := a.formerToken(x, r)
 	if err != nil {
 		return err
 	}

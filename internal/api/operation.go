@@ -234,19 +234,19 @@ func (x *exchange) pathToken(r *http.Request) (push.Token, error) {
 	return x.readPathToken(r, x.who.app.parseToken)
 }
 
-// storedToken is the device token in the path. It may be of a platform that the app has no more, where it is stored.
-func (a *API) storedToken(ctx context.Context, x *exchange, r *http.Request) (push.Token, error) {
+// formerToken is the device token in the path, which may also be of a platform that the app has no more: what is left
+// of it can be looked at and removed. Nobody is there to say more about it than that it is well-formed.
+func (a *API) formerToken(x *exchange, r *http.Request) (push.Token, error) {
 	return x.readPathToken(r, func(written string) (push.Token, error) {
 		t, err := x.who.app.parseToken(written)
 		if !errors.Is(err, errNoPlatform) {
 			return t, err
 		}
-		if t, parseErr := push.ParseToken(written); parseErr == nil {
-			if _, getErr := a.tokens.Get(ctx, x.who.app.Name, t); getErr == nil {
-				return t, nil
-			}
+		former, parseErr := push.ParseToken(written)
+		if parseErr != nil || !slices.Contains(a.platforms, former.PlatformName()) {
+			return "", err
 		}
-		return "", err
+		return former, nil
 	})
 }
 

@@ -370,7 +370,7 @@ func TestWrittenForms(t *testing.T) {
 		}
 		wantProblem(t, f.call(threeKey, http.MethodGet, "/v1/tokens/"+bad, ""), 422, "invalid", "path.token")
 	}
-	wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens/fcm:abc", ""), 422, "invalid", "path.token") // of no platform of the app
+	wantProblem(t, f.call(adminKey, http.MethodPut, "/v1/tokens/fcm:abc", ""), 422, "invalid", "path.token") // of no platform of the app
 }
 
 // What an app has of a platform that it had once can be looked at and removed.
@@ -382,8 +382,19 @@ func TestTokensOfAFormerPlatform(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	wantProblem(t, f.call(registerKey, http.MethodPut, "/v1/tokens/fcm:abc", ""), 422, "invalid", "path.token")
-	wantStatus(t, f.call(adminKey, http.MethodDelete, "/v1/tokens/fcm:abc", ""), 204)
-	wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens/fcm:abc", ""), 422, "invalid", "path.token")
+	if got := decode[listBody[deviceBody]](t, f.call(adminKey, http.MethodGet, "/v1/tokens?platform=fcm", "")); len(got.Items) != 1 {
+		t.Errorf("%+v", got)
+	}
+	for range 2 { // again, as where the first answer was lost
+		wantStatus(t, f.call(adminKey, http.MethodDelete, "/v1/tokens/fcm:abc", ""), 204)
+	}
+	wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens/fcm:abc", ""), 404, "not-found")
+	of := "/v1/notifications/" + uuid.NewString() + "/recipients/"
+	wantProblem(t, f.call(sendKey, http.MethodGet, of+"fcm:abc", ""), 404, "not-found")
+	for _, path := range []string{"/v1/tokens/hms:abc", "/v1/tokens/fcm:", of + "hms:abc"} {
+		wantProblem(t, f.call(adminKey, http.MethodGet, path, ""), 422, "invalid", "path.token")
+	}
+	wantProblem(t, f.call(adminKey, http.MethodDelete, "/v1/tokens/hms:abc", ""), 422, "invalid", "path.token")
 }
 
 func TestPutSubscription(t *testing.T) {
@@ -425,7 +436,6 @@ func TestListByPlatform(t *testing.T) {
 	} {
 		wantProblem(t, f.call(threeKey, http.MethodGet, "/v1/tokens?"+query, ""), 422, "invalid", at)
 	}
-	wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens?platform=fcm", ""), 422, "invalid", "query.platform")
 }
 
 func TestExportAndImportOfSeveralPlatforms(t *testing.T) {
