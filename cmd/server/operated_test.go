@@ -324,6 +324,10 @@ func TestOperatorsMistakes(t *testing.T) {
 		{"PUT", "/v1/apps/owl", `{"fcm": {"credentials": "metadata_server", "project_id": "a-project"}}`, 422, "body.fcm.credentials"},
 		{"PUT", "/v1/apps/owl", `{"fcm": {"project_id": "a-project", "service_account": "` + base64.StdEncoding.EncodeToString(
 			[]byte("\ufeff"+`{"type": "external_account", "credential_source": {"file": "/etc/hostname"}}`)) + `"}}`, 422, "only the configuration file"},
+		// A change is judged as a new app is.
+		{"PUT", "/v1/apps/owl", strings.Replace(good, `"topic"`, `"connections": "2", "topic"`, 1), 422, "body.apns.connections"},
+		{"PUT", "/v1/apps/fox", strings.Replace(good, `"topic"`, `"connections": "2", "topic"`, 1), 422, "body.apns.connections"},
+		{"PUT", "/v1/apps/fox", strings.Replace(good, `"topic"`, `"connections": 2.0, "topic"`, 1), 422, "body.apns.connections"},
 		{"GET", "/v1/apps/owl", "", 404, "no such app"},
 		{"DELETE", "/v1/apps/owl", "", 404, "no such app"},
 		{"POST", "/v1/apps/owl/keys", `{"name": "x", "scope": "send"}`, 404, "no such app"},

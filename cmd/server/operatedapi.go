@@ -156,7 +156,7 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 				return nil, err
 			}
 		}
-		app, faults := config.ParseApp(name, doc)
+		app, faults := config.ParseGivenApp(name, doc)
 		if faults = append(faults, webhooks.Check(&app)...); len(faults) > 0 {
 			return nil, asFaults(faults)
 		}
@@ -223,7 +223,7 @@ func (o *operated) entryKeys(name string, entry push.JSON) (keys []apps.Key, rep
 	for member, value := range entry.Members() {
 		replace = replace || member.Is("keys") && !value.IsNull()
 	}
-	app, faults := config.ParseApp(name, entry)
+	app, faults := config.ParseGivenApp(name, entry)
 	// The others may be of what is left out, and stays.
 	others := func(f config.Fault) bool { return !strings.HasPrefix(f.Setting, "keys") }
 	if faults = slices.DeleteFunc(faults, others); len(faults) > 0 {

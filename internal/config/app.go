@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -26,9 +27,15 @@ const appAt = "app"
 
 // ParseApp reads an app's entry as JSON, an object, and checks it as Load does. The settings of faults are as
 // apns.key_id.
-func ParseApp(name string, doc []byte) (App, Faults) {
+func ParseApp(name string, doc []byte) (App, Faults) { return parseApp(name, doc, false) }
+
+// ParseGivenApp is ParseApp for an entry that is not stored yet: each value must also be of its setting's JSON type.
+// Those that are stored may be older than that, and are not to fail for it.
+func ParseGivenApp(name string, doc []byte) (App, Faults) { return parseApp(name, doc, true) }
+
+func parseApp(name string, doc []byte, typed bool) (App, Faults) {
 	_, l := newLoader("")
-	l.texts = true
+	l.texts, l.typed = true, typed
 	app := App{}
 	setDefaults(&app)
 	node, err := jsonNode(json.NewDecoder(bytes.NewReader(doc)))
@@ -79,6 +86,29 @@ func (l *loader) distinctKeys(keys []Key) {
 	}
 }
 
+// The tags of the nodes that jsonNode makes, but for null.
+const (
+	tagString = "!!str"
+	tagNumber = "!!int"
+	tagBool   = "!!bool"
+)
+
+// checkType says what is wrong with the JSON type of a single value that could be read.
+func checkType(s setting, tag string) error {
+	want, message := tagString, "must be a string, in quotes"
+	switch _, isTime := s.value.Interface().(time.Duration); {
+	case isTime:
+	case s.value.CanInt() || s.value.CanFloat():
+		want, message = tagNumber, "must be a number, without quotes"
+	case s.value.Kind() == reflect.Bool:
+		want, message = tagBool, "must be true or false, without quotes"
+	}
+	if tag != want {
+		return errors.New(message)
+	}
+	return nil
+}
+
 // jsonNode makes a YAML node of the next JSON value: YAML readers take JSON only for the most part.
 func jsonNode(dec *json.Decoder) (*yaml.Node, error) {
 	dec.UseNumber()
@@ -105,11 +135,11 @@ func jsonNode(dec *json.Decoder) (*yaml.Node, error) {
 		_, err := dec.Token() // the end
 		return node, err
 	case string:
-		return scalar("!!str", v)
+		return scalar(tagString, v)
 	case json.Number:
-		return scalar("!!int", v.String())
+		return scalar(tagNumber, v.String())
 	case bool:
-		return scalar("!!bool", strconv.FormatBool(v))
+		return scalar(tagBool, strconv.FormatBool(v))
 	}
 	return scalar("!!null", "")
 }
@@ -118,7 +148,7 @@ func jsonNode(dec *json.Decoder) (*yaml.Node, error) {
 func (l *loader) text(file setting, path string, n *yaml.Node) {
 	l.where[path], l.where[path+fileSuffix] = place{}, place{}
 	content, err := base64.StdEncoding.DecodeString(n.Value)
-	if n.Kind != yaml.ScalarNode || err != nil || len(content) == 0 {
+	if n.Kind != yaml.ScalarNode || l.typed && n.Tag != tagString || err != nil || len(content) == 0 {
 		l.fault(path, "must be what is in the file, in base64")
 		return
 	}

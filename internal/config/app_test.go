@@ -72,7 +72,7 @@ func TestDescribedAppIsTheSame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, faults := ParseApp("hedgehog", merged)
+		again, faults := ParseGivenApp("hedgehog", merged)
 		if len(faults) > 0 {
 			t.Errorf("%s is refused: %v", merged, faults)
 		} else if diff := cmp.Diff(app, again, cmpopts.IgnoreUnexported(App{})); diff != "" {
@@ -193,6 +193,29 @@ func TestNoEmptyBeginningOfTags(t *testing.T) {
 	_, faults := ParseApp("hedgehog", []byte(`{"fcm": {"service_account": "e30="}, "register_tags": ["news", ""]}`))
 	if len(faults) != 1 || faults[0].Setting != "register_tags[1]" {
 		t.Errorf("%v", faults)
+	}
+}
+
+// A value that is given is of the JSON type that the API's description says. One that is stored may be older.
+func TestGivenAppIsTyped(t *testing.T) {
+	t.Parallel()
+	for wrong, want := range map[string]string{
+		`"fcm": {"service_account": "e30=", "connections": "5"}`:                                                                  "fcm.connections: must be a number, without quotes",
+		`"fcm": {"service_account": "e30=", "project_id": 5}`:                                                                     "fcm.project_id: must be a string, in quotes",
+		`"fcm": {"service_account": "e30="}, "events": "true"`:                                                                    "events: must be true or false, without quotes",
+		`"fcm": {"service_account": "e30="}, "quotas": {"max_tokens": "7"}`:                                                       "quotas.max_tokens: must be a number, without quotes",
+		`"fcm": {"service_account": "e30="}, "register_tags": ["a", true]`:                                                        "register_tags[1]: must be a string, in quotes",
+		`"fcm": {"service_account": 1234}`:                                                                                        "fcm.service_account: must be what is in the file, in base64",
+		`"fcm": {"service_account": "e30=", "connections": "many"}`:                                                               `fcm.connections: must be a whole number, not "many"`,
+		`"fcm": {"service_account": "e30="}, "keys": [{"name": 1, "scope": "send", "sha256": "` + strings.Repeat("1", 64) + `"}]`: "keys[0].name: must be a string, in quotes",
+	} {
+		if _, faults := ParseGivenApp("hedgehog", []byte("{"+wrong+"}")); !strings.HasPrefix(faults.Error(), want) {
+			t.Errorf("%s: %v, want %s", wrong, faults, want)
+		}
+	}
+	stored := `{"fcm": {"service_account": "e30=", "connections": "5"}, "events": "true"}`
+	if app, faults := ParseApp("hedgehog", []byte(stored)); len(faults) > 0 || app.FCM.Connections != 5 {
+		t.Errorf("one that is stored is refused: %v", faults)
 	}
 }
 

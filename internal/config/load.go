@@ -85,6 +85,8 @@ type loader struct {
 	groups map[string]bool
 	// texts says that files are given as base64 text in settings without the _file; see ParseApp.
 	texts bool
+	// typed says that values must be of their settings' JSON types; see ParseGivenApp.
+	typed bool
 }
 
 func parse(path string, text []byte, environ []string) (*Config, Faults) {
@@ -225,7 +227,11 @@ func (l *loader) node(s setting, path string, n *yaml.Node) {
 	case null:
 		l.fault(path, "has no value")
 	default:
-		if err := s.set(n.Value); err != nil {
+		err := s.set(n.Value)
+		if err == nil && l.typed {
+			err = checkType(s, n.Tag)
+		}
+		if err != nil {
 			l.fault(path, "%v", err)
 		}
 	}
