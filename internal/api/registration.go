@@ -237,7 +237,7 @@ func (rd *registering) field(name string, v push.JSON) bool {
 			rd.readKindOf(name, v)
 		case !slices.Contains(registrationFields, name):
 			return false
-		case !v.IsNull():
+		case !v.IsNull() && !v.Is(""):
 			rd.fault(rd.at+"."+name, otherPlatform)
 		}
 	}

@@ -531,6 +531,20 @@ func TestKindsOfTokens(t *testing.T) {
 	}
 }
 
+// What is for another platform is as good as left out where it is null or empty, as elsewhere.
+func TestEmptyFieldsOfOtherPlatforms(t *testing.T) {
+	t.Parallel()
+	for body, faults := range map[string]int{
+		`{"kind": "", "activity_id": "", "attributes_type": ""}`: 0, `{"activity_id": null}`: 0, `{"activity_id": "a"}`: 1,
+	} {
+		rd := registering{app: &App{Platforms: []Platform{&toy{name: "fcm"}}}, at: "body"}
+		rd.readBody(push.JSON(body), isPutField)
+		if len(rd.faults) != faults {
+			t.Errorf("%s: %v", body, rd.faults)
+		}
+	}
+}
+
 // A line may be as long as a registration, however it ends.
 func TestTheLongestLine(t *testing.T) {
 	t.Parallel()
