@@ -190,6 +190,10 @@ func TestSendCommandToAPhone(t *testing.T) {
 	if got := r.sim.FCM().Received(push.TextToken("fcm", "cFk3:APA91b-android")); len(got) != 1 || !strings.Contains(got[0].Payload, "Hello") {
 		t.Errorf("the phone got %+v", got)
 	}
+	spaced := message{token: phone, payloadText: "\n {\"data\": {\"a\": \"b\"}}\n"} // as a file may have it
+	if err := send(t.Context(), r.file, spaced, &out); err != nil {
+		t.Error(err)
+	}
 	for want, wrong := range map[string]message{
 		"--push-type is for APNs":         {token: phone, payloadText: `{"data": {"a": "b"}}`, pushType: "voip"},
 		"--environment is for APNs":       {token: phone, payloadText: `{"data": {"a": "b"}}`, environment: "sandbox"},

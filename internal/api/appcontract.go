@@ -43,7 +43,7 @@ type AppFields struct {
 	Events       *bool            `json:"events,omitempty" nullable:"false" doc:"Whether GET /v1/events has what became of the app's notifications and tokens. false writes none, unless the app has webhooks."`
 	Webhooks     []webhookEntry   `json:"webhooks,omitempty" nullable:"false" maxItems:"10" doc:"Where the app's events are posted to as they come, to 10. One that is given without its secret, by the same URL, keeps it."`
 	Quotas       *quotasEntry     `json:"quotas,omitempty" nullable:"false" doc:"What the app may have at the most. A change holds at once, without a restart."`
-	RegisterTags []string         `json:"register_tags,omitempty" nullable:"false" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
+	RegisterTags []string         `json:"register_tags,omitempty" nullable:"false" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:, none of them empty. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   *userTokensEntry `json:"user_tokens,omitempty" nullable:"false" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
 }
 

@@ -112,7 +112,7 @@ type App struct {
 	Webhooks     []Webhook  `yaml:"webhooks" doc:"Where the app's events are posted to as they come, to 10."`
 	Quotas       Quotas     `yaml:"quotas" doc:"What the app may have at the most. A change holds at once, without a restart."`
 	Keys         []Key      `yaml:"keys" doc:"API keys."`
-	RegisterTags []string   `yaml:"register_tags" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:. Left out: those without a colon. Other tags are the backend's."`
+	RegisterTags []string   `yaml:"register_tags" doc:"The beginnings of the tags that a register key may set and remove, as beta or news:, none of them empty. Left out: those without a colon. Other tags are the backend's."`
 	UserTokens   UserTokens `yaml:"user_tokens" doc:"What proves to a register key, in X-User-Token, that the user is who user_id says: a JWT of the app's backend with sub as the user."`
 }
 

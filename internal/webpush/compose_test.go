@@ -146,6 +146,7 @@ func TestComposeFaults(t *testing.T) {
 		{`{"webpush":{"payload":""}}`, []string{"body.webpush.payload"}},
 		{`{"webpush":{"payload":1,"urgency":"urgent","topic":"a b","ttl":1}}`,
 			[]string{"body.webpush.urgency", "body.webpush.topic", "body.webpush.ttl"}},
+		{`{"webpush":{"payload":1,"urgency":null,"topic":null}}`, []string{"body.webpush.urgency", "body.webpush.topic"}},
 		{`{"webpush":{"payload":1,"urgency":5,"topic":""}}`, []string{"body.webpush.urgency", "body.webpush.topic"}},
 		{`{"webpush":{"payload":1,"topic":"` + strings.Repeat("a", 33) + `"}}`, []string{"body.webpush.topic"}},
 		{`{"webpush":{"payload":{"a":1,"a":2}}}`, []string{"body.webpush.payload.a"}},
