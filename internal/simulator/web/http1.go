@@ -40,13 +40,13 @@ func http1(cfg *Config, raw net.Conn) http.Handler {
 			return
 		case Silence:
 			<-req.Context().Done()
-			return
+			panic(http.ErrAbortHandler) // net/http would answer 200 for a handler that returns
 		case GoAway:
 			w.Header().Set("Connection", "close")
 		case Answered:
 		}
 		if !wait(req.Context(), a.Delay) {
-			return
+			panic(http.ErrAbortHandler)
 		}
 		for _, field := range a.Fields {
 			w.Header().Set(field.Name, field.Value)
