@@ -41,7 +41,7 @@ func (c *conn) onReset(id uint32, p []byte) error {
 		// The answer was complete but for its end.
 		k := c.streams.kept[id]
 		c.answered(s, k.body, k.fields, false)
-	case code == http2.ErrCodeHTTP11Required:
+	case code == http2.ErrCodeHTTP11Required && s.status == 0:
 		refused, _ := c.take(id)
 		c.readDone.without(refused.ref, NotHTTP2, c.lastRead)
 	default:

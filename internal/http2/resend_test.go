@@ -298,6 +298,7 @@ func TestHeardInPart(t *testing.T) {
 	for name, end := range map[string]func(p *http2test.Peer, id uint32){
 		"reset":             func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal) },
 		"cancelled":         func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeCancel) },
+		"HTTP/1.1 required": func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeHTTP11Required) },
 		"connection closed": func(p *http2test.Peer, _ uint32) { _ = p.Close() },
 		"no end":            func(*http2test.Peer, uint32) {},
 		"part of a body": func(p *http2test.Peer, id uint32) {
