@@ -22,6 +22,9 @@ import (
 // are for the database and the push services, too.
 const opsConnections = 32
 
+// longestProfile is how long an answer of the operators' listener may take: a profile asks for a time of its own.
+const longestProfile = 10 * time.Minute
+
 // listenPublic opens the public listener, with its bounds and its certificate.
 func (s *service) listenPublic(ctx context.Context) (err error) {
 	c := &s.cfg.API
@@ -126,7 +129,9 @@ func (s *service) serveHTTP(ctx context.Context, l net.Listener, h http.Handler,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	public := l == s.public
-	if public { // a profile of the operators' listener takes as long as it was asked to
+	if !public {
+		server.WriteTimeout = longestProfile
+	} else {
 		server.ReadTimeout, server.WriteTimeout = s.cfg.API.ReadTimeout, s.cfg.API.WriteTimeout
 		if s.certificate != nil {
 			l = listener.NewTLS(s.public, s.certificate.TLS(), s.cfg.API.ReadHeaderTimeout, s.log)

@@ -52,11 +52,11 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 		}
 	}
 	// Only now: a body that comes slowly takes nobody's place.
-	weight, err := x.enter(r, buf.Len())
+	in, err := x.enter(r, buf.Len())
 	if err != nil {
 		return err
 	}
-	defer x.api.gate.leave(weight)
+	defer in.leave()
 	if n == 0 {
 		return use(nil)
 	}
@@ -70,15 +70,22 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 	return use(body)
 }
 
-// enter waits for the turn of a request that may change something, with so long a body. Once it is in it has to leave
-// the gate, with the weight.
-func (x *exchange) enter(r *http.Request, length int) (weight int, err error) {
-	t := turn{anybody: true} // those without a key have a turn together
+// entered is a request that is in, and has to leave.
+type entered struct {
+	gate   *gate
+	turn   turn
+	weight int
+}
+
+func (e entered) leave() { e.gate.leave(e.turn, e.weight) }
+
+// enter waits for the turn of a request that may change something, with so long a body.
+func (x *exchange) enter(r *http.Request, length int) (entered, error) {
+	e := entered{x.api.gate, turn{anybody: true}, x.api.gate.weigh(length)} // those without a key have a turn together
 	if x.who != nil {
-		t = turn{x.who.app, x.who.key.Scope == ScopeRegister}
+		e.turn = turn{x.who.app.Name, x.who.key.Scope == ScopeRegister}
 	}
-	weight = x.api.gate.weigh(length)
-	return weight, x.api.gate.enter(r.Context(), t, weight)
+	return e, e.gate.enter(r.Context(), e.turn, e.weight)
 }
 
 // maxDiscarded is how much of a body that is too large is read, and thrown away, for the sake of the answer.

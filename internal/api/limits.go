@@ -166,11 +166,13 @@ func (k *keyRate) fair(at time.Time, address netip.Addr) bool {
 }
 
 // gate bounds the requests that are worked on at the same time, by their weight. Those that wait get in by turns of
-// their apps, so that the many of one app do not hold up another's few, nor its phones its own backend.
+// their apps, so that the many of one app do not hold up another's few, nor its phones its own backend; and the last
+// eighth of the room is for those that have little of it, so that they do not wait until the heavy ones are through.
 type gate struct {
 	mu      sync.Mutex // guards all below
 	free    int
 	most    int
+	has     map[turn]int        // what those that are in weigh
 	waiting map[turn]*list.List // of *waiter
 	turns   []turn              // those that have some waiting, the next one first
 	waiters int
@@ -178,7 +180,7 @@ type gate struct {
 
 // turn is whose requests wait in line: an app's, those with what anybody has apart from those of its backend.
 type turn struct {
-	app     *App // nil: without a key
+	app     string // empty: without a key of one
 	anybody bool
 }
 
@@ -196,7 +198,7 @@ const (
 )
 
 func newGate(most int) *gate {
-	g := &gate{waiting: map[turn]*list.List{}}
+	g := &gate{has: map[turn]int{}, waiting: map[turn]*list.List{}}
 	g.set(most)
 	return g
 }
@@ -213,17 +215,20 @@ func (g *gate) set(most int) {
 	g.next()
 }
 
+// part is what the heaviest request weighs. mu is held.
+func (g *gate) part() int { return max(1, g.most/4) }
+
 func (g *gate) weigh(body int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return min(1+body/weightBytes, max(1, g.most/4))
+	return min(1+body/weightBytes, g.part())
 }
 
 // enter waits for its turn. Whoever is let in must leave.
 func (g *gate) enter(ctx context.Context, t turn, weight int) error {
 	g.mu.Lock()
-	if g.waiters == 0 && weight <= g.free {
-		g.free -= weight
+	if g.waiters == 0 && weight <= g.free && g.fair(t, weight) {
+		g.let(t, weight)
 		g.mu.Unlock()
 		return nil
 	}
@@ -242,6 +247,7 @@ func (g *gate) enter(ctx context.Context, t turn, weight int) error {
 	}
 	at := queue.PushBack(w)
 	g.waiters++
+	g.next() // those before it may be waiting for what is not for them
 	g.mu.Unlock()
 	long := time.NewTimer(longestWait)
 	defer long.Stop()
@@ -257,7 +263,7 @@ func (g *gate) enter(ctx context.Context, t turn, weight int) error {
 	defer g.mu.Unlock()
 	select {
 	case <-w.in: // at the same moment
-		g.free += weight
+		g.out(t, weight)
 	default:
 		queue.Remove(at)
 		g.waiters--
@@ -269,30 +275,56 @@ func (g *gate) enter(ctx context.Context, t turn, weight int) error {
 	return err
 }
 
-func (g *gate) leave(weight int) {
+func (g *gate) leave(t turn, weight int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.free += weight
+	g.out(t, weight)
 	g.next()
 }
 
-// next lets in those whose turn it is. mu is held.
+// let notes that one is in. mu is held.
+func (g *gate) let(t turn, weight int) {
+	g.free -= weight
+	g.has[t] += weight
+}
+
+// out notes that one is in no more. mu is held.
+func (g *gate) out(t turn, weight int) {
+	g.free += weight
+	if g.has[t] -= weight; g.has[t] == 0 {
+		delete(g.has, t)
+	}
+}
+
+// fair reports whether with one more it has no more than a part, or leaves an eighth to others. mu is held.
+func (g *gate) fair(t turn, weight int) bool {
+	return g.has[t]+weight <= g.part() || g.free-weight >= g.most/8
+}
+
+// next lets in those whose turn it is. Who has its part is passed over while only what is for others is left. mu is
+// held.
 func (g *gate) next() {
-	for len(g.turns) > 0 {
-		t := g.turns[0]
+	for i := 0; i < len(g.turns); {
+		t := g.turns[i]
 		queue := g.waiting[t]
-		w := queue.Front().Value.(*waiter)        // nothing else is put there
+		w := queue.Front().Value.(*waiter) // nothing else is put there
+		if !g.fair(t, w.weight) && g.has[t] > 0 {
+			i++
+			continue
+		}
 		if w.weight > g.free && g.free < g.most { // one that is too heavy since there is less room goes alone
 			return
 		}
 		queue.Remove(queue.Front())
 		g.waiters--
-		g.free -= w.weight
+		g.let(t, w.weight)
 		close(w.in)
-		g.turns = append(g.turns[1:], t)
+		copy(g.turns[i:], g.turns[i+1:])
+		g.turns[len(g.turns)-1] = t
 		if queue.Len() == 0 {
 			g.drop(t)
 		}
+		i = 0
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,19 @@ func TestRateOfAnAddress(t *testing.T) {
 	}
 }
 
+// So has what needs no key, the documents included.
+func TestRateOfWhatIsOpen(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.SetLimits(1, 0)
+	for i := range 11 {
+		w := callFrom(f, "192.0.2.1:1", "", http.MethodGet, "/docs/swagger-ui.css", "")
+		if (w.Code == 429) != (i == 10) {
+			t.Errorf("request %d: %d", i, w.Code)
+		}
+	}
+}
+
 // Of the rate that all phones share one of them takes no more than is left over.
 func TestOneClientTakesNotTheRateOfAll(t *testing.T) {
 	t.Parallel()
@@ -94,8 +108,7 @@ func TestGateKeepsRegistrationsApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(1)
-		app := &App{Name: "hedgehog"}
-		phones, backend := turn{app, true}, turn{app, false}
+		phones, backend := turn{"hedgehog", true}, turn{"hedgehog", false}
 		if err := g.enter(t.Context(), backend, 1); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +121,7 @@ func TestGateKeepsRegistrationsApart(t *testing.T) {
 				if errors.Is(err, errBusy) {
 					refused++
 				} else if err == nil {
-					g.leave(1)
+					g.leave(phones, 1)
 				}
 			})
 			synctest.Wait()
@@ -119,13 +132,13 @@ func TestGateKeepsRegistrationsApart(t *testing.T) {
 		sent := make(chan error, 1)
 		go func() { sent <- g.enter(t.Context(), backend, 1) }()
 		synctest.Wait()
-		g.leave(1) // to a phone, which leaves at once, and all in their turns
+		g.leave(backend, 1) // to a phone, which leaves at once, and all in their turns
 		if err := <-sent; err != nil || g.waiters < maxWaiting/2 {
 			t.Errorf("%v; %d wait when the backend's turn comes", err, g.waiters)
 		}
 		cancel()
 		phone.Wait()
-		g.leave(1)
+		g.leave(backend, 1)
 	})
 }
 
@@ -167,20 +180,20 @@ func TestGateTakesAppsInTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(4)
-		busy, calm := &App{Name: "busy"}, &App{Name: "calm"}
-		if err := g.enter(t.Context(), turn{app: busy}, 4); err != nil {
+		busy, calm := turn{app: "busy"}, turn{app: "calm"}
+		if err := g.enter(t.Context(), busy, 4); err != nil {
 			t.Fatal(err)
 		}
 		var order []string
 		done := make(chan string, 100)
-		begin := func(app *App) {
+		begin := func(of turn) {
 			go func() {
-				if err := g.enter(t.Context(), turn{app: app}, 4); err != nil {
+				if err := g.enter(t.Context(), of, 4); err != nil {
 					done <- fmt.Sprint(err)
 					return
 				}
-				done <- app.Name
-				g.leave(4)
+				done <- of.app
+				g.leave(of, 4)
 			}()
 			synctest.Wait()
 		}
@@ -190,13 +203,13 @@ func TestGateTakesAppsInTurn(t *testing.T) {
 		begin(calm)
 		gone, cancel := context.WithCancel(t.Context())
 		refused := make(chan error, 1)
-		go func() { refused <- g.enter(gone, turn{app: calm}, 1) }()
+		go func() { refused <- g.enter(gone, calm, 1) }()
 		synctest.Wait()
 		cancel()
 		if err := <-refused; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		g.leave(4)
+		g.leave(busy, 4)
 		for range 6 {
 			order = append(order, <-done)
 		}
@@ -204,12 +217,80 @@ func TestGateTakesAppsInTurn(t *testing.T) {
 		if at := strings.Index(strings.Join(order, " "), "calm"); at < 0 || at > len("busy busy ") {
 			t.Errorf("let in as %q", order)
 		}
-		if g.free != 4 || g.waiters != 0 || len(g.turns)+len(g.waiting) != 0 {
+		if g.free != 4 || g.waiters != 0 || len(g.turns)+len(g.waiting)+len(g.has) != 0 {
 			t.Errorf("left over: %+v", g)
 		}
-		_ = g.enter(t.Context(), turn{app: busy}, 4)
-		if err := g.enter(t.Context(), turn{app: calm}, 1); !errors.Is(err, errBusy) {
+		_ = g.enter(t.Context(), busy, 4)
+		if err := g.enter(t.Context(), calm, 1); !errors.Is(err, errBusy) {
 			t.Errorf("after long: %v", err)
+		}
+	})
+}
+
+// However many heavy requests of one app are under way and wait, those of others find room at once; and what waits for
+// room of its own app's holds up nobody.
+func TestGateKeepsRoomForOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(256)
+		heavy, light := turn{app: "heavy"}, turn{app: "light"}
+		var in atomic.Int32
+		end := make(chan struct{})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				weight := g.weigh(8 << 20)
+				if err := g.enter(t.Context(), heavy, weight); err != nil {
+					t.Error(err)
+					return
+				}
+				in.Add(1)
+				<-end
+				g.leave(heavy, weight)
+			})
+			synctest.Wait()
+		}
+		if n := in.Load(); n != 3 {
+			t.Errorf("%d of them are under way", n)
+		}
+		for range 64 {
+			if err := g.enter(t.Context(), light, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 64 {
+			g.leave(light, 1)
+		}
+		close(end)
+		all.Wait()
+		if g.free != 256 || len(g.has)+g.waiters+len(g.turns) != 0 {
+			t.Errorf("left over: %+v", g)
+		}
+	})
+}
+
+// One app alone has nearly all of the room.
+func TestGateOfOneApp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for most, want := range map[int]int{1: 1, 4: 4, 256: 224, 0: 1000} {
+			g := newGate(most)
+			ctx, cancel := context.WithCancel(t.Context())
+			var in atomic.Int32
+			var all sync.WaitGroup
+			for range 1000 {
+				all.Go(func() {
+					if g.enter(ctx, turn{app: "hedgehog"}, 1) == nil {
+						in.Add(1)
+					}
+				})
+				synctest.Wait()
+			}
+			cancel()
+			all.Wait()
+			if n := int(in.Load()); n != want {
+				t.Errorf("of %d it has %d", most, n)
+			}
 		}
 	})
 }

@@ -194,7 +194,7 @@ func TestFaultsAreBounded(t *testing.T) {
 		one := `{"to": ` + to + `, "aps": {"url-args": [` + strings.Repeat("1,", 999) + `1]}}`
 		body := `{"notifications": [` + one + strings.Repeat(`,`+one, 99) + `]}`
 		rd := accepting{app: &App{Name: "a", Platforms: apple("t", push.Production)}, now: now()}
-		if _, err := rd.readBatch(push.JSON(body)); err != nil || len(rd.faults) > 3*maxFaults {
+		if _, err := rd.readBatch(t.Context(), push.JSON(body)); err != nil || len(rd.faults) > 3*maxFaults {
 			t.Errorf("%.20s: %v, %d faults", to, err, len(rd.faults))
 		}
 		w := newFixture(t).call(sendKey, http.MethodPost, "/v1/notifications/batch", body)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 
 // readyTimeout is for the check behind /readyz: an orchestrator asks every few seconds.
 const readyTimeout = 3 * time.Second
+
+// opsTimeout is how long after its request an answer may be taken, profiles apart.
+const opsTimeout = 30 * time.Second
 
 // opsIndex is the page that leads to what the operators' listener has.
 func opsIndex(hasConsole bool) string {
@@ -41,7 +45,7 @@ func opsIndex(hasConsole bool) string {
 func NewOps(ready func(context.Context) error, metrics prometheus.Gatherer, hasConsole bool,
 	log *slog.Logger) http.Handler {
 	r := chi.NewRouter()
-	r.Use(middleware.GetHead) // some load balancers ask with HEAD
+	r.Use(middleware.GetHead, soon) // some load balancers ask with HEAD
 	r.Get("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -67,12 +71,27 @@ func NewOps(ready func(context.Context) error, metrics prometheus.Gatherer, hasC
 	})
 	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(),
 		slog.LevelWarn)}))
-	r.HandleFunc("/debug/pprof/*", pprof.Index)
-	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	r.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	few := r.With(middleware.Throttle(maxProfiles))
+	few.HandleFunc("/debug/pprof/*", pprof.Index)
+	few.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	few.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	few.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	few.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return r
+}
+
+// maxProfiles is how many are made at the same time, so that /livez has a connection beside them.
+const maxProfiles = 8
+
+// soon has an answer end in the time that any needs but a profile, which takes as long as it was asked to.
+func soon(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
+			deadline := time.Now().Add(opsTimeout)
+			_ = http.NewResponseController(w).SetWriteDeadline(deadline) // as far as the listener has deadlines
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

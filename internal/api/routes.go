@@ -225,12 +225,22 @@ func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	x.fail(errMethodNotAllowed)
 }
 
+// openTimeout is how long anybody may take to be given a file.
+const openTimeout = 20 * time.Second
+
 // open registers a page that needs no key.
 func (a *API) open(pattern string, handle http.HandlerFunc) {
-	route := a.metrics.route(http.MethodGet, pattern, http.StatusOK)
+	route := a.metrics.route(http.MethodGet, pattern, http.StatusOK, http.StatusTooManyRequests)
 	a.router.Method(http.MethodGet, pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.(*exchange).route = route // ServeHTTP is the only way in
-		handle(w, r)
+		x := w.(*exchange) // ServeHTTP is the only way in
+		x.route = route
+		if err := x.limitAddress(r); err != nil {
+			x.fail(err)
+			return
+		}
+		deadline := time.Now().Add(openTimeout)
+		_ = http.NewResponseController(x).SetWriteDeadline(deadline) // as far as the listener has deadlines
+		handle(x, r)
 	}))
 }
 

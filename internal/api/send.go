@@ -58,7 +58,7 @@ func (a *API) postBatch(ctx context.Context, x *exchange, r *http.Request) error
 			rd.fault("body", "is missing")
 			return rd.err()
 		}
-		submissions, err := rd.readBatch(body)
+		submissions, err := rd.readBatch(ctx, body)
 		if err = cmp.Or(rd.err(), err); err != nil {
 			return a.repeated(ctx, x, r, body, err)
 		}
@@ -79,7 +79,7 @@ func (a *API) postBatch(ctx context.Context, x *exchange, r *http.Request) error
 // lookUpFor is for how long the audiences of a batch are looked at. Those that are left are so when they are expanded.
 const lookUpFor = time.Second
 
-func (rd *accepting) readBatch(body push.JSON) ([]push.Submission, error) {
+func (rd *accepting) readBatch(ctx context.Context, body push.JSON) ([]push.Submission, error) {
 	const at = "body.notifications"
 	var list push.JSON
 	rd.object("body", body, func(name string, v push.JSON) bool {
@@ -100,6 +100,9 @@ func (rd *accepting) readBatch(body push.JSON) ([]push.Submission, error) {
 	submissions := make([]push.Submission, 0, n)
 	var tooLarge error
 	for i, element := range list.Elements() {
+		if err := ctx.Err(); err != nil { // a client that has gone
+			return nil, err
+		}
 		s, err := rd.readNotification(at+"["+strconv.Itoa(i)+"]", element)
 		if err != nil && tooLarge == nil {
 			tooLarge = explain(err, "notifications[%d]: %s", i, problemOf(err).Detail)

@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -260,4 +262,29 @@ func TestOps(t *testing.T) {
 	if log := f.log.String(); strings.Count(log, "not ready") != 1 || strings.Count(log, "ready again") != 1 {
 		t.Errorf("log:\n%s", log)
 	}
+}
+
+// Profiles, which take as long as they are asked to, leave room for what an orchestrator asks.
+func TestProfilesAreFew(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ops := NewOps(func(context.Context) error { return nil }, f.metrics, false, f.API.log)
+	ctx, cancel := context.WithCancel(t.Context())
+	get := func(path string) int {
+		w := httptest.NewRecorder()
+		ops.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
+		return w.Code
+	}
+	var long sync.WaitGroup
+	for range maxProfiles {
+		long.Go(func() { get("/debug/pprof/goroutine?seconds=500") })
+	}
+	for get("/debug/pprof/cmdline") != http.StatusTooManyRequests {
+		runtime.Gosched()
+	}
+	if code := get("/livez"); code != 200 {
+		t.Errorf("/livez: %d", code)
+	}
+	cancel()
+	long.Wait()
 }

@@ -217,11 +217,11 @@ func (a *API) deleteToken(ctx context.Context, x *exchange, r *http.Request) err
 	if err != nil {
 		return err
 	}
-	weight, err := x.enter(r, 0)
+	in, err := x.enter(r, 0)
 	if err != nil {
 		return err
 	}
-	defer a.gate.leave(weight)
+	defer in.leave()
 	if err := a.tokens.Delete(ctx, x.who.app.Name, token); err != nil {
 		return err
 	}

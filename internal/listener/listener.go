@@ -7,10 +7,8 @@ package listener
 import (
 	"container/list"
 	"context"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -19,8 +17,8 @@ import (
 // Bounds are the numbers of connections. Zero means no bound.
 type Bounds struct {
 	// Max is how many there are at the most. Beyond it one is closed for each that comes: one that never had a request,
-	// or else one that has none now, the longest idle first; or else the one whose request has been coming for the longest
-	// with the least to show for it.
+	// or else one that has none now, the longest idle first; or else the one whose client has kept its request waiting
+	// for the longest, as it sends no more of the body or takes no more of the answer.
 	Max int
 	// PerAddress is how many of one address, trusted proxies excepted. Beyond it one of the same address is closed,
 	// likewise.
@@ -48,17 +46,32 @@ type Listener struct {
 	mu        sync.Mutex // guards all below, and the connections' own fields
 	bounds    Bounds
 	conns     map[*conn]struct{}
-	most      int       // connections there were at once, since Subsided said so
-	fresh     list.List // connections without a request so far, the oldest first
-	idle      list.List // those that have had one, and have none now, the longest idle first
-	coming    list.List // those with requests of which none has been received in full, the slowest first
-	byAddress map[netip.Addr]int
+	most      int // connections there were at once, since Subsided said so
+	all       group
+	byAddress map[netip.Addr]*group
+}
+
+// state is what a connection does: one that serves is closed for no other.
+type state int
+
+const (
+	fresh   state = iota // it had no request so far
+	idle                 // it had one, and has none now
+	waiting              // it waits for its client in all that it has: for the rest of a body, or to take an answer
+	serving
+)
+
+// group is connections of which one may have to go: in each state but serving the one first that has been in it for
+// the longest.
+type group struct {
+	connections int
+	in          [serving]list.List // of *conn
 }
 
 // New bounds the connections of l. Track must see the requests that are served over it.
 func New(l net.Listener, c Config) *Listener {
 	return &Listener{
-		Listener: l, config: c, bounds: c.Bounds, conns: map[*conn]struct{}{}, byAddress: map[netip.Addr]int{},
+		Listener: l, config: c, bounds: c.Bounds, conns: map[*conn]struct{}{}, byAddress: map[netip.Addr]*group{},
 	}
 }
 
@@ -75,11 +88,13 @@ type conn struct {
 	of      *Listener
 	address netip.Addr // as it is counted
 	trusted bool
-	serving int           // requests that are there as a whole
-	coming  int           // requests whose bodies are not
-	where   *list.List    // fresh, idle, coming, or nil while it serves
-	at      *list.Element // in where
-	later   float64       // see SetReadDeadline
+	own     *group  // of its address
+	work    int     // requests that are being served
+	waits   int     // requests that wait for the client
+	later   float64 // see SetReadDeadline
+
+	state     state
+	all, mine *list.Element // in the lists of all, and of its own group; nil while it serves
 
 	requests, resets int // over HTTP/2: in all, and those that were taken back at once
 }
@@ -119,8 +134,12 @@ func (l *Listener) add(c *conn) bool {
 	if room {
 		l.conns[c] = struct{}{}
 		l.most = max(l.most, len(l.conns))
-		l.byAddress[c.address]++
-		l.put(c, &l.fresh)
+		if c.own = l.byAddress[c.address]; c.own == nil {
+			c.own = &group{}
+			l.byAddress[c.address] = c.own
+		}
+		c.own.connections++
+		l.put(c, fresh)
 	}
 	l.mu.Unlock()
 	for _, victim := range victims {
@@ -134,16 +153,16 @@ func (l *Listener) add(c *conn) bool {
 // one where the bounds have become narrower. mu is held.
 func (l *Listener) makeRoom(c *conn) (victims []*conn, room bool) {
 	for {
-		full := l.bounds.Max > 0 && len(l.conns) >= l.bounds.Max
-		greedy := l.bounds.PerAddress > 0 && l.byAddress[c.address] >= l.bounds.PerAddress && !c.trusted
-		if !full && !greedy {
+		from := &l.all
+		own := l.byAddress[c.address]
+		switch {
+		case l.bounds.PerAddress > 0 && own != nil && own.connections >= l.bounds.PerAddress && !c.trusted:
+			from = own
+		case l.bounds.Max > 0 && len(l.conns) >= l.bounds.Max:
+		default:
 			return victims, true
 		}
-		of := netip.Addr{}
-		if greedy {
-			of = c.address
-		}
-		victim := l.dispensable(of)
+		victim := from.dispensable()
 		if victim == nil {
 			return victims, false
 		}
@@ -152,26 +171,25 @@ func (l *Listener) makeRoom(c *conn) (victims []*conn, room bool) {
 	}
 }
 
-// dispensable is a connection of the address, or where that is the zero Addr of any; nil where all of these serve. mu
-// is held.
-func (l *Listener) dispensable(of netip.Addr) *conn {
-	for _, in := range []*list.List{&l.fresh, &l.idle, &l.coming} {
-		for e := in.Front(); e != nil; e = e.Next() {
-			if c := e.Value.(*conn); !of.IsValid() || c.address == of { // nothing else is put there
-				return c
-			}
+// dispensable is nil where all serve.
+func (g *group) dispensable() *conn {
+	for i := range g.in {
+		if first := g.in[i].Front(); first != nil {
+			return first.Value.(*conn) // nothing else is put there
 		}
 	}
 	return nil
 }
 
-// put moves the connection to the end of a list, or to none. mu is held.
-func (l *Listener) put(c *conn, to *list.List) {
-	if c.where != nil {
-		c.where.Remove(c.at)
+// put has the connection be in the state from now on. mu is held.
+func (l *Listener) put(c *conn, to state) {
+	if c.all != nil {
+		l.all.in[c.state].Remove(c.all)
+		c.own.in[c.state].Remove(c.mine)
+		c.all, c.mine = nil, nil
 	}
-	if c.where = to; to != nil {
-		c.at = to.PushBack(c)
+	if c.state = to; to != serving {
+		c.all, c.mine = l.all.in[to].PushBack(c), c.own.in[to].PushBack(c)
 	}
 }
 
@@ -181,8 +199,8 @@ func (l *Listener) forget(c *conn) {
 		return
 	}
 	delete(l.conns, c)
-	l.put(c, nil)
-	if l.byAddress[c.address]--; l.byAddress[c.address] == 0 {
+	l.put(c, serving)
+	if c.own.connections--; c.own.connections == 0 {
 		delete(l.byAddress, c.address)
 	}
 }
@@ -217,60 +235,26 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// serves notes that so many more requests are coming, and are there as a whole.
-func (c *conn) serves(coming, whole int) {
+// change notes that so many more requests wait for the client, and are being served. A connection on which one begins
+// to wait is the last again of those that do.
+func (c *conn) change(waits, work int) {
 	l := c.of
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, there := l.conns[c]; !there {
 		return
 	}
-	c.coming += coming
-	c.serving += whole
-	to := &l.idle
+	c.waits += waits
+	c.work += work
+	to := idle
 	switch {
-	case c.serving > 0:
-		to = nil
-	case c.coming > 0:
-		to = &l.coming
+	case c.work > 0:
+		to = serving
+	case c.waits > 0:
+		to = waiting
 	}
-	if to != c.where || coming > 0 {
+	if to != c.state || waits > 0 {
 		l.put(c, to)
-	}
-}
-
-// progress is how much of a body has to come for its connection to be taken for one of the faster ones.
-const progress = 64 << 10
-
-// body tells the listener when the body of a request is there as a whole, and how it comes.
-type body struct {
-	io.ReadCloser
-	of    *conn
-	come  int
-	whole bool
-}
-
-// Read implements io.Reader.
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.come += n
-	switch {
-	case err != nil && !b.whole:
-		b.whole = true
-		b.of.serves(-1, 1)
-	case b.come >= progress:
-		b.come = 0
-		b.of.comesOn()
-	}
-	return n, err
-}
-
-// comesOn notes that a body makes progress.
-func (c *conn) comesOn() {
-	c.of.mu.Lock()
-	defer c.of.mu.Unlock()
-	if c.where == &c.of.coming {
-		c.of.coming.MoveToBack(c.at)
 	}
 }
 
@@ -299,32 +283,4 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 		}
 		c = under.NetConn()
 	}
-}
-
-// Track has the listener know which connections serve a request. The server must have ConnContext.
-func Track(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, ok := r.Context().Value(connKey{}).(*conn)
-		if ok {
-			defer c.watchResets(r, time.Now())
-		}
-		switch {
-		case !ok:
-		case r.ContentLength == 0:
-			c.serves(0, 1)
-			defer c.serves(0, -1)
-		default:
-			b := &body{ReadCloser: r.Body, of: c}
-			r.Body = b
-			c.serves(1, 0)
-			defer func() {
-				if b.whole {
-					c.serves(0, -1)
-				} else { // nobody wanted to read it
-					c.serves(-1, 0)
-				}
-			}()
-		}
-		next.ServeHTTP(w, r)
-	})
 }

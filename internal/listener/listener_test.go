@@ -20,11 +20,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -108,8 +110,8 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 			ask(t, dial(t, l))
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			if len(l.conns) > 5 || l.fresh.Len()+l.idle.Len() > 5 {
-				t.Errorf("%d connections, %d and %d listed", len(l.conns), l.fresh.Len(), l.idle.Len())
+			if len(l.conns) > 5 || l.all.in[fresh].Len()+l.all.in[idle].Len() > 5 {
+				t.Errorf("%d connections, %d and %d listed", len(l.conns), l.all.in[fresh].Len(), l.all.in[idle].Len())
 			}
 		})
 	}
@@ -320,6 +322,66 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 		res.Body.Close()
 	}
 	_ = slower.Close()
+}
+
+// Clients that do not take their answers keep nobody out, whether the kernel takes no more of it or the window of HTTP/2
+// is shut, and whether it is written or flushed.
+func TestAnswersThatAreNotTaken(t *testing.T) {
+	t.Parallel()
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/large":
+			_, _ = io.WriteString(w, strings.Repeat("x", 32<<20))
+		case "/flushed":
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+	begin := map[string]func(t *testing.T, l *Listener, path string){
+		"http/1.1": func(t *testing.T, l *Listener, path string) {
+			t.Helper()
+			fmt.Fprintf(dial(t, l), "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
+		},
+		"http/2": func(t *testing.T, l *Listener, path string) {
+			t.Helper()
+			p := newPeer(t, l)
+			if err := p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+				t.Error(err)
+			}
+			p.open(path)
+		},
+	}
+	for _, c := range []struct{ protocol, path string }{
+		{"http/1.1", "/large"}, {"http/2", "/large"}, {"http/2", "/flushed"},
+	} {
+		t.Run(c.protocol+c.path, func(t *testing.T) {
+			t.Parallel()
+			l := serve(t, Config{Bounds: Bounds{Max: 3}}, http.HandlerFunc(answer))
+			for range 3 {
+				begin[c.protocol](t, l, c.path)
+			}
+			awaitState(t, l, waiting, 3)
+			ask(t, dial(t, l))
+			awaitState(t, l, waiting, 2)
+			ask(t, dial(t, l)) // in place of the one that is idle now
+			awaitState(t, l, waiting, 2)
+		})
+	}
+}
+
+// awaitState waits until so many connections are in the state.
+func awaitState(t *testing.T, l *Listener, s state, want int) {
+	t.Helper()
+	got := -1
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		l.mu.Lock()
+		got = l.all.in[s].Len()
+		l.mu.Unlock()
+		if got == want {
+			return
+		}
+	}
+	t.Fatalf("%d connections are in the state, not %d", got, want)
 }
 
 // Narrower bounds hold from the next connection on.
