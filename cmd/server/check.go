@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lhspn/lhspn/internal/apns/credentials"
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/listener"
 )
 
 // expiresSoon is how long before its end a certificate is worth a warning: Apple's last a year, and a new one takes a
@@ -52,6 +54,28 @@ func checkCertificates(cfg *config.Config, now time.Time) (warnings []error, err
 		}
 	}
 	return warnings, errors.Join(errs...)
+}
+
+// notRenewed is how long before its end a certificate of the listener should have been renewed by what does so.
+const notRenewed = 3 * 24 * time.Hour
+
+// checkOwnCertificate looks into the certificate of listen.
+func checkOwnCertificate(cfg *config.Config, now time.Time) (warnings []error, err error) {
+	if cfg.TLSCertificateFile == "" {
+		return nil, nil
+	}
+	c, err := listener.LoadCertificate(cfg.TLSCertificateFile, cfg.TLSKeyFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, cfg.At("tls_certificate_file", err)
+	}
+	end := c.Expiry().UTC().Format(time.RFC3339)
+	switch left := c.Expiry().Sub(now); {
+	case left <= 0:
+		return nil, cfg.At("tls_certificate_file", fmt.Errorf("%s expired on %s", cfg.TLSCertificateFile, end))
+	case left < notRenewed:
+		return []error{cfg.At("tls_certificate_file", fmt.Errorf("%s expires on %s", cfg.TLSCertificateFile, end))}, nil
+	}
+	return nil, nil
 }
 
 // keylessApps warns of apps that nobody can call the API for.

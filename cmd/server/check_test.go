@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -84,6 +85,42 @@ apps:
 			t.Errorf("%s: %v, %s", name, err, &out)
 		case c.failed != "" && (err == nil || !strings.Contains(err.Error(), c.failed)):
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCheckLooksIntoTheListenersCertificate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "lhspn.yaml")
+	if err := os.WriteFile(file, []byte(`database: sqlite:lhspn.db
+tls_certificate_file: tls.pem
+tls_key_file: tls.pem
+apps:
+  - name: hedgehog
+    apns: {topic: com.example.hedgehog, certificate_file: push.pem}
+    keys: [{name: k, scope: send, sha256: "0000000000000000000000000000000000000000000000000000000000000001"}]
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeCertificate(t, filepath.Join(dir, "push.pem"), "com.example.hedgehog", 300*24*time.Hour)
+	pair := filepath.Join(dir, "tls.pem")
+	for lasts, want := range map[time.Duration]string{
+		30 * 24 * time.Hour: "no fault found, 1 app, 0 warnings",
+		time.Hour:           "warning: " + file + ":2: tls_certificate_file: " + pair + " expires on ",
+		-time.Hour:          ":2: tls_certificate_file: " + pair + " expired on ",
+		0:                   ":2: tls_certificate_file: tls_certificate_file and tls_key_file: ",
+	} {
+		writeCertificate(t, pair, "", lasts)
+		if lasts == 0 {
+			if err := os.WriteFile(pair, []byte("no certificate"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out strings.Builder
+		err := check(file, &out)
+		if said := fmt.Sprint(&out, err); !strings.Contains(said, want) || (err == nil) != (lasts > 0) {
+			t.Errorf("%s: %s", lasts, said)
 		}
 	}
 }

@@ -83,9 +83,11 @@ func check(file string, stdout io.Writer) error {
 		return cfg.At("webhooks.ca_file", err)
 	}
 	warnings, certificatesErr := checkCertificates(cfg, time.Now())
-	if err := errors.Join(addressErr, tryApps(cfg.Apps), certificatesErr); err != nil {
+	own, ownErr := checkOwnCertificate(cfg, time.Now())
+	if err := errors.Join(addressErr, ownErr, tryApps(cfg.Apps), certificatesErr); err != nil {
 		return err
 	}
+	warnings = append(warnings, own...)
 	warnings = append(warnings, keylessApps(cfg)...)
 	for _, w := range warnings {
 		if _, err := fmt.Fprintln(stdout, "warning:", w); err != nil {

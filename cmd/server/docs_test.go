@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
@@ -34,6 +35,9 @@ func TestMetricsReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Tracing.Endpoint = "http://127.0.0.1:1" // its metrics are there only with it; nothing is traced
+	pair := filepath.Join(t.TempDir(), "listener.pem")
+	writeCertificate(t, pair, "", time.Hour)
+	cfg.TLSCertificateFile, cfg.TLSKeyFile = pair, pair
 	s, err := open(context.Background(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,7 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		s.metrics.MustRegister(certificateExpiry(s.certificate))
 	}
 	l, err := listen(ctx, "listen", s.cfg.Listen)
 	if err != nil {
@@ -52,6 +53,13 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 		Refusal: func(status int, why string) []byte { return s.api.Refusal(status, why) },
 	})
 	return nil
+}
+
+func certificateExpiry(c *listener.Certificate) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "lhspn_http_certificate_expiry_timestamp_seconds",
+		Help: "When the certificate of listen expires; absent without one.",
+	}, func() float64 { return float64(c.Expiry().Unix()) })
 }
 
 // bounds are those of the connections, as far as the process may open so many files.

@@ -64,7 +64,7 @@ func TestSystemdUnit(t *testing.T) {
 		"Type=notify", "User=lhspn", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict",
 		"MemoryDenyWriteExecute=yes", "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX", "StateDirectory=lhspn",
 		"SystemCallFilter=@system-service", "LoadCredential=database:/etc/lhspn/credentials/database",
-		"ExecReload=/bin/kill -HUP $MAINPID",
+		"ExecReload=+/usr/local/bin/server check --config /etc/lhspn/lhspn.yaml", "ExecReload=/bin/kill -HUP $MAINPID",
 	} {
 		if !strings.Contains(string(text), "\n"+want+"\n") {
 			t.Errorf("it has no %s", want)

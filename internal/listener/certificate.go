@@ -52,6 +52,9 @@ func stampOf(certificate, key string) (s stamp) {
 	return s
 }
 
+// Expiry is when the certificate expires.
+func (c *Certificate) Expiry() time.Time { return c.current.Load().Leaf.NotAfter }
+
 // TLS is for the server: TLS 1.2 or later, HTTP/2 and HTTP/1.1.
 func (c *Certificate) TLS() *tls.Config {
 	return &tls.Config{
@@ -84,7 +87,7 @@ func (c *Certificate) look() {
 	err := c.load()
 	switch {
 	case err == nil:
-		c.log.Info("the listener has a new certificate", "not_after", c.current.Load().Leaf.NotAfter)
+		c.log.Info("the listener has a new certificate", "not_after", c.Expiry())
 	case changed:
 		c.log.Error("the listener's new certificate cannot be used; the old one stays in use", "error", err)
 	}
