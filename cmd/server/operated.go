@@ -259,12 +259,13 @@ func (o *operated) removeDeleted(ctx context.Context) {
 		if !a.Deleting {
 			continue
 		}
+		r := o.removalOf(a.Name)
 		for more := true; more && o.queue.OwnsJob("remove-apps"); {
 			if o.inFile(a.Name) {
 				o.endRemoval(ctx, a.Name)
 				break
 			}
-			more = o.stepRemoval(ctx, a.Name)
+			more = o.stepRemoval(ctx, r)
 		}
 	}
 }
@@ -282,48 +283,6 @@ func (o *operated) endRemoval(ctx context.Context, app string) {
 		o.log.Warn("a deleted app of this name is in the configuration file now; what is left of the deleted one is not "+
 			"removed", "app", app)
 	}
-}
-
-// stepRemoval takes a step of removing what a deleted app had, and reports whether another is to follow at once.
-func (o *operated) stepRemoval(ctx context.Context, app string) (more bool) {
-	rows, left, err := o.remove(ctx, app)
-	switch {
-	case err != nil && ctx.Err() == nil:
-		o.log.Warn("what a deleted app had cannot be removed; it is tried again", "app", app, "error", err)
-	case err == nil && !left:
-		if err := o.store.Gone(ctx, app); err == nil {
-			o.log.Info("all that a deleted app had is removed", "app", app)
-		}
-	}
-	if err != nil || rows == 0 {
-		return false
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(removeBreath):
-		return true
-	}
-}
-
-// remove is one step: the queue's, and when that has nothing left the others'.
-func (o *operated) remove(ctx context.Context, app string) (rows int64, left bool, err error) {
-	q, err := o.queue.RemoveApp(ctx, app, removeStep)
-	if q.Cancelled > 0 {
-		o.log.Info("what waited of a deleted app is cancelled", "app", app, "recipients", q.Cancelled)
-	}
-	if err != nil || q.Left {
-		return q.Rows, true, err
-	}
-	rows, err = o.tokens.RemoveApp(ctx, app, removeStep)
-	if err != nil || rows > 0 {
-		return rows, true, err
-	}
-	rows, left, err = o.events.RemoveApp(ctx, app, removeStep) // last: what is removed before is told, too
-	if err != nil || left {
-		return rows, true, err
-	}
-	return 0, false, o.counters.Forget(ctx, app)
 }
 
 // countedRows is up to how many notifications and rows of events are counted.
