@@ -133,7 +133,7 @@ type notificationBody struct {
 	Platforms      []string       `json:"platforms,omitempty" nullable:"true" minItems:"1" doc:"Only these. Left out: every platform of the app that the notification has content for"`
 	BadgeIncrement *uint32        `json:"badge_increment,omitempty" nullable:"true" format:"int64" maximum:"4294967295" doc:"Added to each recipient's stored badge, exactly once; the sum is sent as that device's badge. Not with a badge in message or aps"`
 	PushType       *string        `json:"push_type,omitempty" nullable:"true" enum:"alert,background,location,voip,complication,fileprovider,mdm,liveactivity,pushtotalk,widgets,controls" doc:"For APNs. Derived from aps where left out"`
-	Priority       *uint8         `json:"priority,omitempty" nullable:"true" enum:"10,5,1" doc:"Default 10, or 5 for background"`
+	Priority       *int32         `json:"priority,omitempty" nullable:"true" enum:"10,5,1" doc:"Default 10, or 5 for background"`
 	ExpiresAt      *string        `json:"expires_at,omitempty" nullable:"true" example:"2030-01-01T00:00:00Z" doc:"RFC 3339. After it the push service and we stop trying; default a day from now, or from send_at; 30 seconds for voip and pushtotalk, an hour for the updates of a Live Activity. \"0\": now or never"`
 	CollapseID     *string        `json:"collapse_id,omitempty" nullable:"true" maxLength:"64" doc:"To 64 bytes. A device shows only the newest of those with the same one"`
 	ServiceID      *string        `json:"apns_id,omitempty" nullable:"true" format:"uuid" doc:"For APNs over HTTP/2, and to.tokens with one device token: the apns-id of its requests. Left out: one is made for each recipient"`

@@ -61,7 +61,7 @@ const wrong = (operation, want, options) => call(operation, { ...options, want, 
 async function anywhere() {
   const at = { name: 'owl', key: 'none', id: '01890a5d-ac96-774b-bcce-b302099a8057', token };
   for (const [operation, o] of Object.entries(operations)) {
-    const scope = o.security[0]?.key?.[0];
+    const scope = o.security[0]?.bearer?.[0];
     const key = scope === 'operator' ? operatorKey : devKey;
     const media = Object.keys(o.requestBody?.content ?? {})[0];
     const headers = media ? { 'content-type': media } : {};
