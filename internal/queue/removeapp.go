@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
@@ -28,9 +29,16 @@ type removals struct {
 // with each notification that was found to wait.
 type removal struct {
 	after   uuid.UUID // the last notification looked at in this pass, Nil before the first
-	waits   bool      // in this pass there was one that is not settled
+	waiting int64     // what was found in this pass, 0 where nothing is left but what is settled
 	batches uuid.UUID // of the last of all batches looked at, once there are no notifications
+
+	before int64     // what waited in the pass before
+	since  time.Time // when something of what waits was settled last, zero before the first pass
 }
+
+// abandonAfter is how long nothing of what was cancelled is settled before it is removed as it is: its rows cannot be
+// read, or nobody is there to settle it. A batch that is with a push service has its result long before.
+const abandonAfter = 10 * time.Minute
 
 func (r *removals) get(app string) removal {
 	r.mu.Lock()
@@ -95,15 +103,17 @@ func (q *Queue) removePage(
 ) error {
 	var live, done []uuid.UUID
 	var pending int64
-	waits := at.waits
+	waiting := at.waiting
+	abandoned := !at.since.IsZero() && q.now().Sub(at.since) > abandonAfter
 	for i := range page {
 		n := &page[i]
-		if n.Finished {
+		unsettled := n.State == stateQueued || n.State == stateSending
+		if n.Finished || abandoned && !unsettled {
 			done = append(done, n.ID)
 			continue
 		}
-		waits = true
-		if n.State == stateQueued || n.State == stateSending {
+		waiting += 1 + n.Whole - n.Counted
+		if unsettled {
 			live = append(live, n.ID)
 			pending += n.Whole - n.Counted
 		}
@@ -119,12 +129,16 @@ func (q *Queue) removePage(
 		return wrap(err, "remove notifications")
 	case !all: // the rest of the page is looked at again
 	case len(page) == min(limit, maxKeys):
-		at.after, at.waits = page[len(page)-1].ID, waits
-	default: // the next pass is over what is left now
-		if waits {
-			r.Rows = 0 // the sender has to settle it
-		}
+		at.after, at.waiting = page[len(page)-1].ID, waiting
+	case waiting == 0:
 		*at = removal{}
+	default: // the next pass is over what is left now, when the sender has settled of it
+		r.Rows = 0
+		next := removal{before: waiting, since: at.since}
+		if waiting != at.before || at.since.IsZero() {
+			next.since = q.now()
+		}
+		*at = next
 	}
 	return nil
 }

@@ -109,6 +109,45 @@ func TestRemoveApp(t *testing.T) {
 	})
 }
 
+// What cannot be read is settled by nobody, and goes with the app a while after the last that was settled.
+func TestRemoveAppWithWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, r *rig) {
+		var several []*push.Notification
+		for i := range 3 {
+			n := r.notification()
+			r.accept(push.Submission{Routes: production, Notification: n, Tokens: tokens(10*i, 10*i+2)})
+			several = append(several, n)
+		}
+		single := r.acceptSingles(1, nil)[0]
+		r.exec("UPDATE batches SET body = ? WHERE notification_id = ?", []byte{99, 1}, several[0].ID[:])
+		r.exec("UPDATE notifications SET contents = ? WHERE id = ?", []byte(`{"v": 99}`), several[1].ID[:])
+		r.exec("UPDATE notifications SET recipient = ? WHERE id = ?", []byte{0, 99}, single.ID[:])
+
+		for i := range 3 {
+			if last := r.remove(10); !last.Left || last.Rows != 0 {
+				t.Fatalf("%d: while it may be settled: %+v", i, last)
+			}
+			r.clock.Add(int64(abandonAfter - time.Minute))
+			if i == 0 {
+				for _, b := range r.cancelledBatches(nil, 10) {
+					if b.Notification == several[2].ID {
+						r.settle(r.all([]*Batch{b}, push.Result{Outcome: push.Cancelled})...)
+					}
+				}
+			}
+		}
+		if last := r.remove(10); last.Left {
+			t.Errorf("at last: %+v", last)
+		}
+		for _, table := range []string{"notifications", "batches"} {
+			if n := r.scalar("SELECT COUNT(*) FROM " + table); n != 0 {
+				t.Errorf("%d rows are left in %s", n, table)
+			}
+		}
+	})
+}
+
 // Entries whose notifications are gone go with the app, however many other batches there are, and not those of an app
 // that was given its name since.
 func TestRemoveAppsBatches(t *testing.T) {
