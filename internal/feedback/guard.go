@@ -38,7 +38,7 @@ type clearance struct {
 	keep   push.PlatformSet // what is undecided was told in a wave that is over: it is not true
 	kept   []push.Route     // over these
 	gone   []push.OtherWave // of replicas that are no more
-	pardon push.PlatformSet // what was counted against the tokens is not their fault
+	pardon push.PlatformSet // what was counted against the tokens is, or may be, not their fault
 	// unclear says that it is to be looked again, when other replicas have shared their waves.
 	unclear bool
 }
@@ -143,7 +143,10 @@ func (j *Job) look(ctx context.Context, a *appJob, p pass, waited bool) (clearan
 		case held:
 		default:
 			told.add(s.Route)
-			if s.Answers >= j.cfg.BadTokenSends {
+			switch {
+			case s.Unsure:
+				pardon.add(s.Route)
+			case s.Answers >= j.cfg.BadTokenSends:
 				counted.add(s.Route)
 			}
 		}

@@ -166,6 +166,24 @@ func TestAWaveOfBadTokensIsOfOnePlatform(t *testing.T) {
 	})
 }
 
+// Where invented tokens and a wrong configuration look the same, what is counted against tokens is forgotten, and those
+// called unregistered go.
+func TestWhereBadTokensMayBeInvented(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.tell(push.DefaultPlatform, 0, 5)
+		r.inbox.bad = []push.Invalidation{{App: "a", Token: token(99), At: time.Now(), Source: push.SourceBadToken}}
+		r.shares.set(push.DefaultPlatform, func(a *push.AnswerShare) { a.Answers, a.Unsure = 1000, true })
+		if _, err := r.job.RunOnce(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if left := r.left(push.DefaultPlatform); left != 0 || r.inbox.forgotten != 1 || len(r.inbox.history) != 5 {
+			t.Errorf("%d are left, forgotten %d times, %d decided", left, r.inbox.forgotten, len(r.inbox.history))
+		}
+	})
+}
+
 // One replica removes, and another one is in the wave: nothing is removed, also where that has not said so yet, and what was told in the wave
 // stays when it is over.
 func TestAWaveOfAnotherReplicaRemovesNothing(t *testing.T) {

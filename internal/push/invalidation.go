@@ -49,6 +49,9 @@ type AnswerShare struct {
 	// the last two hours.
 	Bad     float64
 	Answers int
+	// Unsure says that nearly all of the answers called tokens bad, and too few tokens were accepted since the process
+	// began to tell tokens that somebody has invented from a wrong configuration. Bad is 0 then.
+	Unsure bool
 	// Unregistered is the largest share of answers that called a token unregistered that was seen at a time in the last
 	// hour or two. It is little where such answers are few, or believable by themselves.
 	Unregistered float64

@@ -17,21 +17,21 @@ import (
 type deaths struct {
 	all   recent // answers of any token
 	known recent // answers of tokens that were accepted before
-	// accepted has a sample of the tokens that were accepted.
-	accepted tokenSample
-	told     int
+	told  int
 }
 
 const (
 	deathsRecent = 200 // answers that are remembered
 	deathsKnown  = 64
 	deathsPrior  = 8 // as if so many more had been accepted
-	// knownEnough is how many answers of tokens that were accepted before say that the service is well, however many
-	// others are dead; knownMany is how much more one of theirs counts.
+	// knownEnough is how many answers of tokens that were accepted before, or of such tokens, say enough.
 	knownEnough = 32
-	knownMany   = 2.5
-	knownFades  = 4096      // answers of others, after which they count half
-	longDead    = time.Hour // one whose death was so long ago is believed
+	// knownAlive is how many answers of such tokens say whether the service is well, however many others are dead, whom
+	// anybody may have invented; knownMany is how much more one of theirs counts.
+	knownAlive = 16
+	knownMany  = 2.5
+	knownFades = 4096      // answers of others, after which they count half: what is known may be of another part
+	longDead   = time.Hour // one whose death was so long ago is believed
 )
 
 // recent are the last answers of a kind, by number.
@@ -66,16 +66,14 @@ func tells(d *push.Delivery) bool {
 
 func oneOfSixteen(t push.Token) bool { return len(t) > 8 && (t[7]^t[len(t)-1])&15 == 3 }
 
-// add takes in a group's answers, of which so many were accepted and those at the indexes tell, and returns how large
-// the share of doubtful deaths is now. What was refused says nothing of the token's life: it may be of another route.
-func (d *deaths) add(deliveries []push.Delivery, telling []int32, accepted int, now time.Time) float64 {
-	all, dead, known, knownDead := accepted, 0, 0, 0
-	for _, i := range telling {
-		v := &deliveries[i]
+// add takes in a group's answers, of which so many were accepted, and so many as their tokens were before. What was
+// refused says nothing of the token's life: it may be of another route. It returns how large the share of doubtful
+// deaths is now.
+func (d *deaths) add(s *share, g *group, accepted, alive int, now time.Time) float64 {
+	all, dead, known, knownDead := accepted, 0, alive, 0
+	for _, i := range g.telling {
+		v := &g.Deliveries[i]
 		if v.Result.Outcome == push.Accepted {
-			if !d.accepted.add(v.Token) {
-				known++
-			}
 			continue
 		}
 		all++
@@ -84,7 +82,7 @@ func (d *deaths) add(deliveries []push.Delivery, telling []int32, accepted int, 
 			continue
 		}
 		dead++
-		if d.accepted.has(v.Token) {
+		if s.knows(v.Token) {
 			known++
 			knownDead++
 		}
@@ -95,7 +93,7 @@ func (d *deaths) add(deliveries []push.Delivery, telling []int32, accepted int, 
 	d.all.add(all, dead, deathsRecent)
 	d.known.fade(all)
 	d.known.add(known, knownDead, deathsKnown)
-	if d.known.all >= knownEnough {
+	if d.known.all >= knownAlive {
 		return knownMany * d.known.share()
 	}
 	return max(d.all.share(), knownMany*d.known.share())

@@ -12,7 +12,7 @@ type share struct {
 	mu     sync.Mutex // guards all below
 	hours  [24]hourly
 	deaths deaths
-	// accepted has tokens that were accepted: all of them, and when these are many a sample, as deaths has one.
+	// accepted has tokens that were accepted: all of them, and when these are many a sample.
 	accepted tokenSample
 }
 
@@ -42,38 +42,45 @@ func (s *share) add(g *group, sum *summary, now time.Time) {
 	}
 	h.answers += answers
 	h.bad += sum.bad
-	s.addKnown(h, g, sum)
-	h.deaths = max(h.deaths, s.deaths.add(g.Deliveries, g.telling, sum.outcomes[push.Accepted], now))
+	alive := s.addKnown(h, g, sum)
+	h.deaths = max(h.deaths, s.deaths.add(s, g, sum.outcomes[push.Accepted], alive, now))
 }
 
 // addKnown counts what was answered about tokens that were accepted before: all of them, and where these are many about
-// those that tells lets through.
-func (s *share) addKnown(h *hourly, g *group, sum *summary) {
-	many := s.accepted.mask != 0
+// those that tells lets through. It returns how many were accepted again.
+func (s *share) addKnown(h *hourly, g *group, sum *summary) (alive int) {
 	if sum.bad > 0 {
 		for i := range g.Deliveries {
-			d := &g.Deliveries[i]
-			if d.Result.BadToken() && (!many || oneOfSixteen(d.Token)) && s.accepted.has(d.Token) {
+			if d := &g.Deliveries[i]; d.Result.BadToken() && s.knows(d.Token) {
 				h.known++
 				h.knownBad++
 			}
 		}
 	}
-	if !many {
+	if s.accepted.mask == 0 {
 		for i := range g.Deliveries {
-			s.countAccepted(h, &g.Deliveries[i])
+			alive += s.countAccepted(&g.Deliveries[i])
 		}
-		return
+	} else {
+		for _, i := range g.telling {
+			alive += s.countAccepted(&g.Deliveries[i])
+		}
 	}
-	for _, i := range g.telling {
-		s.countAccepted(h, &g.Deliveries[i])
-	}
+	h.known += alive
+	return alive
 }
 
-func (s *share) countAccepted(h *hourly, d *push.Delivery) {
+// knows reports whether the token was accepted before; where these are many it knows those of the sample alone.
+func (s *share) knows(t push.Token) bool {
+	return (s.accepted.mask == 0 || oneOfSixteen(t)) && s.accepted.has(t)
+}
+
+// countAccepted is 1 where the delivery was accepted as one of its token was before.
+func (s *share) countAccepted(d *push.Delivery) int {
 	if d.Result.Outcome == push.Accepted && !s.accepted.add(d.Token) && s.accepted.has(d.Token) {
-		h.known++
+		return 1
 	}
+	return 0
 }
 
 // report sums up. Of bad tokens it tells the share among the day's answers or, where worse, among those of this hour
@@ -95,7 +102,9 @@ func (s *share) report(now time.Time) push.AnswerShare {
 			r.Unregistered = max(r.Unregistered, h.deaths)
 		}
 	}
-	r.Bad, r.Answers = max(day.badShare(), recent.badShare()), day.answers
+	accepted := len(s.accepted.set)
+	r.Bad, r.Answers = max(day.badShare(accepted), recent.badShare(accepted)), day.answers
+	r.Unsure = r.Bad == 0 && accepted < knownEnough && max(day.mostlyBad(), recent.mostlyBad()) > 0
 	return r
 }
 
@@ -104,18 +113,28 @@ func (h *hourly) add(other *hourly) {
 	h.known, h.knownBad = h.known+other.known, h.knownBad+other.knownBad
 }
 
-// mostlyBad is the share of bad tokens from which something must be wrong where little is known of tokens that were
-// accepted before.
-const mostlyBad = 0.95
+// fewKnown is how many bad answers about tokens that were accepted before say something where there are few of such
+// answers; where fewer tokens were accepted at all it is as many.
+const fewKnown = 8
 
-// badShare is the share of bad tokens among the answers about those that were accepted before. Anybody who has the app
-// can register any number of others, none of which was ever accepted. Where little is known of such tokens, as when the
-// program starts with another gateway, it is that of all answers, if that is nearly one, and 0 else.
-func (h *hourly) badShare() float64 {
-	if h.known >= knownEnough {
+// badShare is the share of bad tokens among the answers about those that were accepted before, where so many tokens
+// were accepted since the program began. Anybody who has the app can register any number of others, none of which was
+// ever accepted: they count only where none was, as when the program starts with another gateway, and nearly all are
+// bad.
+func (h *hourly) badShare(accepted int) float64 {
+	switch {
+	case accepted == 0:
+		return h.mostlyBad()
+	case h.known >= knownEnough, h.knownBad >= min(fewKnown, accepted) && 2*h.knownBad >= h.known:
 		return float64(h.knownBad) / float64(h.known)
 	}
-	if float64(h.bad) >= mostlyBad*float64(h.answers) && h.bad > 0 {
+	return 0
+}
+
+// mostlyBad is the share of bad tokens among all answers, where something must be wrong if none of them was invented;
+// else 0.
+func (h *hourly) mostlyBad() float64 {
+	if h.bad > 0 && float64(h.bad) >= 0.95*float64(h.answers) {
 		return float64(h.bad) / float64(h.answers)
 	}
 	return 0

@@ -90,6 +90,83 @@ func TestInventedTokensMoveNoGuard(t *testing.T) {
 	}
 }
 
+// Nor do they in a quiet hour, or where the app has few devices; and a wrong gateway still does there.
+func TestInventedTokensOfQuietApps(t *testing.T) {
+	t.Parallel()
+	const invented = 1_000_000 // those from here on
+	for name, c := range map[string]struct {
+		before func(s *share)
+		wrong  func(s *share) // then the gateway
+		unsure bool
+	}{
+		"a quiet hour after a good day": {
+			before: func(s *share) {
+				for range 10 {
+					give(s, 0, 5000, none)
+				}
+				pass(3 * time.Hour)
+				give(s, 0, 1, none)
+				give(s, invented, 40, all)
+				pass(time.Hour)
+				give(s, invented, 20, all)
+			},
+			wrong: func(s *share) { give(s, 0, 40, all) },
+		},
+		"few devices": {
+			before: func(s *share) {
+				for range 3 {
+					give(s, 0, 10, none)
+					give(s, invented, 200, all)
+				}
+			},
+			wrong:  func(s *share) { pass(3 * time.Hour); give(s, 0, 10, all) },
+			unsure: true,
+		},
+		"one device": {
+			before: func(s *share) { give(s, 0, 1, none); give(s, invented, 60, all) },
+			wrong:  func(s *share) { pass(3 * time.Hour); give(s, 0, 1, all) },
+			unsure: true,
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newShare()
+			c.before(s)
+			if r := s.report(time.Now()); r.Bad != 0 || r.Unsure != c.unsure {
+				t.Errorf("%s: %+v", name, r)
+			}
+			c.wrong(s)
+			if r := s.report(time.Now()); r.Bad < 0.2 {
+				t.Errorf("%s, a wrong gateway: %+v", name, r)
+			}
+		})
+	}
+}
+
+// Whoever has the app can register tokens that the service calls dead, as invented subscriptions of browsers are. They
+// hold nothing where tokens that were accepted before are well; where these are dead, too, all is held.
+func TestInventedTokensThatAreDead(t *testing.T) {
+	t.Parallel()
+	const limit, invented = 0.5, 1_000_000
+	for _, c := range []struct{ real, broadcasts, invented int }{{15, 3, 60}, {300, 2, 1000}, {100_000, 3, 4000}} {
+		s := newShare()
+		give := func(from, n int, dead func(int) bool) (share float64) {
+			for end := from + n; from < end; from += 500 {
+				share = take(s, answer(from, min(500, end-from), dead))
+			}
+			return share
+		}
+		for range c.broadcasts {
+			give(0, c.real, none)
+		}
+		if share := give(invented, c.invented, all); share >= limit {
+			t.Errorf("%+v: they come to %.2f", c, share)
+		}
+		if share := give(0, c.real, all); share < limit {
+			t.Errorf("%+v: an outage comes to %.2f", c, share)
+		}
+	}
+}
+
 // answer makes the answers of a group: of so many tokens from the first on, those that dead says are unregistered.
 func answer(from, n int, dead func(i int) bool) []push.Delivery {
 	group := make([]push.Delivery, n)
@@ -102,19 +179,18 @@ func answer(from, n int, dead func(i int) bool) []push.Delivery {
 	return group
 }
 
-// take has deaths take in the group.
-func take(d *deaths, group []push.Delivery) float64 {
-	var telling []int32
-	accepted := 0
-	for i := range group {
-		if tells(&group[i]) {
-			telling = append(telling, int32(i))
+// take has the share take in the group, and returns that of the deaths.
+func take(s *share, deliveries []push.Delivery) float64 {
+	g, sum := &group{}, &summary{}
+	g.Deliveries = deliveries
+	for i := range deliveries {
+		if tells(&deliveries[i]) {
+			g.telling = append(g.telling, int32(i))
 		}
-		if group[i].Result.Outcome == push.Accepted {
-			accepted++
-		}
+		sum.outcomes[deliveries[i].Result.Outcome]++
 	}
-	return d.add(group, telling, accepted, time.Now())
+	s.add(g, sum, time.Now())
+	return s.report(time.Now()).Unregistered
 }
 
 // every has i of n be true, spread.
@@ -127,83 +203,83 @@ func none(int) bool { return false }
 func TestDeathsThatAreAndAreNotDoubted(t *testing.T) {
 	t.Parallel()
 	const limit = 0.5
-	broadcast := func(d *deaths, size int, dead func(int) bool) (worst float64) {
+	broadcast := func(s *share, size int, dead func(int) bool) (worst float64) {
 		for from := 0; from < size; from += 1000 {
-			worst = max(worst, take(d, answer(from, min(1000, size-from), dead)))
+			worst = max(worst, take(s, answer(from, min(1000, size-from), dead)))
 		}
 		return worst
 	}
 	for _, c := range []struct {
 		name    string
-		worst   func(d *deaths) float64
+		worst   func(s *share) float64
 		doubted bool
 	}{
-		{"a few dead ones in each broadcast", func(d *deaths) (worst float64) {
+		{"a few dead ones in each broadcast", func(s *share) (worst float64) {
 			for day := range 30 {
-				worst = max(worst, broadcast(d, 50_000, func(i int) bool { return i%30 == day }))
+				worst = max(worst, broadcast(s, 50_000, func(i int) bool { return i%30 == day }))
 			}
 			return worst
 		}, false},
-		{"the first broadcast, a third dead", func(d *deaths) float64 { return broadcast(d, 50_000, every(33)) }, false},
-		{"the first broadcast, nearly all dead", func(d *deaths) float64 { return broadcast(d, 50_000, every(80)) }, true},
-		{"nearly all dead but those that are known", func(d *deaths) float64 {
-			broadcast(d, 5000, none)
-			return broadcast(d, 50_000, func(i int) bool { return i%10 != 0 && i >= 5000 })
+		{"the first broadcast, a third dead", func(s *share) float64 { return broadcast(s, 50_000, every(33)) }, false},
+		{"the first broadcast, nearly all dead", func(s *share) float64 { return broadcast(s, 50_000, every(80)) }, true},
+		{"nearly all dead but those that are known", func(s *share) float64 {
+			broadcast(s, 5000, none)
+			return broadcast(s, 50_000, func(i int) bool { return i%10 != 0 && i >= 5000 })
 		}, true}, // of those that are known nothing was heard for long
-		{"nearly all dead but those that are known, among them", func(d *deaths) float64 {
+		{"nearly all dead but those that are known, among them", func(s *share) float64 {
 			alive := func(i int) bool { return i/16%4 == 0 }
 			for from := range 50 {
-				take(d, answer(from*64, 16, none))
+				take(s, answer(from*64, 16, none))
 			}
 			for from := range 50 {
-				take(d, answer(from*64, 16, none))
+				take(s, answer(from*64, 16, none))
 			}
-			return broadcast(d, 3200, func(i int) bool { return !alive(i) })
+			return broadcast(s, 3200, func(i int) bool { return !alive(i) })
 		}, false},
-		{"an outage in the first broadcast", func(d *deaths) float64 { return broadcast(d, 1000, all) }, true},
-		{"an outage after a good day", func(d *deaths) float64 {
-			broadcast(d, 1_000_000, none)
-			return take(d, answer(0, 300, all))
+		{"an outage in the first broadcast", func(s *share) float64 { return broadcast(s, 1000, all) }, true},
+		{"an outage after a good day", func(s *share) float64 {
+			broadcast(s, 1_000_000, none)
+			return take(s, answer(0, 300, all))
 		}, true},
-		{"an outage of a part of the service", func(d *deaths) float64 {
-			broadcast(d, 20_000, none)
-			return broadcast(d, 20_000, every(30))
+		{"an outage of a part of the service", func(s *share) float64 {
+			broadcast(s, 20_000, none)
+			return broadcast(s, 20_000, every(30))
 		}, true},
-		{"an outage of a small app", func(d *deaths) float64 {
+		{"an outage of a small app", func(s *share) float64 {
 			worst := 0.0
 			for i := range 12 {
-				worst = max(worst, take(d, answer(i, 1, all)))
+				worst = max(worst, take(s, answer(i, 1, all)))
 			}
 			return worst
 		}, true},
-		{"an old phone or two", func(d *deaths) float64 { return take(d, answer(0, 6, all)) }, false},
-		{"dead for long, as the service says", func(d *deaths) float64 {
+		{"an old phone or two", func(s *share) float64 { return take(s, answer(0, 6, all)) }, false},
+		{"dead for long, as the service says", func(s *share) float64 {
 			group := answer(0, 1000, all)
 			for i := range group {
 				group[i].Result.DeadAt = time.Now().Add(-30 * 24 * time.Hour).UnixMicro()
 			}
-			return take(d, group)
+			return take(s, group)
 		}, false},
-		{"dead just now, as the service says", func(d *deaths) float64 {
+		{"dead just now, as the service says", func(s *share) float64 {
 			group := answer(0, 1000, all)
 			for i := range group {
 				group[i].Result.DeadAt = time.Now().Add(-time.Minute).UnixMicro()
 			}
-			return take(d, group)
+			return take(s, group)
 		}, true},
-		{"answers of another route are none", func(d *deaths) float64 {
+		{"answers of another route are none", func(s *share) float64 {
 			group := answer(0, 1000, every(10))
 			for i := range group {
 				if group[i].Result.Outcome == push.Accepted {
 					group[i].Result.Outcome = push.Failed
 				}
 			}
-			return take(d, group[:60])
+			return take(s, group[:60])
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if worst := c.worst(&deaths{}); worst >= limit != c.doubted {
+			if worst := c.worst(newShare()); worst >= limit != c.doubted {
 				t.Errorf("the share is %.3f", worst)
 			}
 		})

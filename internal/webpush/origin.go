@@ -35,7 +35,10 @@ var knownServices = [...]struct {
 	host    string
 	service service
 }{
-	{".googleapis.com", serviceGoogle},             // fcm.googleapis.com: Chrome, Edge on Android, Opera, Samsung, Brave
+	// Chrome, Edge on Android, Opera, Samsung, Brave. Other names below googleapis.com take requests that anybody can
+	// make up, and answer as whoever owns what is there wants.
+	{"fcm.googleapis.com", serviceGoogle},
+	{"android.googleapis.com", serviceGoogle},      // subscriptions of Chrome's before 2016
 	{"jmt17.google.com", serviceGoogle},            // Chromium without Google's keys
 	{".push.services.mozilla.com", serviceMozilla}, // updates.push.services.mozilla.com: Firefox
 	{".push.apple.com", serviceApple},              // web.push.apple.com: Safari
