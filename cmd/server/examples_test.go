@@ -41,7 +41,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{config.DevKey, config.DevOperatorKey} {
-		if about := document.Components.SecuritySchemes["key"].Description; !strings.Contains(about, key) {
+		if about := document.Components.SecuritySchemes["bearer"].Description; !strings.Contains(about, key) {
 			t.Errorf("the dialog says %q", about)
 		}
 	}
@@ -100,7 +100,7 @@ func TestExamples(t *testing.T) {
 			path += "?" + query.Encode()
 		}
 		key := config.DevKey
-		if len(c.operation.Security) > 0 && slices.Contains(c.operation.Security[0]["key"], "operator") {
+		if len(c.operation.Security) > 0 && slices.Contains(c.operation.Security[0]["bearer"], "operator") {
 			key = config.DevOperatorKey
 		}
 		body, media := "", ""

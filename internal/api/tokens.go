@@ -152,9 +152,10 @@ func (a *App) registerTags() string {
 
 // onlyGiven leaves of the device what the registration gave: a register key reads nothing else back.
 func onlyGiven(d *push.Device, reg *push.Registration) {
+	stored := d.Tags
 	d.Tags = nil
-	if reg.Tags != nil {
-		d.Tags = *reg.Tags
+	if reg.Tags != nil { // of which not all are stored where there are too many beside those that are not the key's
+		d.Tags = slices.DeleteFunc(slices.Clone(*reg.Tags), func(tag string) bool { return !slices.Contains(stored, tag) })
 	}
 	for _, f := range [...]struct {
 		of    *string

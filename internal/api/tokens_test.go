@@ -560,3 +560,13 @@ func TestTheLongestLine(t *testing.T) {
 		}
 	}
 }
+
+// Of the tags that a register key gave those are answered that are stored, and none that it did not give.
+func TestAnswersTheTagsThatAreStored(t *testing.T) {
+	t.Parallel()
+	d := push.Device{Tags: []string{"plan:pro", "x"}}
+	onlyGiven(&d, &push.Registration{Tags: &[]string{"x", "y"}})
+	if !slices.Equal(d.Tags, []string{"x"}) {
+		t.Errorf("answered are %q", d.Tags)
+	}
+}

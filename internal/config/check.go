@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -212,11 +211,6 @@ func hashes(c *Config) iter.Seq2[string, Hash] {
 	}
 }
 
-// exampleKeys are keys that examples have, and those that come to mind first.
-var exampleKeys = []string{
-	"", "password", "change-me", "changeme", "change_me", "secret", "KEY",
-}
-
 var (
 	appName = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
 	appleID = regexp.MustCompile(`^[A-Z0-9]{10}$`)
@@ -273,14 +267,6 @@ func Check(c *Config) Faults {
 	l := &loader{name: c.name, where: c.where, wrong: map[string]bool{}}
 	l.files(settingsOf(c), "")
 	return l.sorted()
-}
-
-// CheckKey says what is wrong with a key of that hash: the keys of examples are refused.
-func CheckKey(hash Hash) (wrong string) {
-	if slices.ContainsFunc(exampleKeys, func(example string) bool { return hash == HashKey(example) }) {
-		return "is the hash of a key that anybody would guess: make one with server keygen"
-	}
-	return ""
 }
 
 // CheckKeys is CheckKey of all keys.

@@ -27,6 +27,8 @@ func (l *loader) app(at string, app *App) {
 			l.fault(keyAt, "must have either secret or public_key_file")
 		case key.Secret != "" && len(key.Secret) < 32:
 			l.fault(keyAt+".secret", "must have at least 32 bytes")
+		case key.Secret != "" && isGuessed(key.Secret):
+			l.fault(keyAt+".secret", "is one that anybody would guess: take 32 random bytes or more")
 		}
 	}
 }

@@ -94,7 +94,7 @@ func TestLoadFromTheEnvironmentAlone(t *testing.T) {
 	t.Parallel()
 	c, err := Load("", []string{
 		"LHSPN_DATABASE=sqlite:x.db", "LHSPN_APPS_0_NAME=a", "LHSPN_APPS_0_APNS_TOPIC=t", "LHSPN_APPS_0_APNS_TRANSPORT=binary", "LHSPN_APPS_0_APNS_GATEWAY=gateway:2195",
-		"LHSPN_APPS_0_APNS_CERTIFICATE_FILE=push.p12", "LHSPN_APPS_0_APNS_RETRY_STATUSES=1, 255", "LHSPN_APPS_0_USER_TOKENS_KEYS_0_SECRET=" + strings.Repeat("s", 32),
+		"LHSPN_APPS_0_APNS_CERTIFICATE_FILE=push.p12", "LHSPN_APPS_0_APNS_RETRY_STATUSES=1, 255", "LHSPN_APPS_0_USER_TOKENS_KEYS_0_SECRET=" + "Xy3bW8qPz0LmNc5vTg7hJk2sRd4fQa9u",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -423,6 +423,26 @@ func TestCheckKeys(t *testing.T) {
 	}
 	if want := []string{"apps[0].keys[1].sha256", "operator_keys[0].sha256"}; !slices.Equal(at, want) {
 		t.Errorf("refused are %q, not %q", at, want)
+	}
+}
+
+// So are the other secrets by which anybody could say who they are.
+func TestGuessedSecrets(t *testing.T) {
+	t.Parallel()
+	for secret, guessed := range map[string]bool{
+		"change-me-change-me-change-me-change-me": true, "CHANGE_ME_to_a_secret_of_32_bytes": false,
+		"password12345678901234567890123456": true, strings.Repeat("s", 32): true, strings.Repeat("0123456789", 4): true,
+		strings.Repeat("\x00\x01", 16): true, "Xy3bW8qPz0LmNc5vTg7hJk2sRd4fQa9u": false,
+		NewWebhookSecret(): false, "correct horse battery staple, and so on": false, "0123456789abcdef0123456789abcdef": false,
+	} {
+		if isGuessed(secret) != guessed {
+			t.Errorf("%q: %v", secret, !guessed)
+		}
+	}
+	for _, key := range []string{"Password", "ADMIN", "YOUR_KEY"} {
+		if CheckKey(HashKey(key)) == "" {
+			t.Errorf("%q was taken", key)
+		}
 	}
 }
 

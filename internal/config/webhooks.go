@@ -49,6 +49,9 @@ func ParseWebhookSecret(text string) ([]byte, error) {
 	if !is || err != nil || len(secret) < minWebhookSecret || len(secret) > maxWebhookSecret {
 		return nil, errors.New("must be whsec_ and the base64 of 24 to 64 random bytes, as server keygen --webhook prints it")
 	}
+	if isGuessed(string(secret)) {
+		return nil, errors.New("is one that anybody would guess: server keygen --webhook makes one")
+	}
 	return secret, nil
 }
 
