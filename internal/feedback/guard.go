@@ -20,7 +20,7 @@ const leftOver = 100
 
 // guarded is what the last looks found of one route.
 type guarded struct {
-	bad, unregistered bool
+	bad, unregistered, unsure bool
 	// confirmed says that an operator has declared the wave of unregistered answers to be true. It holds until that has
 	// ended.
 	confirmed bool
@@ -119,7 +119,7 @@ func (j *Job) look(ctx context.Context, a *appJob, p pass, waited bool) (clearan
 		g.confirmed = unregistered && (g.confirmed || p.confirm)
 		g.over = !p.confirm && !unregistered && (g.over || g.unregistered || left[s.Route])
 		j.tell(a, g, &s, bad, unregistered)
-		g.bad, g.unregistered = bad, unregistered
+		g.bad, g.unregistered, g.unsure = bad, unregistered, s.Unsure
 		held := unregistered && !g.confirmed
 		alert := alerts[s.Platform]
 		alerts[s.Platform] = guarded{bad: alert.bad || bad, unregistered: alert.unregistered || held}
@@ -207,6 +207,10 @@ func (j *Job) tell(a *appJob, g *guarded, s *push.AnswerShare, bad, unregistered
 			"no token of the route is removed", "share", s.Bad, "sends", s.Answers, "guard", j.cfg.BadTokenGuard)
 	case !bad && g.bad:
 		log.Info("bad tokens are few again; tokens are removed as before", "share", s.Bad, "sends", s.Answers)
+	}
+	if s.Unsure && !g.unsure {
+		log.Warn("nearly all tokens are answered as bad, and few were accepted so far: they may be invented, or the "+
+			"gateway, environment or topic wrong; no token of the route is removed for being bad", "sends", s.Answers)
 	}
 	switch {
 	case unregistered && !g.unregistered:

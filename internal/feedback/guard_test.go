@@ -181,6 +181,9 @@ func TestWhereBadTokensMayBeInvented(t *testing.T) {
 		if left := r.left(push.DefaultPlatform); left != 0 || r.inbox.forgotten != 1 || len(r.inbox.history) != 5 {
 			t.Errorf("%d are left, forgotten %d times, %d decided", left, r.inbox.forgotten, len(r.inbox.history))
 		}
+		if n := strings.Count(r.logs.String(), "few were accepted so far"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
 	})
 }
 
