@@ -415,8 +415,9 @@ func TestManyMembersTakeTheirTime(t *testing.T) {
 			}
 			return best
 		}
-		if few, many := quickest(500), quickest(8000); many > 64*few {
-			t.Errorf("%s: %v for 500 members, %v for 8,000", name, few, many)
+		// By the square it would be 4,096 times as long; a busy machine may make the 64 times of what is linear ten times more.
+		if few, many := quickest(500), quickest(32_000); many > 1000*few {
+			t.Errorf("%s: %v for 500 members, %v for 32,000", name, few, many)
 		}
 	}
 }
