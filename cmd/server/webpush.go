@@ -75,6 +75,6 @@ func (w *webPushWay) senderConfig(t sender.Transport) sender.RouteConfig {
 	return sender.RouteConfig{
 		Transport: t, Platform: webpush.Name, Kind: webpush.Name, Reasons: webpush.Reasons(),
 		MaxRetries: retries(w.webpush.MaxRetries),
-		MaxRate:    w.webpush.MaxRate, QueueTarget: urgentWait,
+		MaxRate:    w.webpush.MaxRate, QueueTarget: urgentWait, InFlight: webpush.MaxInFlight, ManyServices: true,
 	}
 }

@@ -261,7 +261,7 @@ func BenchmarkJudge(b *testing.B) {
 			text := []byte(body)
 			b.ReportAllocs()
 			for b.Loop() {
-				judge(status, text, false, 0, accepted)
+				judge(status, text, false, 0)
 			}
 		})
 	}

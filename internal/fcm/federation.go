@@ -144,7 +144,7 @@ func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.failed = true
 		return nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer))
+	body, err := http2.ReadBody(resp, maxTokenAnswer)
 	_ = resp.Body.Close()
 	if err != nil {
 		w.failed = true

@@ -119,7 +119,7 @@ func (r *requests) Answer(i int, a *http2.Answer) http2.Next {
 		d.Result = unanswered(a.Outcome)
 		return http2.Finished
 	}
-	result, act, said := judge(a.Status, a.Body, a.Truncated, http2.RetryAfter(a.Field(answerRetryAfter), a.At), a.At)
+	result, act, said := judge(a.Status, a.Body, a.Truncated, http2.RetryAfter(a.Field(answerRetryAfter), a.At))
 	if act == actionRenew {
 		c := r.t.cfg.Credentials
 		c.refused(r.tokens[i], a.At)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -38,7 +37,7 @@ func (a *ServiceAccount) fetch(ctx context.Context, client *http.Client, now tim
 		return nil, fmt.Errorf("ask the token endpoint: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer))
+	body, err := http2.ReadBody(resp, maxTokenAnswer)
 	if err != nil {
 		return nil, fmt.Errorf("read the token endpoint's answer: %w", err)
 	}

@@ -82,7 +82,7 @@ func TestVerdictsReachDeliveries(t *testing.T) {
 			"blocked NOT_FOUND, retry UnrecognizedAnswer, failed INVALID_ARGUMENT" {
 			t.Error(got)
 		}
-		if results[0].DeadAt == 0 || results[2].RetryAfter != 90*time.Second || results[3].RetryAfter != 2*time.Minute {
+		if results[0].DeadAt != 0 || results[2].RetryAfter != 90*time.Second || results[3].RetryAfter != 2*time.Minute {
 			t.Errorf("%+v", results)
 		}
 	})

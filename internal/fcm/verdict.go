@@ -127,10 +127,10 @@ var verdictTable = []struct {
 	{match{}, verdict{push.Retry, Unrecognized, retryPause, actionNone}},
 }
 
-// judge is the result for an answer, and what it asks of the transport. retryAfter is the answer's own header.
-// The answer that was read comes with it.
-func judge(status int, body []byte, truncated bool, retryAfter time.Duration, now time.Time) (r push.Result, act action,
-	a answer) {
+// judge is the result for an answer, and what it asks of the transport. retryAfter is the answer's own header. FCM does
+// not say since when a token is dead, and so it counts as dead when it was sent to. The answer that was read comes with
+// it.
+func judge(status int, body []byte, truncated bool, retryAfter time.Duration) (r push.Result, act action, a answer) {
 	if status != 200 {
 		a = parseAnswer(body)
 	}
@@ -142,8 +142,6 @@ func judge(status int, body []byte, truncated bool, retryAfter time.Duration, no
 		}
 		r = push.Result{Outcome: row.outcome, Reason: row.reason, Status: uint16(status)}
 		switch row.outcome {
-		case push.Unregistered:
-			r.DeadAt = now.UnixMicro() // FCM gives none
 		case push.Retry:
 			r.RetryAfter = max(retryAfter, row.pause)
 		case push.NotSent:

@@ -32,8 +32,8 @@ func (c *conn) onReset(id uint32, p []byte) error {
 		return err
 	}
 	switch code := http2.ErrCode(binary.BigEndian.Uint32(p)); {
-	case code == http2.ErrCodeRefusedStream:
-		// Not processed, that much is certain (RFC 9113, 8.7).
+	case code == http2.ErrCodeRefusedStream && s.status/100 != 2:
+		// Not processed, that much is certain (RFC 9113, 8.7), unless its answer has said otherwise.
 		refused, _ := c.take(id)
 		refused.ref.tries++
 		c.resend = append(c.resend, refused.ref)
@@ -178,8 +178,8 @@ func (c *conn) raise(s *stream, n int64) int64 {
 
 // onGoAway retires the connection. What is above the peer's last stream was not processed and is sent again at once;
 // the rest is awaited. A first GOAWAY often names the highest identifier there is, and a second one the real one.
-func (c *conn) onGoAway(stream uint32, p []byte) error {
-	if stream != 0 {
+func (c *conn) onGoAway(id uint32, p []byte) error {
+	if id != 0 {
 		return errProtocol
 	}
 	if len(p) < 8 {
@@ -192,6 +192,9 @@ func (c *conn) onGoAway(stream uint32, p []byte) error {
 	}
 	c.goAway = true
 	c.retire(fmt.Errorf("GOAWAY %v %s", code, debug))
+	for _, id := range c.streams.ids(func(s *stream) bool { return s.id > last && s.status/100 == 2 }) {
+		c.heard(id, &c.readDone)
+	}
 	for _, r := range c.takeAbove(last) {
 		r.tries++
 		if code != http2.ErrCodeNo {

@@ -299,6 +299,8 @@ func TestHeardInPart(t *testing.T) {
 		"reset":             func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeInternal) },
 		"cancelled":         func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeCancel) },
 		"HTTP/1.1 required": func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeHTTP11Required) },
+		"refused":           func(p *http2test.Peer, id uint32) { _ = p.Framer.WriteRSTStream(id, http2.ErrCodeRefusedStream) },
+		"GOAWAY":            func(p *http2test.Peer, _ uint32) { _ = p.Framer.WriteGoAway(0, http2.ErrCodeNo, nil) },
 		"connection closed": func(p *http2test.Peer, _ uint32) { _ = p.Close() },
 		"no end":            func(*http2test.Peer, uint32) {},
 		"part of a body": func(p *http2test.Peer, id uint32) {

@@ -38,6 +38,9 @@ func (d *Delivery) Recall(notification uuid.UUID) bool {
 // transport owns it from Send until it calls Done.
 type Group struct {
 	Deliveries []Delivery
+	// Progress, where it is set, is called by a transport whose deliveries end at very different times, when so many more
+	// of them have their results, but not all. It must not block.
+	Progress func(g *Group, n int)
 	// Done is called exactly once, when every delivery has its result, from any goroutine. It must not block.
 	Done func(*Group)
 }

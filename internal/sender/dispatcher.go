@@ -98,7 +98,8 @@ func (r dispatcher) bulk(now time.Time) (*group, time.Duration) {
 	}
 	// Groups small enough that several fill the window: with one alone the transport would run dry between groups.
 	limit := r.window.limit()
-	budget := r.breaker.route.ramp.budget(min(groupSize, max(1, limit/4), limit-r.inFlight), r.inFlight)
+	room := min(limit-(r.inFlight-r.trailing), r.window.max-r.inFlight)
+	budget := r.breaker.route.ramp.budget(min(groupSize, max(1, limit/4), room), r.inFlight)
 	if budget <= 0 {
 		return nil, 0
 	}
@@ -122,7 +123,7 @@ func (r dispatcher) launch(g *group, now time.Time) *group {
 		r.limit.AllowN(now, n)
 	}
 	r.inFlight += n
-	g.inFlight = r.inFlight
+	g.inFlight = r.inFlight - r.trailing
 	r.metrics.inFlight.Set(float64(r.inFlight))
 	r.showReady()
 	return g

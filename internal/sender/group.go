@@ -19,6 +19,9 @@ type group struct {
 	probe    bool
 	inFlight int    // recipients in flight, this group included, when it was sent
 	epoch    uint64 // of the route's pause
+	// ended are those that have their results, as the transport has told, and halfAt is when half of them had.
+	ended  int
+	halfAt time.Time
 }
 
 // part is what of a group's deliveries stems from one batch, in a row.
@@ -39,8 +42,10 @@ func newGroup(r *route, bulk bool, now time.Time) *group {
 	g := groupPool.Get().(*group) // only this type is put there
 	if g.Done == nil {
 		g.Done = func(*push.Group) { g.route.done(g) }
+		g.Progress = func(_ *push.Group, n int) { g.route.progress(g, n) }
 	}
 	g.route, g.bulk, g.sentAt, g.probe, g.epoch = r, bulk, now, false, r.breaker.route.epoch
+	g.ended, g.halfAt = 0, time.Time{}
 	return g
 }
 

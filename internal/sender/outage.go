@@ -11,6 +11,7 @@ import (
 // outage tells a service that fails from single deliveries that do. Attempts are for what fails while others succeed;
 // while (nearly) everything fails it is the service, and they are not used up. It is a plain value: route.mu guards it.
 type outage struct {
+	manyServices bool // see RouteConfig
 	// taken and later weigh the recent answers: the last ones count most, by number and by time.
 	taken, later float64
 	at           time.Time
@@ -57,7 +58,7 @@ func (o *outage) add(a answers, now time.Time) (failing, counts bool) {
 	byToken := a.later == a.tokens
 	o.excused = false
 	if nearlyAll && byToken {
-		few := len(o.blamed) < manyTokens
+		few := o.manyServices || len(o.blamed) < manyTokens
 		byToken, o.excused = few && !o.on, few && o.on
 	}
 	if byToken || o.excused {

@@ -432,3 +432,36 @@ func TestAServiceThatIsUnavailableFailsNothing(t *testing.T) {
 		}
 	}
 }
+
+// Where there are many services behind a route, one that tells all of its devices to wait is none of the others' outage.
+func TestOneBusyServiceOfMany(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		busy := note("a")
+		r := start(t, func(r *rig, _ *Config, apps map[string]RouteConfig) {
+			a := apps["a"]
+			a.ManyServices = true
+			apps["a"] = a
+			r.tr["a"].answer = func(d *push.Delivery) push.Result {
+				if d.Notification.ID == busy.ID {
+					return push.Result{Outcome: push.Retry, Reason: reasonDeviceBusy, Status: 429}
+				}
+				return push.Result{Outcome: push.Accepted}
+			}
+		})
+		r.give(busy, 30)
+		for range 100 {
+			began, n := time.Now(), r.give(note("a"), 1)
+			for len(r.q.outcomes(n)) == 0 {
+				pass(10 * time.Millisecond)
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Fatalf("another waited %v", took)
+			}
+			pass(100 * time.Millisecond)
+		}
+		if strings.Contains(r.logs.String(), "notifications wait") {
+			t.Errorf("it was paused:\n%s", r.logs.String())
+		}
+	})
+}

@@ -25,11 +25,10 @@ func (r *route) done(g *group) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.inFlight -= len(g.Deliveries)
-	r.metrics.inFlight.Set(float64(r.inFlight))
+	r.ended(g, len(g.Deliveries)-g.ended, now)
 	r.sums[lane(g.bulk)].add(&sum)
 	if g.bulk && answers > 0 {
-		r.window.done(len(g.Deliveries), g.inFlight, g.sentAt, now)
+		r.window.done(len(g.Deliveries), g.inFlight, g.sentAt, g.halfAt, now)
 		r.metrics.window.Set(float64(r.window.limit()))
 	}
 	r.learn(g, &sum, answers, now)
@@ -41,6 +40,31 @@ func (r *route) done(g *group) {
 	g.free()
 	signal(r.wakeUrgent)
 	signal(r.wakeBulk)
+}
+
+// progress notes that so many more of a group have their results.
+func (r *route) progress(g *group, n int) {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended(g, n, now)
+	signal(r.wakeUrgent)
+	signal(r.wakeBulk)
+}
+
+// ended counts so many of a group as in flight no more. When half of it are, what is left trails. r.mu is held.
+func (r *route) ended(g *group, n int, now time.Time) {
+	trailed := !g.halfAt.IsZero()
+	g.ended += n
+	r.inFlight -= n
+	switch left := len(g.Deliveries) - g.ended; {
+	case trailed:
+		r.trailing -= n
+	case 2*g.ended >= len(g.Deliveries):
+		g.halfAt = now
+		r.trailing += left
+	}
+	r.metrics.inFlight.Set(float64(r.inFlight))
 }
 
 // summary is what a group's results come to.

@@ -33,6 +33,9 @@ type route struct {
 	backlog  backlog
 	breaker  breaker
 	inFlight int
+	// trailing are those in flight of groups of which half has results: how long they take says nothing of the others, of
+	// another push service it may be.
+	trailing int
 	window   window
 	sums     [2]Sums // by queue.Lane
 	// toldNoContent is set when the log has said that there are notifications without content for the route's platform.
@@ -44,13 +47,15 @@ type route struct {
 
 func newRoute(s *Sender, outlet queue.Outlet, cfg RouteConfig, known *share) *route {
 	log := s.log.With("app", outlet.App, "route", outlet.Route)
-	return &route{
+	r := &route{
 		s: s, app: outlet.App, name: outlet.Route, cfg: cfg, log: log,
 		metrics: s.metrics.route(outlet, cfg.Kind, cfg.Reasons), share: known, limit: limiter(cfg.MaxRate),
 		wakeUrgent: make(chan struct{}, 1), wakeBulk: make(chan struct{}, 1), wakePrepare: make(chan struct{}, 1),
 		backlog: newBacklog(cfg.Platform, cfg.Memory, s.rates, s.payloads), breaker: newBreaker(&s.cfg, log),
 		window: newWindow(cfg.QueueTarget, cfg.InFlight-cfg.InFlight/8),
 	}
+	r.breaker.outage.manyServices = cfg.ManyServices
+	return r
 }
 
 // limiter allows perSecond with bursts of a tenth of a second; nil for no limit.

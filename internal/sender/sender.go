@@ -159,6 +159,9 @@ type RouteConfig struct {
 	// MaxRetries is how often a delivery that was answered with "try again" is sent again; default 3, negative for
 	// never.
 	MaxRetries int
+	// ManyServices says that there are many services behind the route, each of which may be busy on its own: then no
+	// number of answers that blame device tokens is an outage of the route.
+	ManyServices bool
 	// MaxRate is the number of recipients a second that are sent to, by this replica; 0 for no limit.
 	MaxRate int
 	// InFlight is the number of recipients that may be with the transport at the most; default 32,000.

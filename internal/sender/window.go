@@ -45,12 +45,13 @@ func (w *window) limit() int {
 	return int(w.size)
 }
 
-// done takes in that n recipients, sent at sentAt when inFlight (they included) were in flight, have their results.
-func (w *window) done(n, inFlight int, sentAt, now time.Time) {
+// done takes in that n recipients, sent at sentAt when inFlight (they included) were in flight, have their results,
+// half of them since halfAt.
+func (w *window) done(n, inFlight int, sentAt, halfAt, now time.Time) {
 	if w.target == 0 {
 		return
 	}
-	latency := max(now.Sub(sentAt), time.Microsecond)
+	latency := max(halfAt.Sub(sentAt), time.Microsecond)
 	if w.period.IsZero() {
 		w.period = now
 	}

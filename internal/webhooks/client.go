@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -133,7 +132,7 @@ func (c *Client) Post(ctx context.Context, e *Endpoint, event *push.Event) Answe
 	}
 	// The status says all. The rest is read so that the connection can be used again, and only if it comes soon.
 	end := time.AfterFunc(c.bodyTimeout, cancel)
-	_, _ = io.CopyN(io.Discard, resp.Body, maxBody)
+	_, _ = http2.ReadBody(resp, maxBody)
 	_ = resp.Body.Close()
 	end.Stop()
 	a := Answer{Class: classify(resp.StatusCode), Status: resp.StatusCode, Took: took}

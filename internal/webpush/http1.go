@@ -69,8 +69,7 @@ func (m *message) exchange(ctx context.Context) error {
 		return err
 	}
 	defer response.Body.Close()
-	// A body that breaks off, or goes on for ever, takes nothing from the status.
-	body, _ := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	body, _ := http2.ReadBody(response, maxBody) // one that breaks off takes nothing from the status
 	field := func(name string) []byte { return []byte(response.Header.Get(name)) }
 	m.judge(&answer{
 		status: response.StatusCode, body: body, contentType: field("Content-Type"), retryAfter: field("Retry-After"),

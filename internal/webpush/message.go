@@ -12,8 +12,11 @@ import (
 type batch struct {
 	group     *push.Group
 	messages  []message
-	remaining atomic.Int64
-	weight    int64
+	finished  atomic.Int64 // deliveries that have their results
+	remaining atomic.Int64 // those that have none, or are about to have been told of
+	weight    int64        // of the room
+	// progresses: the room is given back as the group comes on.
+	progresses bool
 }
 
 // message is one delivery on its way. It is a group of one request for the HTTP/2 client: each is encrypted when its

@@ -37,13 +37,16 @@ type Config struct {
 	RootCAs *x509.CertPool
 	// Connections is how many HTTP/2 connections a push service gets at most, default 2. A stranger's gets one.
 	Connections int
-	// MaxInFlight bounds the deliveries that are taken and not finished, default 16,384. Send waits when it is reached.
+	// MaxInFlight bounds the deliveries that are taken and not finished. Send waits when it is reached.
 	MaxInFlight int
 	// Workers is how many goroutines encrypt, default one for each core.
 	Workers int
 	// Cores are shared with the other transports of the process; nil for cores that nobody else wants.
 	Cores *Cores
 }
+
+// MaxInFlight is the default of Config's.
+const MaxInFlight = 1 << 14
 
 const (
 	// maxPeers bounds the push services in memory. Those that are not used are forgotten first.
@@ -103,7 +106,7 @@ func New(cfg Config, log *slog.Logger, m *Metrics) *Transport {
 		}
 	}
 	number(&cfg.Connections, 2)
-	number(&cfg.MaxInFlight, 1<<14)
+	number(&cfg.MaxInFlight, MaxInFlight)
 	number(&cfg.Workers, runtime.GOMAXPROCS(0))
 	if cfg.Cores == nil {
 		cfg.Cores = NewCores()
@@ -141,7 +144,8 @@ func (t *Transport) Send(ctx context.Context, g *push.Group) error {
 		return errStopped
 	}
 	b := t.batches.Get().(*batch) // nothing else is put there
-	b.group, b.weight = g, weight
+	b.group, b.weight, b.progresses = g, weight, weight == int64(len(g.Deliveries))
+	b.finished.Store(0)
 	b.remaining.Store(int64(len(g.Deliveries)))
 	t.arrived.PushBack(b)
 	t.arrival.Signal()
@@ -258,6 +262,9 @@ func (t *Transport) awaitQuiet(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
+// progress is how many more of a group's deliveries have their results each time that it is told.
+func progress(size int) int { return max(1, min(32, size/4)) }
+
 // finishMessage gives the message its result, and its buffer back.
 func (t *Transport) finishMessage(m *message, r *push.Result) {
 	t.freeBody(m)
@@ -275,10 +282,24 @@ func (t *Transport) freeBody(m *message) {
 func (t *Transport) finish(b *batch, index int, r *push.Result) {
 	t.metrics.finished(r)
 	b.group.Deliveries[index].Result = *r
-	if b.remaining.Add(-1) > 0 {
+	// Those of a slow push service hold no more room than their own.
+	size := len(b.group.Deliveries)
+	step := progress(size)
+	if n := int(b.finished.Add(1)); n%step == 0 && n < size {
+		if b.progresses {
+			t.room.Release(int64(step))
+		}
+		if b.group.Progress != nil {
+			b.group.Progress(b.group, step)
+		}
+	}
+	if b.remaining.Add(-1) > 0 { // last: with the last one the group and the batch are others'
 		return
 	}
 	group, weight := b.group, b.weight
+	if b.progresses {
+		weight -= int64((size - 1) / step * step)
+	}
 	clear(b.messages) // so that the pool keeps no address alive
 	b.group, b.messages = nil, b.messages[:0]
 	t.batches.Put(b)

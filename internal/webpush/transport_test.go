@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/lhspn/lhspn/internal/push"
 )
 
@@ -219,6 +221,51 @@ func TestStrangersAreBounded(t *testing.T) {
 	}
 	if accepted < taken-4 || accepted > taken { // the queue may have been full before anything of it was sent
 		t.Errorf("%d were sent", accepted)
+	}
+}
+
+// TestProgressIsTold has one message of a group wait for a service that does not answer: what the others have is told,
+// and their room is there for others.
+func TestProgressIsTold(t *testing.T) {
+	t.Parallel()
+	good, hangs := newPushService(t, true), newPushService(t, true)
+	release := make(chan struct{})
+	hangs.answer = func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		w.WriteHeader(http.StatusCreated)
+	}
+	r := newRig(t, []*pushService{good, hangs})
+	const size = 41 // of which ten at a time are told
+	r.room = semaphore.NewWeighted(size + 1)
+	r.cfg.MaxInFlight = size + 1
+	r.run()
+	tokens := []push.Token{r.register(hangs.subscribe("/x"))}
+	for i := 1; i < size; i++ {
+		tokens = append(tokens, r.register(good.subscribe(fmt.Sprintf("/%d", i))))
+	}
+	told, done := make(chan int, size), make(chan struct{})
+	g := &push.Group{Done: func(*push.Group) { close(done) }, Progress: func(_ *push.Group, n int) { told <- n }}
+	for _, token := range tokens {
+		g.Deliveries = append(g.Deliveries, push.Delivery{Notification: note("x"), Recipient: push.Recipient{Token: token}})
+	}
+	if err := r.Send(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	for sum := 0; sum < size-1; {
+		sum += <-told
+	}
+	if got := r.send(note("x"), tokens[1:]...); len(got) != size-1 || got[0].Outcome != push.Accepted {
+		t.Errorf("others while it waits: %+v", got)
+	}
+	close(release)
+	<-done
+	if len(told) > 0 {
+		t.Error("more is told than there is")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := r.room.Acquire(ctx, size+1); err != nil {
+		t.Error("room is left taken")
 	}
 }
 

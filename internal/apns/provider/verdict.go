@@ -136,11 +136,8 @@ func readRefusal(status int, body []byte, now time.Time) (push.Result, action) {
 	}
 	v := verdictOf(status, answer.Reason)
 	r := push.Result{Outcome: v.outcome, Reason: v.reason, Status: uint16(status)}
-	if v.outcome == push.Unregistered {
-		r.DeadAt = now.UnixMicro()
-		if at := time.UnixMilli(answer.Timestamp); answer.Timestamp > 0 && at.Before(now) {
-			r.DeadAt = at.UnixMicro()
-		}
+	if at := time.UnixMilli(answer.Timestamp); v.outcome == push.Unregistered && answer.Timestamp > 0 && at.Before(now) {
+		r.DeadAt = at.UnixMicro() // without one it counts as dead when it was sent to
 	}
 	return r, v.action
 }

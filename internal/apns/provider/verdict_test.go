@@ -30,12 +30,12 @@ func TestVerdicts(t *testing.T) {
 
 		{410, `{"reason":"Unregistered","timestamp":1650000000123}`, push.Unregistered, "Unregistered", actionNone, dead},
 		{410, `{"reason":"ExpiredToken","timestamp":1650000000123}`, push.Unregistered, "ExpiredToken", actionNone, dead},
-		{410, `{"reason":"Unregistered"}`, push.Unregistered, "Unregistered", actionNone, now},
+		{410, `{"reason":"Unregistered"}`, push.Unregistered, "Unregistered", actionNone, none},
 		{410, `{"timestamp":1650000000123}`, push.Unregistered, "Unregistered", actionNone, dead},
 		{410, `{"reason":"SomethingNew","timestamp":1650000000123}`, push.Unregistered, "Unregistered", actionNone, dead},
-		{410, fmt.Sprintf(`{"reason":"Unregistered","timestamp":%d}`, now.Add(time.Hour).UnixMilli()), push.Unregistered, "Unregistered", actionNone, now}, // a clock that is ahead
-		{410, `{"reason":"Unregistered","timestamp":8782345678901234567}`, push.Unregistered, "Unregistered", actionNone, now},
-		{410, `{"reason":"Unregistered","timestamp":-1}`, push.Unregistered, "Unregistered", actionNone, now},
+		{410, fmt.Sprintf(`{"reason":"Unregistered","timestamp":%d}`, now.Add(time.Hour).UnixMilli()), push.Unregistered, "Unregistered", actionNone, none}, // a clock that is ahead
+		{410, `{"reason":"Unregistered","timestamp":8782345678901234567}`, push.Unregistered, "Unregistered", actionNone, none},
+		{410, `{"reason":"Unregistered","timestamp":-1}`, push.Unregistered, "Unregistered", actionNone, none},
 		{410, ``, push.Blocked, "UnrecognizedAnswer", actionDoubt, none}, // not APNs': it removes no token
 		{410, `<html>Gone</html>`, push.Blocked, "UnrecognizedAnswer", actionDoubt, none},
 
