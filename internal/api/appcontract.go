@@ -31,7 +31,7 @@ type keyEntry struct {
 	SHA256    string     `json:"sha256" pattern:"^[0-9a-fA-F]{64}$"`
 	Rate      int        `json:"rate,omitempty" minimum:"0" maximum:"10000000"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty" nullable:"true" doc:"From when on it is refused; null or left out: never"`
-	CreatedAt time.Time  `json:"created_at,omitempty" readOnly:"true" doc:"As a GET answers it: passed over"`
+	CreatedAt *time.Time `json:"created_at,omitempty" nullable:"true" readOnly:"true" doc:"As a GET answers it: passed over"`
 }
 
 // AppFields has capitals because huma passes over embedded types that are not exported.
@@ -61,8 +61,8 @@ type apnsEntry struct {
 	Transport           string          `json:"transport,omitempty" enum:"http2,binary" doc:"http2 is what Apple runs. binary, the enhanced format, needs a gateway of your own: Apple closed theirs on 31 March 2021."`
 	Environment         string          `json:"environment,omitempty" enum:"production,sandbox" doc:"Of tokens that are registered without one, and of notifications that name none."`
 	Key                 string          `json:"key,omitempty" contentEncoding:"base64" writeOnly:"true" doc:"What is in the file, in base64. The .p8 file of an APNs authentication key. With key_id and team_id; not together with a certificate. Never shown."`
-	KeyID               string          `json:"key_id,omitempty" doc:"The key's id, 10 characters. Apps with the same key_id and team_id share provider tokens, and so must have the same key."`
-	TeamID              string          `json:"team_id,omitempty" doc:"The developer team's id, 10 characters."`
+	KeyID               string          `json:"key_id,omitempty" pattern:"^[A-Z0-9]{10}$" doc:"The key's id, 10 characters. Apps with the same key_id and team_id share provider tokens, and so must have the same key."`
+	TeamID              string          `json:"team_id,omitempty" pattern:"^[A-Z0-9]{10}$" doc:"The developer team's id, 10 characters."`
 	Certificate         string          `json:"certificate,omitempty" contentEncoding:"base64" writeOnly:"true" doc:"What is in the file, in base64. A client certificate with its key: .p12, or PEM. The binary protocol takes nothing else. Never shown."`
 	CertificatePassword string          `json:"certificate_password,omitempty" writeOnly:"true" doc:"The .p12 file's password. Never shown."`
 	Gateway             string          `json:"gateway,omitempty" doc:"host:port of another gateway than Apple's, for both environments."`
@@ -84,8 +84,8 @@ type apnsEntry struct {
 // apnsRouteEntry is what is different for one environment.
 type apnsRouteEntry struct {
 	Key                 string `json:"key,omitempty" contentEncoding:"base64" writeOnly:"true" doc:"What is in the file, in base64. As apns.key_file, for this environment only; with a key_id of its own. Never shown."`
-	KeyID               string `json:"key_id,omitempty" doc:"As apns.key_id."`
-	TeamID              string `json:"team_id,omitempty" doc:"As apns.team_id, which is taken where this is left out."`
+	KeyID               string `json:"key_id,omitempty" pattern:"^[A-Z0-9]{10}$" doc:"As apns.key_id."`
+	TeamID              string `json:"team_id,omitempty" pattern:"^[A-Z0-9]{10}$" doc:"As apns.team_id, which is taken where this is left out."`
 	Certificate         string `json:"certificate,omitempty" contentEncoding:"base64" writeOnly:"true" doc:"What is in the file, in base64. As apns.certificate_file. Never shown."`
 	CertificatePassword string `json:"certificate_password,omitempty" writeOnly:"true" doc:"As apns.certificate_password. Never shown."`
 	Gateway             string `json:"gateway,omitempty" doc:"As apns.gateway."`

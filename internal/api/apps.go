@@ -71,7 +71,7 @@ type KeyFields = keyBody
 
 // keyRequestBody documents what makes a key.
 type keyRequestBody struct {
-	Name      string    `json:"name" minLength:"1" maxLength:"64" doc:"Of letters, digits, -, _ and .; by it the key is revoked" example:"backend"`
+	Name      string    `json:"name" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"Of letters, digits, -, _ and .; by it the key is revoked" example:"backend"`
 	Scope     string    `json:"scope" enum:"register,send,admin" example:"send"`
 	SHA256    string    `json:"sha256,omitempty" pattern:"^[0-9a-fA-F]{64}$" doc:"The hash of a key that you have made yourself; left out, one is made"`
 	Rate      int       `json:"rate,omitempty" minimum:"0" maximum:"10000000" doc:"Requests a second, for each replica; 0: no limit"`
@@ -98,7 +98,7 @@ const maxEntry = 1 << 20
 func (a *API) routeApps() {
 	entry := map[int]reflect.Type{200: reflect.TypeFor[appBody]()}
 	put := map[int]reflect.Type{200: reflect.TypeFor[appBody](), 201: reflect.TypeFor[appBody]()}
-	keyQuery := []parameter{{name: "name", longest: 64, example: "backend", doc: "The key's name"}}
+	keyQuery := []parameter{{name: "name", required: true, longest: 64, example: "backend", doc: "The key's name"}}
 	a.serve(operation{
 		id: "list-apps", method: http.MethodGet, path: "/v1/apps", scopes: forOperator, tag: tagApps,
 		summary: "List apps", about: "Those of the configuration file and those that were set here, by their names.",
@@ -160,9 +160,6 @@ func (a *API) routeApps() {
 		summary: "Revoke a key, named in the query", query: keyQuery, answers: map[int]reflect.Type{204: nil},
 		errors: []int{404, 409},
 	}, func(ctx context.Context, x *exchange, r *http.Request) error {
-		if x.query["name"] == "" {
-			return push.Faults{{Location: "query.name", Message: "is missing"}}
-		}
 		return a.deleteKey(ctx, x, r, x.query["name"])
 	})
 }

@@ -66,6 +66,7 @@ type subscriptionBody struct {
 	Endpoint       string           `json:"endpoint" format:"uri" maxLength:"2048"`
 	ExpirationTime *float64         `json:"expirationTime,omitempty" nullable:"true" doc:"Unix milliseconds"`
 	Keys           subscriptionKeys `json:"keys"`
+	VAPID          string           `json:"vapid,omitempty" pattern:"^[A-Za-z0-9_-]{87}=?$" doc:"The public VAPID key that the browser subscribed with, as an export has it. Left out: the app's"`
 }
 
 type subscriptionKeys struct {

@@ -17,8 +17,15 @@ import (
 //go:embed swagger-ui
 var swaggerFiles embed.FS
 
+// The page would send the example of a stream, which the document has as a text, as a string of JSON.
 const docsScript = `window.onload = function () {
-  SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});
+  SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
+    requestInterceptor: function (request) {
+      if (request.headers && request.headers["Content-Type"] === "` + ndjson + `") {
+        try { request.body = JSON.parse(request.body); } catch (written) { }
+      }
+      return request;
+    }});
 };`
 
 const docsPage = `<!DOCTYPE html>

@@ -113,6 +113,12 @@ func (d document) add(o *operation) {
 	for i := range o.query {
 		op.Parameters = append(op.Parameters, o.query[i].describe())
 	}
+	if o.sse {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: headerLastEventID, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Description: "Of a stream that is begun again: the id of the last event that came, in place of after",
+		})
+	}
 	if o.idempotent {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: headerIdempotencyKey, In: "header", Schema: text(1, maxIdempotency),
@@ -186,11 +192,14 @@ func (d document) content(media string, body reflect.Type, hint string) map[stri
 		line := schema.Ref[strings.LastIndex(schema.Ref, "/")+1:]
 		schema = &huma.Schema{
 			Type: huma.TypeString, Description: "Newline-delimited JSON: each line is one " + line,
-			Extensions: map[string]any{"x-line-schema": map[string]string{"$ref": schema.Ref}},
+			Extensions: map[string]any{lineSchema: map[string]string{"$ref": schema.Ref}},
 		}
 	}
 	return map[string]*huma.MediaType{media: {Schema: schema}}
 }
+
+// lineSchema says what each line of a stream is.
+const lineSchema = "x-line-schema"
 
 func tokenParameter() *huma.Param {
 	return &huma.Param{
@@ -219,7 +228,7 @@ func (p *parameter) describe() *huma.Param {
 	case p.longest > 0:
 		schema.MaxLength = &p.longest
 	}
-	if p.filled {
+	if p.filled || p.required {
 		least := 1
 		schema.MinLength = &least
 	}
@@ -229,7 +238,7 @@ func (p *parameter) describe() *huma.Param {
 	if p.otherwise != "" {
 		schema.Default = json.RawMessage(p.otherwise)
 	}
-	param := &huma.Param{Name: p.name, In: "query", Schema: schema, Description: p.doc}
+	param := &huma.Param{Name: p.name, In: "query", Required: p.required, Schema: schema, Description: p.doc}
 	if p.example != "" {
 		param.Example = p.example
 	}
@@ -248,15 +257,13 @@ func (d document) finish() {
 				if response.Headers == nil {
 					response.Headers = map[string]*huma.Param{}
 				}
-				response.Headers[headerRequestID] = header(headerRequestID)
+				for _, name := range []string{headerRequestID, headerRateLimit, headerRateLimitPolicy} {
+					response.Headers[name] = header(name)
+				}
 				switch status {
 				case "401":
 					response.Headers[headerAuthenticate] = header(headerAuthenticate)
-				case "429":
-					for _, name := range []string{headerRetryAfter, headerRateLimit, headerRateLimitPolicy} {
-						response.Headers[name] = header(name)
-					}
-				case "503":
+				case "429", "503":
 					response.Headers[headerRetryAfter] = header(headerRetryAfter)
 				}
 			}
@@ -290,6 +297,34 @@ func (d document) constrain() {
 	for _, body := range []string{"Registration", "NewToken", "ImportLine"} {
 		longest(body, "tags", push.MaxTag)
 	}
+	// Of these null is not as good as left out: it sets them back.
+	for _, body := range []string{"Registration", "NewToken", "ImportLine"} {
+		for _, name := range []string{"environment", "kind"} {
+			field := schemas[body].Properties[name]
+			field.AnyOf = []*huma.Schema{{Type: field.Type, Enum: field.Enum}, {Type: "null"}}
+			field.Type, field.Enum = "", nil
+		}
+	}
+	for _, of := range [][2]string{{"Registration", "replaces"}, {"NewToken", "replaces"}} {
+		schemas[of[0]].Properties[of[1]].Pattern = tokenText().Pattern
+	}
+	schemas["Audience"].Properties["tokens"].Items.Pattern = tokenText().Pattern
+	schemas["Export"].Properties["subscription"] = &huma.Schema{Ref: schemaRefs + "Subscription"}
+	schemas["Notification"].Properties["platforms"].Items.Enum = values(platforms)
+	if hooks := schemas["WebhookEntry"]; hooks != nil { // there are none without operators
+		hooks.Properties["types"].Items.Enum = values(push.EventTypes())
+	}
+	for _, entry := range []reflect.Type{
+		reflect.TypeFor[apnsEntry](), reflect.TypeFor[apnsRouteEntry](), reflect.TypeFor[fcmEntry](),
+		reflect.TypeFor[webPushEntry](), reflect.TypeFor[userTokensEntry](), reflect.TypeFor[userTokenKeyEntry](),
+	} {
+		for _, field := range reflect.VisibleFields(entry) { // huma does not know the tag
+			if schema := schemas[schemaName(entry, "")]; schema != nil {
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+				schema.Properties[name].ContentEncoding = field.Tag.Get("contentEncoding")
+			}
+		}
+	}
 	exactlyOne := func(schema string, names ...string) {
 		for _, name := range names {
 			schemas[schema].OneOf = append(schemas[schema].OneOf, &huma.Schema{Required: []string{name}})
@@ -297,13 +332,31 @@ func (d document) constrain() {
 	}
 	schemas["Event"].Properties["data"].AnyOf = d.eventData()
 	exactlyOne("Audience", "tokens", "users", "tags", "all")
+	for _, name := range []string{"tokens", "users"} { // null is taken as left out, but would be one of these
+		schemas["Audience"].Properties[name].Nullable = false
+	}
 	exactlyOne("NewToken", "token", "subscription")
 	schemas["Notification"].Properties["expires_at"].Pattern = `^(0|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}.*)$`
 }
 
-// mayGrow lets answers have fields that are not in the document yet. Requests have none: what is unknown is refused.
+// schemaRefs is before a schema's name where it is referred to.
+const schemaRefs = "#/components/schemas/"
+
+// platforms are the names that the document knows.
+var platforms = []string{"apns", "fcm", "webpush"}
+
+func values[T any](list []T) (all []any) {
+	for _, v := range list {
+		all = append(all, v)
+	}
+	return all
+}
+
+// mayGrow lets answers have fields that are not in the document yet. Requests have none: what is unknown is refused. A
+// schema of both is there twice.
 func (d document) mayGrow() {
 	requests, answers := map[string]bool{}, map[string]bool{}
+	var answered []*huma.MediaType
 	for _, path := range d.Paths {
 		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete} {
 			if op == nil {
@@ -316,16 +369,62 @@ func (d document) mayGrow() {
 			}
 			for _, response := range op.Responses {
 				for _, media := range response.Content {
+					answered = append(answered, media)
 					d.reach(media.Schema, answers)
 				}
 			}
 		}
 	}
-	for name, schema := range d.Components.Schemas.Map() {
-		if answers[name] && !requests[name] && schema.AdditionalProperties == false {
-			schema.AdditionalProperties = nil
+	schemas := d.Components.Schemas.Map()
+	shown := map[string]string{} // the name of the other one
+	for name := range answers {
+		if requests[name] {
+			shown[name] = "Shown" + name
 		}
 	}
+	for name := range answers {
+		if other, is := shown[name]; is {
+			schemas[other] = asShown(schemas[name], shown)
+		} else {
+			schemas[name] = asShown(schemas[name], shown)
+		}
+	}
+	for _, media := range answered {
+		media.Schema = asShown(media.Schema, shown)
+	}
+}
+
+// asShown is the schema as answers have it: open, and of others that are.
+func asShown(s *huma.Schema, names map[string]string) *huma.Schema {
+	if s == nil {
+		return nil
+	}
+	open := *s
+	if other, is := names[strings.TrimPrefix(s.Ref, schemaRefs)]; is && s.Ref != "" {
+		open.Ref = schemaRefs + other
+	}
+	if s.AdditionalProperties == false {
+		open.AdditionalProperties = nil
+	}
+	if of, is := s.AdditionalProperties.(*huma.Schema); is {
+		open.AdditionalProperties = asShown(of, names)
+	}
+	if line, is := s.Extensions[lineSchema].(map[string]string); is {
+		of := asShown(&huma.Schema{Ref: line["$ref"]}, names)
+		open.Extensions = map[string]any{lineSchema: map[string]string{"$ref": of.Ref}}
+	}
+	open.Items = asShown(s.Items, names)
+	open.AnyOf = nil
+	for _, one := range s.AnyOf {
+		open.AnyOf = append(open.AnyOf, asShown(one, names))
+	}
+	if s.Properties != nil {
+		open.Properties = map[string]*huma.Schema{}
+		for name, property := range s.Properties {
+			open.Properties[name] = asShown(property, names)
+		}
+	}
+	return &open
 }
 
 // reach notes the names of all schemas that are part of one.
@@ -334,7 +433,7 @@ func (d document) reach(s *huma.Schema, seen map[string]bool) {
 		return
 	}
 	ref := s.Ref
-	if line, is := s.Extensions["x-line-schema"].(map[string]string); is {
+	if line, is := s.Extensions[lineSchema].(map[string]string); is {
 		ref = line["$ref"]
 	}
 	if ref != "" {

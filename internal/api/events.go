@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -131,16 +133,24 @@ func (f *followers) leave(app string) {
 	}
 }
 
+// acceptsStream reports whether the caller would rather have a stream than a page (RFC 9110, 12.5.1). One that takes
+// both as well gets a page.
 func acceptsStream(h http.Header) bool {
+	wants := map[string]float64{}
 	for _, accept := range h["Accept"] {
-		for media := range strings.SplitSeq(accept, ",") {
-			media, _, _ = strings.Cut(media, ";")
-			if strings.EqualFold(strings.TrimSpace(media), eventStream) {
-				return true
+		for one := range strings.SplitSeq(accept, ",") {
+			media, params, err := mime.ParseMediaType(one)
+			if err != nil {
+				continue
 			}
+			q, err := strconv.ParseFloat(params["q"], 64)
+			if err != nil {
+				q = 1
+			}
+			wants[media] = q
 		}
 	}
-	return false
+	return wants[eventStream] > wants["application/json"]
 }
 
 func eventTypes(list string) (types []push.EventType, err error) {

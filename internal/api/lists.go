@@ -20,7 +20,7 @@ var (
 		string(push.StateDone), string(push.StateCancelled),
 	}}}
 	listFeedbackQuery = []parameter{limitParameter, cursorParameter, {
-		name: "since", longest: maxField, example: "2030-01-01T00:00:00Z",
+		name: "since", longest: maxField, example: "2024-01-01T00:00:00Z",
 		doc: "Only what was checked then or later; RFC 3339, or Unix seconds",
 	}}
 )

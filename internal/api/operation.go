@@ -127,7 +127,8 @@ type parameter struct {
 	longest            int      // bytes of a text
 	least, most        int
 	otherwise          string // the value where it is left out
-	filled             bool   // it may not be empty: a caller's variable that is not set must not drop the filter
+	required           bool
+	filled             bool // it may not be empty: a caller's variable that is not set must not drop the filter
 }
 
 // The parameters of every list.
@@ -151,7 +152,7 @@ const longestParameter = 20
 
 // readQuery takes each known parameter once. An empty one counts as left out, where it may be empty.
 func readQuery(raw string, known []parameter) (query, error) {
-	if raw == "" && !slices.ContainsFunc(known, func(p parameter) bool { return p.otherwise != "" }) {
+	if raw == "" && !slices.ContainsFunc(known, func(p parameter) bool { return p.otherwise != "" || p.required }) {
 		return nil, nil
 	}
 	values, err := url.ParseQuery(raw)
@@ -166,6 +167,8 @@ func readQuery(raw string, known []parameter) (query, error) {
 		switch {
 		case len(given) > 1:
 			faults = append(faults, push.Fault{Location: "query." + p.name, Message: "must be given once"})
+		case p.required && (len(given) == 0 || given[0] == ""):
+			faults = append(faults, push.Fault{Location: "query." + p.name, Message: "is missing"})
 		case p.filled && len(given) == 1 && given[0] == "":
 			faults = append(faults, push.Fault{Location: "query." + p.name, Message: "must not be empty"})
 		case len(given) == 0 || given[0] == "":

@@ -105,7 +105,7 @@ func (a *API) routeTokens() {
 			"Wrong lines are counted and reported, and do not stop it. One that is broken off has imported its first " +
 			"lines_taken lines, which are whole pages of 1,000, and perhaps some of those after them.",
 		body: reflect.TypeFor[lineBody](), example: exampleImport, media: ndjson,
-		answers: map[int]reflect.Type{200: reflect.TypeFor[importBody]()}, errors: []int{400, 415},
+		answers: map[int]reflect.Type{200: reflect.TypeFor[importBody]()}, errors: []int{400, 413, 415},
 	}, a.importTokens)
 	a.serve(operation{
 		id: "export-tokens", method: http.MethodGet, path: "/v1/tokens/export", scopes: forAdmin, tag: tagTokens,
