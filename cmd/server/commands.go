@@ -16,6 +16,7 @@ import (
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
+	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/webpush"
 )
 
@@ -28,6 +29,14 @@ func newLogger(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindDuration { // which JSON would have in nanoseconds
 			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		if a.Key == slog.LevelKey {
+			switch level, _ := a.Value.Any().(slog.Level); level {
+			case push.LevelAudit:
+				a.Value = slog.AnyValue(slog.LevelInfo)
+			case push.LevelRefused:
+				a.Value = slog.AnyValue(slog.LevelWarn)
+			}
 		}
 		return a
 	}}

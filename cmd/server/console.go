@@ -38,7 +38,7 @@ func newConsole(s *service, shown prometheus.Gatherer) (*console.Console, error)
 		Operators: s.api, Apps: consoleApps{s.operated, s.live, values}, Notifications: consoleQueue{s.queue, s.api},
 		Tokens: consoleTokens{s.tokens, s.queue, s.events}, Sending: consoleSending{s.sender, values},
 		Feedback: consoleFeedback{s.queue, values}, Replicas: consoleReplicas{s.queue}, Ready: s.ready, Explain: explain,
-		Log: s.log, Version: version, API: apiURL(s.public.Addr(), s.certificate != nil),
+		Log: s.log, Client: s.proxies.Client, Version: version, API: apiURL(s.public.Addr(), s.certificate != nil),
 		ReadFreely: isPrivate(s.private.Addr()),
 	})
 }

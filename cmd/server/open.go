@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -185,7 +184,7 @@ func (o *opening) openHandlers() (err error) {
 		MaxBody:    o.cfg.API.MaxBody, Timeout: o.cfg.API.Timeout,
 		RegisterRate: o.cfg.API.RegisterRate, MaxInFlight: o.cfg.API.MaxInFlight, NoDocs: o.cfg.API.Docs == "off",
 		DevKeys: devKeys(o.cfg),
-		Client:  func(r *http.Request) netip.Addr { return listener.Prefix(o.proxies.Client(r)) },
+		Client:  o.proxies.Client, Counted: listener.Prefix,
 	}); err != nil {
 		return err
 	}

@@ -48,6 +48,9 @@ type operated struct {
 	log       *slog.Logger
 	failures  prometheus.Counter
 	unusable  prometheus.Gauge
+	late      time.Duration                                                // see stepRemoval
+	rotates   bool                                                         // there is a former master key
+	resealed  time.Time                                                    // when it was last looked for what is under that
 	apply     func(all []config.App, operators []config.OperatorKey) error // live's
 
 	mu        sync.Mutex      // guards what follows, and the order of applying
@@ -69,8 +72,9 @@ type parsed struct {
 func newOperated(store *apps.Store, cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) *operated {
 	o := &operated{
 		store: store, masterKey: cfg.MasterKey != "", log: log, file: cfg.Apps, operators: cfg.OperatorKeys,
-		webhooks: cfg.Webhooks,
-		told:     map[string]string{}, parsed: map[string]parsed{},
+		webhooks: cfg.Webhooks, late: pollApps + pollTimeout + cfg.API.Timeout,
+		rotates: cfg.MasterKeyPrevious != "",
+		told:    map[string]string{}, parsed: map[string]parsed{},
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "lhspn", Name: "apps_refresh_errors_total",
 			Help: "Looks for apps and keys that other replicas have changed that failed; what is known stays in force.",
@@ -172,8 +176,14 @@ func (o *operated) merge() []config.App {
 		delete(o.told, s.Name)
 		o.parsed[s.Name] = parsed{s.Entry, app}
 		for _, k := range s.Keys {
-			if o.isFileKey(k.Hash) {
-				o.log.Error("a stored key is in the configuration file too, for what it says there", "app", s.Name, "key", k.Name)
+			key := s.Name + "\n" + k.Name // as no app is called
+			if !o.isFileKey(k.Hash) {
+				delete(o.told, key)
+			} else {
+				if o.told[key] == "" {
+					o.told[key] = "twice"
+					o.log.Error("a stored key is in the configuration file too, for what it says there", "app", s.Name, "key", k.Name)
+				}
 				continue
 			}
 			app.Keys = append(app.Keys, configKey(k))
@@ -228,6 +238,7 @@ func (o *operated) run(ctx context.Context) error {
 			case removing <- struct{}{}:
 				wg.Go(func() {
 					defer func() { <-removing }()
+					o.reseal(ctx)
 					o.removeDeleted(ctx)
 				})
 			default:
@@ -248,6 +259,23 @@ func (o *operated) run(ctx context.Context) error {
 	}
 }
 
+// resealEvery is how often it is looked for what a replica that still has the former master key first has set.
+const resealEvery = 20 * time.Second
+
+// reseal encrypts anew what is under a former master key.
+func (o *operated) reseal(ctx context.Context) {
+	if !o.rotates || time.Since(o.resealed) < resealEvery || !o.queue.OwnsJob("remove-apps") {
+		return
+	}
+	o.resealed = time.Now()
+	switch n, err := o.store.Reseal(ctx); {
+	case err != nil && ctx.Err() == nil:
+		o.log.Warn("stored apps cannot be encrypted with the new master key; it is tried again", "error", err)
+	case n > 0:
+		o.log.Info("stored apps are encrypted with the new master key", "apps", n)
+	}
+}
+
 // removeDeleted removes what deleted apps had, each as far as it can now: the sender has them still, and settles what
 // waits as cancelled, which takes its time.
 func (o *operated) removeDeleted(ctx context.Context) {
@@ -260,6 +288,7 @@ func (o *operated) removeDeleted(ctx context.Context) {
 			continue
 		}
 		r := o.removalOf(a.Name)
+		r.since = a.UpdatedAt
 		for more := true; more && o.queue.OwnsJob("remove-apps"); {
 			if o.inFile(a.Name) {
 				o.endRemoval(ctx, a.Name)

@@ -232,6 +232,9 @@ func (o *operated) entryKeys(name string, entry push.JSON) (keys []apps.Key, rep
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i, k := range app.Keys {
+		if api.CheckKeyName(k.Name) != nil {
+			return nil, false, push.Faults{{Location: fmt.Sprintf("body.keys[%d].name", i), Message: api.KeyNameRule}}
+		}
 		if wrong := config.CheckKey(k.SHA256); wrong != "" {
 			return nil, false, push.Faults{{Location: fmt.Sprintf("body.keys[%d].sha256", i), Message: wrong}}
 		}

@@ -142,6 +142,7 @@ func (r *reload) reload() {
 	}
 	switch {
 	case err != nil: // what it concerns is in the log already
+		m.refused.Set(1)
 		if r.refused != err.Error() {
 			r.refused = err.Error()
 			m.results.WithLabelValues("refused").Inc()

@@ -10,6 +10,7 @@ import (
 // removal is that of what one deleted app had.
 type removal struct {
 	app    string
+	since  time.Time // when it was deleted
 	queue  func(context.Context) (queue.AppRemoval, error)
 	others []func(context.Context) (rows int64, left bool, err error)
 
@@ -59,7 +60,9 @@ func (r *removal) step(ctx context.Context) (done queue.AppRemoval, err error) {
 	return queue.AppRemoval{Rows: 1, Left: true}, nil
 }
 
-// stepRemoval takes a step of removing what a deleted app had, and reports whether another is to follow at once.
+// stepRemoval takes a step of removing what a deleted app had, and reports whether another is to follow at once. The name
+// is free again only when no replica takes the app's keys any more, and no request that was taken before is under way:
+// it would leave something to the next app of that name.
 func (o *operated) stepRemoval(ctx context.Context, r *removal) (more bool) {
 	done, err := r.step(ctx)
 	if done.Cancelled > 0 {
@@ -68,6 +71,8 @@ func (o *operated) stepRemoval(ctx context.Context, r *removal) (more bool) {
 	switch {
 	case err != nil && ctx.Err() == nil:
 		o.log.Warn("what a deleted app had cannot be removed; it is tried again", "app", r.app, "error", err)
+	case err == nil && !done.Left && time.Since(r.since) < o.late:
+		return false
 	case err == nil && !done.Left:
 		if err := o.store.Gone(ctx, r.app); err == nil {
 			o.log.Info("all that a deleted app had is removed", "app", r.app)

@@ -267,3 +267,19 @@ func TestTokensThatLookLikeAnotherPlatforms(t *testing.T) {
 		})
 	}
 }
+
+// No level leaves out who did what.
+func TestAuditLinesHaveNoLevel(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"json", "text"} {
+		var out strings.Builder
+		log, _ := newLogger(config.Log{Level: "error", Format: format}, &out)
+		log.Warn("left out")
+		log.Log(t.Context(), push.LevelAudit, "audit")
+		log.Log(t.Context(), push.LevelRefused, "key refused")
+		text := out.String()
+		if strings.Count(text, "\n") != 2 || !strings.Contains(text, "INFO") || !strings.Contains(text, "WARN") {
+			t.Errorf("%s", text)
+		}
+	}
+}

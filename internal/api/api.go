@@ -146,6 +146,8 @@ type Config struct {
 	MaxInFlight int
 	// Client is the address that a request comes from; nil: its connection's.
 	Client func(*http.Request) netip.Addr
+	// Counted is the address that limits count a client's as; nil: itself.
+	Counted func(netip.Addr) netip.Addr
 	// DevKeys are those of dev mode, an app's and an operator's, which everybody knows: /docs names them then, and the
 	// root leads there.
 	DevKeys []string
@@ -183,6 +185,7 @@ type API struct {
 	gate          *gate
 	pace          *pace
 	client        func(*http.Request) netip.Addr
+	counted       func(netip.Addr) netip.Addr
 	noDocs, dev   bool
 	// unavailable is whether the last answer said that a dependency is away: that is a line of its own, once.
 	unavailable  atomic.Bool
@@ -224,6 +227,9 @@ func New(c Config) (*API, error) {
 	a.gate, a.pace, a.client, a.noDocs = newGate(c.MaxInFlight), newPace(), c.Client, c.NoDocs
 	a.SetLimits(c.RegisterRate, c.MaxInFlight)
 	a.dev = len(c.DevKeys) > 0
+	if a.counted = c.Counted; a.counted == nil {
+		a.counted = func(client netip.Addr) netip.Addr { return client }
+	}
 	if a.client == nil {
 		a.client = directClient
 	}

@@ -101,7 +101,7 @@ func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 		return x.refuseKey(r, refusedScope, explain(errForbidden, "The key has the scope %s; this asks for %s.", p.key.Scope,
 			allowed))
 	}
-	if p.rate != nil && !p.rate.allow(x.Header(), x.address(r)) {
+	if p.rate != nil && !p.rate.allow(x.Header(), x.counted(r)) {
 		return explain(errRate, "The key may make %s requests a second.", strconv.Itoa(p.key.Rate))
 	}
 	return nil
@@ -110,14 +110,17 @@ func (x *exchange) authorize(r *http.Request, allowed scopes) error {
 // limitAddress bounds what anybody can send: with a key that is in every copy of an app, and without one.
 func (x *exchange) limitAddress(r *http.Request) error {
 	rates := x.api.addresses.Load()
-	if rates == nil || rates.allow(x.Header(), x.address(r)) {
+	if rates == nil || rates.allow(x.Header(), x.counted(r)) {
 		return nil
 	}
 	return explain(errRate, "An address may make %d requests a second without a key of scope send or admin.",
 		rates.perSecond)
 }
 
-// address is the client's, as limits count it.
+// counted is the client's address, as limits count it.
+func (x *exchange) counted(r *http.Request) netip.Addr { return x.api.counted(x.address(r)) }
+
+// address is the client's.
 func (x *exchange) address(r *http.Request) netip.Addr {
 	if !x.client.IsValid() {
 		x.client = x.api.client(r)

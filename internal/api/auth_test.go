@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -411,5 +412,40 @@ func TestJWKS(t *testing.T) {
 		if _, err := ParseJWKS([]byte(bad)); err == nil {
 			t.Errorf("%s was taken", bad)
 		}
+	}
+}
+
+// slowBody says what it is read.
+type slowBody struct {
+	io.Reader
+	read func()
+}
+
+func (b slowBody) Read(p []byte) (int, error) {
+	b.read()
+	return b.Reader.Read(p)
+}
+
+// A key that is revoked while the body comes does nothing any more.
+func TestAKeyIsRevokedWhileTheBodyComes(t *testing.T) {
+	t.Parallel()
+	for path, body := range map[string]string{
+		"/v1/notifications": `{"to": {"tokens": ["` + token1 + `"]}, "aps": {"alert": "x"}}`,
+		"/v1/tokens":        `{"platform": "apns", "token": "` + token1 + `"}`,
+		"/v1/tokens/import": `{"token": "` + token1 + `"}`,
+	} {
+		f := newFixture(t)
+		r := httptest.NewRequest(http.MethodPost, path, slowBody{strings.NewReader(body), func() {
+			if err := f.SetApps([]App{{Name: "hedgehog", Platforms: apple("com.example.hedgehog")}}, nil); err != nil {
+				t.Error(err)
+			}
+		}})
+		if path == "/v1/tokens/import" {
+			r.Header.Set("Content-Type", ndjson)
+		}
+		r.Header.Set("Authorization", "Bearer "+adminKey)
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, r)
+		wantProblem(t, w, 401, "unauthorized")
 	}
 }

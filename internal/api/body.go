@@ -57,6 +57,11 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 		return err
 	}
 	defer in.leave()
+	if x.who != nil { // the body may have come long after the header, and its turn later still
+		if err := x.api.stillTaken(x.who); err != nil {
+			return err
+		}
+	}
 	if n == 0 {
 		return use(nil)
 	}

@@ -91,10 +91,13 @@ func (a *API) Submit(ctx context.Context, app string, body []byte) (uuid.UUID, e
 // ProblemOf is the problem that a request is answered with where err is what went wrong.
 func ProblemOf(err error) *Problem { return problemOf(err) }
 
+// KeyNameRule says what the name of a key may be.
+const KeyNameRule = "must have 1 to 64 letters, digits, -, _ and ."
+
 // CheckKeyName says what is wrong with a new key's name.
 func CheckKeyName(name string) error {
 	if keyName.MatchString(name) {
 		return nil
 	}
-	return push.Faults{{Location: "name", Message: "must have 1 to 64 letters, digits, -, _ and ."}}
+	return push.Faults{{Location: "name", Message: KeyNameRule}}
 }

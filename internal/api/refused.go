@@ -1,12 +1,15 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 // Requests with keys that are not taken. A client that goes on with one (an old app, a script, somebody who guesses) is
@@ -71,7 +74,7 @@ var errRefusals = explain(errRate, "Too many requests with keys that are not tak
 // refuseKey counts and logs that a key is not taken, and reports whether too many from the address were not.
 func (a *API) refuseKey(from netip.Addr, why string, attrs ...any) (slow bool) {
 	a.metrics.refusedKeys.WithLabelValues(why).Inc()
-	slow, log, others := a.refusals.refuse(from)
+	slow, log, others := a.refusals.refuse(a.counted(from))
 	if !log {
 		return slow
 	}
@@ -79,7 +82,7 @@ func (a *API) refuseKey(from netip.Addr, why string, attrs ...any) (slow bool) {
 	if others > 0 {
 		attrs = append(attrs, "others_not_logged", others)
 	}
-	a.log.Warn("key refused", attrs...)
+	a.log.Log(context.Background(), push.LevelRefused, "key refused", attrs...)
 	return slow
 }
 
@@ -104,5 +107,5 @@ func (x *exchange) audit(r *http.Request, act string, took time.Duration) {
 	if x.about != "" {
 		attrs = append(attrs, "about", x.about)
 	}
-	x.api.log.Info("audit", append(attrs, "took", took)...)
+	x.api.log.Log(r.Context(), push.LevelAudit, "audit", append(attrs, "took", took)...)
 }

@@ -123,7 +123,7 @@ func (im *importer) read(ctx context.Context, body io.Reader, moved func()) erro
 	for number := int64(1); ; number++ {
 		line, err := nextLine(lines)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return im.api.stillTaken(im.who)
 		}
 		if err != nil && !errors.Is(err, errLineTooLong) {
 			return bodyError(err)

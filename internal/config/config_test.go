@@ -350,6 +350,11 @@ func TestFaultsRepeatNoSecret(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)
 	}
+	// One that begins as YAML's aliases do.
+	path = write(t, "lhspn.yaml", good+"\nmaster_key: *hunter2\n")
+	if _, err = Load(path, nil); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Error(err)
+	}
 }
 
 func TestCheckLooksForFiles(t *testing.T) {

@@ -188,6 +188,9 @@ func (l *loader) syntax(err error) {
 			message = after
 		}
 	}
+	if strings.HasPrefix(message, "unknown anchor") { // it would repeat a secret that begins with a star
+		message = "a value that begins with * must be in quotes"
+	}
 	l.faultAt(place{line: line}, "", "not YAML: %s", message)
 }
 

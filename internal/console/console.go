@@ -33,6 +33,8 @@ type Config struct {
 	// Explain says what an error is to people; one of our own is told as such, and logged.
 	Explain func(error) Problem
 	Log     *slog.Logger
+	// Client is the address that a request comes from.
+	Client func(*http.Request) netip.Addr
 	// Version is shown, and API is the address that the examples name.
 	Version, API string
 	// ReadFreely has the console shown to who has no key: the listener is for operators only.
@@ -125,13 +127,4 @@ func (k *Console) route() {
 	k.mux.HandleFunc("POST "+Path+"/revoke-key", k.acting("revoke key", k.revokeKey))
 	k.mux.HandleFunc("POST "+Path+"/add-webhook", k.acting("add webhook", k.addWebhook))
 	k.mux.HandleFunc("POST "+Path+"/remove-webhook", k.acting("remove webhook", k.removeWebhook))
-}
-
-// client is the address that a request comes from.
-func client(r *http.Request) netip.Addr {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return at.Addr().Unmap()
 }

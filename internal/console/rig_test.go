@@ -261,6 +261,13 @@ func newRig(t *testing.T, change func(c *Config, f *fake)) *rig {
 	c := Config{
 		Operators: f, Apps: f, Notifications: notifications{f}, Tokens: registry{f}, Sending: f, Feedback: f, Replicas: f,
 		Ready: func(context.Context) error { return f.err }, Explain: explainFake,
+		Client: func(r *http.Request) netip.Addr {
+			at, err := netip.ParseAddrPort(r.RemoteAddr)
+			if err != nil {
+				t.Error(err)
+			}
+			return at.Addr()
+		},
 		Log: slog.New(slog.NewTextHandler(logs, nil)), Version: "1.2.3", API: "http://127.0.0.1:8080", ReadFreely: true,
 	}
 	if change != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lhspn/lhspn/internal/push"
 )
 
 const (
@@ -192,7 +194,7 @@ func (k *Console) acting(act string, next func(*acting)) http.HandlerFunc {
 			if act == "" {
 				return
 			}
-			attrs := []any{"act", act, "key", name, "scope", "operator", "from", client(r).String(), "via", "console",
+			attrs := []any{"act", act, "key", name, "scope", "operator", "from", k.Client(r).String(), "via", "console",
 				"status", a.status}
 			if a.app != "" {
 				attrs = append(attrs, "app", shortText(a.app))
@@ -200,7 +202,7 @@ func (k *Console) acting(act string, next func(*acting)) http.HandlerFunc {
 			if a.about != "" {
 				attrs = append(attrs, "about", shortText(a.about))
 			}
-			k.Log.Info("audit", append(attrs, "took", k.now().Sub(start))...)
+			k.Log.Log(r.Context(), push.LevelAudit, "audit", append(attrs, "took", k.now().Sub(start))...)
 		}()
 		next(a)
 	}
@@ -268,14 +270,15 @@ func (k *Console) explain(err error) Problem {
 
 func (k *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	id, name, err := k.Operators.Operator(r.PostFormValue("key"), client(r))
+	id, name, err := k.Operators.Operator(r.PostFormValue("key"), k.Client(r))
 	if err != nil {
 		p := k.explain(err)
 		k.askForKey(w, r, p.Status, p.Text)
 		return
 	}
 	setCookie(w, r, k.sessions.begin(id, k.now()))
-	k.Log.Info("audit", "act", "sign in", "key", name, "scope", "operator", "from", client(r).String(), "via", "console")
+	k.Log.Log(r.Context(), push.LevelAudit, "audit", "act", "sign in", "key", name, "scope", "operator", "from",
+		k.Client(r).String(), "via", "console")
 	http.Redirect(w, r, Path, http.StatusSeeOther)
 }
 

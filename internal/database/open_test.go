@@ -3,6 +3,7 @@ package database_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -183,5 +184,24 @@ func TestSQLiteSettings(t *testing.T) {
 	var n int
 	if err := db.Reader().Get(&n, "SELECT COUNT(*) FROM shards"); err != nil || n != 0 {
 		t.Errorf("%d shards, %v", n, err)
+	}
+}
+
+// A copy that somebody has put in place is for nobody else to read either, nor are the files beside it.
+func TestSQLiteIsForNobodyElse(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lhspn.db")
+	if err := os.WriteFile(path, nil, 0o644); err != nil { //nolint:gosec // as sqlite3 .backup writes it
+		t.Fatal(err)
+	}
+	db, err := database.Open(t.Context(), "sqlite:"+path, database.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, file := range []string{path, path + "-wal"} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
 	}
 }

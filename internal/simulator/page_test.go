@@ -216,3 +216,24 @@ func TestPageShowsWhatADeviceShows(t *testing.T) {
 		}
 	}
 }
+
+// A page elsewhere whose name leads here is not answered.
+func TestPageIsOfThisMachine(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Page: "127.0.0.1:0"})
+	for host, want := range map[string]int{"evil.example": 421, "localhost:8082": 200, s.PageAddr(): 200} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.PageAddr()+"/stats", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("%s: %d", host, answer.StatusCode)
+		}
+	}
+}

@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lhspn/lhspn/internal/listener"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/simulator/fcmsim"
 	"github.com/lhspn/lhspn/internal/simulator/listen"
@@ -161,9 +162,9 @@ func (s *Simulator) loadCredentials() error {
 func (s *Simulator) Run(ctx context.Context) error {
 	defer s.closeListeners()
 	group, ctx := errgroup.WithContext(ctx)
-	serve := func(listener net.Listener, handle func(context.Context, net.Conn)) {
-		if listener != nil {
-			group.Go(func() error { return s.accept(ctx, listener, handle) })
+	serve := func(at net.Listener, handle func(context.Context, net.Conn)) {
+		if at != nil {
+			group.Go(func() error { return s.accept(ctx, at, handle) })
 		}
 	}
 	serve(s.gateway, s.serveGateway)
@@ -173,7 +174,13 @@ func (s *Simulator) Run(ctx context.Context) error {
 		group.Go(func() error { return other.Run(ctx) })
 	}
 	if s.page != nil {
-		server := &http.Server{Handler: s.pageHandler(), ReadHeaderTimeout: 10 * time.Second}
+		page := s.pageHandler()
+		if listener.IsLoopback(s.page) { // what is pushed is nobody's business whose name leads here (DNS rebinding)
+			page = listener.LocalHost(page, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "the page is at localhost, or at an address", http.StatusMisdirectedRequest)
+			}))
+		}
+		server := &http.Server{Handler: page, ReadHeaderTimeout: 10 * time.Second}
 		stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 		group.Go(func() error {
 			defer stop()

@@ -73,7 +73,7 @@ async function anywhere() {
     }
     if (media) {
       await wrong(operation, 415, { at, key, body, headers: { 'content-type': 'text/plain' } });
-      if (o.responses[413]) await wrong(operation, 413, { at, key, body: `{"x": "${'x'.repeat(9 << 20)}"}`, headers });
+      if (o.responses[413] && media === json) await wrong(operation, 413, { at, key, body: `{"x": "${'x'.repeat(9 << 20)}"}`, headers });
       if (media === json) await wrong(operation, 400, { at, key, body: '{"', headers, via: service }); // which the proxy would refuse itself
     }
   }
@@ -102,6 +102,10 @@ async function apps(entry) {
   if (createdAt !== null) faults.push('a register key reads when a token was first registered');
   await wrong('PUT /v1/tokens/{token}', 429, { at: { token: other }, key: fox, body: {} });
   await wrong('POST /v1/tokens', 429, { key: fox, body: { platform: 'apns', token: other } });
+  const { key: admin } = await call('POST /v1/apps/{name}/keys', { at, key, body: { name: 'admin', scope: 'admin' }, want: 201 });
+  await wrong('POST /v1/tokens/import', 413, {
+    key: admin, body: many(4).map((t) => `{"token": "${t}"}\n`).join(''), headers: { 'content-type': 'application/x-ndjson' },
+  });
   const later = { message: { title: 'x' }, send_at: new Date(Date.now() + 3600e3).toISOString() };
   await wrong('POST /v1/notifications', 413, { key: fox, body: { ...later, to: { tokens: many(6) } } });
   await call('POST /v1/notifications', { key: fox, body: { ...later, to: { tokens: many(5) } }, want: 202 });
