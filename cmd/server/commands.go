@@ -20,6 +20,9 @@ import (
 	"github.com/lhspn/lhspn/internal/webpush"
 )
 
+// auditLevels are what the levels of the audit log are shown as.
+var auditLevels = map[any]slog.Level{push.LevelAudit: slog.LevelInfo, push.LevelRefused: slog.LevelWarn}
+
 // newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
 // The level can be changed while the program runs.
 func newLogger(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
@@ -31,11 +34,8 @@ func newLogger(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 			a.Value = slog.StringValue(a.Value.Duration().String())
 		}
 		if a.Key == slog.LevelKey {
-			switch level, _ := a.Value.Any().(slog.Level); level {
-			case push.LevelAudit:
-				a.Value = slog.AnyValue(slog.LevelInfo)
-			case push.LevelRefused:
-				a.Value = slog.AnyValue(slog.LevelWarn)
+			if shown, is := auditLevels[a.Value.Any()]; is {
+				a.Value = slog.AnyValue(shown)
 			}
 		}
 		return a

@@ -50,7 +50,7 @@ type operated struct {
 	unusable  prometheus.Gauge
 	late      time.Duration                                                // see stepRemoval
 	rotates   bool                                                         // there is a former master key
-	resealed  time.Time                                                    // when it was last looked for what is under that
+	resealed  time.Time                                                    // when it was looked for what is under that
 	apply     func(all []config.App, operators []config.OperatorKey) error // live's
 
 	mu        sync.Mutex      // guards what follows, and the order of applying

@@ -60,9 +60,9 @@ func (r *removal) step(ctx context.Context) (done queue.AppRemoval, err error) {
 	return queue.AppRemoval{Rows: 1, Left: true}, nil
 }
 
-// stepRemoval takes a step of removing what a deleted app had, and reports whether another is to follow at once. The name
-// is free again only when no replica takes the app's keys any more, and no request that was taken before is under way:
-// it would leave something to the next app of that name.
+// stepRemoval takes a step of removing what a deleted app had, and reports whether another is to follow at once. The
+// name is free again only when no replica takes the app's keys any more, and no request that was taken before is under
+// way: it would leave something to the next app of that name.
 func (o *operated) stepRemoval(ctx context.Context, r *removal) (more bool) {
 	done, err := r.step(ctx)
 	if done.Cancelled > 0 {

@@ -171,10 +171,12 @@ func openSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	// SQLite would make it, and with it the files beside it, for everybody to read.
 	if f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_RDWR, 0o600); err == nil { // SQLite says why not
-		if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o077 != 0 { // a copy that was put here
-			_ = f.Chmod(info.Mode().Perm() &^ 0o077)
-		}
 		_ = f.Close()
+	}
+	for _, file := range []string{path, path + "-wal", path + "-shm"} { // a copy that was put here
+		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o077 != 0 {
+			_ = os.Chmod(file, info.Mode().Perm()&^0o077)
+		}
 	}
 	// What a commit waits for is its data and the file's length, not the time of the change. Where there is no fdatasync,
 	// fsync is used.

@@ -191,8 +191,10 @@ func TestSQLiteSettings(t *testing.T) {
 func TestSQLiteIsForNobodyElse(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lhspn.db")
-	if err := os.WriteFile(path, nil, 0o644); err != nil { //nolint:gosec // as sqlite3 .backup writes it
-		t.Fatal(err)
+	for _, file := range []string{path, path + "-wal"} { // as sqlite3 .backup does
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	db, err := database.Open(t.Context(), "sqlite:"+path, database.Options{})
 	if err != nil {
@@ -200,8 +202,11 @@ func TestSQLiteIsForNobodyElse(t *testing.T) {
 	}
 	defer db.Close()
 	for _, file := range []string{path, path + "-wal"} {
-		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v", file, info.Mode())
 		}
 	}
 }
