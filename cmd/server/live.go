@@ -179,11 +179,13 @@ func (l *live) preparePlatforms(c *change, a *liveApp) error {
 	wanted := l.g.platformsOf(&a.settings)
 	for _, p := range wanted {
 		old := a.open[p.name]
-		if old != nil && reflect.DeepEqual(old.settings, p.settings) {
+		authorities := digestFiles(p.authorities)
+		if old != nil && old.authorities == authorities && reflect.DeepEqual(old.settings, p.settings) {
 			l.accept(a, p.name)
 			continue
 		}
 		next := p.open()
+		next.authorities = authorities
 		if next.err != nil {
 			errs = append(errs, next.err)
 		}
@@ -385,6 +387,9 @@ func (l *live) files() (files []string) {
 	}
 	for _, a := range l.apps {
 		files = append(files, proofFiles(&a.settings.UserTokens)...)
+		for _, p := range l.g.platformsOf(&a.settings) {
+			files = append(files, p.authorities...)
+		}
 	}
 	return files
 }

@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"slices"
 	"sync"
 
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/feedback"
+	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
@@ -21,13 +25,15 @@ import (
 // service must know of it. Nothing is connected yet.
 type opened struct {
 	app      string
-	settings any // of the configuration; what is opened with equal ones is the same
-	platform api.Platform
-	routes   map[push.Route]sender.RouteConfig
-	feedback feedback.Source // nil for none
-	openers  []opener
-	forget   func() // removes what is shown of the app on this platform
-	err      error  // what is wrong with the credentials; the routes are there nevertheless, and wait for good ones
+	settings any // of the configuration; what is opened with equal ones, and the same authorities, is the same
+	// authorities tells what was in the files of certificates' authorities from something else.
+	authorities [sha256.Size]byte
+	platform    api.Platform
+	routes      map[push.Route]sender.RouteConfig
+	feedback    feedback.Source // nil for none
+	openers     []opener
+	forget      func() // removes what is shown of the app on this platform
+	err         error  // what is wrong with the credentials; the routes are there nevertheless, and wait for good ones
 }
 
 func newOpened(app string, settings any, platform api.Platform) *opened {
@@ -60,21 +66,52 @@ var platformNames = []string{push.DefaultPlatform, fcm.Name, webpush.Name}
 func (g *gateways) platformsOf(app *config.App) []platformOpener {
 	var all []platformOpener
 	if app.APNs.Given() {
-		all = append(all, platformOpener{push.DefaultPlatform, app.APNs, func() *opened { return g.openAPNs(app) }})
+		all = append(all, platformOpener{push.DefaultPlatform, app.APNs, authorityFiles(app, push.DefaultPlatform),
+			func() *opened { return g.openAPNs(app) }})
 	}
 	if app.FCM.Given() {
-		all = append(all, platformOpener{fcm.Name, app.FCM, func() *opened { return g.openFCM(app) }})
+		all = append(all, platformOpener{fcm.Name, app.FCM, authorityFiles(app, fcm.Name),
+			func() *opened { return g.openFCM(app) }})
 	}
 	if app.WebPush.Given() {
-		all = append(all, platformOpener{webpush.Name, app.WebPush, func() *opened { return g.openWebPush(app) }})
+		all = append(all, platformOpener{webpush.Name, app.WebPush, authorityFiles(app, webpush.Name),
+			func() *opened { return g.openWebPush(app) }})
 	}
 	return all
 }
 
 type platformOpener struct {
-	name     string
-	settings any
-	open     func() *opened
+	name        string
+	settings    any
+	authorities []string // files
+	open        func() *opened
+}
+
+// authorityFiles are the files of authorities that one of the app's platforms has. What was given by API is none.
+func authorityFiles(app *config.App, platform string) (files []string) {
+	switch platform {
+	case push.DefaultPlatform:
+		for _, route := range app.APNs.Routes() {
+			of := app.APNs.Of(route)
+			files = append(files, of.CAFile)
+		}
+	case fcm.Name:
+		files = []string{app.FCM.CAFile}
+	case webpush.Name:
+		files = []string{app.WebPush.CAFile}
+	}
+	return slices.DeleteFunc(files, func(file string) bool { return file == "" || inline.Is(file) })
+}
+
+// digestFiles tells what is in files, or why they cannot be read, from something else.
+func digestFiles(files []string) (digest [sha256.Size]byte) {
+	h := sha256.New()
+	for _, file := range files {
+		text, err := os.ReadFile(file)            //nolint:gosec // an operator names it
+		_, _ = fmt.Fprintf(h, "%q %v", text, err) // a hash takes everything
+	}
+	h.Sum(digest[:0])
+	return digest
 }
 
 // errClosed is for a route that is gone by the time that its credentials are read again.

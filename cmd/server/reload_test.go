@@ -193,3 +193,25 @@ func TestReloadOfProofs(t *testing.T) {
 	}
 	r.stop()
 }
+
+// Another authority in the file that ca_file names is taken up as a new setting is.
+func TestReloadOfAuthorities(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	file := filepath.Join(r.dir, "certs", "ca.pem")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeCertificate(t, file, "", time.Hour)
+	r.start()
+	n := r.call("POST", "/v1/notifications", `{"to": {"tokens": ["`+token(1)+`"]}, "aps": {"alert": "Hello"}}`, 202)
+	r.logged("the gateway cannot be reached")
+	if err := os.WriteFile(file, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the notification is sent", func() bool {
+		return r.call("GET", "/v1/notifications/"+n["id"].(string), "", 200)["state"] == "done"
+	})
+	r.stop()
+}
