@@ -21,7 +21,7 @@ import (
 )
 
 // auditLevels are what the levels of the audit log are shown as.
-var auditLevels = map[any]slog.Level{push.LevelAudit: slog.LevelInfo, push.LevelRefused: slog.LevelWarn}
+var auditLevels = map[slog.Level]slog.Level{push.LevelAudit: slog.LevelInfo, push.LevelRefused: slog.LevelWarn}
 
 // newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
 // The level can be changed while the program runs.
@@ -33,8 +33,8 @@ func newLogger(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 		if a.Value.Kind() == slog.KindDuration { // which JSON would have in nanoseconds
 			a.Value = slog.StringValue(a.Value.Duration().String())
 		}
-		if a.Key == slog.LevelKey {
-			if shown, is := auditLevels[a.Value.Any()]; is {
+		if level, is := a.Value.Any().(slog.Level); is && a.Key == slog.LevelKey {
+			if shown, is := auditLevels[level]; is {
 				a.Value = slog.AnyValue(shown)
 			}
 		}
