@@ -148,6 +148,7 @@ var allowed = map[string]map[string]string{
 	"internal/simulator": {
 		"internal/push":                 "device tokens",
 		"internal/apns/frame":           "the binary codec",
+		"internal/listener":             "its page on loopback is for this machine alone",
 		"internal/simulator/fcmsim":     "FCM is a part of it",
 		"internal/simulator/h2":         "the server of the provider API",
 		"internal/simulator/listen":     "connections",

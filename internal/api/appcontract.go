@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"reflect"
+	"time"
+)
 
 // The types here document an app's entry, which internal/config reads: they have its settings, which a test in
 // cmd/server compares.
@@ -141,4 +144,10 @@ type userTokenKeyEntry struct {
 	ID        string `json:"id,omitempty" doc:"The kid of the proofs it is for. Empty: any."`
 	Secret    string `json:"secret,omitempty" writeOnly:"true" doc:"The secret shared with the app's backend, of 32 bytes or more, for HS256. Never shown."`
 	PublicKey string `json:"public_key,omitempty" contentEncoding:"base64" doc:"What is in the file, in base64. A public key or certificate as PEM: P-256 for ES256, RSA for RS256, Ed25519 for EdDSA."`
+}
+
+// entriesWithFiles are the parts of an app's entry that have what is in files, as base64.
+var entriesWithFiles = []reflect.Type{
+	reflect.TypeFor[apnsEntry](), reflect.TypeFor[apnsRouteEntry](), reflect.TypeFor[fcmEntry](),
+	reflect.TypeFor[webPushEntry](), reflect.TypeFor[userTokensEntry](), reflect.TypeFor[userTokenKeyEntry](),
 }

@@ -12,6 +12,12 @@ import (
 
 const exampleToken = "c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef"
 
+// The names that the document knows.
+var (
+	documentedPlatforms = []string{"apns", "fcm", "webpush"}
+	documentedRoutes    = []string{"production", "sandbox", "fcm", "webpush"}
+)
+
 // deviceBody is a device in answers.
 type deviceBody struct {
 	DeviceFields

@@ -310,14 +310,11 @@ func (d document) constrain() {
 	}
 	schemas["Audience"].Properties["tokens"].Items.Pattern = tokenText().Pattern
 	schemas["Export"].Properties["subscription"] = &huma.Schema{Ref: schemaRefs + "Subscription"}
-	schemas["Notification"].Properties["platforms"].Items.Enum = values(platforms)
+	schemas["Notification"].Properties["platforms"].Items.Enum = values(documentedPlatforms)
 	if hooks := schemas["WebhookEntry"]; hooks != nil { // there are none without operators
 		hooks.Properties["types"].Items.Enum = values(push.EventTypes())
 	}
-	for _, entry := range []reflect.Type{
-		reflect.TypeFor[apnsEntry](), reflect.TypeFor[apnsRouteEntry](), reflect.TypeFor[fcmEntry](),
-		reflect.TypeFor[webPushEntry](), reflect.TypeFor[userTokensEntry](), reflect.TypeFor[userTokenKeyEntry](),
-	} {
+	for _, entry := range entriesWithFiles {
 		for _, field := range reflect.VisibleFields(entry) { // huma does not know the tag
 			if schema := schemas[schemaName(entry, "")]; schema != nil {
 				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -341,9 +338,6 @@ func (d document) constrain() {
 
 // schemaRefs is before a schema's name where it is referred to.
 const schemaRefs = "#/components/schemas/"
-
-// platforms are the names that the document knows.
-var platforms = []string{"apns", "fcm", "webpush"}
 
 func values[T any](list []T) (all []any) {
 	for _, v := range list {

@@ -246,8 +246,8 @@ var listTokensQuery = []parameter{
 	limitParameter, cursorParameter,
 	{name: "user_id", longest: push.MaxUserID, filled: true},
 	{name: "tag", longest: push.MaxTag, filled: true},
-	{name: "platform", enum: platforms, doc: "Its name, as in the tokens' answers"},
-	{name: "environment", enum: []string{"production", "sandbox", "fcm", "webpush"}, example: "production"},
+	{name: "platform", enum: documentedPlatforms, doc: "Its name, as in the tokens' answers"},
+	{name: "environment", enum: documentedRoutes, example: "production"},
 	{name: "idle_days", least: 1, most: 3650, doc: "Only those that were last registered so many days ago, or longer"},
 }
 
