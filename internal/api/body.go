@@ -57,11 +57,6 @@ func (x *exchange) readBody(r *http.Request, limit int64, use func(push.JSON) er
 		return err
 	}
 	defer in.leave()
-	if x.who != nil { // the body may have come long after the header, and its turn later still
-		if err := x.api.stillTaken(x.who); err != nil {
-			return err
-		}
-	}
 	if n == 0 {
 		return use(nil)
 	}
@@ -90,7 +85,16 @@ func (x *exchange) enter(r *http.Request, length int) (entered, error) {
 	if x.who != nil {
 		e.turn = turn{x.who.app.Name, x.who.key.Scope == ScopeRegister}
 	}
-	return e, e.gate.enter(r.Context(), e.turn, e.weight)
+	if err := e.gate.enter(r.Context(), e.turn, e.weight); err != nil {
+		return e, err
+	}
+	if x.who != nil { // the body may have come long after the header, and its turn later still
+		if err := x.api.stillTaken(x.who); err != nil {
+			e.leave()
+			return e, err
+		}
+	}
+	return e, nil
 }
 
 // maxDiscarded is how much of a body that is too large is read, and thrown away, for the sake of the answer.

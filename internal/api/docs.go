@@ -22,7 +22,10 @@ const docsScript = `window.onload = function () {
   SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
     requestInterceptor: function (request) {
       if (request.headers && request.headers["Content-Type"] === "` + ndjson + `") {
-        try { request.body = JSON.parse(request.body); } catch (written) { }
+        try {
+          var text = JSON.parse(request.body);
+          if (typeof text === "string") { request.body = text; }
+        } catch (lines) { }
       }
       return request;
     }});
