@@ -179,7 +179,7 @@ func (l *live) preparePlatforms(c *change, a *liveApp) error {
 	wanted := l.g.platformsOf(&a.settings)
 	for _, p := range wanted {
 		old := a.open[p.name]
-		authorities := digestFiles(p.authorities)
+		authorities, _ := digestFiles("", p.authorities) // why one cannot be read opening tells
 		if old != nil && old.authorities == authorities && reflect.DeepEqual(old.settings, p.settings) {
 			l.accept(a, p.name)
 			continue
@@ -268,14 +268,19 @@ func (l *live) prepareProofs(a *liveApp) error {
 
 // digestProofs tells settings, and contents of their files, from others.
 func digestProofs(c *config.UserTokens) (digest [sha256.Size]byte, err error) {
+	return digestFiles(fmt.Sprint(*c), proofFiles(c))
+}
+
+// digestFiles tells a text, and contents of files, from others.
+func digestFiles(text string, files []string) (digest [sha256.Size]byte, err error) {
 	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%q", fmt.Sprint(*c)) // a hash takes everything
-	for _, file := range proofFiles(c) {
-		text, err := inline.Read(file)
+	_, _ = fmt.Fprintf(h, "%q", text) // a hash takes everything
+	for _, file := range files {
+		content, err := inline.Read(file)
 		if err != nil {
 			return digest, err
 		}
-		_, _ = fmt.Fprintf(h, "%q", text)
+		_, _ = fmt.Fprintf(h, "%q", content)
 	}
 	h.Sum(digest[:0])
 	return digest, nil
@@ -391,5 +396,5 @@ func (l *live) files() (files []string) {
 			files = append(files, p.authorities...)
 		}
 	}
-	return files
+	return slices.DeleteFunc(files, inline.Is) // what was given by API, which a watch would have in the log
 }

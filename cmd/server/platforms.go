@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"slices"
 	"sync"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/feedback"
-	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/push"
 	"github.com/lhspn/lhspn/internal/queue"
 	"github.com/lhspn/lhspn/internal/sender"
@@ -66,18 +64,27 @@ var platformNames = []string{push.DefaultPlatform, fcm.Name, webpush.Name}
 func (g *gateways) platformsOf(app *config.App) []platformOpener {
 	var all []platformOpener
 	if app.APNs.Given() {
-		all = append(all, platformOpener{push.DefaultPlatform, app.APNs, authorityFiles(app, push.DefaultPlatform),
+		var authorities []string
+		for _, route := range app.APNs.Routes() {
+			authorities = append(authorities, app.APNs.Of(route).CAFile)
+		}
+		all = append(all, platformOpener{push.DefaultPlatform, app.APNs, given(authorities...),
 			func() *opened { return g.openAPNs(app) }})
 	}
 	if app.FCM.Given() {
-		all = append(all, platformOpener{fcm.Name, app.FCM, authorityFiles(app, fcm.Name),
+		all = append(all, platformOpener{fcm.Name, app.FCM, given(app.FCM.CAFile),
 			func() *opened { return g.openFCM(app) }})
 	}
 	if app.WebPush.Given() {
-		all = append(all, platformOpener{webpush.Name, app.WebPush, authorityFiles(app, webpush.Name),
+		all = append(all, platformOpener{webpush.Name, app.WebPush, given(app.WebPush.CAFile),
 			func() *opened { return g.openWebPush(app) }})
 	}
 	return all
+}
+
+// given are those of the files that are given.
+func given(files ...string) []string {
+	return slices.DeleteFunc(files, func(file string) bool { return file == "" })
 }
 
 type platformOpener struct {
@@ -85,33 +92,6 @@ type platformOpener struct {
 	settings    any
 	authorities []string // files
 	open        func() *opened
-}
-
-// authorityFiles are the files of authorities that one of the app's platforms has. What was given by API is none.
-func authorityFiles(app *config.App, platform string) (files []string) {
-	switch platform {
-	case push.DefaultPlatform:
-		for _, route := range app.APNs.Routes() {
-			of := app.APNs.Of(route)
-			files = append(files, of.CAFile)
-		}
-	case fcm.Name:
-		files = []string{app.FCM.CAFile}
-	case webpush.Name:
-		files = []string{app.WebPush.CAFile}
-	}
-	return slices.DeleteFunc(files, func(file string) bool { return file == "" || inline.Is(file) })
-}
-
-// digestFiles tells what is in files, or why they cannot be read, from something else.
-func digestFiles(files []string) (digest [sha256.Size]byte) {
-	h := sha256.New()
-	for _, file := range files {
-		text, err := os.ReadFile(file)            //nolint:gosec // an operator names it
-		_, _ = fmt.Fprintf(h, "%q %v", text, err) // a hash takes everything
-	}
-	h.Sum(digest[:0])
-	return digest
 }
 
 // errClosed is for a route that is gone by the time that its credentials are read again.

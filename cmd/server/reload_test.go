@@ -7,12 +7,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/lhspn/lhspn/internal/config"
+	"github.com/lhspn/lhspn/internal/inline"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
 
@@ -214,4 +216,17 @@ func TestReloadOfAuthorities(t *testing.T) {
 		return r.call("GET", "/v1/notifications/"+n["id"].(string), "", 200)["state"] == "done"
 	})
 	r.stop()
+}
+
+// What was given by API is no file: watched as one it would be in the log, with the keys that it has.
+func TestOnlyFilesAreWatched(t *testing.T) {
+	t.Parallel()
+	text := inline.Ref("jwks", []byte(`{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "a/b"}]}`))
+	l := &live{apps: map[string]*liveApp{"fox": {settings: config.App{
+		APNs: config.APNs{Topic: "com.example.fox", CAFile: text}, FCM: config.FCM{Credentials: "metadata_server", CAFile: "ca.pem"},
+		UserTokens: config.UserTokens{JWKSFile: text},
+	}}}}
+	if files := l.files(); !slices.Equal(files, []string{"ca.pem"}) {
+		t.Errorf("%q", files)
+	}
 }
