@@ -56,16 +56,19 @@ func writeCertificate(t *testing.T, file, bundle string, lasts time.Duration) {
 	}
 }
 
-func TestCheckLooksIntoCertificates(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "lhspn.yaml")
-	if err := os.WriteFile(file, []byte(`database: sqlite:lhspn.db
+// checkedApp is a configuration without a fault, where push.pem is there.
+const checkedApp = `database: sqlite:lhspn.db
 apps:
   - name: hedgehog
     apns: {topic: com.example.hedgehog, certificate_file: push.pem}
     keys: [{name: k, scope: send, sha256: "0000000000000000000000000000000000000000000000000000000000000001"}]
-`), 0o600); err != nil {
+`
+
+func TestCheckLooksIntoCertificates(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "lhspn.yaml")
+	if err := os.WriteFile(file, []byte(checkedApp), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -93,23 +96,16 @@ func TestCheckLooksIntoTheListenersCertificate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "lhspn.yaml")
-	if err := os.WriteFile(file, []byte(`database: sqlite:lhspn.db
-tls_certificate_file: tls.pem
-tls_key_file: tls.pem
-apps:
-  - name: hedgehog
-    apns: {topic: com.example.hedgehog, certificate_file: push.pem}
-    keys: [{name: k, scope: send, sha256: "0000000000000000000000000000000000000000000000000000000000000001"}]
-`), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("tls_certificate_file: tls.pem\ntls_key_file: tls.pem\n"+checkedApp), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	writeCertificate(t, filepath.Join(dir, "push.pem"), "com.example.hedgehog", 300*24*time.Hour)
 	pair := filepath.Join(dir, "tls.pem")
 	for lasts, want := range map[time.Duration]string{
 		30 * 24 * time.Hour: "no fault found, 1 app, 0 warnings",
-		time.Hour:           "warning: " + file + ":2: tls_certificate_file: " + pair + " expires on ",
-		-time.Hour:          ":2: tls_certificate_file: " + pair + " expired on ",
-		0:                   ":2: tls_certificate_file: tls_certificate_file and tls_key_file: ",
+		time.Hour:           "warning: " + file + ":1: tls_certificate_file: " + pair + " expires on ",
+		-time.Hour:          ":1: tls_certificate_file: " + pair + " expired on ",
+		0:                   ":1: tls_certificate_file: tls_certificate_file and tls_key_file: ",
 	} {
 		writeCertificate(t, pair, "", lasts)
 		if lasts == 0 {

@@ -111,13 +111,17 @@ func (a *API) serve(o operation, handle endpoint) {
 			defer cancel()
 		}
 		if timeout > WriteTimeout {
-			// As far as the listener has deadlines.
-			_ = http.NewResponseController(x).SetWriteDeadline(time.Now().Add(timeout + progress))
+			takenWithin(x, timeout+progress)
 		}
 		if err := handle(ctx, x, r); err != nil {
 			x.fail(err)
 		}
 	})
+}
+
+// takenWithin has the answer be taken within the time, as far as the listener has deadlines.
+func takenWithin(w http.ResponseWriter, d time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
 }
 
 // parameter is one of an operation's query: a text, or a whole number where most is not 0.

@@ -87,8 +87,7 @@ const maxProfiles = 8
 func soon(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
-			deadline := time.Now().Add(opsTimeout)
-			_ = http.NewResponseController(w).SetWriteDeadline(deadline) // as far as the listener has deadlines
+			takenWithin(w, opsTimeout)
 		}
 		next.ServeHTTP(w, r)
 	})

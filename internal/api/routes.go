@@ -238,8 +238,7 @@ func (a *API) open(pattern string, handle http.HandlerFunc) {
 			x.fail(err)
 			return
 		}
-		deadline := time.Now().Add(openTimeout)
-		_ = http.NewResponseController(x).SetWriteDeadline(deadline) // as far as the listener has deadlines
+		takenWithin(x, openTimeout)
 		handle(x, r)
 	}))
 }

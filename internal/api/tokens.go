@@ -256,7 +256,7 @@ func (a *API) listTokens(ctx context.Context, x *exchange, _ *http.Request) erro
 	if err != nil {
 		return err
 	}
-	filter, err := a.deviceFilter(x)
+	filter, err := x.deviceFilter()
 	if err != nil {
 		return err
 	}
@@ -276,14 +276,10 @@ func (a *API) listTokens(ctx context.Context, x *exchange, _ *http.Request) erro
 	return answerList(x, devices, cursor, func(d *push.Device) deviceBody { return deviceBody{x.who.app.showDevice(d)} })
 }
 
-func (a *API) deviceFilter(x *exchange) (push.DeviceFilter, error) {
+func (x *exchange) deviceFilter() (push.DeviceFilter, error) {
 	app := x.who.app
 	var rd reader
 	f := push.DeviceFilter{UserID: x.query["user_id"], Tag: x.query["tag"], Platform: x.query["platform"]}
-	// One that the app had may have left tokens.
-	if f.Platform != "" && !slices.Contains(a.platforms, f.Platform) {
-		rd.fault("query.platform", "must be one of: "+strings.Join(a.platforms, ", "))
-	}
 	if f.Environment = push.Route(x.query["environment"]); f.Environment != "" && !app.hasRoute(f.Environment) {
 		rd.fault("query.environment", "must be one of: "+routeNames(app.Platforms))
 	}

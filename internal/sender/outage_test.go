@@ -91,6 +91,21 @@ func TestAServiceThatFlapsFailsNothing(t *testing.T) {
 	}
 }
 
+// othersGoThrough gives so many notifications to one device each, ten a second, of which none may wait for longer.
+func (r *rig) othersGoThrough(notifications int, longest time.Duration) {
+	r.t.Helper()
+	for range notifications {
+		began, n := time.Now(), r.give(note("a"), 1)
+		for len(r.q.outcomes(n)) == 0 {
+			pass(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took > longest {
+			r.t.Fatalf("another waited %v", took)
+		}
+		pass(100 * time.Millisecond)
+	}
+}
+
 // One that alone is always answered "later" holds up nobody, and has failed once others showed that it is its own
 // fault.
 func TestALonePoisonedNotificationWaitsForOthers(t *testing.T) {
@@ -108,16 +123,7 @@ func TestALonePoisonedNotificationWaitsForOthers(t *testing.T) {
 		r.give(poisoned, 1)
 		pass(10 * time.Minute)
 		r.want(poisoned, nil)
-		for range 600 {
-			began, n := time.Now(), r.give(note("a"), 1)
-			for len(r.q.outcomes(n)) == 0 {
-				pass(10 * time.Millisecond)
-			}
-			if took := time.Since(began); took > 15*time.Second {
-				t.Fatalf("another waited %v", took)
-			}
-			pass(100 * time.Millisecond)
-		}
+		r.othersGoThrough(600, 15*time.Second)
 		r.want(poisoned, map[push.Outcome]int{push.Failed: 1})
 	})
 }
@@ -136,16 +142,7 @@ func TestAPoisonedBroadcastFailsAlone(t *testing.T) {
 			}
 		})
 		r.give(poisoned, 5000)
-		for range 3000 {
-			began, n := time.Now(), r.give(note("a"), 1)
-			for len(r.q.outcomes(n)) == 0 {
-				pass(10 * time.Millisecond)
-			}
-			if took := time.Since(began); took > 15*time.Second {
-				t.Fatalf("another waited %v", took)
-			}
-			pass(100 * time.Millisecond)
-		}
+		r.othersGoThrough(3000, 15*time.Second)
 		r.want(poisoned, map[push.Outcome]int{push.Failed: 5000})
 	})
 }
@@ -450,16 +447,7 @@ func TestOneBusyServiceOfMany(t *testing.T) {
 			}
 		})
 		r.give(busy, 30)
-		for range 100 {
-			began, n := time.Now(), r.give(note("a"), 1)
-			for len(r.q.outcomes(n)) == 0 {
-				pass(10 * time.Millisecond)
-			}
-			if took := time.Since(began); took > time.Second {
-				t.Fatalf("another waited %v", took)
-			}
-			pass(100 * time.Millisecond)
-		}
+		r.othersGoThrough(100, time.Second)
 		if strings.Contains(r.logs.String(), "notifications wait") {
 			t.Errorf("it was paused:\n%s", r.logs.String())
 		}
