@@ -322,18 +322,30 @@ func (d document) constrain() {
 			}
 		}
 	}
-	exactlyOne := func(schema string, names ...string) {
-		for _, name := range names {
-			schemas[schema].OneOf = append(schemas[schema].OneOf, &huma.Schema{Required: []string{name}})
-		}
-	}
 	schemas["Event"].Properties["data"].AnyOf = d.eventData()
-	exactlyOne("Audience", "tokens", "users", "tags", "all")
+	schemas["Audience"].OneOf = eachRequired("tokens", "users", "tags", "all")
 	for _, name := range []string{"tokens", "users"} { // null is taken as left out, but would be one of these
 		schemas["Audience"].Properties[name].Nullable = false
 	}
-	exactlyOne("NewToken", "token", "subscription")
+	schemas["NewToken"].OneOf = eachRequired("token", "subscription")
+	one := 1
+	schemas["Tags"].MinProperties = &one
+	schemas["Message"].MinProperties = &one // anyOf of title and body, as it is, would have generators make unions of it
+	for _, name := range []string{"id", "title"} {
+		schemas["MessageAction"].Properties[name].MinLength = &one
+	}
+	if key := schemas["UserTokenKeyEntry"]; key != nil { // with neither, the secret is the one that was given before
+		key.Not = &huma.Schema{Required: []string{"secret", "public_key"}}
+	}
 	schemas["Notification"].Properties["expires_at"].Pattern = `^(0|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}.*)$`
+}
+
+// eachRequired are schemas of which each requires one of these.
+func eachRequired(names ...string) (each []*huma.Schema) {
+	for _, name := range names {
+		each = append(each, &huma.Schema{Required: []string{name}})
+	}
+	return each
 }
 
 // schemaRefs is before a schema's name where it is referred to.
