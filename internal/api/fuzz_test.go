@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -104,5 +106,40 @@ func FuzzPath(f *testing.F) {
 		if w.Code >= 500 {
 			t.Errorf("%q: %d %s", path, w.Code, w.Body)
 		}
+	})
+}
+
+// FuzzBody sends any body to any route that takes one: what is wrong with it is the caller's fault, and a problem.
+func FuzzBody(f *testing.F) {
+	fixture := newFixtureOperated(f, &fakeApps{})
+	operators := []Key{{Name: "ada", Scope: ScopeOperator, Hash: keyHash("an operator")}}
+	if err := fixture.SetApps([]App{threePlatforms()}, operators); err != nil {
+		f.Fatal(err)
+	}
+	var withBody []string
+	for route, row := range matrix {
+		if row.body != "" {
+			withBody = append(withBody, route)
+		}
+	}
+	slices.Sort(withBody)
+	for i, route := range withBody {
+		f.Add(uint8(i), matrix[route].body)
+	}
+	f.Add(uint8(0), `{"keys": [null, {"name": "k", "scope": "send", "sha256": "x", "expires_at": "0000-01-01T00:00:00Z"}]}`)
+	f.Fuzz(func(t *testing.T, i uint8, body string) {
+		route := withBody[int(i)%len(withBody)]
+		method, path, _ := strings.Cut(route, " ")
+		path = strings.NewReplacer("{token}", token1, "{name}", "fox").Replace(path)
+		key := threeKey
+		if matrix[route].who == "operator" {
+			key = "an operator"
+		}
+		w := fixture.call(key, method, path, body)
+		if w.Code >= 500 || w.Code >= 400 && w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s with %q: %d %s", route, body, w.Code, w.Body)
+		}
+		clear(fixture.devices) // nothing gathers
+		fixture.requests, fixture.registered = nil, nil
 	})
 }

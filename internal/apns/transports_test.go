@@ -71,7 +71,7 @@ func eachTransport(t *testing.T, faults simulator.Faults, test func(s *suite)) {
 				}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 			} else {
 				s.tr = provider.New(provider.Config{
-					App: "test", Address: sim.ProviderAddr(), TLS: conf, StreamTimeout: 500 * time.Millisecond, BackoffMin: time.Millisecond,
+					App: "test", Address: sim.ProviderAddr(), TLS: conf, BackoffMin: time.Millisecond,
 				}, quiet(), apns.NewMetrics(prometheus.NewRegistry()))
 			}
 			ctx, cancel := context.WithCancel(context.Background())

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
@@ -24,7 +23,9 @@ type faults struct {
 	before bool // the server does not get that write; else it does, and its answer is lost
 	// hang, where not nil, holds the write up until it is closed, in place of breaking the connection.
 	hang chan struct{}
-	left atomic.Int32
+	// hangs, where not nil, is called when a write begins to hang.
+	hangs func()
+	left  atomic.Int32
 }
 
 type faultyConn struct {
@@ -35,6 +36,9 @@ type faultyConn struct {
 func (c *faultyConn) Write(b []byte) (int, error) {
 	if bytes.Contains(b, c.faults.word) && c.faults.left.Add(-1) >= 0 {
 		if c.faults.hang != nil {
+			if c.faults.hangs != nil {
+				c.faults.hangs()
+			}
 			<-c.faults.hang
 			return c.Conn.Write(b)
 		}
@@ -111,9 +115,10 @@ func TestTxWhenTheCommitHangs(t *testing.T) {
 	f := &faults{word: []byte("\x03COMMIT"), hang: make(chan struct{})}
 	db := through(t, dbtest.MySQLAddress(t), f)
 	makeTable(t, db)
-	f.left.Store(1)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	f.hangs = cancel // however long it took to come so far
+	f.left.Store(1)
 	err := db.Tx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO things (id, n, m) VALUES (1, 1, 1)")
 		return err

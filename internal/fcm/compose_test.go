@@ -391,33 +391,3 @@ func TestReceipts(t *testing.T) {
 		}
 	}
 }
-
-// A message that is too large for its many members is refused in the time that it takes to read it.
-func TestManyMembersTakeTheirTime(t *testing.T) {
-	t.Parallel()
-	for name, block := range map[string]func(object string) map[string]push.JSON{
-		"data": func(o string) map[string]push.JSON { return map[string]push.JSON{"data": push.JSON(o)} },
-		"fcm.data": func(o string) map[string]push.JSON {
-			return map[string]push.JSON{Name: push.JSON(`{"data": ` + o + `}`)}
-		},
-	} {
-		quickest := func(n int) time.Duration {
-			var b strings.Builder
-			for i := range n {
-				fmt.Fprintf(&b, `,"z%05d": "1"`, i)
-			}
-			blocks := block("{" + b.String()[1:] + "}")
-			best := time.Hour
-			for range 5 {
-				begin := time.Now()
-				Compose(&push.Content{Blocks: blocks})
-				best = min(best, time.Since(begin))
-			}
-			return best
-		}
-		// By the square it would be 4,096 times as long; a busy machine may make the 64 times of what is linear ten times more.
-		if few, many := quickest(500), quickest(32_000); many > 1000*few {
-			t.Errorf("%s: %v for 500 members, %v for 32,000", name, few, many)
-		}
-	}
-}

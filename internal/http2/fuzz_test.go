@@ -47,3 +47,15 @@ func FuzzConnectAnswer(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a peer asks for, it is asked again within the bound.
+func FuzzRetryAfter(f *testing.F) {
+	for _, seed := range []string{"", "0", "120", "-1", "99999999999999999999", "Tue, 14 Nov 2023 22:13:21 GMT", "Tue, 14 Nov 0000 22:13:21 GMT"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if wait := RetryAfter(value, time.Unix(1_700_000_000, 0)); wait < 0 || wait > MaxRetryAfter {
+			t.Errorf("%q is %v", value, wait)
+		}
+	})
+}

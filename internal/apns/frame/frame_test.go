@@ -318,3 +318,20 @@ func BenchmarkDecodeCommand1(b *testing.B) {
 		}
 	}
 }
+
+func FuzzErrorResponse(f *testing.F) {
+	f.Add(frame.AppendErrorResponse(nil, frame.StatusShutdown, 7))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r frame.ErrorResponse
+		size, err := r.Decode(b)
+		if size == 0 {
+			if err == nil && len(b) >= frame.ErrorResponseSize {
+				t.Fatal("neither a response nor an error")
+			}
+			return
+		}
+		if err != nil || !bytes.Equal(frame.AppendErrorResponse(nil, r.Status, r.Identifier), b[:size]) {
+			t.Fatalf("encodes to other bytes than it was decoded from: %v", err)
+		}
+	})
+}

@@ -135,3 +135,27 @@ func TestVerdictReasons(t *testing.T) {
 		}
 	}
 }
+
+// Only a 410 makes a token dead, and not from a time that is still to come; only a 400 calls one bad.
+func FuzzReadRefusal(f *testing.F) {
+	f.Add(410, []byte(`{"reason":"Unregistered","timestamp":1650000000123}`))
+	f.Add(410, []byte(`{"reason":"ExpiredToken","timestamp":-9223372036854775808}`))
+	f.Add(400, []byte(`{"reason":"BadDeviceToken"}`))
+	f.Add(500, []byte(`{"reason":["x"],"timestamp":1e400}`))
+	now := time.Unix(1_700_000_000, 0)
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		if status < 201 || status > 999 { // another is no refusal, or not of three digits
+			return
+		}
+		r, _ := readRefusal(status, body, now)
+		if r.Outcome == push.Pending || r.Outcome == push.Accepted || r.Reason == nil || int(r.Status) != status {
+			t.Errorf("%d %q: %+v", status, body, r)
+		}
+		if r.Outcome == push.Unregistered && status != 410 || r.BadToken() && status/100 != 4 {
+			t.Errorf("%d %q speaks against the token: %+v", status, body, r)
+		}
+		if at := r.Timestamp(); !at.IsZero() && (r.Outcome != push.Unregistered || at.After(now)) {
+			t.Errorf("%d %q: dead since %v", status, body, at)
+		}
+	})
+}
