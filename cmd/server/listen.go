@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
@@ -45,11 +46,20 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 	closed := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "lhspn_http_connections_closed_total",
 		Help: "Connections that were closed because of api.max_connections and max_connections_per_address, or because " +
-			"their requests over HTTP/2 were taken back at once.",
+			"their requests over HTTP/2 were taken back at once, or their answers not at all.",
 	})
 	s.metrics.MustRegister(closed)
+	line := rate.Sometimes{Interval: time.Minute}
 	s.public = listener.New(l, listener.Config{
-		Bounds: s.bounds(c), Trusted: s.proxies, Closed: closed.Inc,
+		Bounds: s.bounds(c), Trusted: s.proxies,
+		Closed: func() {
+			closed.Inc()
+			line.Do(func() {
+				s.log.Warn("connections are closed: there are more than api.max_connections, or of one address more than "+
+					"api.max_connections_per_address, or clients take requests back, or their answers not",
+					"metric", "lhspn_http_connections_closed_total")
+			})
+		},
 		Refusal: func(status int, why string) []byte { return s.api.Refusal(status, why) },
 	})
 	return nil
@@ -100,25 +110,39 @@ func (s *service) warnOfPlainHTTP() {
 	}
 }
 
-// crowd is how many connections take memory that is worth giving back.
+// crowd is how many goroutines, of which each connection and each request over HTTP/2 has one, take memory that is worth
+// giving back.
 const crowd = 1000
 
-// giveBack gives back the memory that a crowd of connections has taken, when it is over. Left to itself the runtime
-// keeps it for many minutes: what made it is garbage that nothing collects while little else is allocated.
-func (s *service) giveBack(ctx context.Context) error {
-	look := time.NewTicker(10 * time.Second)
+// giveBack gives back the memory that a crowd of connections or requests has taken, when it is over. Left to itself the
+// runtime keeps it for many minutes: what made it is garbage that nothing collects while little else is allocated.
+func giveBack(ctx context.Context) error {
+	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	for {
+	for seen := (subsiding{}); ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-look.C:
-			if s.public.Subsided(crowd) {
+			if seen.over(runtime.NumGoroutine()) {
 				runtime.GC() // the first one keeps what is in pools
 				debug.FreeOSMemory()
 			}
 		}
 	}
+}
+
+// subsiding tells when a crowd is gone.
+type subsiding struct{ most int }
+
+// over reports, once, that there were as many as crowd or more, of which no more than a quarter is left.
+func (s *subsiding) over(now int) bool {
+	s.most = max(s.most, now)
+	if s.most < crowd || now > s.most/4 {
+		return false
+	}
+	s.most = now
+	return true
 }
 
 func (s *service) followCertificate(ctx context.Context) error {

@@ -121,3 +121,17 @@ func metric(t *testing.T, metrics, name string) (value float64) {
 	}
 	return value
 }
+
+// A crowd that is gone is told once.
+func TestSubsiding(t *testing.T) {
+	t.Parallel()
+	var s subsiding
+	for i, step := range []struct {
+		now  int
+		over bool
+	}{{crowd - 1, false}, {10, false}, {2 * crowd, false}, {crowd/2 + 1, false}, {crowd / 2, true}, {10, false}} {
+		if s.over(step.now) != step.over {
+			t.Errorf("step %d is not %v", i, step.over)
+		}
+	}
+}

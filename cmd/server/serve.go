@@ -168,7 +168,7 @@ func (s *service) run(ctx context.Context) error {
 		{"reload", s.reload.run},
 		{"console", s.runConsole},
 		{"certificate", s.followCertificate},
-		{"memory", s.giveBack},
+		{"memory", giveBack},
 		{"API", func(ctx context.Context) error {
 			defer s.draining.Store(true)
 			return s.serveHTTP(ctx, s.public, s.publicHandler(), s.cfg.ShutdownDeadline/5)

@@ -16,9 +16,10 @@ import (
 
 // Bounds are the numbers of connections. Zero means no bound.
 type Bounds struct {
-	// Max is how many there are at the most. Beyond it one is closed for each that comes: one that never had a request,
-	// or else one that has none now, the longest idle first; or else the one whose client has kept its request waiting
-	// for the longest, as it sends no more of the body or takes no more of the answer.
+	// Max is how many there are at the most. Beyond it one is closed for each that comes: where more than half never had
+	// a request, of these the one that has been there for the longest; or else the one that has had none for the longest;
+	// or else the one whose client has kept its request waiting for the longest, as it sends no more of the body or takes
+	// no more of the answer.
 	Max int
 	// PerAddress is how many of one address, trusted proxies excepted. Beyond it one of the same address is closed,
 	// likewise.
@@ -37,6 +38,10 @@ type Config struct {
 	Closed func()
 }
 
+// mostWaits is how many requests may wait for their clients beside one on each connection. Over HTTP/2 one connection
+// has hundreds, each of which takes memory; beyond it the connection that has most of them is closed.
+const mostWaits = 4096
+
 // Listener is a net.Listener with bounds. It never waits for a connection to end: a new one always gets in, unless all
 // others have a whole request that is being served.
 type Listener struct {
@@ -46,7 +51,7 @@ type Listener struct {
 	mu        sync.Mutex // guards all below, and the connections' own fields
 	bounds    Bounds
 	conns     map[*conn]struct{}
-	most      int // connections there were at once, since Subsided said so
+	waits     int // requests that wait for their clients, beside one on each connection
 	all       group
 	byAddress map[netip.Addr]*group
 }
@@ -133,12 +138,12 @@ func (l *Listener) add(c *conn) bool {
 	victims, room := l.makeRoom(c)
 	if room {
 		l.conns[c] = struct{}{}
-		l.most = max(l.most, len(l.conns))
 		if c.own = l.byAddress[c.address]; c.own == nil {
 			c.own = &group{}
 			l.byAddress[c.address] = c.own
 		}
 		c.own.connections++
+		l.all.connections++
 		l.put(c, fresh)
 	}
 	l.mu.Unlock()
@@ -171,14 +176,41 @@ func (l *Listener) makeRoom(c *conn) (victims []*conn, room bool) {
 	}
 }
 
-// dispensable is nil where all serve.
+// dispensable is nil where all serve. A connection that has just been made is fresh, too: were those always the first
+// to go, many idle ones would keep everybody out.
 func (g *group) dispensable() *conn {
-	for i := range g.in {
-		if first := g.in[i].Front(); first != nil {
+	order := [...]state{idle, fresh, waiting}
+	if 2*g.in[fresh].Len() > g.connections {
+		order = [...]state{fresh, idle, waiting}
+	}
+	for _, s := range order {
+		if first := g.in[s].Front(); first != nil {
 			return first.Value.(*conn) // nothing else is put there
 		}
 	}
 	return nil
+}
+
+// moreWaits is how many of its requests wait for the client beside one. A trusted proxy's has the requests of many.
+func (c *conn) moreWaits() int {
+	if c.trusted {
+		return 0
+	}
+	return max(0, c.waits-1)
+}
+
+// mostWaiting is the connection that has most requests that wait, where there are too many; nil where there are not.
+// mu is held.
+func (l *Listener) mostWaiting() (most *conn) {
+	if l.waits <= mostWaits {
+		return nil
+	}
+	for c := range l.conns { // seldom: its end makes room for many
+		if most == nil || c.moreWaits() > most.moreWaits() {
+			most = c
+		}
+	}
+	return most
 }
 
 // put has the connection be in the state from now on. mu is held.
@@ -200,6 +232,8 @@ func (l *Listener) forget(c *conn) {
 	}
 	delete(l.conns, c)
 	l.put(c, serving)
+	l.waits -= c.moreWaits()
+	l.all.connections--
 	if c.own.connections--; c.own.connections == 0 {
 		delete(l.byAddress, c.address)
 	}
@@ -240,12 +274,27 @@ func (c *conn) Close() error {
 func (c *conn) change(waits, work int) {
 	l := c.of
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.changed(c, waits, work)
+	victim := l.mostWaiting()
+	if victim != nil {
+		l.forget(victim)
+	}
+	l.mu.Unlock()
+	if victim != nil {
+		_ = victim.Conn.Close()
+		l.closed()
+	}
+}
+
+// changed is change. mu is held.
+func (l *Listener) changed(c *conn, waits, work int) {
 	if _, there := l.conns[c]; !there {
 		return
 	}
+	l.waits -= c.moreWaits()
 	c.waits += waits
 	c.work += work
+	l.waits += c.moreWaits()
 	to := idle
 	switch {
 	case c.work > 0:
@@ -256,17 +305,6 @@ func (c *conn) change(waits, work int) {
 	if to != c.state || waits > 0 {
 		l.put(c, to)
 	}
-}
-
-// Subsided reports, once, that there were as many connections as crowd or more, of which no quarter is left.
-func (l *Listener) Subsided(crowd int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.most < crowd || len(l.conns) > l.most/4 {
-		return false
-	}
-	l.most = len(l.conns)
-	return true
 }
 
 type connKey struct{}

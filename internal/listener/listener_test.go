@@ -117,6 +117,29 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	}
 }
 
+// Those that come get their time for a request, too, where all others have had one and keep their connections.
+func TestIdleConnectionsLeaveTimeToAsk(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]Config{"in all": {Bounds: Bounds{Max: 6}}, "of an address": {Bounds: Bounds{PerAddress: 6}}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := serve(t, c, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			for range 6 {
+				ask(t, dial(t, l))
+			}
+			awaitState(t, l, idle, 6)
+			var come []net.Conn
+			for range 3 {
+				come = append(come, dial(t, l))
+			}
+			awaitState(t, l, fresh, 3)
+			for _, c := range come {
+				ask(t, c)
+			}
+		})
+	}
+}
+
 // A connection whose request is being served is closed for no other.
 func TestConnectionsThatServeStay(t *testing.T) {
 	t.Parallel()
@@ -332,6 +355,8 @@ func TestAnswersThatAreNotTaken(t *testing.T) {
 		switch r.URL.Path {
 		case "/large":
 			_, _ = io.WriteString(w, strings.Repeat("x", 32<<20))
+		case "/short":
+			_, _ = io.WriteString(w, "x")
 		case "/flushed":
 			_, _ = io.WriteString(w, "x")
 			_ = http.NewResponseController(w).Flush()
@@ -352,7 +377,7 @@ func TestAnswersThatAreNotTaken(t *testing.T) {
 		},
 	}
 	for _, c := range []struct{ protocol, path string }{
-		{"http/1.1", "/large"}, {"http/2", "/large"}, {"http/2", "/flushed"},
+		{"http/1.1", "/large"}, {"http/2", "/large"}, {"http/2", "/flushed"}, {"http/2", "/short"},
 	} {
 		t.Run(c.protocol+c.path, func(t *testing.T) {
 			t.Parallel()
@@ -366,6 +391,87 @@ func TestAnswersThatAreNotTaken(t *testing.T) {
 			ask(t, dial(t, l)) // in place of the one that is idle now
 			awaitState(t, l, waiting, 2)
 		})
+	}
+}
+
+// However many requests clients have over HTTP/2 whose answers they do not take, few are kept.
+func TestManyAnswersThatAreNotTaken(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{}, 100)
+	l := serve(t, Config{Closed: func() { closed <- struct{}{} }}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "x")
+	}))
+	const each = 250 // what net/http allows
+	for range mostWaits/each + 3 {
+		p := newPeer(t, l)
+		if err := p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+			t.Error(err)
+		}
+		for range each {
+			p.open("/")
+		}
+	}
+	<-closed
+	l.mu.Lock()
+	waits := l.waits
+	l.mu.Unlock()
+	if waits > mostWaits {
+		t.Errorf("%d requests wait", waits)
+	}
+	ask(t, dial(t, l))
+}
+
+// A short answer over HTTP/2 comes as a whole, and one without a body too.
+func TestShortAnswers(t *testing.T) {
+	t.Parallel()
+	l := serve(t, Config{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/none" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		_, _ = io.WriteString(w, "short")
+	}))
+	client := &http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}}
+	client.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
+	defer client.CloseIdleConnections()
+	for path, want := range map[string]string{"/": "short", "/none": ""} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+l.Addr().String()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if method == http.MethodGet && string(body) != want || res.ProtoMajor != 2 || err != nil {
+				t.Errorf("%s %s: %q over %s, %v", method, path, body, res.Proto, err)
+			}
+		}
+	}
+}
+
+// Who is refused is told so at once, whatever is still to come of the body.
+func TestRefusalsDoNotWaitForBodies(t *testing.T) {
+	t.Parallel()
+	l := serve(t, Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	for _, head := range []string{
+		"Content-Length: 8388608\r\n\r\nbody", "Content-Length: 8388608\r\nExpect: 100-continue\r\n\r\n", "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+	} {
+		c := dial(t, l)
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+		fmt.Fprint(c, "PUT / HTTP/1.1\r\nHost: localhost\r\n"+head)
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%q: %v", head, err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusUnauthorized || !res.Close {
+			t.Errorf("%q: %s, close: %v", head, res.Status, res.Close)
+		}
 	}
 }
 
@@ -449,39 +555,6 @@ func TestHandshakes(t *testing.T) {
 	}
 	isClosed(t, silent)
 	<-done
-}
-
-// A crowd that is gone is told once.
-func TestSubsided(t *testing.T) {
-	t.Parallel()
-	under, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer under.Close()
-	l := New(under, Config{})
-	var crowd []net.Conn
-	for range 8 {
-		dial(t, l)
-		c, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		crowd = append(crowd, c)
-	}
-	if l.Subsided(4) {
-		t.Error("it is there")
-	}
-	for _, c := range crowd[:6] {
-		_ = c.Close()
-	}
-	if l.Subsided(9) {
-		t.Error("it was no crowd")
-	}
-	if !l.Subsided(4) || l.Subsided(4) {
-		t.Error("it is gone, which is to be told once")
-	}
 }
 
 // deadlineConn notes the read deadlines that it is given.

@@ -33,6 +33,8 @@ func Track(next http.Handler) http.Handler {
 			c.change(0, 1)
 		} else {
 			c.change(1, 0)
+			// A copy: of its own request net/http looks at the body's type, and would wait for what nobody wants to read.
+			r = r.WithContext(r.Context())
 			r.Body = (*body)(t)
 		}
 		defer func() {
@@ -43,7 +45,17 @@ func Track(next http.Handler) http.Handler {
 			}
 		}()
 		next.ServeHTTP(t, r)
+		t.finish(r)
 	})
+}
+
+// finish has a short answer over HTTP/2 written here: else it would wait for the client's window after all, where
+// nobody sees it.
+func (t *request) finish(r *http.Request) {
+	if r.ProtoMajor < 2 || t.of.trusted || t.given == 0 || t.given > unseen {
+		return
+	}
+	_ = t.FlushError() // the client is gone
 }
 
 // Unwrap is for http.ResponseController.
