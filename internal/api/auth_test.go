@@ -136,7 +136,7 @@ func TestRate(t *testing.T) {
 	})
 }
 
-func sign(t *testing.T, method jwt.SigningMethod, key any, kid string, claims jwt.MapClaims) string {
+func sign(t *testing.T, method jwt.SigningMethod, key, kid any, claims jwt.MapClaims) string {
 	t.Helper()
 	token := jwt.NewWithClaims(method, claims)
 	if kid != "" {
@@ -177,6 +177,13 @@ func TestUserProof(t *testing.T) {
 		"EXP beside exp": {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": 1, "EXP": later}), "expired"},
 		"SUB beside sub": {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "otto", "SUB": "anna", "exp": later}), "another user"},
 		"iat too far":    {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": later, "iat": time.Now().Add(2 * time.Minute).Unix()}), "not valid yet"},
+		// Times that no clock has are not long ago.
+		"nbf of never":     {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": later, "nbf": 1e300}), "type"},
+		"nbf overflows":    {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": later, "nbf": 9223372036854775000}), "type"},
+		"iat of never":     {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": later, "iat": 1e300}), "type"},
+		"exp overflows":    {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": 9223372036854775807}), "type"},
+		"exp is 0":         {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), "", jwt.MapClaims{"sub": "anna", "exp": 0}), "expired"},
+		"kid is no string": {sign(t, jwt.SigningMethodHS256, []byte(proofSecret), 7, jwt.MapClaims{"sub": "anna", "exp": later}), "none of the configured keys"},
 	} {
 		p := wantProblem(t, put(f, registerKey, "anna", c.proof), 403, "forbidden")
 		if !strings.Contains(p.Detail, c.want) || c.proof != "" && strings.Contains(p.Detail, c.proof) {
@@ -226,6 +233,7 @@ func TestUserProofMaxAgeAndNewKeys(t *testing.T) {
 		{proofSecret, claims(-2*time.Hour, time.Minute), false},
 		{proofSecret, claims(0, 24*time.Hour), false},
 		{proofSecret, jwt.MapClaims{"sub": "anna", "exp": time.Now().Add(24 * time.Hour).Unix()}, false},
+		{proofSecret, jwt.MapClaims{"sub": "anna", "iat": 0, "exp": time.Now().Add(time.Minute).Unix()}, false},
 		{other, claims(0, time.Hour), false},
 	} {
 		if _, err := u.Verify(sign(t, jwt.SigningMethodHS256, []byte(c.secret), "", c.claims)); (err == nil) != c.good {

@@ -190,7 +190,8 @@ type waiter struct {
 }
 
 const (
-	// maxWaiting is how many requests wait at the gate at the most.
+	// maxWaiting is how many requests wait at the gate at the most; twice as many where the many of some were there before
+	// others came.
 	maxWaiting  = 4096
 	longestWait = 10 * time.Second
 	// weightBytes is how long a body is that weighs one.
@@ -232,12 +233,15 @@ func (g *gate) enter(ctx context.Context, t turn, weight int) error {
 		g.mu.Unlock()
 		return nil
 	}
+	queue := g.waiting[t]
 	if g.waiters >= maxWaiting || t.anybody && g.waiters >= maxWaiting*3/4 {
-		g.mu.Unlock()
-		return errBusy
+		// The line is full; who has less than the share of one turn still gets in.
+		if queue != nil && queue.Len() >= maxWaiting/(len(g.turns)+1) {
+			g.mu.Unlock()
+			return errBusy
+		}
 	}
 	w := &waiter{weight: weight, in: make(chan struct{})}
-	queue := g.waiting[t]
 	if queue == nil {
 		queue = list.New()
 		g.waiting[t] = queue

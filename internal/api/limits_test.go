@@ -294,3 +294,52 @@ func TestGateOfOneApp(t *testing.T) {
 		}
 	})
 }
+
+// However many of some wait already, others get into the line.
+func TestGateHasALineForEach(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1)
+		loud, quiet, phones := turn{app: "loud"}, turn{app: "quiet"}, turn{app: "quiet", anybody: true}
+		if err := g.enter(t.Context(), loud, 1); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var refused atomic.Int32
+		var all sync.WaitGroup
+		begin := func(of turn) {
+			all.Go(func() {
+				if err := g.enter(ctx, of, 1); errors.Is(err, errBusy) {
+					refused.Add(1)
+				}
+			})
+		}
+		for range maxWaiting + 10 {
+			begin(loud)
+		}
+		synctest.Wait()
+		if n := refused.Swap(0); n != 10 {
+			t.Errorf("%d of the many were refused", n)
+		}
+		for range 100 {
+			begin(quiet)
+			begin(phones)
+		}
+		synctest.Wait()
+		if n := refused.Swap(0); n != 0 {
+			t.Errorf("%d of others were refused", n)
+		}
+		for range maxWaiting {
+			begin(phones)
+		}
+		synctest.Wait()
+		if n := refused.Load(); n < maxWaiting/2 || g.waiters > 2*maxWaiting {
+			t.Errorf("%d of as many others were refused, and %d wait", n, g.waiters)
+		}
+		cancel()
+		all.Wait()
+		if g.waiters != 0 || len(g.turns)+len(g.waiting) != 0 {
+			t.Errorf("left over: %+v", g)
+		}
+	})
+}

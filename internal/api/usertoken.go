@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -131,10 +132,10 @@ func (u *UserTokens) Verify(proof string) (user string, err error) {
 	}
 	claims := jwt.MapClaims{} // not a struct, whose fields encoding/json would take from names of any case
 	_, err = u.parser.ParseWithClaims(proof, claims, u.keysFor)
-	if err == nil {
+	if err == nil && areTimes(claims) {
 		return u.subject(claims)
 	}
-	_, expires := claims["exp"]
+	exp, expires := claims["exp"]
 	switch {
 	case errors.Is(err, errCritical):
 		err = errors.New("its crit asks for an extension that is not known here")
@@ -144,7 +145,9 @@ func (u *UserTokens) Verify(proof string) (user string, err error) {
 		err = errors.New("none of the configured keys has signed it")
 	case !expires:
 		err = errors.New("it has no exp")
-	case errors.Is(err, jwt.ErrTokenExpired):
+	case !areTimes(claims):
+		err = errClaimType
+	case errors.Is(err, jwt.ErrTokenExpired), exp == 0.0: // which the library takes for none
 		err = errors.New("it has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		err = errors.New("it is not valid yet")
@@ -152,9 +155,26 @@ func (u *UserTokens) Verify(proof string) (user string, err error) {
 		errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		err = errors.New("it is of another issuer or for another audience")
 	default:
-		err = errors.New("one of its claims is not of the type that RFC 7519 has for it")
+		err = errClaimType
 	}
 	return "", err
+}
+
+var errClaimType = errors.New("one of its claims is not of the type that RFC 7519 has for it")
+
+// lastSecond is that of the year 9999.
+const lastSecond = 253_402_300_799
+
+// areTimes reports whether those claims that are times can be: the library would take one that is too large for one long
+// ago.
+func areTimes(claims jwt.MapClaims) bool {
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		value, there := claims[name]
+		if at, is := value.(float64); there && (!is || math.Abs(at) > lastSecond) {
+			return false
+		}
+	}
+	return true
 }
 
 // keysFor are the keys that may have signed the proof.
@@ -162,7 +182,10 @@ func (u *UserTokens) keysFor(t *jwt.Token) (any, error) {
 	if _, given := t.Header["crit"]; given {
 		return nil, errCritical
 	}
-	kid, _ := t.Header["kid"].(string)
+	kid, isText := t.Header["kid"].(string)
+	if t.Header["kid"] != nil && !isText {
+		return nil, jwt.ErrTokenUnverifiable
+	}
 	var set jwt.VerificationKeySet
 	for _, k := range *u.keys.Load() {
 		if k.Algorithm == t.Method.Alg() && (kid == "" || k.ID == "" || k.ID == kid) {
@@ -189,8 +212,8 @@ func (u *UserTokens) subject(claims jwt.MapClaims) (string, error) {
 		return "", err
 	}
 	since := time.Now()
-	if issued, err := claims.GetIssuedAt(); err == nil && issued != nil {
-		since = issued.Time
+	if issued, is := claims["iat"].(float64); is { // 0 too, which the library takes for none
+		since = time.Unix(int64(issued), 0)
 	}
 	if expires.Sub(since) > u.maxAge+proofLeeway {
 		return "", fmt.Errorf("it is good for longer than %s", u.maxAge)
