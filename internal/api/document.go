@@ -228,7 +228,7 @@ func (p *parameter) describe() *huma.Param {
 	case p.longest > 0:
 		schema.MaxLength = &p.longest
 	}
-	if p.filled || p.required {
+	if !p.mayBeEmpty && schema.Type == huma.TypeString && p.enum == nil {
 		least := 1
 		schema.MinLength = &least
 	}

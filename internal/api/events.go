@@ -45,7 +45,7 @@ const (
 var eventsQuery = []parameter{
 	{name: "after", longest: maxCursor,
 		doc: "next_cursor of the answer before, or an event's id; left out: from the oldest event " +
-			"that is kept; latest: from now on"},
+			"that is kept; latest: from now on", mayBeEmpty: true},
 	{name: "types", longest: 500, example: "notification.done,deliveries.failed",
 		doc: "Only events of these types, separated by commas"},
 	limitParameter,

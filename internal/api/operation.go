@@ -132,7 +132,9 @@ type parameter struct {
 	least, most        int
 	otherwise          string // the value where it is left out
 	required           bool
-	filled             bool // it may not be empty: a caller's variable that is not set must not drop the filter
+	// mayBeEmpty says that an empty one is as good as none. Of others it is a fault: a caller's variable that is not set
+	// must not drop a filter, and ?dry_run must not send.
+	mayBeEmpty bool
 }
 
 // The parameters of every list.
@@ -140,7 +142,7 @@ var (
 	limitParameter = parameter{
 		name: "limit", least: 1, most: 1000, otherwise: "100", doc: "Items of the answer at the most",
 	}
-	cursorParameter = parameter{name: "cursor", longest: 2048, doc: "next_cursor of the page before"}
+	cursorParameter = parameter{name: "cursor", longest: 2048, doc: "next_cursor of the page before", mayBeEmpty: true}
 )
 
 // query is the values of an operation's parameters, checked, by their names.
@@ -154,7 +156,7 @@ func (q query) number(name string) int {
 // longestParameter is more than the length of any parameter's name.
 const longestParameter = 20
 
-// readQuery takes each known parameter once. An empty one counts as left out, where it may be empty.
+// readQuery takes each known parameter once.
 func readQuery(raw string, known []parameter) (query, error) {
 	if raw == "" && !slices.ContainsFunc(known, func(p parameter) bool { return p.otherwise != "" || p.required }) {
 		return nil, nil
@@ -173,7 +175,7 @@ func readQuery(raw string, known []parameter) (query, error) {
 			faults = append(faults, push.Fault{Location: "query." + p.name, Message: "must be given once"})
 		case p.required && (len(given) == 0 || given[0] == ""):
 			faults = append(faults, push.Fault{Location: "query." + p.name, Message: "is missing"})
-		case p.filled && len(given) == 1 && given[0] == "":
+		case !p.mayBeEmpty && len(given) == 1 && given[0] == "":
 			faults = append(faults, push.Fault{Location: "query." + p.name, Message: "must not be empty"})
 		case len(given) == 0 || given[0] == "":
 			if p.otherwise != "" {

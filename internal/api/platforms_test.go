@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
@@ -551,7 +552,31 @@ func TestQueries(t *testing.T) {
 	} {
 		wantProblem(t, f.call(adminKey, http.MethodGet, "/v1/tokens?"+query, ""), 422, "invalid", at)
 	}
-	wantStatus(t, f.call(adminKey, http.MethodGet, "/v1/tokens?user_id=50%25&limit=&cursor=", ""), 200)
+	wantStatus(t, f.call(adminKey, http.MethodGet, "/v1/tokens?user_id=50%25&limit=1&cursor=", ""), 200)
+}
+
+// A parameter that is there and says nothing, as of a variable that is not set, drops no filter, and sends nothing.
+func TestEmptyParameters(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	empty := 0
+	for _, r := range routes {
+		path := strings.NewReplacer(token1, "{token}", token2, "{token}", "01890a5d-ac96-774b-bcce-b302099a8057", "{id}").Replace(r.path)
+		item := f.document.Paths[path]
+		op := map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodPut: item.Put, http.MethodPost: item.Post, http.MethodDelete: item.Delete}[r.method]
+		for _, p := range op.Parameters {
+			if p.In != "query" || p.Name == "cursor" || p.Name == "after" {
+				continue
+			}
+			empty++
+			for _, query := range []string{p.Name, p.Name + "="} {
+				wantProblem(t, f.call(adminKey, r.method, r.path+"?"+query, r.body), 422, "invalid", "query."+p.Name)
+			}
+		}
+	}
+	if empty < 15 || len(f.requests) > 0 {
+		t.Errorf("%d parameters, and %d requests were accepted", empty, len(f.requests))
+	}
 }
 
 // Control characters cannot be seen where a name is shown.

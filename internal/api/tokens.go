@@ -244,8 +244,8 @@ func (a *API) getToken(ctx context.Context, x *exchange, r *http.Request) error 
 
 var listTokensQuery = []parameter{
 	limitParameter, cursorParameter,
-	{name: "user_id", longest: push.MaxUserID, filled: true},
-	{name: "tag", longest: push.MaxTag, filled: true},
+	{name: "user_id", longest: push.MaxUserID},
+	{name: "tag", longest: push.MaxTag},
 	{name: "platform", enum: documentedPlatforms, doc: "Its name, as in the tokens' answers"},
 	{name: "environment", enum: documentedRoutes, example: "production"},
 	{name: "idle_days", least: 1, most: 3650, doc: "Only those that were last registered so many days ago, or longer"},
