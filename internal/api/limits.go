@@ -26,17 +26,27 @@ type policy struct {
 	perSecond, all int // all at once at the most
 }
 
-// tell writes what is left of the rate, and when to try again where it is used up.
+// tell writes what is left of the rate, behind what is told of another, and when to try again where it is used up.
 func (p policy) tell(h http.Header, tokens float64, allowed bool) {
 	window := max(1, p.all/max(1, p.perSecond))
 	left := max(0, int(tokens))
 	wait := int(math.Ceil(max(0, float64(p.all)-tokens) / float64(p.perSecond)))
-	h[headerRateLimitPolicy] = []string{`"` + p.name + `";q=` + strconv.Itoa(p.all) + ";w=" + strconv.Itoa(window)}
-	h[headerRateLimit] = []string{`"` + p.name + `";r=` + strconv.Itoa(left) + ";t=" + strconv.Itoa(wait)}
 	if !allowed {
+		left = 0 // whatever is left is for others
+		wait = max(1, wait)
 		next := math.Ceil(max(0, 1-tokens) / float64(p.perSecond))
 		h[headerRetryAfter] = []string{strconv.Itoa(max(1, int(next)))}
 	}
+	addItem(h, headerRateLimitPolicy, `"`+p.name+`";q=`+strconv.Itoa(p.all)+";w="+strconv.Itoa(window))
+	addItem(h, headerRateLimit, `"`+p.name+`";r=`+strconv.Itoa(left)+";t="+strconv.Itoa(wait))
+}
+
+// addItem adds to a field that is a list.
+func addItem(h http.Header, field, item string) {
+	if before := h[field]; len(before) > 0 {
+		item = before[0] + ", " + item
+	}
+	h[field] = []string{item}
 }
 
 // limiters is a rate limiter for each client address. One that has not been used for long is forgotten: by then it is
@@ -136,19 +146,23 @@ func newKeyRate(perSecond int, shared bool) *keyRate {
 func (k *keyRate) kept() int { return max(1, k.perSecond/5) }
 
 func (k *keyRate) allow(h http.Header, address netip.Addr) bool {
-	at := time.Now()
-	allowed := (!k.shared || k.fair(at, address)) && k.limiter.AllowN(at, 1)
+	at, left := time.Now(), float64(k.all)
+	if k.shared {
+		left = k.share(at, address)
+	}
+	allowed := left >= 1 && k.limiter.AllowN(at, 1)
 	if allowed && k.shared {
 		k.mu.Lock()
 		k.now[address]++
 		k.mu.Unlock()
+		left--
 	}
-	k.tell(h, min(k.limiter.TokensAt(at), float64(k.all)), allowed)
+	k.tell(h, min(k.limiter.TokensAt(at), left), allowed)
 	return allowed
 }
 
-// fair reports whether the address may have one more.
-func (k *keyRate) fair(at time.Time, address netip.Addr) bool {
+// share is how many more the address may have now.
+func (k *keyRate) share(at time.Time, address netip.Addr) float64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if at.Sub(k.since) > shareWindow {
@@ -158,11 +172,11 @@ func (k *keyRate) fair(at time.Time, address netip.Addr) bool {
 	if len(k.now) < maxAddresses {
 		k.now[address] = had // it is counted among those that came, whatever it gets
 	}
+	share := max(1, k.perSecond*int(shareWindow.Seconds())/max(1, len(k.now), len(k.before)))
 	if had == 0 {
-		return true
+		return float64(share)
 	}
-	share := max(1, k.perSecond*int(shareWindow.Seconds())/max(len(k.now), len(k.before)))
-	return had < share && k.limiter.TokensAt(at) >= float64(1+k.kept())
+	return min(float64(share-had), k.limiter.TokensAt(at)-float64(k.kept()))
 }
 
 // gate bounds the requests that are worked on at the same time, by their weight. Those that wait get in by turns of

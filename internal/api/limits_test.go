@@ -103,6 +103,38 @@ func TestOneClientTakesNotTheRateOfAll(t *testing.T) {
 	})
 }
 
+// What is told to be left is what this address may have; and of each rate that counts something is told.
+func TestWhatIsLeftOfARate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeyRate(5, true)
+		for n := range 60 {
+			k.allow(http.Header{}, netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}))
+			time.Sleep(200 * time.Millisecond) //nolint:forbidigo // synctest's time
+		}
+		address, refused := netip.MustParseAddr("192.0.2.1"), 0
+		for range 10 {
+			h := http.Header{headerRateLimit: {`"address";r=9;t=1`}, headerRateLimitPolicy: {`"address";q=100;w=10`}}
+			allowed := k.allow(h, address)
+			var left, wait int
+			if _, err := fmt.Sscanf(h.Get(headerRateLimit), `"address";r=9;t=1, "key";r=%d;t=%d`, &left, &wait); err != nil {
+				t.Fatal(h, err)
+			}
+			if want := `"address";q=100;w=10, "key";q=5;w=1`; h.Get(headerRateLimitPolicy) != want {
+				t.Errorf("%v", h)
+			}
+			if !allowed {
+				if refused++; left != 0 || wait == 0 || h.Get("Retry-After") == "" {
+					t.Errorf("refused with %v", h)
+				}
+			}
+		}
+		if refused < 8 {
+			t.Errorf("%d were refused", refused)
+		}
+	})
+}
+
 // The registrations of an app do not hold up what its backend sends, and leave it room to wait.
 func TestGateKeepsRegistrationsApart(t *testing.T) {
 	t.Parallel()

@@ -165,8 +165,8 @@ var errClaimType = errors.New("one of its claims is not of the type that RFC 751
 // lastSecond is that of the year 9999.
 const lastSecond = 253_402_300_799
 
-// areTimes reports whether those claims that are times can be: the library would take one that is too large for one long
-// ago.
+// areTimes reports whether those claims that are times can be: the library would take one that is too large for one
+// long ago.
 func areTimes(claims jwt.MapClaims) bool {
 	for _, name := range []string{"exp", "nbf", "iat"} {
 		value, there := claims[name]
