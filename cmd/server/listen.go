@@ -55,8 +55,8 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 		Closed: func() {
 			closed.Inc()
 			line.Do(func() {
-				s.log.Warn("connections are closed: there are more than api.max_connections, or of one address more "+
-					"than api.max_connections_per_address, or clients take requests back, or their answers not",
+				s.log.Warn("connections are closed: there are more than api.max_connections, or of an address more than "+
+					"api.max_connections_per_address, or clients take requests back, or their answers not",
 					"metric", "lhspn_http_connections_closed_total")
 			})
 		},

@@ -66,15 +66,22 @@ func TestRateOfAnAddress(t *testing.T) {
 	}
 }
 
-// So has what needs no key, the documents included.
+// So has what needs no key, the documents included, and what is nowhere.
 func TestRateOfWhatIsOpen(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.SetLimits(1, 0)
-	for i := range 11 {
-		w := callFrom(f, "192.0.2.1:1", "", http.MethodGet, "/docs/swagger-ui.css", "")
-		if (w.Code == 429) != (i == 10) {
-			t.Errorf("request %d: %d", i, w.Code)
+	for path, method := range map[string]string{
+		"/docs/swagger-ui.css": http.MethodGet, "/nowhere": http.MethodGet, "/v1/notifications": http.MethodDelete,
+	} {
+		f := newFixture(t)
+		f.SetLimits(1, 0)
+		for i := range 11 {
+			w := callFrom(f, "192.0.2.1:1", "", method, path, "")
+			if (w.Code == 429) != (i == 10) {
+				t.Errorf("request %d of %s: %d", i, path, w.Code)
+			}
+		}
+		if w := callFrom(f, "192.0.2.1:1", sendKey, http.MethodGet, "/nowhere", ""); w.Code != 404 {
+			t.Errorf("with a good key: %d", w.Code)
 		}
 	}
 }

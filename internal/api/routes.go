@@ -43,8 +43,8 @@ const pathPublicKey = "/v1/webpush/key"
 func (a *API) route() {
 	a.router = chi.NewRouter()
 	a.router.Use(pages(), middleware.GetHead)
-	a.router.NotFound(func(w http.ResponseWriter, _ *http.Request) {
-		w.(*exchange).fail(errNoRoute) // ServeHTTP is the only way in
+	a.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		w.(*exchange).failUnrouted(r, errNoRoute) // ServeHTTP is the only way in
 	})
 	a.router.MethodNotAllowed(a.methodNotAllowed)
 	a.routeTokens()
@@ -219,10 +219,20 @@ func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(w.Header()["Allow"]) == 0 {
-		x.fail(errNoRoute)
+		x.failUnrouted(r, errNoRoute)
 		return
 	}
-	x.fail(errMethodNotAllowed)
+	x.failUnrouted(r, errMethodNotAllowed)
+}
+
+// failUnrouted answers what no route takes; without a good key it counts as anything else does.
+func (x *exchange) failUnrouted(r *http.Request, err error) {
+	if x.api.principal(r) == nil {
+		if limit := x.limitAddress(r); limit != nil {
+			err = limit
+		}
+	}
+	x.fail(err)
 }
 
 // openTimeout is how long anybody may take to be given a file.
