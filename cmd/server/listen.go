@@ -55,8 +55,8 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 		Closed: func() {
 			closed.Inc()
 			line.Do(func() {
-				s.log.Warn("connections are closed: there are more than api.max_connections, or of an address more than "+
-					"api.max_connections_per_address, or clients take requests back, or their answers not",
+				s.log.Warn("connections are closed: there are more than api.max_connections, or of one "+
+					"address than api.max_connections_per_address, or clients take requests back, or their answers not",
 					"metric", "lhspn_http_connections_closed_total")
 			})
 		},
@@ -110,8 +110,8 @@ func (s *service) warnOfPlainHTTP() {
 	}
 }
 
-// crowd is how many goroutines, of which each connection and each request over HTTP/2 has one, take memory that is worth
-// giving back.
+// crowd is how many goroutines take memory that is worth giving back; each connection and each request over HTTP/2 has
+// one.
 const crowd = 1000
 
 // giveBack gives back the memory that a crowd of connections or requests has taken, when it is over. Left to itself the
