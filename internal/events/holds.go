@@ -27,7 +27,8 @@ type Route struct {
 // comes and where the last goes. What a replica held that is no more, any other ends that gets something through.
 type Holds struct {
 	store *Store
-	// routes are this replica's; replicas are the ids of those that live, with this one's own.
+	// routes are this replica's; replicas are the ids of those that live, with this one's own, which is empty while it is
+	// not one of them.
 	routes   func() []Route
 	replicas func(ctx context.Context) (self string, live []string, err error)
 	// noticed has what each held route had taken when its row was seen first.
@@ -107,8 +108,8 @@ func (h *Holds) pass(ctx context.Context) error {
 		}
 		if self == "" { // nearly always nothing is held
 			var err error
-			if self, live, err = h.replicas(ctx); err != nil {
-				return err
+			if self, live, err = h.replicas(ctx); err != nil || self == "" {
+				return err // it is not counted yet, and what nobody holds would be told again
 			}
 		}
 		if row != nil {

@@ -111,3 +111,20 @@ func TestHoldsAreToldOnce(t *testing.T) {
 		}
 	})
 }
+
+// A replica that is not counted yet, as one that has just begun, tells nothing: what it held nobody would.
+func TestHoldsOfAReplicaThatIsNotCountedYet(t *testing.T) {
+	each(t, func(r *rig) {
+		name, live := "", []string{"other"}
+		h := &holder{route: Route{App: app, Name: push.Production, Held: true, Reason: "Forbidden"}}
+		h.Holds = newStore(r.db).Holds(func() []Route { return []Route{h.route} },
+			func(context.Context) (string, []string, error) { return name, live, nil })
+		if got := r.told(h); len(got) > 0 {
+			t.Errorf("told %v", got)
+		}
+		name, live = "one", []string{"one", "other"}
+		if got := r.told(h); !slices.Equal(got, []push.EventType{push.EventHeld}) {
+			t.Errorf("told %v", got)
+		}
+	})
+}
