@@ -351,8 +351,8 @@ func TestOperatorsMistakes(t *testing.T) {
 		{"DELETE", "/v1/apps/fox/keys?name=x", "", 204, ""},
 		{"GET", "/v1/notifications", "", 403, "operator"},
 		// The credentials are never shown, and so need not be given again.
-		{"PUT", "/v1/apps/fox", fmt.Sprintf(`{"apns": {"topic": %q, "gateway": %q, "key_id": %q, "team_id": %q}}`, simulator.DefaultTopic,
-			r.sim.ProviderAddr(), simulator.ProviderKeyID, simulator.TeamID), 200, simulator.DefaultTopic},
+		{"PUT", "/v1/apps/fox", fmt.Sprintf(`{"apns": {"topic": %q, "gateway": %q, "ca": %q, "key_id": %q, "team_id": %q}}`, simulator.DefaultTopic,
+			r.sim.ProviderAddr(), r.encoded("ca.pem"), simulator.ProviderKeyID, simulator.TeamID), 200, simulator.DefaultTopic},
 		{"GET", "/v1/apps", "", 200, `"source":"file"`},
 	} {
 		status, text := operator.ask(c.method, c.path, c.body)

@@ -153,6 +153,9 @@ func (o *operated) PutApp(ctx context.Context, name string, entry push.JSON) (js
 		if before != nil {
 			var err error
 			if doc, err = config.MergeApp(doc, before); err != nil {
+				if moved, is := errors.AsType[config.Faults](err); is {
+					err = asFaults(moved)
+				}
 				return nil, err
 			}
 		}

@@ -42,5 +42,22 @@ func TestAppGivenBack(t *testing.T) {
 	if status != 422 || !strings.Contains(text, "body.keys[0].scope") || strings.Contains(text, "body.apns") {
 		t.Errorf("a wrong key is answered with %d %s", status, text)
 	}
+
+	// The key that is kept does not come to another gateway. Given again, it may.
+	elsewhere := strings.ReplaceAll(r.entry(""), r.sim.ProviderAddr(), "127.0.0.1:1")
+	var entry map[string]map[string]any
+	if err := json.Unmarshal([]byte(elsewhere), &entry); err != nil {
+		t.Fatal(err)
+	}
+	delete(entry["apns"], "key")
+	kept, err := json.Marshal(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, text = operator.ask("PUT", "/v1/apps/fox", string(kept))
+	if status != 422 || !strings.Contains(text, "body.apns.key") || !strings.Contains(text, "must be given again") {
+		t.Errorf("another gateway is answered with %d %s", status, text)
+	}
+	operator.call("PUT", "/v1/apps/fox", elsewhere, 200)
 	r.stop()
 }

@@ -114,7 +114,9 @@ func (a *API) routeApps() {
 		about: "In force on every replica within 5 seconds. The credentials are tried first, without a connection; they " +
 			"are kept encrypted. " +
 			"Those that are left out stay as they are, as do the keys where keys is left out; all else that is left out is " +
-			"gone, or at its default. 409 for an app of the configuration file, and while an app of that name is being removed.",
+			"gone, or at its default. Where the gateway, feedback_address, token_url, ca or proxy changes that credentials are " +
+			"used with, they must be given again. 409 for an app of the configuration file, and while an app of that name is " +
+			"being removed.",
 		body: reflect.TypeFor[appRequestBody](), example: exampleApp, answers: put, errors: []int{400, 409, 413, 415},
 	}, a.putApp)
 	a.serve(operation{

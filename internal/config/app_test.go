@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -134,6 +135,72 @@ func TestMergeApp(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s:\n%s", name, diff)
 		}
+	}
+}
+
+// A credential that is kept comes to no destination that it was not sent to before: who sets an app cannot read it.
+func TestMergeAppLeadsNoCredentialElsewhere(t *testing.T) {
+	t.Parallel()
+	// The key is for production, and the certificate for sandbox, which has the gateway of both.
+	const before = `{"apns": {"topic": "com.example.app", "key": "S0VZ", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ", "gateway": "gw.example:443",
+		"ca": "Q0E=", "proxy": "http://user:geheim@proxy:3128", "sandbox": {"certificate": "Q0VSVA==", "certificate_password": "pass"}},
+		"fcm": {"service_account": "e30=", "token_url": "https://sts.example/token"}, "webpush": {"vapid_key": "VkFQSUQ=", "subject": "mailto:a@example.com"}}`
+	const ids = `"topic": "com.example.app", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ", `
+	const proxy = `"proxy": "http://user:xxxxx@proxy:3128"`
+	const same = ids + `"gateway": "gw.example:443", "ca": "Q0E=", ` + proxy
+	for doc, want := range map[string]string{
+		// As it was, in whatever way that is written.
+		`"apns": {` + same + `, "sandbox": {}}`: "",
+		`"apns": {` + same + `, "sandbox": {"gateway": "gw.example:443", "ca": "Q\nE=", "feedback_address": ""}, "production": {"gateway": null}}`: "",
+		`"fcm": {"token_url": "https://sts.example/token", "gateway": "fcm.googleapis.com:443", "max_rate": 7}`:                                    "",
+		`"webpush": {"subject": "mailto:b@example.com", "allowed_origins": ["https://push.example.com"]}`:                                          "",
+
+		`"apns": {` + ids + `"gateway": "evil.example:443", "ca": "Q0E=", ` + proxy + `, "sandbox": {}}`: "apns.key apns.sandbox.certificate",
+		`"apns": {` + ids + `"ca": "Q0E=", ` + proxy + `, "sandbox": {}}`:                                "apns.key apns.sandbox.certificate",
+		`"apns": {` + ids + `"gateway": "gw.example:443", "ca": "RVZJTA==", ` + proxy + `}`:              "apns.key",
+		`"apns": {` + ids + `"gateway": "gw.example:443", ` + proxy + `}`:                                "apns.key",
+		`"apns": {` + ids + `"gateway": "gw.example:443", "ca": "Q0E="}`:                                 "apns.key",
+		`"apns": {` + ids + `"gateway": "gw.example:443", "ca": "Q0E=", "proxy": "http://evil:3128"}`:    "apns.key",
+		`"apns": {` + same + `, "feedback_address": "evil.example:443"}`:                                 "apns.key",
+		// For one environment only: it is the common key that goes there, or the environment's own.
+		`"apns": {` + same + `, "production": {"gateway": "evil.example:443"}}`:                     "apns.key",
+		`"apns": {` + same + `, "production": {"ca": "RVZJTA=="}}`:                                  "apns.key",
+		`"apns": {` + same + `, "sandbox": {"gateway": "evil.example:443"}}`:                        "apns.sandbox.certificate",
+		`"apns": {` + same + `, "sandbox": {"gateway": "evil.example:443", "certificate": "Wg=="}}`: "",
+		// What was an environment's own gateway is not one that the common key was sent to.
+		`"apns": {` + same + `, "sandbox": {"gateway": "evil.example:443", "key_id": "ABC123DEFH"}}`: "apns.key",
+
+		`"fcm": {"token_url": "https://evil.example/token"}`: "fcm.service_account",
+		`"fcm": {}`: "fcm.service_account",
+		`"fcm": {"token_url": "https://sts.example/token", "gateway": "evil.example:443"}`:           "fcm.service_account",
+		`"fcm": {"token_url": "https://sts.example/token", "ca": "RVZJTA=="}`:                        "fcm.service_account",
+		`"fcm": {"token_url": "https://sts.example/token", "proxy": "http://evil:1"}`:                "fcm.service_account",
+		`"fcm": {"token_url": "https://evil.example/token", "service_account": "e30="}`:              "",
+		`"webpush": {"subject": "mailto:a@example.com", "ca": "RVZJTA=="}`:                           "webpush.vapid_key",
+		`"apns": {` + ids + `"key": "S0VZ", "gateway": "new.example:443"}, "fcm": {"token_url": ""}`: "fcm.service_account",
+	} {
+		_, err := MergeApp([]byte("{"+doc+"}"), []byte(before))
+		faults, _ := errors.AsType[Faults](err)
+		var got []string
+		for _, f := range faults {
+			got = append(got, f.Setting)
+		}
+		if strings.Join(got, " ") != want || want == "" && err != nil {
+			t.Errorf("%s: %v, want faults of %q", doc, err, want)
+		}
+	}
+}
+
+// An environment that gives its own credentials up does not have the common ones come to its gateway.
+func TestMergeAppKeepsTheCommonKeyFromAnEnvironmentsGateway(t *testing.T) {
+	t.Parallel()
+	const before = `{"apns": {"topic": "com.example.app", "key": "S0VZ", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ",
+		"sandbox": {"key": "SElT", "key_id": "ABC123DEFH", "gateway": "his.example:443"}}}`
+	const doc = `{"apns": {"topic": "com.example.app", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ",
+		"sandbox": {"key_id": "ABC123DEFJ", "gateway": "his.example:443"}}}`
+	_, err := MergeApp([]byte(doc), []byte(before))
+	if faults, _ := errors.AsType[Faults](err); len(faults) != 1 || faults[0].Setting != "apns.key" {
+		t.Errorf("%v, want a fault of apns.key", err)
 	}
 }
 
