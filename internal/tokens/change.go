@@ -73,12 +73,12 @@ type transaction struct {
 
 type deviceKey struct{ app, device string }
 
-// move is how a device came with another token: by a registration that takes its place from any other, as an import
-// tells it of some time, or by registrations whose bounds say from which others they take it.
+// move is how a device came with another token: by a registration that takes its place from any other, as imports tell
+// it of some time, or by registrations whose bounds say from which others they take it.
 type move struct {
-	outright, imported bool
-	at                 time.Time
-	bounds             []*push.Bounds
+	outright bool
+	imports  map[string]time.Time // by the imported tokens' user, empty for none: the latest time
+	bounds   []*push.Bounds
 }
 
 // mayReplace reports whether a token that is stored elsewhere loses the device.
@@ -86,10 +86,11 @@ func (m *move) mayReplace(stored *push.Device) (bool, error) {
 	if m.outright || slices.ContainsFunc(m.bounds, func(b *push.Bounds) bool { return b.Proves(stored) }) {
 		return true, nil
 	}
-	if m.imported && m.at.Before(stored.LastUpdated) {
+	at, contends := m.imports[stored.UserID]
+	if contends && at.Before(stored.LastUpdated) {
 		return false, fmt.Errorf("a device was registered elsewhere since it was looked for: %w", database.ErrLostRace)
 	}
-	return m.imported, nil
+	return contends, nil
 }
 
 func (s *Store) apply(ctx context.Context, tx *sqlx.Tx, changes []*change, fresh bool, growth *growth) error {
@@ -236,7 +237,7 @@ func (w *transaction) load(ctx context.Context, sorted []*record) error {
 // change makes c in memory.
 func (w *transaction) change(c *change, e *record) {
 	c.found, c.created, c.forbidden, c.refused = e.remains, false, false, nil
-	before := e.slot()
+	before, user := e.slot(), e.wanted.UserID
 	switch {
 	case c.register != nil:
 		if c.forbidden = e.remains && forbids(c.register, &e.wanted); c.forbidden {
@@ -273,8 +274,9 @@ func (w *transaction) change(c *change, e *record) {
 		return
 	}
 	e.replaced = false
-	// A token that had the device before takes it from none: others may have it rightly, too, beside it.
-	if slot := e.slot(); slot != "" && slot != before {
+	// A token that had the device before takes it from none: others may have it rightly, too, beside it. But one that an
+	// import gives another user has others to contend with.
+	if slot := e.slot(); slot != "" && (slot != before || c.put != nil && e.wanted.UserID != user) {
 		var bounds *push.Bounds
 		if c.register != nil {
 			bounds = c.register.Bounds
@@ -310,6 +312,11 @@ func (e *record) slot() string {
 	}
 	return e.wanted.Slot()
 }
+
+// contends reports whether the record, which is imported, and other may not both have one device. Of tokens with
+// different users, and of one with a user and one without, nothing tells whose the device is: whoever knows a device id
+// can register an invented token with it.
+func (e *record) contends(other *push.Device) bool { return e.wanted.UserID == other.UserID }
 
 // outdated says that the record is imported and that other, of the same device, was registered later.
 func (e *record) outdated(other *push.Device) bool {

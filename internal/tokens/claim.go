@@ -6,13 +6,14 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/lhspn/lhspn/internal/push"
 )
 
 // claim gives the record the device that it has not had before, and takes it from those that had it, as far as the
-// bounds allow. But what an import tells of the time before one of those was registered is the token that it has
-// replaced.
+// bounds allow, or with an import as its user is theirs. But what an import tells of the time before one of those was
+// registered is the token that it has replaced.
 func (w *transaction) claim(e *record, bounds *push.Bounds) {
 	id := e.slot()
 	k := deviceKey{e.app, id}
@@ -20,11 +21,14 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 	if len(held) == 1 && held[0] == e {
 		return
 	}
-	had, taken := e.exists && e.stored.Slot() == id, false
+	had := e.exists && e.stored.Slot() == id && (!e.imported || e.contends(&e.stored))
+	taken := false
 	for _, other := range held {
 		switch {
 		case other == e || other.slot() != id:
 		case bounds != nil && !bounds.Proves(&other.wanted):
+			continue
+		case e.imported && !e.contends(&other.wanted):
 			continue
 		case e.outdated(&other.wanted):
 			e.remains, e.replaced, e.by = false, true, other.token
@@ -64,8 +68,13 @@ func (w *transaction) moves(k deviceKey, e *record, bounds *push.Bounds) {
 		m.bounds = append(m.bounds, bounds)
 	case !e.imported:
 		m.outright = true
-	case !m.imported || m.at.Before(e.wanted.LastUpdated):
-		m.imported, m.at = true, e.wanted.LastUpdated
+	default:
+		if m.imports == nil {
+			m.imports = map[string]time.Time{}
+		}
+		if user := e.wanted.UserID; m.imports[user].Before(e.wanted.LastUpdated) {
+			m.imports[user] = e.wanted.LastUpdated
+		}
 	}
 	w.moved[k] = m
 }

@@ -46,6 +46,40 @@ func TestImportOfAnOldTokenOfTheDevice(t *testing.T) {
 	})
 }
 
+// Whoever knows a device id can register an invented token with it, beside the real one. Neither takes the device from the
+// other in an import elsewhere, whichever comes first and is the later one, nor do those of two users.
+func TestImportOfInventedTokensOfADevice(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s *Store) {
+		now := clock(s)
+		line := func(n int, device, user string, age time.Duration) push.Device {
+			at := now.Add(-age)
+			return push.Device{Token: token(n), Environment: push.Production, DeviceID: device, UserID: user, LastUpdated: at, CreatedAt: at}
+		}
+		register(t, s, push.Registration{Token: token(1), DefaultEnvironment: push.Production, DeviceID: ptr("stored"), UserID: ptr("u")})
+		for _, page := range [][]push.Device{
+			{line(2, "stored", "", -time.Hour), line(3, "stored", "v", -time.Hour), line(4, "stored", "u", time.Hour)}, // 4 is older than 1
+			{line(5, "a", "u", 3*time.Hour), line(6, "a", "", time.Hour), line(7, "a", "u", 2*time.Hour), line(8, "a", "", 2*time.Hour)},
+			{line(9, "b", "", time.Hour), line(10, "b", "u", 2*time.Hour)},
+			{line(11, "b", "v", 2*time.Hour), line(12, "b", "", 0)},
+			{line(10, "b", "v", time.Hour)}, // one that comes to have the other's user takes its place
+		} {
+			if err := s.Import(t.Context(), app, page); err != nil {
+				t.Fatal(err)
+			}
+			checkIndex(t, s)
+		}
+		var got []push.Token
+		if err := s.Export(t.Context(), app, func(d push.Device) error { got = append(got, d.Token); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		want := []push.Token{token(1), token(2), token(3), token(6), token(7), token(10), token(12)}
+		if !slices.Equal(got, want) {
+			t.Errorf("left %q, want %q", got, want)
+		}
+	})
+}
+
 // A device registers over one replica while another imports an old token of it: the registered one stays.
 func TestImportBesideTheDevicesRegistration(t *testing.T) {
 	t.Parallel()

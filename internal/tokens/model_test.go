@@ -36,9 +36,12 @@ func anyToken(n int) push.Token {
 	return push.TextToken("webpush", fmt.Sprint(n))
 }
 
-func (m model) claim(d push.Device) {
+// claim takes the device from the others that contend for it, but for a token that had it before.
+func (m model) claim(d push.Device, contends func(other push.Device) bool) {
+	before, known := m[d.Token]
+	had := known && sameDevice(d, before) && contends(before)
 	for t, other := range m {
-		if t != d.Token && sameDevice(d, other) {
+		if t != d.Token && !had && sameDevice(d, other) && contends(other) {
 			delete(m, t)
 		}
 	}
@@ -56,18 +59,20 @@ func (m model) apply(c *change, now time.Time) {
 		if d.LastUpdated.Before(now) {
 			d.LastUpdated = now
 		}
-		m.claim(d)
+		m.claim(d, func(push.Device) bool { return true })
 	case c.put != nil:
 		if known && c.put.LastUpdated.Before(d.LastUpdated) {
 			break
 		}
+		contends := func(other push.Device) bool { return c.put.UserID == other.UserID }
+		had := known && sameDevice(*c.put, d) && contends(d)
 		for t, other := range m { // its device may have got another token since
-			if t != c.token && sameDevice(*c.put, other) && c.put.LastUpdated.Before(other.LastUpdated) {
+			if t != c.token && !had && sameDevice(*c.put, other) && contends(other) && c.put.LastUpdated.Before(other.LastUpdated) {
 				delete(m, c.token)
 				return
 			}
 		}
-		m.claim(*c.put)
+		m.claim(*c.put, contends)
 	case c.remove:
 		delete(m, c.token)
 	case known:

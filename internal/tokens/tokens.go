@@ -130,9 +130,9 @@ func (s *Store) Delete(ctx context.Context, app string, t push.Token) error {
 }
 
 // Import stores a page of devices as they are given, in one transaction. What is stored already and was registered
-// later than the given LastUpdated stays as it is, and so does a token that the same device got later than one that is
-// new here: an import made beside the running service must not turn it back. It fails with push.ErrQuota where the app
-// would have more tokens than it may: then nothing of the page is stored.
+// later than the given LastUpdated stays as it is, and so does a token that the same device, with the same user or
+// also none, got later than one that is new here: an import made beside the running service must not turn it back. It
+// fails with push.ErrQuota where the app would have more tokens than it may: then nothing of the page is stored.
 func (s *Store) Import(ctx context.Context, app string, page []push.Device) error {
 	defer s.metrics.time("import", time.Now())
 	changes := make([]*change, len(page))
