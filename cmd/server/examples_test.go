@@ -115,7 +115,7 @@ func TestExamples(t *testing.T) {
 				}
 			}
 		}
-		if c.method == "DELETE" && c.path == "/v1/apps/{name}/keys" { // the other way to revoke one came before
+		if c.method == "DELETE" && c.path == "/v1/apps/{app}/keys" { // the other way to revoke one came before
 			d.send("POST", "/v1/apps/hedgehog/keys", key, "application/json", `{"name": "backend", "scope": "send"}`)
 		}
 		if res := d.send(c.method, path, key, media, body); res.StatusCode/100 != 2 {

@@ -316,7 +316,7 @@ func TestOperatorsMistakes(t *testing.T) {
 		{"PUT", "/v1/apps/hedgehog", good, 409, "configuration file"},
 		{"DELETE", "/v1/apps/hedgehog", "", 409, "configuration file"},
 		{"POST", "/v1/apps/hedgehog/keys", `{"name": "x", "scope": "send"}`, 409, "configuration file"},
-		{"PUT", "/v1/apps/Fox", good, 422, "path.name"},
+		{"PUT", "/v1/apps/Fox", good, 422, "path.app"},
 		{"PUT", "/v1/apps/owl", "{", 400, "not-json"},
 		{"PUT", "/v1/apps/owl", "{}", 422, "none of apns"},
 		{"PUT", "/v1/apps/owl", strings.Replace(good, `"key": "`, `"key": "AAAA`, 1), 422, "body.apns"},

@@ -105,39 +105,39 @@ func (a *API) routeApps() {
 		answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[appBody]]()},
 	}, a.listApps)
 	a.serve(operation{
-		id: "get-app", method: http.MethodGet, path: "/v1/apps/{name}", scopes: forOperator, tag: tagApps,
+		id: "get-app", method: http.MethodGet, path: "/v1/apps/{app}", scopes: forOperator, tag: tagApps,
 		summary: "One app", about: "Its settings and keys. Credentials are never shown.", answers: entry, errors: []int{404},
 	}, a.getApp)
 	a.serve(operation{
-		id: "put-app", method: http.MethodPut, path: "/v1/apps/{name}", scopes: forOperator, tag: tagApps, audit: "put app",
+		id: "put-app", method: http.MethodPut, path: "/v1/apps/{app}", scopes: forOperator, tag: tagApps, audit: "put app",
 		summary: "Add an app, or change it",
 		about: "In force on every replica within 5 seconds. The credentials are tried first, without a connection; they " +
 			"are kept encrypted. " +
 			"Those that are left out stay as they are, as do the keys where keys is left out; all else that is left out is " +
-			"gone, or at its default. Where the gateway, feedback_address, token_url, ca or proxy changes that credentials are " +
-			"used with, they must be given again. 409 for an app of the configuration file, and while an app of that name is " +
+			"gone, or at its default. Where the gateway, feedback_address, token_url, ca or proxy changes that credentials " +
+			"are used with, they must be given again. 409 for an app of the configuration file, and while an app of that name is " +
 			"being removed.",
 		body: reflect.TypeFor[appRequestBody](), example: exampleApp, answers: put, errors: []int{400, 409, 413, 415},
 	}, a.putApp)
 	a.serve(operation{
-		id: "delete-app", method: http.MethodDelete, path: "/v1/apps/{name}", scopes: forOperator, tag: tagApps,
+		id: "delete-app", method: http.MethodDelete, path: "/v1/apps/{app}", scopes: forOperator, tag: tagApps,
 		audit:   "delete app",
 		summary: "Remove an app", answers: map[int]reflect.Type{204: nil}, errors: []int{404, 409},
 		about: "It takes no request any more, what waits is not sent, and its device tokens and notifications are removed " +
 			"in the background.",
 	}, a.deleteApp)
 	a.serve(operation{
-		id: "get-app-removal", method: http.MethodGet, path: "/v1/apps/{name}/removal", scopes: forOperator, tag: tagApps,
+		id: "get-app-removal", method: http.MethodGet, path: "/v1/apps/{app}/removal", scopes: forOperator, tag: tagApps,
 		summary: "What is left of an app that was removed", answers: map[int]reflect.Type{200: reflect.TypeFor[AppRemoval]()},
 		errors: []int{404}, about: "404 when all is removed: the name can be had again.",
 	}, a.getAppRemoval)
 	a.serve(operation{
-		id: "list-keys", method: http.MethodGet, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
+		id: "list-keys", method: http.MethodGet, path: "/v1/apps/{app}/keys", scopes: forOperator, tag: tagApps,
 		summary: "List an app's keys", answers: map[int]reflect.Type{200: reflect.TypeFor[listBody[keyBody]]()},
 		errors: []int{404},
 	}, a.listKeys)
 	a.serve(operation{
-		id: "add-key", method: http.MethodPost, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
+		id: "add-key", method: http.MethodPost, path: "/v1/apps/{app}/keys", scopes: forOperator, tag: tagApps,
 		audit:   "add key",
 		summary: "Make a key for an app", about: "The answer is the only one that shows it.",
 		body: reflect.TypeFor[keyRequestBody](), example: exampleKey,
@@ -145,7 +145,7 @@ func (a *API) routeApps() {
 		errors:  []int{400, 404, 409, 413, 415},
 	}, a.addKey)
 	a.serve(operation{
-		id: "revoke-key", method: http.MethodDelete, path: "/v1/apps/{name}/keys/{key}", scopes: forOperator, tag: tagApps,
+		id: "revoke-key", method: http.MethodDelete, path: "/v1/apps/{app}/keys/{key}", scopes: forOperator, tag: tagApps,
 		audit:   "revoke key",
 		summary: "Revoke a key", about: "It is refused by every replica within 5 seconds.",
 		answers: map[int]reflect.Type{204: nil}, errors: []int{404, 409},
@@ -157,7 +157,7 @@ func (a *API) routeApps() {
 		return a.deleteKey(ctx, x, r, name)
 	})
 	a.serve(operation{
-		id: "revoke-key-by-query", method: http.MethodDelete, path: "/v1/apps/{name}/keys", scopes: forOperator, tag: tagApps,
+		id: "revoke-key-by-query", method: http.MethodDelete, path: "/v1/apps/{app}/keys", scopes: forOperator, tag: tagApps,
 		audit:   "revoke key",
 		summary: "Revoke a key, named in the query", query: keyQuery, answers: map[int]reflect.Type{204: nil},
 		errors: []int{404, 409},
@@ -173,9 +173,9 @@ var (
 
 // pathApp is the app's name in the path.
 func (x *exchange) pathApp(r *http.Request) (string, error) {
-	name, err := pathValue(r, "name")
+	name, err := pathValue(r, "app")
 	if err != nil || !appName.MatchString(name) {
-		return "", push.Faults{{Location: "path.name", Message: "must have 1 to 64 of a-z, 0-9, - and _"}}
+		return "", push.Faults{{Location: "path.app", Message: "must have 1 to 64 of a-z, 0-9, - and _"}}
 	}
 	x.target = name
 	return name, nil

@@ -98,9 +98,9 @@ func (d document) add(o *operation) {
 			Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"},
 		})
 	}
-	if strings.Contains(o.path, "{name}") {
+	if strings.Contains(o.path, "{app}") {
 		op.Parameters = append(op.Parameters, &huma.Param{
-			Name: "name", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: appName.String()},
+			Name: "app", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: appName.String()},
 			Description: "The app's name", Example: "hedgehog",
 		})
 	}

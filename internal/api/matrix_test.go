@@ -18,15 +18,15 @@ import (
 // matrix has a row for each route of the router: the scopes whose keys are let in, and a body that is right. "anybody"
 // needs no key.
 var matrix = map[string]struct{ who, body string }{
-	"GET /v1/apps":                      {"operator", ""},
-	"GET /v1/apps/{name}":               {"operator", ""},
-	"PUT /v1/apps/{name}":               {"operator", `{}`},
-	"DELETE /v1/apps/{name}":            {"operator", ""},
-	"GET /v1/apps/{name}/removal":       {"operator", ""},
-	"GET /v1/apps/{name}/keys":          {"operator", ""},
-	"POST /v1/apps/{name}/keys":         {"operator", `{"name": "k", "scope": "send"}`},
-	"DELETE /v1/apps/{name}/keys":       {"operator", ""},
-	"DELETE /v1/apps/{name}/keys/{key}": {"operator", ""},
+	"GET /v1/apps":                     {"operator", ""},
+	"GET /v1/apps/{app}":               {"operator", ""},
+	"PUT /v1/apps/{app}":               {"operator", `{}`},
+	"DELETE /v1/apps/{app}":            {"operator", ""},
+	"GET /v1/apps/{app}/removal":       {"operator", ""},
+	"GET /v1/apps/{app}/keys":          {"operator", ""},
+	"POST /v1/apps/{app}/keys":         {"operator", `{"name": "k", "scope": "send"}`},
+	"DELETE /v1/apps/{app}/keys":       {"operator", ""},
+	"DELETE /v1/apps/{app}/keys/{key}": {"operator", ""},
 
 	"POST /v1/tokens":              {"register send admin", `{"platform": "apns", "token": "` + token1 + `"}`},
 	"PUT /v1/tokens/{token}":       {"register send admin", `{}`},
@@ -105,7 +105,7 @@ func TestMatrix(t *testing.T) {
 			return nil
 		}
 		seen[name] = true
-		path := strings.NewReplacer("{token}", token1, "{id}", "01890a5d-ac96-774b-bcce-b302099a8057", "{name}", "fox", "{key}", "k",
+		path := strings.NewReplacer("{token}", token1, "{id}", "01890a5d-ac96-774b-bcce-b302099a8057", "{app}", "fox", "{key}", "k",
 			"/docs/*", "/docs/swagger-ui.css").Replace(route)
 		for of, key := range keys {
 			kept()

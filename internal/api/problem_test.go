@@ -376,6 +376,43 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
+// Generators make one argument of each parameter, and so an operation has no two of a name, be one of the path and the other
+// of the query. A parameter of the path is one that the path has, and the other way round.
+func TestParametersHaveNamesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	f := newFixtureOperated(t, struct{ Apps }{})
+	type operations map[string]struct {
+		OperationID string
+		Parameters  []struct{ Name, In string }
+	}
+	var doc struct{ Paths, Webhooks map[string]operations }
+	if err := json.Unmarshal(f.call("", http.MethodGet, "/openapi.json", "").Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []map[string]operations{doc.Paths, doc.Webhooks} {
+		for path, operations := range of {
+			for _, op := range operations {
+				names, inPath := map[string]bool{}, 0
+				for _, p := range op.Parameters {
+					if names[p.Name] {
+						t.Errorf("%s has two parameters called %s", op.OperationID, p.Name)
+					}
+					names[p.Name] = true
+					if p.In == "path" {
+						inPath++
+						if !strings.Contains(path, "{"+p.Name+"}") {
+							t.Errorf("%s: %s has no %s", op.OperationID, path, p.Name)
+						}
+					}
+				}
+				if n := strings.Count(path, "{"); n != inPath {
+					t.Errorf("%s: %d parameters of %s", op.OperationID, inPath, path)
+				}
+			}
+		}
+	}
+}
+
 // The contract is kept in a file, so that a change of it is seen as one: go test -run TestOpenAPIIsUnchanged -update.
 func TestOpenAPIIsUnchanged(t *testing.T) {
 	t.Parallel()

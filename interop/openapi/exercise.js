@@ -59,7 +59,7 @@ const wrong = (operation, want, options) => call(operation, { ...options, want, 
 
 // anywhere sends to every operation what each of them must refuse.
 async function anywhere() {
-  const at = { name: 'owl', key: 'none', id: '01890a5d-ac96-774b-bcce-b302099a8057', token };
+  const at = { app: 'owl', key: 'none', id: '01890a5d-ac96-774b-bcce-b302099a8057', token };
   for (const [operation, o] of Object.entries(operations)) {
     const scope = o.security[0]?.bearer?.[0];
     const key = scope === 'operator' ? operatorKey : devKey;
@@ -86,15 +86,15 @@ async function anywhere() {
 
 async function apps(entry) {
   const key = operatorKey;
-  const at = { name: 'fox', key: 'backend' };
-  await call('PUT /v1/apps/{name}', { at, key, body: entry, want: 201 });
-  await call('PUT /v1/apps/{name}', { at, key, body: { ...entry, quotas: { max_tokens: 1, max_scheduled: 5 } }, want: 200 });
-  await call('GET /v1/apps/{name}', { at, key, want: 200 });
+  const at = { app: 'fox', key: 'backend' };
+  await call('PUT /v1/apps/{app}', { at, key, body: entry, want: 201 });
+  await call('PUT /v1/apps/{app}', { at, key, body: { ...entry, quotas: { max_tokens: 1, max_scheduled: 5 } }, want: 200 });
+  await call('GET /v1/apps/{app}', { at, key, want: 200 });
   await call('GET /v1/apps', { key, want: 200 });
-  const { key: fox } = await call('POST /v1/apps/{name}/keys', { at, key, body: { name: 'backend', scope: 'send' }, want: 201 });
-  const { key: phone } = await call('POST /v1/apps/{name}/keys', { at, key, body: { name: 'phone', scope: 'register', expires_at: '2100-01-01T00:00:00Z' }, want: 201 });
-  await wrong('POST /v1/apps/{name}/keys', 409, { at, key, body: { name: 'phone', scope: 'register' } });
-  await call('GET /v1/apps/{name}/keys', { at, key, want: 200 });
+  const { key: fox } = await call('POST /v1/apps/{app}/keys', { at, key, body: { name: 'backend', scope: 'send' }, want: 201 });
+  const { key: phone } = await call('POST /v1/apps/{app}/keys', { at, key, body: { name: 'phone', scope: 'register', expires_at: '2100-01-01T00:00:00Z' }, want: 201 });
+  await wrong('POST /v1/apps/{app}/keys', 409, { at, key, body: { name: 'phone', scope: 'register' } });
+  await call('GET /v1/apps/{app}/keys', { at, key, want: 200 });
 
   // The quotas of the app, and what a service keeps for all.
   await call('PUT /v1/tokens/{token}', { at: { token }, key: fox, body: {}, want: 201 });
@@ -102,7 +102,7 @@ async function apps(entry) {
   if (createdAt !== null) faults.push('a register key reads when a token was first registered');
   await wrong('PUT /v1/tokens/{token}', 429, { at: { token: other }, key: fox, body: {} });
   await wrong('POST /v1/tokens', 429, { key: fox, body: { platform: 'apns', token: other } });
-  const { key: admin } = await call('POST /v1/apps/{name}/keys', { at, key, body: { name: 'admin', scope: 'admin' }, want: 201 });
+  const { key: admin } = await call('POST /v1/apps/{app}/keys', { at, key, body: { name: 'admin', scope: 'admin' }, want: 201 });
   await wrong('POST /v1/tokens/import', 413, {
     key: admin, body: many(4).map((t) => `{"token": "${t}"}\n`).join(''), headers: { 'content-type': 'application/x-ndjson' },
   });
@@ -114,23 +114,23 @@ async function apps(entry) {
   await wrong('POST /v1/notifications', 503, { body: { ...later, to: { tokens: many(1) } } });
   await wrong('POST /v1/notifications/batch', 503, { body: { notifications: [{ ...later, to: { tokens: many(1) } }] } });
 
-  await call('DELETE /v1/apps/{name}/keys/{key}', { at, key, want: 204 });
-  await wrong('DELETE /v1/apps/{name}/keys/{key}', 404, { at, key });
-  await call('DELETE /v1/apps/{name}/keys', { at, key, query: '?name=phone', want: 204 });
-  await wrong('DELETE /v1/apps/{name}/keys', 404, { at, key, query: '?name=phone' });
-  await call('DELETE /v1/apps/{name}', { at, key, want: 204 });
-  await wrong('GET /v1/apps/{name}/removal', undefined, { at, key }); // 404 where it is over already
-  const gone = { name: 'owl', key: 'k' };
-  const ofFile = { name: 'default', key: 'dev' };
-  await wrong('DELETE /v1/apps/{name}', 404, { at: gone, key });
-  await wrong('GET /v1/apps/{name}', 404, { at: gone, key });
-  await wrong('GET /v1/apps/{name}/removal', 404, { at: gone, key });
-  await wrong('GET /v1/apps/{name}/keys', 404, { at: gone, key });
-  await wrong('POST /v1/apps/{name}/keys', 404, { at: gone, key, body: { name: 'k', scope: 'send' } });
-  await wrong('PUT /v1/apps/{name}', 409, { at: ofFile, key, body: entry });
-  await wrong('DELETE /v1/apps/{name}', 409, { at: ofFile, key });
-  await wrong('DELETE /v1/apps/{name}/keys', 409, { at: ofFile, key, query: '?name=dev' });
-  await wrong('DELETE /v1/apps/{name}/keys/{key}', 409, { at: ofFile, key });
+  await call('DELETE /v1/apps/{app}/keys/{key}', { at, key, want: 204 });
+  await wrong('DELETE /v1/apps/{app}/keys/{key}', 404, { at, key });
+  await call('DELETE /v1/apps/{app}/keys', { at, key, query: '?name=phone', want: 204 });
+  await wrong('DELETE /v1/apps/{app}/keys', 404, { at, key, query: '?name=phone' });
+  await call('DELETE /v1/apps/{app}', { at, key, want: 204 });
+  await wrong('GET /v1/apps/{app}/removal', undefined, { at, key }); // 404 where it is over already
+  const gone = { app: 'owl', key: 'k' };
+  const ofFile = { app: 'default', key: 'dev' };
+  await wrong('DELETE /v1/apps/{app}', 404, { at: gone, key });
+  await wrong('GET /v1/apps/{app}', 404, { at: gone, key });
+  await wrong('GET /v1/apps/{app}/removal', 404, { at: gone, key });
+  await wrong('GET /v1/apps/{app}/keys', 404, { at: gone, key });
+  await wrong('POST /v1/apps/{app}/keys', 404, { at: gone, key, body: { name: 'k', scope: 'send' } });
+  await wrong('PUT /v1/apps/{app}', 409, { at: ofFile, key, body: entry });
+  await wrong('DELETE /v1/apps/{app}', 409, { at: ofFile, key });
+  await wrong('DELETE /v1/apps/{app}/keys', 409, { at: ofFile, key, query: '?name=dev' });
+  await wrong('DELETE /v1/apps/{app}/keys/{key}', 409, { at: ofFile, key });
 }
 
 const many = (n) => Array.from({ length: n }, (_, i) => i.toString(16).padStart(64, '0'));
@@ -218,7 +218,7 @@ async function notifications() {
 function unseen(operation) {
   const excepted = ['500', '503', '410'];
   if (operation === 'POST /v1/tokens/import') excepted.push('400');
-  if (operation === 'GET /v1/apps/{name}/removal') excepted.push('200');
+  if (operation === 'GET /v1/apps/{app}/removal') excepted.push('200');
   return Object.keys(operations[operation].responses).filter((status) => !excepted.includes(status) && !answered[operation]?.has(Number(status)));
 }
 
