@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,12 +12,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/fcm"
 	"github.com/lhspn/lhspn/internal/push"
@@ -53,6 +56,10 @@ func serveDev(ctx context.Context, hup chan os.Signal, stdout, stderr io.Writer)
 	if err := registerDemo(ctx, s.tokens, &cfg.Apps[0], sim.WebPush()); err != nil {
 		s.close()
 		return fmt.Errorf("register the simulated devices: %w", err)
+	}
+	if err := addExamples(ctx, s, &cfg.Apps[0], sim); err != nil {
+		s.close()
+		return fmt.Errorf("add what the examples of /docs are about: %w", err)
 	}
 	kept := "MySQL" // as told by a variable
 	if file, is := strings.CutPrefix(cfg.Database, "sqlite:"); is {
@@ -198,6 +205,82 @@ func registerDemo(ctx context.Context, store *tokens.Store, app *config.App, bro
 		d.LastUpdated, d.CreatedAt = now, now
 	}
 	return store.Import(ctx, app.Name, devices)
+}
+
+// addExamples has what the API's examples are about be there: a device token, and an app that was set by API with a key.
+// What there is of it already, of an earlier run, stays as it is.
+func addExamples(ctx context.Context, s *service, app *config.App, sim *simulator.Simulator) error {
+	token, err := push.ParseToken(api.ExampleToken)
+	if err != nil {
+		return err
+	}
+	if _, err := s.tokens.Get(ctx, app.Name, token); errors.Is(err, push.ErrNotFound) {
+		now := time.Now()
+		err = s.tokens.Import(ctx, app.Name, []push.Device{{
+			Token: token, Environment: app.APNs.Environment, Tags: []string{"beta"}, LastUpdated: now, CreatedAt: now,
+		}})
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	err = putExampleApp(ctx, s.operated, app.APNs.Topic, sim)
+	if err == nil {
+		err = addExampleKey(ctx, s.operated)
+	}
+	if err != nil { // it is being removed, or somebody has made something else of it
+		s.log.Warn("the app that the examples of /docs are about cannot be set", "app", api.ExampleApp, "error", err)
+	}
+	return nil
+}
+
+// putExampleApp adds an app at the simulator, or has the one of an earlier run come to where the simulator is now.
+func putExampleApp(ctx context.Context, o *operated, topic string, sim *simulator.Simulator) error {
+	var at config.APNs
+	simulatedAPNs(&at, sim, filepath.Join(devFolder, "simulator"))
+	var files [2]string
+	for i, file := range []string{at.KeyFile, at.CAFile} {
+		text, err := os.ReadFile(file) //nolint:gosec // it is in our own folder
+		if err != nil {
+			return err //nolint:wrapcheck // it names the file
+		}
+		files[i] = base64.StdEncoding.EncodeToString(text)
+	}
+	entry := map[string]any{}
+	apns := map[string]any{"topic": topic}
+	shown, err := o.GetApp(ctx, api.ExampleApp)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(shown, &entry); err != nil {
+			return err
+		}
+		apns, _ = entry["apns"].(map[string]any)
+		if apns["ca"] != files[1] { // it is at another gateway, which somebody has set
+			return nil
+		}
+	case !errors.Is(err, push.ErrNotFound):
+		return err
+	}
+	apns["gateway"], apns["key_id"], apns["team_id"] = at.Gateway, at.KeyID, at.TeamID
+	apns["key"], apns["ca"] = files[0], files[1]
+	entry["apns"] = apns
+	body, err := json.Marshal(entry)
+	if err == nil {
+		_, _, err = o.PutApp(ctx, api.ExampleApp, body)
+	}
+	return err
+}
+
+// addExampleKey adds the app's key, unless it is there. Nobody has the key itself.
+func addExampleKey(ctx context.Context, o *operated) error {
+	keys, err := o.Keys(ctx, api.ExampleApp)
+	if err != nil || slices.ContainsFunc(keys, func(k api.AppKey) bool { return k.Name == api.ExampleKey }) {
+		return err
+	}
+	_, hash := o.NewKey(api.ScopeSend)
+	_, err = o.AddKey(ctx, api.ExampleApp, api.Key{Name: api.ExampleKey, Scope: api.ScopeSend, Hash: hash})
+	return err
 }
 
 // devKeys are the keys that everybody knows; none but in dev mode.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lhspn/lhspn/internal/api"
 	"github.com/lhspn/lhspn/internal/config"
 )
 
@@ -64,21 +67,24 @@ func TestExamples(t *testing.T) {
 			calls = append(calls, call{strings.ToUpper(method), path, operation})
 		}
 	}
-	// What is asked for must be there: so what makes something comes first, and what removes it last, the keys of an app
-	// before the app.
-	order := []string{"PUT", "POST", "GET", "DELETE"}
+	// Dev mode itself has what is asked for: so what makes something comes after what needs it, the change of a part before that
+	// of the whole, and what removes something last.
+	order := map[string]int{"GET": 0, "POST": 1, "PUT": 1, "DELETE": 2}
 	slices.SortFunc(calls, func(a, b call) int {
-		if by := slices.Index(order, a.method) - slices.Index(order, b.method); by != 0 {
-			return by
-		}
-		if a.method == "DELETE" {
-			return len(b.path) - len(a.path)
-		}
-		return strings.Compare(a.path, b.path)
+		return cmp.Or(order[a.method]-order[b.method], len(b.path)-len(a.path), strings.Compare(a.path, b.path), strings.Compare(a.method, b.method))
 	})
+	// These are not called as they are: of notifications there is none that an example could name.
+	withNotification := map[string]bool{
+		"GET /v1/notifications/{id}": true, "GET /v1/notifications/{id}/failures": true,
+		"GET /v1/notifications/{id}/recipients/{token}": true, "POST /v1/notifications/{id}/cancel": true,
+	}
 	for _, c := range calls {
+		want := 2
 		if strings.HasSuffix(c.path, "/removal") { // is there only while one lasts: see TestAppDeleted
-			continue
+			want = 4
+		}
+		if name := c.method + " " + c.path; strings.Contains(c.path, "{id}") != withNotification[name] {
+			t.Errorf("%s needs a notification, or does not", name)
 		}
 		path, query := c.path, url.Values{}
 		for _, p := range c.operation.Parameters {
@@ -118,8 +124,82 @@ func TestExamples(t *testing.T) {
 		if c.method == "DELETE" && c.path == "/v1/apps/{app}/keys" { // the other way to revoke one came before
 			d.send("POST", "/v1/apps/hedgehog/keys", key, "application/json", `{"name": "backend", "scope": "send"}`)
 		}
-		if res := d.send(c.method, path, key, media, body); res.StatusCode/100 != 2 {
+		if res := d.send(c.method, path, key, media, body); res.StatusCode/100 != want {
 			t.Errorf("%s %s with its example: %d %s", c.method, path, res.StatusCode, res.body)
+		}
+	}
+}
+
+// What the examples are about is made where it is not there, and else stays as it is over restarts.
+func TestExamplesOverRestarts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const token, app = "/v1/tokens/" + api.ExampleToken, "/v1/apps/" + api.ExampleApp
+	const key = app + "/keys/" + api.ExampleKey
+	d := startDevModeIn(t, dir)
+	d.want(204, "PUT", token+"/badge", config.DevKey, `{"badge": 3}`)
+	d.want(204, "DELETE", key, config.DevOperatorKey, "")
+	d.want(201, "POST", app+"/keys", config.DevOperatorKey, `{"name": "mine", "scope": "send"}`)
+	entry := d.want(200, "GET", app, config.DevOperatorKey, "")
+	entry["register_tags"] = []string{"mine"}
+	given, err := json.Marshal(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry = d.want(200, "PUT", app, config.DevOperatorKey, string(given))
+	d.stop()
+
+	d = startDevModeIn(t, dir)
+	after := d.want(200, "GET", app, config.DevOperatorKey, "")
+	if after["created_at"] != entry["created_at"] || len(after["keys"].([]any)) != 2 || fmt.Sprint(after["register_tags"]) != "[mine]" {
+		t.Errorf("the app was %v and is %v", entry, after)
+	}
+	made, _ := d.want(201, "POST", app+"/keys", config.DevOperatorKey, `{"name": "again", "scope": "send"}`)["key"].(string)
+	sent, _ := d.want(202, "POST", "/v1/notifications", made, `{"to": {"tokens": ["`+api.ExampleToken+`"]}, "aps": {"alert": "Hello"}}`)["id"].(string)
+	if counts := d.done(sent, made)["counts"].(map[string]any); counts["accepted"] != 1.0 { // by this run's simulator
+		t.Errorf("sent to the app's device: %v", counts)
+	}
+	if got := d.want(200, "GET", token, config.DevKey, "")["badge"]; got != 3.0 {
+		t.Errorf("the token's badge is %v", got)
+	}
+	d.want(204, "DELETE", key, config.DevOperatorKey, "") // it is there again
+	d.want(204, "DELETE", token, config.DevKey, "")
+	d.want(204, "DELETE", app, config.DevOperatorKey, "")
+	d.stop()
+
+	d = startDevModeIn(t, dir) // while the app is removed, or when it is
+	d.want(200, "GET", token, config.DevKey, "")
+	d.stop()
+}
+
+// want sends a request and decodes the answer, which must have the status.
+func (d *devMode) want(status int, method, path, key, body string) (got map[string]any) {
+	d.t.Helper()
+	res := d.send(method, path, key, "application/json", body)
+	if res.StatusCode != status {
+		d.t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, res.body)
+	}
+	if res.body != "" {
+		if err := json.Unmarshal([]byte(res.body), &got); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	return got
+}
+
+// done waits until the notification is done.
+func (d *devMode) done(id, key string) map[string]any {
+	d.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); ; {
+		if got := d.want(200, "GET", "/v1/notifications/"+id, key, ""); got["state"] == "done" {
+			return got
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			d.t.Fatal("the notification is not done")
 		}
 	}
 }

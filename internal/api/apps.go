@@ -71,7 +71,7 @@ type KeyFields = keyBody
 
 // keyRequestBody documents what makes a key.
 type keyRequestBody struct {
-	Name      string    `json:"name" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"Of letters, digits, -, _ and .; by it the key is revoked" example:"backend"`
+	Name      string    `json:"name" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_.-]{1,64}$" doc:"Of letters, digits, -, _ and .; by it the key is revoked" example:"worker"`
 	Scope     string    `json:"scope" enum:"register,send,admin" example:"send"`
 	SHA256    string    `json:"sha256,omitempty" pattern:"^[0-9a-fA-F]{64}$" doc:"The hash of a key that you have made yourself; left out, one is made"`
 	Rate      int       `json:"rate,omitempty" minimum:"0" maximum:"10000000" doc:"Requests a second, for each replica; 0: no limit"`
@@ -98,7 +98,7 @@ const maxEntry = 1 << 20
 func (a *API) routeApps() {
 	entry := map[int]reflect.Type{200: reflect.TypeFor[appBody]()}
 	put := map[int]reflect.Type{200: reflect.TypeFor[appBody](), 201: reflect.TypeFor[appBody]()}
-	keyQuery := []parameter{{name: "name", required: true, longest: 64, example: "backend", doc: "The key's name"}}
+	keyQuery := []parameter{{name: "name", required: true, longest: 64, example: ExampleKey, doc: "The key's name"}}
 	a.serve(operation{
 		id: "list-apps", method: http.MethodGet, path: "/v1/apps", scopes: forOperator, tag: tagApps,
 		summary: "List apps", about: "Those of the configuration file and those that were set here, by their names.",
@@ -115,8 +115,8 @@ func (a *API) routeApps() {
 			"are kept encrypted. " +
 			"Those that are left out stay as they are, as do the keys where keys is left out; all else that is left out is " +
 			"gone, or at its default. Where the gateway, feedback_address, token_url, ca or proxy changes that credentials " +
-			"are used with, they must be given again. 409 for an app of the configuration file, and while an app of that name is " +
-			"being removed.",
+			"are used with, they must be given again. 409 for an app of the configuration file, and while an app of that " +
+			"name is being removed.",
 		body: reflect.TypeFor[appRequestBody](), example: exampleApp, answers: put, errors: []int{400, 409, 413, 415},
 	}, a.putApp)
 	a.serve(operation{
@@ -129,7 +129,8 @@ func (a *API) routeApps() {
 	a.serve(operation{
 		id: "get-app-removal", method: http.MethodGet, path: "/v1/apps/{app}/removal", scopes: forOperator, tag: tagApps,
 		summary: "What is left of an app that was removed", answers: map[int]reflect.Type{200: reflect.TypeFor[AppRemoval]()},
-		errors: []int{404}, about: "404 when all is removed: the name can be had again.",
+		errors: []int{404},
+		about:  "404 where no removal is under way: before one, and when all is removed and the name can be had again.",
 	}, a.getAppRemoval)
 	a.serve(operation{
 		id: "list-keys", method: http.MethodGet, path: "/v1/apps/{app}/keys", scopes: forOperator, tag: tagApps,

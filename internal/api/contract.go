@@ -10,8 +10,6 @@ import (
 // The types here document the bodies of requests, which the readers beside the handlers take apart, and are those of
 // the answers. They name every platform's fields: this is the contract.
 
-const exampleToken = "c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ffeebeef"
-
 // The names that the document knows.
 var (
 	documentedPlatforms = []string{"apns", "fcm", "webpush"}

@@ -101,13 +101,13 @@ func (d document) add(o *operation) {
 	if strings.Contains(o.path, "{app}") {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: "app", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: appName.String()},
-			Description: "The app's name", Example: "hedgehog",
+			Description: "The app's name", Example: ExampleApp,
 		})
 	}
 	if strings.Contains(o.path, "{key}") {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: "key", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Pattern: keyName.String()},
-			Description: "The key's name", Example: "backend",
+			Description: "The key's name", Example: ExampleKey,
 		})
 	}
 	for i := range o.query {
@@ -203,7 +203,7 @@ const lineSchema = "x-line-schema"
 
 func tokenParameter() *huma.Param {
 	return &huma.Param{
-		Name: "token", In: "path", Required: true, Schema: tokenText(), Example: exampleToken,
+		Name: "token", In: "path", Required: true, Schema: tokenText(), Example: ExampleToken,
 		Description: "A device token in its written form; hexadecimal of either case",
 	}
 }
