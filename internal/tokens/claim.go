@@ -23,20 +23,24 @@ func (w *transaction) claim(e *record, bounds *push.Bounds) {
 	}
 	had := e.exists && e.stored.Slot() == id && (!e.imported || e.contends(&e.stored))
 	taken := false
+	var others []*record
 	for _, other := range held {
 		switch {
-		case other == e || other.slot() != id:
-		case bounds != nil && !bounds.Proves(&other.wanted):
+		case other == e:
 			continue
-		case e.imported && !e.contends(&other.wanted):
+		case other.slot() != id: // it had the device
+		case bounds != nil && !bounds.Proves(&other.wanted), e.imported && !e.contends(&other.wanted):
 			continue
-		case e.outdated(&other.wanted):
+		case e.outdated(&other.wanted): // and so takes the device from none of the others either
 			e.remains, e.replaced, e.by = false, true, other.token
 			return
 		default:
-			other.remains, other.replaced, other.by = false, true, e.token
+			others = append(others, other)
 		}
-		taken = taken || other != e
+		taken = true
+	}
+	for _, other := range others {
+		other.remains, other.replaced, other.by = false, true, e.token
 	}
 	w.holds(e)
 	if !had || taken {

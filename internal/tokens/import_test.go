@@ -63,17 +63,27 @@ func TestImportOfInventedTokensOfADevice(t *testing.T) {
 			{line(9, "b", "", time.Hour), line(10, "b", "u", 2*time.Hour)},
 			{line(11, "b", "v", 2*time.Hour), line(12, "b", "", 0)},
 			{line(10, "b", "v", time.Hour)}, // one that comes to have the other's user takes its place
+			{line(13, "c", "", 2*time.Hour), line(14, "c", "v", time.Hour)},
 		} {
 			if err := s.Import(t.Context(), app, page); err != nil {
 				t.Fatal(err)
 			}
 			checkIndex(t, s)
 		}
+		// Two that have the device come to have one user: a line that is older than one of them takes the place of neither.
+		r := push.Registration{Token: token(13), DefaultEnvironment: push.Production, UserID: ptr("v")}
+		*now = now.Add(-2 * time.Hour)
+		register(t, s, r)
+		*now = now.Add(2 * time.Hour)
+		if err := s.Import(t.Context(), app, []push.Device{line(15, "c", "v", 90*time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+		checkIndex(t, s)
 		var got []push.Token
 		if err := s.Export(t.Context(), app, func(d push.Device) error { got = append(got, d.Token); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		want := []push.Token{token(1), token(2), token(3), token(6), token(7), token(10), token(12)}
+		want := []push.Token{token(1), token(2), token(3), token(6), token(7), token(10), token(12), token(13), token(14)}
 		if !slices.Equal(got, want) {
 			t.Errorf("left %q, want %q", got, want)
 		}
