@@ -60,10 +60,13 @@ func (s *service) listenPublic(ctx context.Context) (err error) {
 					"metric", "lhspn_http_connections_closed_total")
 			})
 		},
-		Refusal: func(status int, why string) []byte { return s.api.Refusal(status, why) },
+		Refusal: s.refusal,
 	})
 	return nil
 }
+
+// refusal is the answer of both listeners to what is no request.
+func (s *service) refusal(status int, why string) []byte { return s.api.Refusal(status, why) }
 
 func certificateExpiry(c *listener.Certificate) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -102,8 +105,13 @@ func openFiles() int {
 	return int(limit.Cur)
 }
 
-// warnOfPlainHTTP says, once, that whoever is on the way can read keys and device tokens.
-func (s *service) warnOfPlainHTTP() {
+// warnOfOpenness says, once, that whoever is on the way can read keys and device tokens, and that whoever gets to the
+// operators' listener needs no key.
+func (s *service) warnOfOpenness() {
+	if !isPrivate(s.private.Addr()) {
+		s.log.Warn("metrics and profiles are served without a key, and not on loopback or a private address: let only "+
+			"operators and Prometheus get to ops_listen", "ops_listen", s.private.Addr().String())
+	}
 	if s.certificate == nil && len(s.proxies) == 0 && !listener.IsLoopback(s.public) {
 		s.log.Warn("the API is served over plain HTTP, and not on loopback: set tls_certificate_file and tls_key_file, or "+
 			"api.trusted_proxies where a proxy has TLS", "listen", s.public.Addr().String())

@@ -169,7 +169,7 @@ func (l *live) prepare(apps []config.App) (*change, error) {
 		}
 		delete(l.apps, name)
 		c.forget = append(c.forget, func() { l.refusals.DeleteLabelValues(name) })
-		l.log.Info("app is gone: it takes no requests; what it has in the queue waits until it is there again", "app", name)
+		l.log.Info("app is gone: it takes no requests, and nothing is sent for it", "app", name)
 	}
 	return c, errors.Join(errs...)
 }

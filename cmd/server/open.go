@@ -98,7 +98,9 @@ func (o *opening) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.private = listener.New(private, listener.Config{Bounds: listener.Bounds{Max: opsConnections}})
+	o.private = listener.New(private, listener.Config{
+		Bounds: listener.Bounds{Max: opsConnections}, Refusal: o.refusal,
+	})
 	return nil
 }
 

@@ -81,7 +81,7 @@ func keyCommand() *cobra.Command {
 			if rate != 0 {
 				key["rate"] = rate
 			}
-			if expires != "" {
+			if cmd.Flags().Changed("expires-at") { // an empty one, as of a variable that is not set, is refused
 				key["expires_at"] = expires
 			}
 			body, err := json.Marshal(key)

@@ -38,6 +38,7 @@ func testRefusals(t *testing.T, settings string, dial func(ctx context.Context, 
 		t.Fatal(err)
 	}
 	r.start()
+	r.refusesOfOps(t)
 	const host = "Host: localhost\r\n"
 	authorized := host + "Authorization: Bearer " + testKey + "\r\n"
 	for request, want := range map[string]struct {
@@ -82,6 +83,32 @@ func testRefusals(t *testing.T, settings string, dial func(ctx context.Context, 
 		if err != nil || res.StatusCode != want.status || problem.Status != want.status || problem.Type != "urn:lhspn:problem:"+want.slug ||
 			res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("X-Request-Id") == "" {
 			t.Errorf("%.60q: %d %+v %v %v", request, res.StatusCode, problem, res.Header, err)
+		}
+	}
+}
+
+// refusesOfOps has the operators' listener answer what is no request as the other does.
+func (r *rig) refusesOfOps(t *testing.T) {
+	t.Helper()
+	for request, want := range map[string]int{
+		"hello\r\n\r\n": 400, "GET / HTTP/7.3\r\nHost: localhost\r\n\r\n": 505,
+		"POST /metrics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n":  501,
+		"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 64<<10): 431,
+	} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(r.ops, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		go func() { _, _ = c.Write([]byte(request)) }() // the answer may come before its end
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Errorf("%.60q: %v", request, err)
+			continue
+		}
+		_ = res.Body.Close()
+		if h := res.Header; res.StatusCode != want || h.Get("Content-Type") != "application/problem+json" || h.Get("X-Request-Id") == "" {
+			t.Errorf("%.60q of the operators' listener: %d %v", request, res.StatusCode, h)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,7 +29,8 @@ type reload struct {
 	started *config.Config // what holds until a restart
 	refused string         // why the file, or a part of it, is not in force; counted and said once
 	hup     chan os.Signal
-	told    string // the settings that the log has said need a restart
+	asked   atomic.Bool // by SIGHUP: whoever sends it is told what came of it, also where the log has said so before
+	told    string      // the settings that the log has said need a restart
 }
 
 // catchHangups is to be called before anything else: SIGHUP ends a process that does not wait for it.
@@ -81,7 +83,12 @@ func (r *reload) run(ctx context.Context) error {
 				return
 			case <-r.hup:
 			}
+			if r.file == "" {
+				r.s.log.Info("SIGHUP: dev mode has no configuration file that could be read again")
+				continue
+			}
 			r.s.log.Info("SIGHUP: the configuration is read again", "file", r.file)
+			r.asked.Store(true)
 			select {
 			case ask <- struct{}{}:
 			case <-ctx.Done():
@@ -113,6 +120,7 @@ func (r *reload) reload() {
 	if r.file == "" {
 		return
 	}
+	asked := r.asked.Swap(false)
 	cfg, err := config.Load(r.file, os.Environ())
 	if err == nil {
 		if faults := fatal(cfg); len(faults) > 0 {
@@ -121,10 +129,7 @@ func (r *reload) reload() {
 	}
 	m := r.s.reloads
 	if err != nil {
-		m.refused.Set(1)
-		if r.refused != err.Error() {
-			r.refused = err.Error()
-			m.results.WithLabelValues("refused").Inc()
+		if r.refuse(err) || asked {
 			r.s.log.Error("the configuration file is wrong; what was read before stays in force", "file", r.file, "error", err)
 		}
 		return
@@ -134,23 +139,34 @@ func (r *reload) reload() {
 	news, err := r.s.setFile(cfg)
 	r.secrets = cfg.SecretFiles()
 	r.follow()
-	if names := strings.Join(config.Changed(r.started, cfg), ", "); names != r.told {
+	if names := strings.Join(config.Changed(r.started, cfg), ", "); names != r.told || asked {
 		r.told = names
 		if names != "" {
 			r.s.log.Warn("settings have changed that are taken up at the next start only", "settings", names)
 		}
 	}
 	switch {
-	case err != nil: // what it concerns is in the log already
-		m.refused.Set(1)
-		if r.refused != err.Error() {
-			r.refused = err.Error()
-			m.results.WithLabelValues("refused").Inc()
+	case err != nil: // what it concerns was in the log when it began
+		if !r.refuse(err) && asked {
+			r.s.log.Error("a part of the configuration is still not in force", "file", r.file, "error", err)
 		}
 		return
 	case news:
 		m.results.WithLabelValues("ok").Inc()
 		r.s.log.Info("the configuration's apps and keys are in force", "file", r.file, "apps", len(cfg.Apps))
+	case asked:
+		r.s.log.Info("the configuration's apps and keys are in force as they were", "file", r.file, "apps", len(cfg.Apps))
 	}
 	r.refused = ""
+}
+
+// refuse notes why the file, or a part of it, is not in force, and reports whether that is new.
+func (r *reload) refuse(err error) bool {
+	r.s.reloads.refused.Set(1)
+	if r.refused == err.Error() {
+		return false
+	}
+	r.refused = err.Error()
+	r.s.reloads.results.WithLabelValues("refused").Inc()
+	return true
 }

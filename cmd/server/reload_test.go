@@ -106,6 +106,47 @@ func TestReload(t *testing.T) {
 	r.stop()
 }
 
+// Whoever sends SIGHUP is told what came of it, also where the log has said so before.
+func TestHangupIsAnswered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
+	r.start()
+	good, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		t.Helper()
+		next := r.file + ".next"
+		if err := errors.Join(os.WriteFile(next, []byte(text), 0o600), os.Rename(next, r.file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := func(line string, times int) {
+		t.Helper()
+		r.until(fmt.Sprintf("%q is told %d times", line, times), func() bool { return strings.Count(r.logs.String(), line) >= times })
+	}
+	hangUp := func() {
+		t.Helper()
+		if err := r.process.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(string(good) + "nonsense: 1\n")
+	const wrong, asItWas, later = "the configuration file is wrong", "are in force as they were", "at the next start only"
+	for times := range 3 {
+		hangUp()
+		told(wrong, times+1)
+	}
+	write(strings.Replace(string(good), "queue: {lease: 2s}", "queue: {lease: 3s}", 1))
+	for times := range 3 {
+		hangUp()
+		told(later, times+1)
+		told(asItWas, times+1)
+	}
+	r.stop()
+}
+
 // Limits hold from a reload on, in both directions.
 func TestReloadOfLimits(t *testing.T) {
 	t.Parallel()

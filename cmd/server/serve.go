@@ -146,7 +146,7 @@ func listen(ctx context.Context, setting, address string) (net.Listener, error) 
 // results saved, the shards handed back, the database closed.
 func (s *service) run(ctx context.Context) error {
 	defer s.close()
-	s.warnOfPlainHTTP()
+	s.warnOfOpenness()
 	s.log.Info("serving", "version", version, "commit", commit(), "listen", s.public.Addr().String(),
 		"ops_listen", s.private.Addr().String(), "database", s.db.Dialect)
 	s.notify("READY=1")

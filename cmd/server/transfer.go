@@ -66,7 +66,7 @@ func readKey(file, variable string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("--key-file: %w", err)
 		}
-		key = string(text)
+		key = strings.TrimPrefix(string(text), "\ufeff") // a byte-order mark, as some editors write it
 	}
 	if key = strings.TrimSpace(key); key == "" {
 		return "", errors.New("a key is missing: --key-file FILE, or the variable " + variable)

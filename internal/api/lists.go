@@ -193,7 +193,11 @@ var checkFeedbackQuery = []parameter{{name: "confirm_unregistered", enum: []stri
 		"their removal"}}
 
 func (a *API) checkFeedback(ctx context.Context, x *exchange, _ *http.Request) error {
-	items, err := a.feedback.Check(ctx, x.who.app.Name, x.query["confirm_unregistered"] == "true")
+	confirmed := x.query["confirm_unregistered"] == "true"
+	if confirmed {
+		x.about = "confirm_unregistered"
+	}
+	items, err := a.feedback.Check(ctx, x.who.app.Name, confirmed)
 	if err != nil {
 		return err
 	}

@@ -133,6 +133,9 @@ func TestFeedback(t *testing.T) {
 		t.Error("a pass that nobody confirmed")
 	}
 	wantStatus(t, f.call(adminKey, http.MethodPost, "/v1/feedback/check?confirm_unregistered=true", ""), 200)
+	if log := f.log.String(); !strings.Contains(log, `act="check feedback"`) || !strings.Contains(log, "about=confirm_unregistered") {
+		t.Errorf("the audit log has nothing of it:\n%s", log)
+	}
 	if !f.confirmed {
 		t.Error("the confirmation did not arrive")
 	}

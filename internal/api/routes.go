@@ -182,6 +182,7 @@ func (a *API) routeNotifications() {
 	a.serve(operation{
 		id: "check-feedback", method: http.MethodPost, path: "/v1/feedback/check", scopes: forAdmin, tag: tagFeedback,
 		summary: "Run a pass of the feedback job now", timeout: checkTimeout, query: checkFeedbackQuery, answers: dead,
+		audit: "check feedback",
 		about: "The answer has the items of that pass. Where one is running, it begins when that has ended.",
 	}, a.checkFeedback)
 }

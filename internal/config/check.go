@@ -170,9 +170,16 @@ func (l *loader) check(c *Config) {
 		if name != "master_key" {
 			text = c.MasterKeyPrevious
 		}
-		if _, err := ParseMasterKey(text); text != "" && err != nil {
+		switch key, err := ParseMasterKey(text); {
+		case text == "":
+		case err != nil:
 			l.fault(name, "%v", err)
+		case isGuessed(string(key)), isGuessed(text):
+			l.fault(name, "is one that anybody would guess: make one with server keygen --master")
 		}
+	}
+	if c.MasterKeyPrevious != "" && c.MasterKeyPrevious == c.MasterKey {
+		l.fault("master_key_previous", "is master_key itself: it is the one before")
 	}
 	if c.MasterKeyPrevious != "" && c.MasterKey == "" {
 		l.fault("master_key_previous", "goes with master_key, which is not set")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -465,5 +466,26 @@ func TestManyApps(t *testing.T) {
 	}
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// A master key that anybody would guess encrypts nothing.
+func TestGuessedMasterKeys(t *testing.T) {
+	t.Parallel()
+	in64 := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+	right, other := NewMasterKey(), NewMasterKey()
+	for _, c := range []struct{ key, previous, want string }{
+		{right, "", ""}, {right, other, ""}, {right, right, "master_key_previous"},
+		{in64(strings.Repeat("\x00", 32)), "", "master_key"}, {in64("change-me-change-me-change-me-32"), "", "master_key"},
+		{strings.Repeat("A", 43), "", "master_key"}, {right, in64(strings.Repeat("k", 32)), "master_key_previous"},
+	} {
+		_, faults := parse("", []byte(good+"\nmaster_key: "+strconv.Quote(c.key)+"\nmaster_key_previous: "+strconv.Quote(c.previous)+"\n"), nil)
+		var at []string
+		for _, f := range faults {
+			at = append(at, f.Setting)
+		}
+		if strings.Join(at, " ") != c.want {
+			t.Errorf("%q after %q: %v, want a fault of %q", c.key, c.previous, faults, c.want)
+		}
 	}
 }

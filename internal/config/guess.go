@@ -33,7 +33,8 @@ func isText(s string) bool {
 var guessedKeys = []string{
 	"", "password", "change-me", "changeme", "change_me", "changeit", "secret", "key", "your-key", "your_key", "yourkey",
 	"api-key", "api_key", "apikey", "token", "admin", "root", "test", "example", "default", "dev", "demo", "lhspn",
-	"hedgehog", "123456", "12345678", "123456789", "qwerty", "letmein",
+	"hedgehog", "register", "send", "operator", "mobile", "backend", "app", "ios", "android", "web", "server", "push",
+	"...", "xxx", "123456", "12345678", "123456789", "qwerty", "letmein",
 }
 
 // guessedHashes are those of guessedKeys, as they are usually written.

@@ -257,8 +257,12 @@ func (l *loader) mapping(s setting, path string, n *yaml.Node) {
 				continue
 			}
 			if ok && strings.HasSuffix(key.Value, fileSuffix) {
-				l.faultAt(place{}, name, "is a path, for the configuration file: give %s, what is in the file, in base64",
-					strings.TrimSuffix(key.Value, fileSuffix))
+				as := "" // text is taken as it is
+				if member.tag.Get("file") != "" {
+					as = ", in base64"
+				}
+				l.faultAt(place{}, name, "is a path, for the configuration file: give %s, what is in the file%s",
+					strings.TrimSuffix(key.Value, fileSuffix), as)
 				continue
 			}
 		}
