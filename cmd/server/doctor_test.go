@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/database"
 	"github.com/lhspn/lhspn/internal/database/dbtest"
 )
@@ -60,7 +61,7 @@ func TestDoctorTriesAppsSetByAPI(t *testing.T) {
 			t.Errorf("one whose gateway is away: %v\n%s", err, &out)
 		}
 		r.rewrite(func(text string) string {
-			return strings.Replace(text, "master_key: ", "master_key: QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE= #", 1)
+			return strings.Replace(text, "master_key: ", "master_key: "+config.NewMasterKey()+" #", 1)
 		})
 		out.Reset()
 		if err := doctor(t.Context(), r.file, &out); err == nil || strings.Count(out.String(), "FAULT  apps set by API: one cannot be used") != 2 {
