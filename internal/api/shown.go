@@ -68,7 +68,7 @@ func asShown(s *huma.Schema, names map[string]string) *huma.Schema {
 		open.Extensions = map[string]any{lineSchema: map[string]string{"$ref": of.Ref}}
 	}
 	open.Items = asShown(s.Items, names)
-	open.AnyOf = nil
+	open.AnyOf, open.Not = nil, nil
 	for _, one := range s.AnyOf {
 		open.AnyOf = append(open.AnyOf, asShown(one, names))
 	}

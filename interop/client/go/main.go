@@ -94,7 +94,7 @@ func run(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	if apps.JSON200 == nil || len(apps.JSON200.Items) != 1 {
+	if apps.JSON200 == nil || len(apps.JSON200.Items) != 2 { // its own, and that of the examples
 		return fmt.Errorf("apps: %s", apps.Body)
 	}
 	deleted, err := c.DeleteTokenWithResponse(ctx, token)
