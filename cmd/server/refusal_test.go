@@ -27,7 +27,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-func testRefusals(t *testing.T, settings string, dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+func testRefusals(t *testing.T, settings string, dial dialer) {
 	t.Helper()
 	r := newRig(t, "http2", "sqlite:"+filepath.Join(t.TempDir(), "lhspn.db"))
 	text, err := os.ReadFile(r.file)
@@ -63,22 +63,15 @@ func testRefusals(t *testing.T, settings string, dial func(ctx context.Context, 
 		"POST /v1/tokens HTTP/1.1\r\n" + authorized + "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}": {415, "unsupported-media-type"},
 		"POST /v1/tokens HTTP/1.1\r\n" + authorized + "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n": {413, "too-large"},
 	} {
-		c, err := dial(t.Context(), "tcp", r.api[len("http://"):])
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		go func() { _, _ = c.Write([]byte(request)) }() // the answer may come before its end
-		res, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Errorf("%.60q: %v", request, err)
+		res := answerTo(t, dial, r.api, request)
+		if res == nil {
 			continue
 		}
 		var problem struct {
 			Type   string
 			Status int
 		}
-		err = json.NewDecoder(res.Body).Decode(&problem)
+		err := json.NewDecoder(res.Body).Decode(&problem)
 		_ = res.Body.Close()
 		if err != nil || res.StatusCode != want.status || problem.Status != want.status || problem.Type != "urn:lhspn:problem:"+want.slug ||
 			res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("X-Request-Id") == "" {
@@ -95,15 +88,8 @@ func (r *rig) refusesOfOps(t *testing.T) {
 		"POST /metrics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n":  501,
 		"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 64<<10): 431,
 	} {
-		c, err := net.Dial("tcp", strings.TrimPrefix(r.ops, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		go func() { _, _ = c.Write([]byte(request)) }() // the answer may come before its end
-		res, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Errorf("%.60q: %v", request, err)
+		res := answerTo(t, new(net.Dialer).DialContext, r.ops, request)
+		if res == nil {
 			continue
 		}
 		_ = res.Body.Close()
@@ -111,4 +97,23 @@ func (r *rig) refusesOfOps(t *testing.T) {
 			t.Errorf("%.60q of the operators' listener: %d %v", request, res.StatusCode, h)
 		}
 	}
+}
+
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// answerTo sends what may be no request, and reads the answer; nil where there is none, which is a fault.
+func answerTo(t *testing.T, dial dialer, url, request string) *http.Response {
+	t.Helper()
+	c, err := dial(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	go func() { _, _ = c.Write([]byte(request)) }() // the answer may come before its end
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Errorf("%.60q: %v", request, err)
+		return nil
+	}
+	return res
 }
