@@ -332,8 +332,15 @@ func (o *operated) Keys(ctx context.Context, app string) ([]api.AppKey, error) {
 
 // AddKey implements api.Apps.
 func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.AppKey, error) {
-	if err := o.change(ctx, app); err != nil {
+	file, stored, err := o.current(ctx, app)
+	switch {
+	case file != nil:
+		return api.AppKey{}, errFile
+	case err != nil:
 		return api.AppKey{}, err
+	case stored.Err != nil:
+		return api.AppKey{}, api.Explain(push.ErrConflict,
+			"The app is not in force, as its entry cannot be decrypted with master_key: give its credentials again.")
 	}
 	if wrong := config.CheckKey(key.Hash); wrong != "" {
 		return api.AppKey{}, push.Faults{{Location: "body.sha256", Message: wrong}}
@@ -344,7 +351,7 @@ func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.App
 	if taken {
 		return api.AppKey{}, push.ErrConflict
 	}
-	err := o.store.AddKey(ctx, app, apps.Key{Name: key.Name, Scope: string(key.Scope), Hash: key.Hash, Rate: key.Rate,
+	err = o.store.AddKey(ctx, app, apps.Key{Name: key.Name, Scope: string(key.Scope), Hash: key.Hash, Rate: key.Rate,
 		ExpiresAt: key.ExpiresAt})
 	if err != nil {
 		return api.AppKey{}, err

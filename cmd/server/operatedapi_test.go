@@ -3,11 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lhspn/lhspn/internal/config"
 	"github.com/lhspn/lhspn/internal/simulator"
 )
 
@@ -59,5 +61,29 @@ func TestAppGivenBack(t *testing.T) {
 		t.Errorf("another gateway is answered with %d %s", status, text)
 	}
 	operator.call("PUT", "/v1/apps/fox", elsewhere, 200)
+	r.stop()
+}
+
+// A key of an app that is not in force would be refused: it is not made.
+func TestNoKeyForAnAppThatCannotBeDecrypted(t *testing.T) {
+	t.Parallel()
+	r, _, _ := startWithFox(t)
+	r.stop()
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.Replace(string(text), "master_key: ", "master_key: "+config.NewMasterKey()+" #", 1)
+	if err := os.WriteFile(r.file, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	operator := r.as(operatorKey)
+	status, answer := operator.ask("POST", "/v1/apps/fox/keys", `{"name": "new", "scope": "send"}`)
+	if status != 409 || !strings.Contains(answer, "master_key") {
+		t.Errorf("%d %s", status, answer)
+	}
+	operator.call("PUT", "/v1/apps/fox", r.entry(""), 200)
+	operator.call("POST", "/v1/apps/fox/keys", `{"name": "new", "scope": "send"}`, 201)
 	r.stop()
 }

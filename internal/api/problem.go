@@ -103,9 +103,9 @@ func explain(err error, format string, args ...any) error {
 // Explain gives an error of one of the stores a text for the caller.
 func Explain(err error, detail string) error { return explained{err, detail} }
 
-// explainIf gives an error of the kind its text and leaves others as they are.
+// explainIf gives an error of the kind its text, and leaves others, and one that has its own, as they are.
 func explainIf(err, kind error, detail string) error {
-	if errors.Is(err, kind) {
+	if _, is := errors.AsType[explained](err); !is && errors.Is(err, kind) {
 		return explained{err, detail}
 	}
 	return err
