@@ -178,7 +178,9 @@ func (l *loader) check(c *Config) {
 			l.fault(name, "is one that anybody would guess: make one with server keygen --master")
 		}
 	}
-	if c.MasterKeyPrevious != "" && c.MasterKeyPrevious == c.MasterKey {
+	now, _ := ParseMasterKey(c.MasterKey) // of either a fault has been told
+	before, _ := ParseMasterKey(c.MasterKeyPrevious)
+	if now != nil && bytes.Equal(now, before) {
 		l.fault("master_key_previous", "is master_key itself: it is the one before")
 	}
 	if c.MasterKeyPrevious != "" && c.MasterKey == "" {

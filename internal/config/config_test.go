@@ -418,6 +418,11 @@ func FuzzLoad(f *testing.F) {
 // Keys that anybody would guess are refused wherever a key may be set.
 func TestCheckKeys(t *testing.T) {
 	t.Parallel()
+	for _, key := range []string{"password", "Send", "register", "OPERATOR", "backend", "mobile", "..."} {
+		if CheckKey(HashKey(key)) == "" {
+			t.Errorf("%q is taken", key)
+		}
+	}
 	guessed := HashKey("password")
 	c := &Config{
 		Apps:         []App{{Keys: []Key{{SHA256: HashKey("of the test's own")}, {SHA256: guessed}}}},
@@ -476,6 +481,8 @@ func TestGuessedMasterKeys(t *testing.T) {
 	right, other := NewMasterKey(), NewMasterKey()
 	for _, c := range []struct{ key, previous, want string }{
 		{right, "", ""}, {right, other, ""}, {right, right, "master_key_previous"},
+		{right, strings.TrimRight(right, "="), "master_key_previous"}, // as it may be written, too
+		{right, strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(right, "=")), "master_key_previous"},
 		{in64(strings.Repeat("\x00", 32)), "", "master_key"}, {in64("change-me-change-me-change-me-32"), "", "master_key"},
 		{strings.Repeat("A", 43), "", "master_key"}, {right, in64(strings.Repeat("k", 32)), "master_key_previous"},
 	} {
