@@ -290,7 +290,7 @@ func withoutKeys(doc []byte) ([]byte, error) {
 
 // DeleteApp implements api.Apps.
 func (o *operated) DeleteApp(ctx context.Context, name string) error {
-	if err := o.change(ctx, name); err != nil {
+	if _, err := o.changeable(ctx, name); err != nil {
 		return err
 	}
 	if err := o.store.Delete(ctx, name); err != nil {
@@ -312,13 +312,13 @@ func (o *operated) warnLater(err error) {
 	o.log.Warn("what was stored is in force here a little later", "error", err)
 }
 
-// change is nil where the app is one that can be changed.
-func (o *operated) change(ctx context.Context, name string) error {
-	file, _, err := o.current(ctx, name)
+// changeable is the app as it is stored, where it is one that can be changed.
+func (o *operated) changeable(ctx context.Context, name string) (*apps.App, error) {
+	file, stored, err := o.current(ctx, name)
 	if file != nil {
-		return errFile
+		return nil, errFile
 	}
-	return err
+	return stored, err
 }
 
 // Keys implements api.Apps.
@@ -332,13 +332,11 @@ func (o *operated) Keys(ctx context.Context, app string) ([]api.AppKey, error) {
 
 // AddKey implements api.Apps.
 func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.AppKey, error) {
-	file, stored, err := o.current(ctx, app)
-	switch {
-	case file != nil:
-		return api.AppKey{}, errFile
-	case err != nil:
+	stored, err := o.changeable(ctx, app)
+	if err != nil {
 		return api.AppKey{}, err
-	case stored.Err != nil:
+	}
+	if stored.Err != nil {
 		return api.AppKey{}, api.Explain(push.ErrConflict,
 			"The app is not in force, as its entry cannot be decrypted with master_key: give its credentials again.")
 	}
@@ -369,7 +367,7 @@ func (o *operated) AddKey(ctx context.Context, app string, key api.Key) (api.App
 
 // DeleteKey implements api.Apps.
 func (o *operated) DeleteKey(ctx context.Context, app, name string) error {
-	if err := o.change(ctx, app); err != nil {
+	if _, err := o.changeable(ctx, app); err != nil {
 		return err
 	}
 	err := o.store.DeleteKey(ctx, app, name)

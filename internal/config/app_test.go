@@ -300,3 +300,23 @@ func TestMergeAppKeepsNumbers(t *testing.T) {
 		}
 	}
 }
+
+// Of what is given by API in place of a path, files are base64, and text is taken as it is.
+func TestPathsAreForTheFile(t *testing.T) {
+	t.Parallel()
+	for doc, base64 := range map[string]bool{
+		`{"apns": {"key_file": "x"}}`: true, `{"apns": {"certificate_password_file": "x"}}`: false,
+		`{"user_tokens": {"keys": [{"secret_file": "x"}]}}`: false, `{"user_tokens": {"jwks_file": "x"}}`: true,
+	} {
+		_, faults := ParseGivenApp("fox", []byte(doc))
+		told := ""
+		for _, f := range faults {
+			if strings.Contains(f.Message, "is a path") {
+				told = f.Message
+			}
+		}
+		if told == "" || strings.Contains(told, "base64") != base64 {
+			t.Errorf("%s: %q of %v", doc, told, faults)
+		}
+	}
+}

@@ -165,27 +165,29 @@ func (l *loader) check(c *Config) {
 		}
 	}
 	l.keys(c)
-	for _, name := range []string{"master_key", "master_key_previous"} {
-		text := c.MasterKey
-		if name != "master_key" {
-			text = c.MasterKeyPrevious
-		}
-		switch key, err := ParseMasterKey(text); {
-		case text == "":
-		case err != nil:
-			l.fault(name, "%v", err)
-		case isGuessed(string(key)), isGuessed(text):
-			l.fault(name, "is one that anybody would guess: make one with server keygen --master")
-		}
-	}
-	now, _ := ParseMasterKey(c.MasterKey) // of either a fault has been told
-	before, _ := ParseMasterKey(c.MasterKeyPrevious)
+	now := l.masterKey("master_key", c.MasterKey)
+	before := l.masterKey("master_key_previous", c.MasterKeyPrevious)
 	if now != nil && bytes.Equal(now, before) {
 		l.fault("master_key_previous", "is master_key itself: it is the one before")
 	}
 	if c.MasterKeyPrevious != "" && c.MasterKey == "" {
 		l.fault("master_key_previous", "goes with master_key, which is not set")
 	}
+}
+
+// masterKey is the key that the text is; nil for none, or for one that is no key.
+func (l *loader) masterKey(setting, text string) []byte {
+	if text == "" {
+		return nil
+	}
+	key, err := ParseMasterKey(text)
+	switch {
+	case err != nil:
+		l.fault(setting, "%v", err)
+	case isGuessed(string(key)), isGuessed(text):
+		l.fault(setting, "is one that anybody would guess: make one with server keygen --master")
+	}
+	return key
 }
 
 // keys looks for keys that everybody knows, and for those that are given twice.
